@@ -1,0 +1,11 @@
+# Every library the project borrows, in one place. Debian's names: docs/architecture.md, launch/quickstart.sh.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+find_package(OpenMP REQUIRED COMPONENTS C)
+find_package(MPI REQUIRED COMPONENTS C)
+pkg_check_modules(jansson REQUIRED IMPORTED_TARGET jansson>=2.13)
+pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8>=10.32)
+pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
+pkg_check_modules(protobuf_c REQUIRED IMPORTED_TARGET libprotobuf-c>=1.3)
+pkg_check_modules(cmocka IMPORTED_TARGET cmocka)
+find_program(PROTOC_C NAMES protoc-c REQUIRED)

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Install what is missing, build, and run the main job on the shipped model: in one process, then
+# with a coordinator and four workers. Both print the same text.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+launch/install.sh
+cmake --preset release >/dev/null
+cmake --build --preset release
+
+prompt=${1:-It is a truth universally acknowledged}
+job=(build/release/epmoe run -m models/austen-moe -p "$prompt" -n 64 --seed 1)
+
+echo
+echo "== one process"
+"${job[@]}"
+echo
+echo "== five ranks: one coordinator, four workers with 15 experts each"
+launch/mpirun.sh -n 5 "${job[@]}"

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# The folders are a tower: an include points down, or stays in its own folder. Foreign headers have
+# one home each. See docs/architecture.md.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+floor_of() {
+    case $1 in
+    launch) echo 6 ;; study) echo 5 ;; coordinator) echo 4 ;; worker) echo 3 ;;
+    transport | model | proto) echo 2 ;; kernels) echo 1 ;; base) echo 0 ;;
+    *) echo -1 ;;
+    esac
+}
+
+errors=0
+complain() {
+    echo "$1"
+    errors=$((errors + 1))
+}
+
+check_floors() {
+    local file=$1 from to included
+    from=${file%%/*}
+    while read -r included; do
+        to=${included%%/*}
+        [ "$to" = "$from" ] && continue
+        [ "$(floor_of "$to")" -lt 0 ] && continue
+        # proto speaks over transport, its neighbour; all other includes go strictly down
+        [ "$from/$to" = proto/transport ] && continue
+        [ "$(floor_of "$to")" -lt "$(floor_of "$from")" ] ||
+            complain "$file: includes $included, which is not below $from"
+    done < <(sed -n 's/^#include "\([^"]*\/[^"]*\)".*/\1/p' "$file")
+}
+
+check_home() { # pattern, the folder or file that may include it
+    local found
+    found=$(git ls-files '*.c' '*.h' '*.cu' | grep -v "^$2" | grep -v '^tests/' |
+        xargs -r grep -lE "^#include [<\"]($1)" || true)
+    [ -z "$found" ] || complain "only $2 may include $1; found in: $found"
+}
+
+for file in $(git ls-files --cached --others --exclude-standard '*.c' '*.h' '*.cu'); do
+    [ "$(floor_of "${file%%/*}")" -ge 0 ] && [ -e "$file" ] && check_floors "$file"
+done
+check_home 'mpi\.h|mpi-ext\.h|nccl\.h' transport/
+check_home 'cuda.*\.h|cublas.*\.h' kernels/cuda/
+check_home 'protobuf-c/|.*\.pb-c\.h' proto/
+check_home 'jansson\.h' base/json
+check_home 'pcre2\.h|utf8proc\.h' model/
+check_home 'omp\.h|immintrin\.h' kernels/
+
+[ "$errors" -eq 0 ] && echo "includes: all point down"
+exit $((errors > 0))

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# All tests: the rules of the source, a release build with warnings as errors, the same under
+# AddressSanitizer and UBSan, and a build of plain C alone.
+#   tests/run.sh            everything
+#   tests/run.sh ci         one preset only (ci, asan, plain, tsan)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+launch/install.sh --tests
+presets=("$@")
+[ ${#presets[@]} -gt 0 ] || presets=(ci asan plain)
+for preset in "${presets[@]}"; do
+    echo "== $preset: configure and build"
+    cmake --preset "$preset" >/dev/null
+    cmake --build --preset "$preset" -- -k 0 | tail -n 1
+    echo "== $preset: test"
+    ctest --preset "$preset"
+done
