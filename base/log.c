@@ -1,0 +1,79 @@
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { TEXT_BYTES = 1024 };
+
+static _Thread_local bool captured;
+static _Thread_local char last_error[TEXT_BYTES];
+static bool verbose;
+
+/* Quoted file contents must not move the cursor or hide the message. */
+static void escape_controls(char *out, size_t size, const char *text)
+{
+    size_t n = 0;
+    for (const unsigned char *c = (const unsigned char *)text; *c && n + 5 < size; c++) {
+        if (*c < 0x20 || *c == 0x7f)
+            n += (size_t)snprintf(out + n, size - n, "\\x%02x", *c);
+        else
+            out[n++] = (char)*c;
+    }
+    out[n] = 0;
+}
+
+static void print_line(const char *format, va_list args)
+{
+    char raw[TEXT_BYTES], line[TEXT_BYTES];
+    vsnprintf(raw, sizeof raw, format, args);
+    escape_controls(line, sizeof line, raw);
+    fprintf(stderr, "epmoe: %s\n", line);
+}
+
+int fail(enum status code, const char *format, ...)
+{
+    char raw[TEXT_BYTES];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(raw, sizeof raw, format, args);
+    va_end(args);
+    escape_controls(last_error, sizeof last_error, raw);
+    if (!captured)
+        fprintf(stderr, "epmoe: %s\n", last_error);
+    return code;
+}
+
+void warn(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    print_line(format, args);
+    va_end(args);
+}
+
+void note(const char *format, ...)
+{
+    if (!verbose)
+        return;
+    va_list args;
+    va_start(args, format);
+    print_line(format, args);
+    va_end(args);
+}
+
+void log_verbose(bool on)
+{
+    verbose = on;
+}
+
+void error_capture(bool on)
+{
+    captured = on;
+    last_error[0] = 0;
+}
+
+const char *error_text(void)
+{
+    return last_error;
+}
