@@ -1,0 +1,81 @@
+/* Shapes and error bounds of the primitives, for tests and benchmarks alike.
+ *
+ * A bound is a multiple of the sum of absolute values of the terms that make up a result, taken in
+ * double precision from inputs as rounded as the device sees them. Every path keeps the same bounds
+ * against the formula, so any two paths are within twice of them. Accumulating k terms in f32 is
+ * allowed 4 sqrt(k) roundings of 2^-24 (k would be the worst case); rounding to the model's type
+ * half a unit in its last place; exp, and what is made of it, EXP_ROUNDINGS roundings. Results
+ * below CASE_TINY may be flushed to zero. */
+#pragma once
+
+#include <math.h>
+#include <stdbool.h>
+
+#include "base/dtype.h"
+
+#define CASE_TINY 1e-34
+
+enum { EXP_ROUNDINGS = 4 };
+
+/* The relative error of one rounding to a type. */
+static inline double case_epsilon(enum dtype type)
+{
+    static const double eps[] = {
+        [DTYPE_F32] = 0x1p-24, [DTYPE_F16] = 0x1p-11, [DTYPE_BF16] = 0x1p-8};
+    return eps[type];
+}
+
+/* The relative error of a sum of k products, in units of its sum of absolute terms. */
+static inline double case_sum_bound(int k)
+{
+    return 4 * sqrt(k + 1.0) * 0x1p-24;
+}
+
+/* y [rows][n] = x [rows][k] w^T */
+struct matmul_case {
+    int rows, n, k;
+    bool bias;
+};
+
+static const struct matmul_case matmul_cases[] = {
+    {1, 1, 10, false},     {1, 33, 31, true},   {2, 16, 32, false},     {3, 61, 40, true},
+    {4, 17, 192, false},   {5, 64, 192, true},  {6, 130, 40, false},    {7, 48, 33, false},
+    {16, 60, 2048, false}, {33, 96, 192, true}, {50, 200, 1408, false}, {1, 300, 2048, false},
+};
+
+/* A call of ffn: as many runs, of rows 1, 2, ... cyclically up to most_rows. */
+struct ffn_case {
+    int runs, most_rows, width, dim;
+};
+
+static const struct ffn_case ffn_cases[] = {
+    {1, 1, 40, 10}, {3, 2, 31, 33},   {4, 1, 96, 192},
+    {5, 7, 40, 40}, {3, 33, 64, 128}, {2, 3, 1408, 64},
+};
+
+/* n rows that end at position context - 1 of one of `sequences` sequences each. */
+struct attention_case {
+    int head_dim, n_heads, n_kv_heads, sequences, n, context;
+};
+
+static const struct attention_case attention_cases[] = {
+    {8, 2, 2, 1, 1, 1},       {10, 4, 2, 1, 5, 63},   {32, 4, 1, 2, 3, 64},
+    {64, 2, 2, 1, 33, 65},    {128, 4, 4, 2, 1, 200}, {64, 8, 2, 3, 40, 130},
+    {128, 2, 1, 1, 16, 1500}, {10, 40, 1, 1, 2, 70},  {128, 16, 16, 1, 70, 70},
+};
+
+/* Widths for what goes row by row, and numbers of rows. */
+static const int row_widths[] = {1, 8, 10, 31, 32, 40, 192, 1408, 2048};
+static const int row_counts[] = {1, 2, 3, 5, 6, 7, 16, 33};
+
+/* Choose k of n_experts. */
+struct route_case {
+    int n_experts, k;
+};
+
+static const struct route_case route_cases[] = {{1, 1}, {8, 2}, {60, 4}, {64, 8}, {13, 13}};
+
+/* Inputs of exp, silu and softmax that have broken implementations before. */
+static const float extreme_values[] = {0.0f,   -0.0f,   1e-30f, -1e-30f, 1.0f,  -1.0f,
+                                       20.0f,  -20.0f,  87.0f,  -87.0f,  88.5f, -88.5f,
+                                       104.0f, -104.0f, 1e4f,   -1e4f,   3e38f, -3e38f};

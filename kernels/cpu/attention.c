@@ -1,0 +1,313 @@
+/* Rotary embedding, the cache of keys and values, and attention over it.
+ *
+ * A block of keys is, per kv head, a packed matrix of 64 outputs (keys) and head_dim inputs; a
+ * block of values one of head_dim outputs and 64 inputs (positions). So attention is two products
+ * and a step of online softmax per block, and blocks come in order of position from 0. Masked keys
+ * get probability 0; what lies behind them need only be finite, hence a values block is cleared
+ * when its first position is written. Queries that share keys are taken together, a tile at a time;
+ * a query skips the blocks that are all after it, so its arithmetic is the same in any tile. */
+#include <math.h>
+#include <omp.h>
+
+#include "base/check.h"
+#include "kernels/cpu/cpu.h"
+
+enum { TILE = 32, ROPE_ROWS = 16 };
+
+static int padded(int head_dim)
+{
+    return panel_count(head_dim) * PANEL;
+}
+
+static size_t head_block_bytes(const struct kv_layer *kv)
+{
+    return (size_t)(KV_BLOCK / PANEL) * panel_bytes(kv->type, kv->head_dim);
+}
+
+size_t cpu_kv_block_bytes(enum dtype type, int n_kv_heads, int head_dim)
+{
+    return (size_t)n_kv_heads * (size_t)(KV_BLOCK / PANEL) * panel_bytes(type, head_dim);
+}
+
+/* Queries [TILE][row_stride(head_dim)], then outputs [TILE][padded(head_dim)] f32. */
+size_t attention_scratch_bytes(enum dtype type, int head_dim)
+{
+    return TILE * (row_bytes(type, head_dim) + (size_t)row_stride(head_dim) * sizeof(float));
+}
+
+/* Team members are told apart by `thread`, 0 .. threads - 1. */
+static char *thread_scratch(const struct dev *d, const struct kv_layer *kv, int thread)
+{
+    size_t bytes = attention_scratch_bytes(kv->type, kv->head_dim);
+    return (char *)d->scratch + (size_t)thread * bytes;
+}
+
+static void check_scratch(const struct dev *d, const struct kv_layer *kv)
+{
+    size_t need = (size_t)d->threads * attention_scratch_bytes(kv->type, kv->head_dim);
+    CHECK(need <= d->scratch_bytes, "%zu bytes of %zu", need, d->scratch_bytes);
+}
+
+/* Where block number `block` of a sequence begins, counted in kv_block_bytes. */
+static size_t block_at(const struct kv_layer *kv, int seq, int block)
+{
+    size_t index = (size_t)seq * (size_t)kv->table_stride + (size_t)block;
+    return (size_t)kv->table[index] * (size_t)kv->n_kv_heads * head_block_bytes(kv);
+}
+
+/* A new key is output `slot` of its block's matrix. */
+static void put_key(enum dtype type, void *block, size_t slot, const void *key, size_t head_dim)
+{
+    size_t stride = (size_t)row_stride((int)head_dim) * PANEL;
+    size_t first = slot / PANEL * stride, o = slot % PANEL;
+    if (type == DTYPE_F32)
+        for (size_t i = 0; i < head_dim; i++)
+            ((float *)block)[first + i * PANEL + o] = ((const float *)key)[i];
+    else
+        for (size_t i = 0; i < head_dim; i++)
+            ((uint16_t *)block)[first + panel_index(type, i, o)] = ((const uint16_t *)key)[i];
+}
+
+/* A new value is input `slot`. */
+static void put_value(enum dtype type, void *block, size_t slot, const void *value, size_t head_dim)
+{
+    for (size_t i = 0; i < head_dim; i++) {
+        size_t at = i / PANEL * KV_BLOCK * PANEL + panel_index(type, slot, i % PANEL);
+        if (type == DTYPE_F32)
+            ((float *)block)[at] = ((const float *)value)[i];
+        else
+            ((uint16_t *)block)[at] = ((const uint16_t *)value)[i];
+    }
+}
+
+struct rope_call {
+    const struct dev *d;
+    const struct kv_layer *kv;
+    const float *qkv;
+    int ldqkv, n_heads;
+    const struct rope_table *rope;
+    const struct positions *at;
+    char *q;
+};
+
+/* One head of one row: heads count through queries, keys, values. */
+static void rope_head(const struct rope_call *c, int row, int head, char *scratch)
+{
+    const struct kv_layer *kv = c->kv;
+    int hd = kv->head_dim, pos = c->at->pos[row], half = c->rope->half;
+    const float *from = c->qkv + (size_t)row * (size_t)c->ldqkv + (size_t)head * (size_t)hd;
+    const float *cosines = c->rope->cosines + (size_t)pos * (size_t)half;
+    const float *sines = c->rope->sines + (size_t)pos * (size_t)half;
+    void *rounded = scratch, *rotated = scratch + row_bytes(kv->type, hd);
+    size_t slot = (size_t)(pos % KV_BLOCK), at = block_at(kv, c->at->seq[row], pos / KV_BLOCK);
+
+    if (head < c->n_heads) {
+        size_t bytes = row_bytes(kv->type, hd), used = (size_t)(hd * dtype_bytes(kv->type));
+        char *q = c->q + ((size_t)row * (size_t)c->n_heads + (size_t)head) * bytes;
+        c->d->cpu->rope(rotated, from, cosines, sines, half, 1 / sqrtf((float)hd));
+        c->d->cpu->store(q, kv->type, rotated, hd);
+        memset(q + used, 0, bytes - used);
+    } else if (head < c->n_heads + kv->n_kv_heads) {
+        at += (size_t)(head - c->n_heads) * head_block_bytes(kv);
+        c->d->cpu->rope(rotated, from, cosines, sines, half, 1);
+        c->d->cpu->store(rounded, kv->type, rotated, hd);
+        put_key(kv->type, (char *)kv->k + at, slot, rounded, (size_t)hd);
+    } else {
+        at += (size_t)(head - c->n_heads - kv->n_kv_heads) * head_block_bytes(kv);
+        c->d->cpu->store(rounded, kv->type, from, hd);
+        put_value(kv->type, (char *)kv->v + at, slot, rounded, (size_t)hd);
+    }
+}
+
+/* Every thread of the team: new blocks are cleared first, then rows are taken a few at a time, head
+ * by head, so that the few lines of the cache that they share are written together. */
+static void rope_rows(const struct rope_call *c, int n, int thread, int threads)
+{
+    const struct kv_layer *kv = c->kv;
+    size_t block = (size_t)kv->n_kv_heads * head_block_bytes(kv);
+    for (int i = thread; i < n; i += threads)
+        if (c->at->pos[i] % KV_BLOCK == 0)
+            memset((char *)kv->v + block_at(kv, c->at->seq[i], c->at->pos[i] / KV_BLOCK), 0, block);
+    if (threads > 1) {
+#pragma omp barrier
+    }
+    int heads = c->n_heads + 2 * kv->n_kv_heads;
+    char *scratch = thread_scratch(c->d, kv, thread);
+    for (int first = thread * ROPE_ROWS; first < n; first += threads * ROPE_ROWS)
+        for (int head = 0; head < heads; head++)
+            for (int i = first; i < n && i < first + ROPE_ROWS; i++)
+                rope_head(c, i, head, scratch);
+}
+
+void cpu_rope_append(struct dev *d, void *q, const struct kv_layer *kv, const float *qkv, int ldqkv,
+                     const struct rope_table *rope, const struct positions *at, int n, int n_heads)
+{
+    struct rope_call call = {d, kv, qkv, ldqkv, n_heads, rope, at, q};
+    int threads = team_size(d, (double)n * ldqkv * sizeof(float));
+    check_scratch(d, kv);
+    if (threads == 1) {
+        rope_rows(&call, n, 0, 1);
+        return;
+    }
+#pragma omp parallel num_threads(threads)
+    rope_rows(&call, n, omp_get_thread_num(), omp_get_num_threads());
+}
+
+/* Queries [first, first + rows) x [head, head + heads), all of one sequence and one kv head. Query
+ * i is row first + i / heads, head head + i % heads; positions ascend. */
+struct tile {
+    int first, rows, head, heads, kv_head;
+};
+
+struct attention_call {
+    const struct dev *d;
+    const struct kv_layer *kv;
+    const struct positions *at;
+    const char *q;
+    char *a;
+    int n, n_heads;
+    int group, heads; // query heads of a kv head; those of them in one tile
+    int next;         // item that nobody has taken
+};
+
+static int tile_rows(const struct attention_call *c, int first)
+{
+    const struct positions *at = c->at;
+    int rows = 1, most = TILE / c->heads;
+    for (int i = first + 1; i < c->n && rows < most; i++, rows++)
+        if (at->seq[i] != at->seq[first] || at->pos[i] < at->pos[i - 1])
+            break;
+    return rows;
+}
+
+static int tile_count(const struct attention_call *c)
+{
+    int count = 0;
+    for (int first = 0; first < c->n; first += tile_rows(c, first))
+        count++;
+    return count;
+}
+
+static int position(const struct attention_call *c, const struct tile *t, int query)
+{
+    return c->at->pos[t->first + query / t->heads];
+}
+
+static char *query_at(const struct attention_call *c, const struct tile *t, int query)
+{
+    size_t row = (size_t)(t->first + query / t->heads);
+    size_t head = (size_t)(t->head + query % t->heads);
+    return (char *)c->q +
+           (row * (size_t)c->n_heads + head) * row_bytes(c->kv->type, c->kv->head_dim);
+}
+
+/* Fold one block of keys into queries [skip, queries): those before it see none of it. */
+static void attend_block(const struct attention_call *c, const struct tile *t, int block, int skip,
+                         int queries, const char *q, float *o, float *max, float *sum)
+{
+    const struct kv_layer *kv = c->kv;
+    const struct cpu_isa *isa = c->d->cpu;
+    int stride = row_stride(kv->head_dim), width = padded(kv->head_dim);
+    size_t at = block_at(kv, c->at->seq[t->first], block);
+    at += (size_t)t->kv_head * head_block_bytes(kv);
+    float s[TILE * KV_BLOCK] __attribute__((aligned(64)));
+    float p[TILE * KV_BLOCK] __attribute__((aligned(64))); // large enough for any type
+
+    int rows = queries - skip;
+    size_t q_bytes = row_bytes(kv->type, kv->head_dim), p_bytes = row_bytes(kv->type, KV_BLOCK);
+    isa->tile[kv->type](s, KV_BLOCK, q + (size_t)skip * q_bytes, (size_t)stride,
+                        (const char *)kv->k + at, KV_BLOCK / PANEL, rows, stride, false);
+    for (int i = 0; i < rows; i++) {
+        int seen = position(c, t, skip + i) - block * KV_BLOCK + 1;
+        float rescale =
+            isa->softmax_block((char *)p + (size_t)i * p_bytes, kv->type, s + i * KV_BLOCK,
+                               seen < KV_BLOCK ? seen : KV_BLOCK, &max[skip + i], &sum[skip + i]);
+        if (rescale != 1)
+            isa->scale(o + (size_t)(skip + i) * (size_t)width, rescale, width);
+    }
+    isa->tile[kv->type](o + (size_t)skip * (size_t)width, width, p, KV_BLOCK,
+                        (const char *)kv->v + at, width / PANEL, rows, KV_BLOCK, true);
+}
+
+/* a := o / sum. Adding 0 makes a zero positive: its sign could tell what masked keys were. */
+static void write_rows(const struct attention_call *c, const struct tile *t, float *o,
+                       const float *sum)
+{
+    int hd = c->kv->head_dim, all = c->n_heads * hd, width = padded(hd);
+    size_t size = (size_t)dtype_bytes(c->kv->type), bytes = row_bytes(c->kv->type, all);
+    for (int i = 0; i < t->rows * t->heads; i++, o += width) {
+        for (int j = 0; j < hd; j++)
+            o[j] = o[j] / sum[i] + 0.0f;
+        char *a = c->a + (size_t)(t->first + i / t->heads) * bytes;
+        int head = t->head + i % t->heads;
+        c->d->cpu->store(a + (size_t)(head * hd) * size, c->kv->type, o, hd);
+        if (head == c->n_heads - 1)
+            memset(a + (size_t)all * size, 0, bytes - (size_t)all * size);
+    }
+}
+
+static void attend(const struct attention_call *c, const struct tile *t, char *scratch)
+{
+    int queries = t->rows * t->heads, width = padded(c->kv->head_dim);
+    size_t q_bytes = row_bytes(c->kv->type, c->kv->head_dim);
+    float *o = (float *)(void *)(scratch + TILE * q_bytes), max[TILE], sum[TILE];
+    for (int i = 0; i < queries; i++) {
+        memcpy(scratch + (size_t)i * q_bytes, query_at(c, t, i), q_bytes);
+        max[i] = -INFINITY;
+        sum[i] = 0;
+    }
+    memset(o, 0, (size_t)queries * (size_t)width * sizeof *o);
+    int last = position(c, t, queries - 1) / KV_BLOCK, skip = 0;
+    for (int block = 0; block <= last; block++) {
+        while (position(c, t, skip) < block * KV_BLOCK)
+            skip++;
+        attend_block(c, t, block, skip, queries, scratch, o, max, sum);
+    }
+    write_rows(c, t, o, sum);
+}
+
+/* Every thread of the team. Items are numbered head by head, so that a head's keys stay in cache
+ * while its tiles pass. */
+static void attention_run(struct attention_call *c, int tiles, int thread)
+{
+    char *scratch = thread_scratch(c->d, c->kv, thread);
+    int parts = (c->group + c->heads - 1) / c->heads, items = c->kv->n_kv_heads * parts * tiles;
+    int number, first = 0, passed = 0; // tile number `passed` begins at row `first`
+    while ((number = __atomic_fetch_add(&c->next, 1, __ATOMIC_RELAXED)) < items) {
+        int which = number % tiles, kv_head = number / tiles / parts;
+        int begin = number / tiles % parts * c->heads, left = c->group - begin;
+        if (which < passed)
+            first = passed = 0;
+        for (; passed < which; passed++)
+            first += tile_rows(c, first);
+        struct tile t = {first, tile_rows(c, first), kv_head * c->group + begin,
+                         left < c->heads ? left : c->heads, kv_head};
+        attend(c, &t, scratch);
+    }
+}
+
+void cpu_attention(struct dev *d, void *a, const void *q, const struct kv_layer *kv,
+                   const struct positions *at, int n, int n_heads)
+{
+    int group = n_heads / kv->n_kv_heads;
+    struct attention_call call = {.d = d,
+                                  .kv = kv,
+                                  .at = at,
+                                  .q = q,
+                                  .a = a,
+                                  .n = n,
+                                  .n_heads = n_heads,
+                                  .group = group,
+                                  .heads = group < TILE ? group : TILE};
+    double cost = 0;
+    for (int i = 0; i < n; i++)
+        cost += (double)(at->pos[i] + 1) * n_heads * kv->head_dim / 2;
+    check_scratch(d, kv);
+    int threads = team_size(d, cost), tiles = tile_count(&call);
+    if (threads == 1) {
+        attention_run(&call, tiles, 0);
+        return;
+    }
+#pragma omp parallel num_threads(threads)
+    attention_run(&call, tiles, omp_get_thread_num());
+}

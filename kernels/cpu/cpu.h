@@ -1,0 +1,52 @@
+/* The CPU device's table, function by function, and what its files share. */
+#pragma once
+
+#include "kernels/cpu/isa.h"
+
+/* matmul.c */
+void cpu_matmul(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w, int n);
+void cpu_matmul_add(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w, int n);
+void cpu_ffn(struct dev *d, void *y, enum dtype y_type, const void *x, const struct ffn_run *runs,
+             int n_runs);
+
+/* attention.c */
+void cpu_rope_append(struct dev *d, void *q, const struct kv_layer *kv, const float *qkv, int ldqkv,
+                     const struct rope_table *rope, const struct positions *at, int n, int n_heads);
+void cpu_attention(struct dev *d, void *a, const void *q, const struct kv_layer *kv,
+                   const struct positions *at, int n, int n_heads);
+size_t cpu_kv_block_bytes(enum dtype type, int n_kv_heads, int head_dim);
+size_t attention_scratch_bytes(enum dtype type, int head_dim); // for one thread
+
+/* rows.c */
+void cpu_embed(struct dev *d, float *x, const void *table, enum dtype from, enum dtype as,
+               const int32_t *tokens, int n, int dim);
+void cpu_rmsnorm(struct dev *d, void *h, enum dtype type, const float *x, const float *weight,
+                 int n, int dim, float eps);
+void cpu_route(struct dev *d, int32_t *expert, float *weight, const float *scores, int ld, int n,
+               int n_experts, int k, bool normalise);
+void cpu_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source,
+                   const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups);
+void cpu_gather(struct dev *d, void *to, const void *from, const int32_t *index, int n,
+                size_t bytes);
+void cpu_weighted_sum(struct dev *d, float *x, const void *y, enum dtype type, const int32_t *place,
+                      const float *weight, int n, int k, int dim);
+void cpu_add(struct dev *d, float *x, const float *y, int ldy, const float *gate, int ldgate, int n,
+             int dim);
+
+/* pack.c */
+size_t cpu_matrix_bytes(enum dtype type, int n, int k);
+void cpu_matrix_pack(struct dev *d, struct matrix *w, int first, const void *source,
+                     enum dtype from, int rows);
+void cpu_matrix_pack_pair(struct dev *d, struct matrix *gate_up, const void *gate, const void *up,
+                          enum dtype from, int width);
+
+/* roof.c */
+double cpu_peak_flops(struct dev *d, enum dtype type);
+double cpu_read_bandwidth(struct dev *d);
+
+/* Threads for work that reads so many bytes (add FLOPs / 16): one where starting the others costs
+ * more than they save. */
+static inline int team_size(const struct dev *d, double bytes)
+{
+    return bytes < 256 << 10 ? 1 : d->threads;
+}

@@ -1,0 +1,114 @@
+/* The CPU device: which instruction sets there are, and opening one. */
+#include <sched.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "kernels/cpu/cpu.h"
+
+static const struct kernels kernels_cpu = {
+    .name = "cpu",
+    .embed = cpu_embed,
+    .rmsnorm = cpu_rmsnorm,
+    .matmul = cpu_matmul,
+    .matmul_add = cpu_matmul_add,
+    .ffn = cpu_ffn,
+    .rope_append = cpu_rope_append,
+    .attention = cpu_attention,
+    .route = cpu_route,
+    .sort_rows = cpu_sort_rows,
+    .gather = cpu_gather,
+    .weighted_sum = cpu_weighted_sum,
+    .add = cpu_add,
+    .matrix_bytes = cpu_matrix_bytes,
+    .matrix_pack = cpu_matrix_pack,
+    .matrix_pack_pair = cpu_matrix_pack_pair,
+    .kv_block_bytes = cpu_kv_block_bytes,
+    .peak_flops = cpu_peak_flops,
+    .read_bandwidth = cpu_read_bandwidth,
+};
+
+#ifdef EPMOE_X86
+static const struct cpu_isa *const tables[ISA_COUNT] = {&isa_plain, &isa_avx2, &isa_avx512, NULL};
+#else
+static const struct cpu_isa *const tables[ISA_COUNT] = {&isa_plain};
+#endif
+
+const char *isa_name(enum isa isa)
+{
+    static const char *const names[ISA_COUNT] = {"plain", "avx2", "avx512", "amx"};
+    return names[isa];
+}
+
+/* __builtin_cpu_supports also asks whether the system saves the registers. */
+unsigned isa_available(void)
+{
+    unsigned found = 1u << ISA_PLAIN;
+#ifdef EPMOE_X86
+    __builtin_cpu_init();
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                __builtin_cpu_supports("f16c");
+    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                  __builtin_cpu_supports("avx512bf16");
+    found |= (unsigned)avx2 << ISA_AVX2 | (unsigned)avx512 << ISA_AVX512;
+#endif
+    return found;
+}
+
+static void list_isas(char *text, size_t size, unsigned mask)
+{
+    size_t used = 0;
+    text[0] = 0;
+    for (int i = 0; i < ISA_COUNT; i++)
+        if (mask >> i & 1)
+            used += (size_t)snprintf(text + used, size - used, "%s%s", used ? ", " : "",
+                                     isa_name((enum isa)i));
+}
+
+int isa_choose(enum isa *isa, unsigned common)
+{
+    const char *wish = getenv("EPMOE_ISA");
+    for (int i = ISA_COUNT - 1; i >= 0; i--)
+        if (common >> i & 1 && (!wish || strcmp(wish, isa_name((enum isa)i)) == 0)) {
+            *isa = (enum isa)i;
+            return STATUS_OK;
+        }
+    char list[64];
+    list_isas(list, sizeof list, common);
+    return fail(STATUS_USAGE, "EPMOE_ISA=%s is not one of what can be used here: %s",
+                wish ? wish : "", list);
+}
+
+int usable_cores(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0)
+        return CPU_COUNT(&set) > 0 ? CPU_COUNT(&set) : 1;
+    long online = sysconf(_SC_NPROCESSORS_ONLN); // more cores than a cpu_set_t has bits
+    return online > 0 ? (int)online : 1;
+}
+
+void dev_open_cpu(struct dev *d, enum isa isa, int threads)
+{
+    *d = (struct dev){.kernels = &kernels_cpu, .cpu = tables[isa], .isa = isa, .threads = threads};
+    CHECK(d->cpu && threads >= 1, "isa %s, %d threads", isa_name(isa), threads);
+}
+
+void dev_reserve(struct dev *d, const struct dev_limits *most)
+{
+    size_t hidden = (size_t)most->rows * row_bytes(most->type, most->ffn_width);
+    size_t heads = (size_t)d->threads * attention_scratch_bytes(most->type, most->head_dim);
+    size_t need = hidden > heads ? hidden : heads;
+    if (need <= d->scratch_bytes)
+        return;
+    d->scratch = dev_alloc(d, need);
+    d->scratch_bytes = need;
+}
+
+void dev_close(struct dev *d)
+{
+    arena_free(&d->memory);
+    *d = (struct dev){0};
+}

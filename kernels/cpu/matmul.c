@@ -1,0 +1,281 @@
+/* Products with packed matrices: single ones, and an ffn's two for many runs of rows.
+ *
+ * Work is cut into items of GROUP panels times some rows, handed out in order, one at a time: a
+ * group's weights are read from memory by one thread and stay in its cache while rows pass. What
+ * is to be done with the sums (bias, adding, SwiGLU, rounding) is done block by block while they
+ * are in L1. Which thread takes which item does not matter to any result. */
+#include <limits.h>
+
+#include "base/check.h"
+#include "kernels/cpu/cpu.h"
+
+enum { BLOCK_ROWS = 48 }; // a block of sums is [48][64]: 12 KB
+
+/* y := finish(x w^T) */
+struct product {
+    const struct matrix *w;
+    const char *x; // rows of row_stride(w->k) elements
+    int rows;
+    void (*finish)(const struct cpu_isa *isa, const struct product *p, const float *c, int row,
+                   int rows, int panel, int panels);
+    void *y;
+    size_t ldy; // in elements of y_type
+    enum dtype y_type;
+};
+
+/* y := c + bias, or y += c + bias; only the w->n columns that are there. */
+static inline void finish_f32(const struct product *p, const float *c, int row, int rows, int panel,
+                              int panels, bool add)
+{
+    int first = panel * PANEL, left = p->w->n - first;
+    int columns = left < panels * PANEL ? left : panels * PANEL;
+    const float *bias = p->w->bias ? p->w->bias + first : NULL;
+    for (int r = 0; r < rows; r++, c += GROUP_COLUMNS) {
+        float *y = (float *)p->y + (size_t)(row + r) * p->ldy + first;
+        for (int i = 0; i < columns; i++) {
+            float sum = bias ? c[i] + bias[i] : c[i];
+            y[i] = add ? y[i] + sum : sum;
+        }
+    }
+}
+
+static void finish_set(const struct cpu_isa *isa, const struct product *p, const float *c, int row,
+                       int rows, int panel, int panels)
+{
+    (void)isa;
+    finish_f32(p, c, row, rows, panel, panels, false);
+}
+
+static void finish_add(const struct cpu_isa *isa, const struct product *p, const float *c, int row,
+                       int rows, int panel, int panels)
+{
+    (void)isa;
+    finish_f32(p, c, row, rows, panel, panels, true);
+}
+
+static char *row_at(const struct product *p, int row, int column)
+{
+    return (char *)p->y + ((size_t)row * p->ldy + (size_t)column) * (size_t)dtype_bytes(p->y_type);
+}
+
+/* Panels alternate: 16 of gate, 16 of up. */
+static void finish_swiglu(const struct cpu_isa *isa, const struct product *p, const float *c,
+                          int row, int rows, int panel, int panels)
+{
+    for (int r = 0; r < rows; r++, c += GROUP_COLUMNS)
+        for (int i = 0; i < panels; i += 2)
+            isa->swiglu(row_at(p, row + r, (panel + i) / 2 * PANEL), p->y_type, c + i * PANEL,
+                        c + (i + 1) * PANEL, PANEL);
+}
+
+/* Rows again: rounded, and zero up to their stride. */
+static void finish_rows(const struct cpu_isa *isa, const struct product *p, const float *c, int row,
+                        int rows, int panel, int panels)
+{
+    int n = panels * PANEL, pad = 0;
+    if (panel + panels == panel_count(p->w->n))
+        pad = (int)p->ldy - (panel + panels) * PANEL;
+    for (int r = 0; r < rows; r++, c += GROUP_COLUMNS) {
+        isa->store(row_at(p, row + r, panel * PANEL), p->y_type, c, n);
+        if (pad)
+            memset(row_at(p, row + r, panel * PANEL + n), 0,
+                   (size_t)(pad * dtype_bytes(p->y_type)));
+    }
+}
+
+/* A list of products, at(work, 0 .. n - 1), and the number of the next item nobody has taken. */
+struct work {
+    const struct cpu_isa *isa;
+    struct product (*at)(const struct work *w, int i);
+    const void *of;
+    int n, item_rows, next;
+};
+
+struct item {
+    struct product p;
+    int product, before, count; // p's number, items before it, items of it
+    int panel, panels, first, rows;
+};
+
+static int groups(const struct matrix *w)
+{
+    return (panel_count(w->n) + GROUP - 1) / GROUP;
+}
+
+static int row_blocks(const struct work *w, const struct product *p)
+{
+    return (int)(((long)p->rows + w->item_rows - 1) / w->item_rows);
+}
+
+/* Take the next item. `it` is this thread's last one: numbers only grow, so the search goes on
+ * from there. */
+static bool take(struct work *w, struct item *it)
+{
+    int number = __atomic_fetch_add(&w->next, 1, __ATOMIC_RELAXED);
+    while (number >= it->before + it->count) {
+        if (++it->product >= w->n)
+            return false;
+        it->before += it->count;
+        it->p = w->at(w, it->product);
+        it->count = groups(it->p.w) * row_blocks(w, &it->p);
+    }
+    int blocks = row_blocks(w, &it->p), group = (number - it->before) / blocks;
+    int left = panel_count(it->p.w->n) - group * GROUP;
+    it->panel = group * GROUP;
+    it->panels = left < GROUP ? left : GROUP;
+    it->first = (number - it->before) % blocks * w->item_rows;
+    it->rows = it->p.rows - it->first < w->item_rows ? it->p.rows - it->first : w->item_rows;
+    return true;
+}
+
+static void run_item(const struct cpu_isa *isa, const struct item *it)
+{
+    const struct product *p = &it->p;
+    int k = row_stride(p->w->k);
+    const char *panels = (const char *)p->w->data + (size_t)it->panel * panel_bytes(p->w->type, k);
+    float c[BLOCK_ROWS * GROUP_COLUMNS] __attribute__((aligned(64)));
+    for (int r = 0; r < it->rows; r += BLOCK_ROWS) {
+        int rows = it->rows - r < BLOCK_ROWS ? it->rows - r : BLOCK_ROWS, row = it->first + r;
+        const char *x = p->x + (size_t)row * row_bytes(p->w->type, k);
+        isa->tile[p->w->type](c, GROUP_COLUMNS, x, (size_t)k, panels, it->panels, rows, k, false);
+        p->finish(isa, p, c, row, rows, it->panel, it->panels);
+    }
+}
+
+/* Every thread of the team calls this. */
+static void work_run(struct work *w)
+{
+    struct item it = {.product = -1};
+    while (take(w, &it))
+        run_item(w->isa, &it);
+}
+
+/* Rows are cut only where there are too few groups to go round. */
+static void work_open(struct work *w, int threads)
+{
+    long total = 0, most_rows = 0;
+    for (int i = 0; i < w->n; i++) {
+        struct product p = w->at(w, i);
+        total += p.rows ? groups(p.w) : 0;
+        most_rows = p.rows > most_rows ? p.rows : most_rows;
+    }
+    long wanted = threads > 1 ? 4L * threads : 1, cuts = total ? (wanted + total - 1) / total : 1;
+    long rows = (most_rows + cuts - 1) / cuts;
+    w->item_rows = cuts == 1 ? INT_MAX : (int)((rows + BLOCK_ROWS - 1) / BLOCK_ROWS * BLOCK_ROWS);
+}
+
+static double product_cost(const struct product *p)
+{
+    double bytes = (double)panel_count(p->w->n) * (double)panel_bytes(p->w->type, p->w->k);
+    return p->rows ? bytes * (1 + p->rows / 16.0) : 0;
+}
+
+static struct product the_product(const struct work *w, int i)
+{
+    (void)i;
+    return *(const struct product *)w->of;
+}
+
+static void run_product(struct dev *d, const struct product *p)
+{
+    if (p->rows == 0)
+        return;
+    struct work w = {.isa = d->cpu, .at = the_product, .of = p, .n = 1};
+    int threads = team_size(d, product_cost(p));
+    work_open(&w, threads);
+    if (threads == 1) {
+        work_run(&w);
+        return;
+    }
+#pragma omp parallel num_threads(threads)
+    work_run(&w);
+}
+
+void cpu_matmul(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w, int n)
+{
+    run_product(d,
+                &(struct product){
+                    .w = w, .x = x, .rows = n, .finish = finish_set, .y = y, .ldy = (size_t)ldy});
+}
+
+void cpu_matmul_add(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w, int n)
+{
+    run_product(d,
+                &(struct product){
+                    .w = w, .x = x, .rows = n, .finish = finish_add, .y = y, .ldy = (size_t)ldy});
+}
+
+struct ffn_call {
+    const struct ffn_run *runs;
+    const char *x;
+    char *y, *hidden;
+    enum dtype y_type;
+    size_t hidden_stride; // elements from one hidden row to the next
+};
+
+static struct product gate_up_product(const struct work *w, int i)
+{
+    const struct ffn_call *c = w->of;
+    const struct ffn_run *run = &c->runs[i];
+    const struct matrix *m = &run->ffn->gate_up;
+    // hidden rows are rows of their own ffn's width, packed from where the widest would begin
+    size_t at = (size_t)run->first * c->hidden_stride * (size_t)dtype_bytes(m->type);
+    return (struct product){.w = m,
+                            .x = c->x + (size_t)run->first * row_bytes(m->type, m->k),
+                            .rows = run->rows,
+                            .finish = finish_swiglu,
+                            .y = c->hidden + at,
+                            .ldy = (size_t)row_stride(run->ffn->down.k),
+                            .y_type = m->type};
+}
+
+static struct product down_product(const struct work *w, int i)
+{
+    const struct ffn_call *c = w->of;
+    const struct ffn_run *run = &c->runs[i];
+    const struct matrix *m = &run->ffn->down;
+    size_t at = (size_t)run->first * c->hidden_stride * (size_t)dtype_bytes(m->type);
+    return (struct product){.w = m,
+                            .x = c->hidden + at,
+                            .rows = run->rows,
+                            .finish = finish_rows,
+                            .y = c->y + (size_t)run->first * row_bytes(c->y_type, m->n),
+                            .ldy = (size_t)row_stride(m->n),
+                            .y_type = c->y_type};
+}
+
+static void ffn_phases(struct work *gate_up, struct work *down)
+{
+    work_run(gate_up);
+#pragma omp barrier
+    work_run(down);
+}
+
+void cpu_ffn(struct dev *d, void *y, enum dtype y_type, const void *x, const struct ffn_run *runs,
+             int n_runs)
+{
+    struct ffn_call call = {.runs = runs, .x = x, .y = y, .hidden = d->scratch, .y_type = y_type};
+    size_t hidden_bytes = 0;
+    for (int i = 0; i < n_runs; i++) {
+        size_t stride = (size_t)row_stride(runs[i].ffn->down.k);
+        call.hidden_stride = stride > call.hidden_stride ? stride : call.hidden_stride;
+    }
+    struct work gate_up = {.isa = d->cpu, .at = gate_up_product, .of = &call, .n = n_runs};
+    struct work down = {.isa = d->cpu, .at = down_product, .of = &call, .n = n_runs};
+    double cost = 0;
+    for (int i = 0; i < n_runs; i++) {
+        struct product g = gate_up_product(&gate_up, i), o = down_product(&down, i);
+        size_t end = (size_t)(runs[i].first + runs[i].rows) * call.hidden_stride;
+        hidden_bytes = end > hidden_bytes ? end : hidden_bytes;
+        cost += product_cost(&g) + product_cost(&o);
+    }
+    if (cost == 0)
+        return;
+    hidden_bytes *= (size_t)dtype_bytes(runs[0].ffn->down.type);
+    CHECK(hidden_bytes <= d->scratch_bytes, "%zu bytes of %zu", hidden_bytes, d->scratch_bytes);
+    int threads = team_size(d, cost);
+    work_open(&gate_up, threads);
+    work_open(&down, threads);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    ffn_phases(&gate_up, &down);
+}

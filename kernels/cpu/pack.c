@@ -1,0 +1,77 @@
+/* Packing weights: from the checkpoint's rows into panels. See isa.h for the layout.
+ *
+ * Padding is never written: the memory comes zeroed from dev_alloc. */
+#include "kernels/cpu/cpu.h"
+
+enum { CHUNK = 512 }; // inputs converted at a time; 16 rows of them stay in L1
+
+size_t cpu_matrix_bytes(enum dtype type, int n, int k)
+{
+    return (size_t)panel_count(n) * panel_bytes(type, k);
+}
+
+/* n elements, any alignment, from one type to another. */
+static void convert(void *to, enum dtype type, const char *from, enum dtype from_type, size_t n)
+{
+    if (type == from_type) {
+        memcpy(to, from, n * (size_t)dtype_bytes(type));
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        dtype_store(type, to, i, dtype_load(from_type, from, i));
+}
+
+/* Inputs [first, first + n) of a panel's output o. */
+static void scatter(void *panel, enum dtype type, const void *from, size_t first, size_t n,
+                    size_t o)
+{
+    const uint16_t *half = from;
+    const float *single = from;
+    if (type == DTYPE_F32)
+        for (size_t i = 0; i < n; i++)
+            ((float *)panel)[(first + i) * PANEL + o] = single[i];
+    else if (type == DTYPE_F16)
+        for (size_t i = 0; i < n; i++)
+            ((uint16_t *)panel)[(first + i) * PANEL + o] = half[i];
+    else
+        for (size_t i = 0; i < n; i++)
+            ((uint16_t *)panel)[panel_index(DTYPE_BF16, first + i, o)] = half[i];
+}
+
+/* Source rows [0, rows) become outputs first, first + 1, ... of a matrix made of every `step`-th
+ * panel of w, from panel `offset` on. */
+static void pack(struct dev *d, struct matrix *w, int step, int offset, int first,
+                 const char *source, enum dtype from, int rows)
+{
+    size_t bytes = panel_bytes(w->type, w->k), k = (size_t)w->k;
+    size_t source_row = k * (size_t)dtype_bytes(from);
+    int panels = rows ? (first + rows - 1) / PANEL + 1 : 0;
+    int threads = team_size(d, (double)rows * (double)source_row);
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (int p = first / PANEL; p < panels; p++) {
+        char *panel = (char *)w->data + (size_t)(p * step + offset) * bytes;
+        int begin = p * PANEL < first ? first : p * PANEL;
+        int end = (p + 1) * PANEL < first + rows ? (p + 1) * PANEL : first + rows;
+        for (size_t i = 0; i < k; i += CHUNK)
+            for (int o = begin; o < end; o++) {
+                float line[CHUNK];
+                size_t n = k - i < CHUNK ? k - i : CHUNK;
+                const char *row = source + (size_t)(o - first) * source_row;
+                convert(line, w->type, row + i * (size_t)dtype_bytes(from), from, n);
+                scatter(panel, w->type, line, i, n, (size_t)(o % PANEL));
+            }
+    }
+}
+
+void cpu_matrix_pack(struct dev *d, struct matrix *w, int first, const void *source,
+                     enum dtype from, int rows)
+{
+    pack(d, w, 1, 0, first, source, from, rows);
+}
+
+void cpu_matrix_pack_pair(struct dev *d, struct matrix *gate_up, const void *gate, const void *up,
+                          enum dtype from, int width)
+{
+    pack(d, gate_up, 2, 0, 0, gate, from, width);
+    pack(d, gate_up, 2, 1, 0, up, from, width);
+}

@@ -1,0 +1,174 @@
+/* The definition: what every other instruction set is compared with. */
+#include <math.h>
+
+#include "kernels/cpu/isa.h"
+
+static float exp_plain(float x)
+{
+    if (x < EXP_LOW)
+        return 0;
+    x = x > EXP_HIGH ? EXP_HIGH : x;
+    float shifted = x * EXP_LOG2E + EXP_ROUND, n = shifted - EXP_ROUND;
+    float r = x - n * EXP_LN2_A - n * EXP_LN2_B;
+    float p = EXP_C7;
+    p = p * r + EXP_C6;
+    p = p * r + EXP_C5;
+    p = p * r + EXP_C4;
+    p = p * r + EXP_C3;
+    p = p * r + EXP_C2;
+    p = p * (r * r) + r + 1;
+    // 127 + n as an exponent: n is in the low bits of shifted, above them all is constant
+    return p * bits_to_float((float_to_bits(shifted) + 127) << 23);
+}
+
+static inline __attribute__((always_inline)) float element(enum dtype type, const void *x, size_t i)
+{
+    if (type == DTYPE_F32)
+        return ((const float *)x)[i];
+    uint16_t half = ((const uint16_t *)x)[i];
+    return type == DTYPE_BF16 ? bf16_to_float(half) : f16_to_float(half);
+}
+
+/* One row, one panel: c[o] += x[i] w[i][o], i ascending. */
+static inline __attribute__((always_inline)) void panel_row(enum dtype type, float *c,
+                                                            const void *x, const void *w, int k)
+{
+    float sum[PANEL];
+    memcpy(sum, c, sizeof sum);
+    for (size_t i = 0; i < (size_t)k; i++) {
+        float xi = element(type, x, i);
+        for (size_t o = 0; o < PANEL; o++)
+            sum[o] += xi * element(type, w, panel_index(type, i, o));
+    }
+    memcpy(c, sum, sizeof sum);
+}
+
+static inline __attribute__((always_inline)) void tile(enum dtype type, float *c, int ldc,
+                                                       const void *x, size_t ldx, const void *w,
+                                                       int panels, int rows, int k, bool add)
+{
+    size_t x_bytes = ldx * (size_t)dtype_bytes(type);
+    for (int p = 0; p < panels; p++)
+        for (int r = 0; r < rows; r++) {
+            float *at = c + (size_t)r * (size_t)ldc + p * PANEL;
+            if (!add)
+                memset(at, 0, PANEL * sizeof *at);
+            panel_row(type, at, (const char *)x + (size_t)r * x_bytes,
+                      (const char *)w + (size_t)p * panel_bytes(type, k), k);
+        }
+}
+
+#define TILE(name, type)                                                                           \
+    static void name(float *c, int ldc, const void *x, size_t ldx, const void *w, int panels,      \
+                     int rows, int k, bool add)                                                    \
+    {                                                                                              \
+        tile(type, c, ldc, x, ldx, w, panels, rows, k, add);                                       \
+    }
+
+TILE(tile_f32, DTYPE_F32)
+TILE(tile_f16, DTYPE_F16)
+TILE(tile_bf16, DTYPE_BF16)
+
+static void store(void *to, enum dtype type, const float *from, int n)
+{
+    for (int i = 0; i < n; i++)
+        dtype_store(type, to, (size_t)i, from[i]);
+}
+
+static void rmsnorm(void *h, enum dtype type, const float *x, const float *weight, int n, float eps)
+{
+    float sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += x[i] * x[i];
+    float inverse = 1 / sqrtf(sum / (float)n + eps);
+    for (int i = 0; i < n; i++)
+        dtype_store(type, h, (size_t)i, x[i] * inverse * weight[i]);
+}
+
+static void swiglu(void *h, enum dtype type, const float *gate, const float *up, int n)
+{
+    for (int i = 0; i < n; i++)
+        dtype_store(type, h, (size_t)i, gate[i] / (1 + exp_plain(-gate[i])) * up[i]);
+}
+
+static void add_scaled(float *x, const void *y, enum dtype type, float a, int n)
+{
+    for (int i = 0; i < n; i++)
+        x[i] += a * element(type, y, (size_t)i);
+}
+
+static void scale(float *x, float a, int n)
+{
+    for (int i = 0; i < n; i++)
+        x[i] *= a;
+}
+
+static float exp_row(float *p, const float *s, float shift, int n)
+{
+    float sum = 0;
+    for (int i = 0; i < n; i++) {
+        float e = exp_plain(s[i] - shift);
+        sum += e;
+        if (p)
+            p[i] = e;
+    }
+    return sum;
+}
+
+static float softmax_block(void *p, enum dtype type, const float *s, int valid, float *max,
+                           float *sum)
+{
+    float old = *max, top = old, e[KV_BLOCK] = {0};
+    for (int i = 0; i < valid; i++)
+        top = s[i] > top ? s[i] : top;
+    float rescale = exp_plain(old - top);
+    *max = top;
+    *sum = *sum * rescale + exp_row(e, s, top, valid);
+    store(p, type, e, KV_BLOCK);
+    return rescale;
+}
+
+static void rope(float *y, const float *x, const float *cosines, const float *sines, int half,
+                 float factor)
+{
+    for (int i = 0; i < half; i++) {
+        float a = x[i], b = x[half + i];
+        y[i] = (a * cosines[i] - b * sines[i]) * factor;
+        y[half + i] = (b * cosines[i] + a * sines[i]) * factor;
+    }
+}
+
+static double spin(long rounds, float *sink)
+{
+    float sum[PANEL] = {0}, w[PANEL];
+    for (int i = 0; i < PANEL; i++)
+        w[i] = *sink + (float)i;
+    for (long r = 0; r < rounds; r++)
+        for (int i = 0; i < PANEL; i++)
+            sum[i] += *sink * w[i];
+    for (int i = 0; i < PANEL; i++)
+        *sink += sum[i];
+    return 2.0 * PANEL * (double)rounds;
+}
+
+static float read_all(const void *from, size_t bytes)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < bytes / sizeof sum; i++)
+        sum += ((const uint64_t *)from)[i];
+    return (float)sum;
+}
+
+const struct cpu_isa isa_plain = {
+    .tile = {[DTYPE_F32] = tile_f32, [DTYPE_F16] = tile_f16, [DTYPE_BF16] = tile_bf16},
+    .store = store,
+    .rmsnorm = rmsnorm,
+    .swiglu = swiglu,
+    .add_scaled = add_scaled,
+    .scale = scale,
+    .exp_row = exp_row,
+    .softmax_block = softmax_block,
+    .rope = rope,
+    .spin = {spin, spin, spin},
+    .read = read_all,
+};

@@ -1,0 +1,129 @@
+/* Everything that works row by row: embedding, norms, the router, and moving rows about. */
+#include <math.h>
+
+#include "kernels/cpu/cpu.h"
+
+void cpu_embed(struct dev *d, float *x, const void *table, enum dtype from, enum dtype as,
+               const int32_t *tokens, int n, int dim)
+{
+    int threads = team_size(d, (double)n * dim * 8);
+    size_t bytes = (size_t)dim * (size_t)dtype_bytes(from);
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (int i = 0; i < n; i++) {
+        const char *row = (const char *)table + (size_t)tokens[i] * bytes;
+        float *to = x + (size_t)i * (size_t)dim;
+        for (int j = 0; j < dim; j++)
+            to[j] = dtype_round(as, dtype_load(from, row, (size_t)j));
+    }
+}
+
+void cpu_rmsnorm(struct dev *d, void *h, enum dtype type, const float *x, const float *weight,
+                 int n, int dim, float eps)
+{
+    int threads = team_size(d, (double)n * dim * 4);
+    size_t used = (size_t)dim * (size_t)dtype_bytes(type), bytes = row_bytes(type, dim);
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (int i = 0; i < n; i++) {
+        char *to = (char *)h + (size_t)i * bytes;
+        d->cpu->rmsnorm(to, type, x + (size_t)i * (size_t)dim, weight, dim, eps);
+        memset(to + used, 0, bytes - used);
+    }
+}
+
+/* The expert that comes after `last` in order of score, equals by number; the first when last is
+ * -1. NaN is never chosen; where nothing else is left it is expert 0, again if need be. */
+static int next_best(const float *score, int n_experts, int last)
+{
+    int best = -1;
+    for (int e = 0; e < n_experts; e++) {
+        bool later = last < 0 ? score[e] == score[e]
+                              : score[e] < score[last] || (score[e] == score[last] && e > last);
+        if (later && (best < 0 || score[e] > score[best]))
+            best = e;
+    }
+    return best < 0 ? 0 : best;
+}
+
+static void route_row(const struct cpu_isa *isa, int32_t *expert, float *weight, const float *score,
+                      int n_experts, int k, bool normalise)
+{
+    for (int j = 0; j < k; j++) {
+        expert[j] = next_best(score, n_experts, j ? expert[j - 1] : -1);
+        weight[j] = score[expert[j]];
+    }
+    float top = score[expert[0]], all = isa->exp_row(NULL, score, top, n_experts);
+    float chosen = isa->exp_row(weight, weight, top, k);
+    for (int j = 0; j < k; j++)
+        weight[j] /= normalise ? chosen : all;
+}
+
+void cpu_route(struct dev *d, int32_t *expert, float *weight, const float *scores, int ld, int n,
+               int n_experts, int k, bool normalise)
+{
+    int threads = team_size(d, (double)n * n_experts * k * 8);
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (int i = 0; i < n; i++)
+        route_row(d->cpu, expert + (size_t)i * (size_t)k, weight + (size_t)i * (size_t)k,
+                  scores + (size_t)i * (size_t)ld, n_experts, k, normalise);
+}
+
+void cpu_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source,
+                   const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups)
+{
+    (void)d;
+    memset(count, 0, (size_t)n_groups * sizeof *count);
+    for (int i = 0; i < n * k; i++)
+        count[group_of[expert[i]]]++;
+    // counts become each group's end; filled from the back they come down to its begin
+    for (int g = 1; g < n_groups; g++)
+        count[g] += count[g - 1];
+    for (int i = n * k - 1; i >= 0; i--) {
+        place[i] = --count[group_of[expert[i]]];
+        source[place[i]] = i / k;
+    }
+    // count[g] is now where g begins
+    for (int g = 0; g < n_groups; g++)
+        count[g] = (g + 1 < n_groups ? count[g + 1] : n * k) - count[g];
+}
+
+void cpu_gather(struct dev *d, void *to, const void *from, const int32_t *index, int n,
+                size_t bytes)
+{
+    int threads = team_size(d, (double)n * (double)bytes);
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (int i = 0; i < n; i++)
+        memcpy((char *)to + (size_t)i * bytes, (const char *)from + (size_t)index[i] * bytes,
+               bytes);
+}
+
+void cpu_weighted_sum(struct dev *d, float *x, const void *y, enum dtype type, const int32_t *place,
+                      const float *weight, int n, int k, int dim)
+{
+    int threads = team_size(d, (double)n * k * dim * 2);
+    size_t bytes = row_bytes(type, dim);
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < k; j++) {
+            size_t at = (size_t)i * (size_t)k + (size_t)j;
+            d->cpu->add_scaled(x + (size_t)i * (size_t)dim,
+                               (const char *)y + (size_t)place[at] * bytes, type, weight[at], dim);
+        }
+}
+
+/* 1 / (1 + exp(-x)) */
+static float sigmoid(const struct cpu_isa *isa, float x)
+{
+    return 1 / (1 + isa->exp_row(NULL, &(float){0}, x, 1));
+}
+
+void cpu_add(struct dev *d, float *x, const float *y, int ldy, const float *gate, int ldgate, int n,
+             int dim)
+{
+    int threads = team_size(d, (double)n * dim * 8);
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (int i = 0; i < n; i++) {
+        float a = gate ? sigmoid(d->cpu, gate[(size_t)i * (size_t)ldgate]) : 1;
+        d->cpu->add_scaled(x + (size_t)i * (size_t)dim, y + (size_t)i * (size_t)ldy, DTYPE_F32, a,
+                           dim);
+    }
+}

@@ -1,0 +1,334 @@
+/* The inner loops of isa.h over vectors, written once: avx2.c and avx512.c define the operations
+ * below for their registers, then include this file, then fill in their table.
+ *
+ *   vf, LANES           a vector of floats; VECTORS of them are a panel
+ *   get, put            the first n of LANES elements of an array (n may be more than LANES)
+ *   get_or_lowest       get, with -infinity in the other lanes
+ *   get_as, put_as      the same for an array of any type, converted
+ *   vset, vfma (a * b + c), vmax (b when a is NaN), vmin (likewise), vsum, vhighest
+ *   vpower              2^n for the n in the low bits of a float that had EXP_ROUND added
+ *   vkeep               v where x >= low, else 0
+ *   raw, raw_load, dot  sum += weights * inputs: one vector of weights as they are packed (for bf16
+ *                       two inputs a lane), and the inputs of one row, to be broadcast
+ *   float_inputs        dot wants the inputs of this type converted to f32
+ *   MAX_ROWS, ACCUMULATORS  of a block of sums: rows, at most 6, and registers
+ */
+#include <math.h>
+
+#include "kernels/cpu/isa.h"
+
+enum { VECTORS = PANEL / LANES, AHEAD_BYTES = 1024, INPUT_CHUNK = 512 };
+
+/* type is a constant in each branch, so that what is inlined below it is specialised. */
+#define FOR_TYPE(type, call, ...)                                                                  \
+    do {                                                                                           \
+        if ((type) == DTYPE_BF16)                                                                  \
+            call(DTYPE_BF16, __VA_ARGS__);                                                         \
+        else if ((type) == DTYPE_F16)                                                              \
+            call(DTYPE_F16, __VA_ARGS__);                                                          \
+        else                                                                                       \
+            call(DTYPE_F32, __VA_ARGS__);                                                          \
+    } while (0)
+
+INLINE vf vexp(vf x)
+{
+    vf clamped = vmax(vset(EXP_LOW), vmin(vset(EXP_HIGH), x)); // NaN passes
+    vf shifted = vfma(clamped, vset(EXP_LOG2E), vset(EXP_ROUND)), n = shifted - vset(EXP_ROUND);
+    vf r = vfma(n, vset(-EXP_LN2_A), clamped);
+    r = vfma(n, vset(-EXP_LN2_B), r);
+    vf p = vset(EXP_C7);
+    p = vfma(p, r, vset(EXP_C6));
+    p = vfma(p, r, vset(EXP_C5));
+    p = vfma(p, r, vset(EXP_C4));
+    p = vfma(p, r, vset(EXP_C3));
+    p = vfma(p, r, vset(EXP_C2));
+    p = vfma(p, r * r, r) + vset(1);
+    return vkeep(p * vpower(shifted), x, EXP_LOW);
+}
+
+INLINE void store_as(enum dtype type, void *to, const float *from, int n)
+{
+    for (int i = 0; i < n; i += LANES)
+        put_as(type, to, (size_t)i, get(from + i, n - i), n - i);
+}
+
+static void store(void *to, enum dtype type, const float *from, int n)
+{
+    FOR_TYPE(type, store_as, to, from, n);
+}
+
+INLINE void rmsnorm_as(enum dtype type, void *h, const float *x, const float *weight, int n,
+                       float inverse)
+{
+    for (int i = 0; i < n; i += LANES) {
+        vf scaled = get(x + i, n - i) * vset(inverse) * get(weight + i, n - i);
+        put_as(type, h, (size_t)i, scaled, n - i);
+    }
+}
+
+static void rmsnorm(void *h, enum dtype type, const float *x, const float *weight, int n, float eps)
+{
+    vf sum = vset(0);
+    for (int i = 0; i < n; i += LANES) {
+        vf part = get(x + i, n - i);
+        sum = vfma(part, part, sum);
+    }
+    float inverse = 1 / sqrtf(vsum(sum) / (float)n + eps);
+    FOR_TYPE(type, rmsnorm_as, h, x, weight, n, inverse);
+}
+
+INLINE void swiglu_as(enum dtype type, void *h, const float *gate, const float *up, int n)
+{
+    for (int i = 0; i < n; i += LANES) {
+        vf g = get(gate + i, n - i), u = get(up + i, n - i);
+        put_as(type, h, (size_t)i, g / (vset(1) + vexp(-g)) * u, n - i);
+    }
+}
+
+static void swiglu(void *h, enum dtype type, const float *gate, const float *up, int n)
+{
+    FOR_TYPE(type, swiglu_as, h, gate, up, n);
+}
+
+INLINE void add_scaled_as(enum dtype type, float *x, const void *y, float a, int n)
+{
+    for (int i = 0; i < n; i += LANES)
+        put(x + i, vfma(vset(a), get_as(type, y, (size_t)i, n - i), get(x + i, n - i)), n - i);
+}
+
+static void add_scaled(float *x, const void *y, enum dtype type, float a, int n)
+{
+    FOR_TYPE(type, add_scaled_as, x, y, a, n);
+}
+
+static void scale(float *x, float a, int n)
+{
+    for (int i = 0; i < n; i += LANES)
+        put(x + i, get(x + i, n - i) * vset(a), n - i);
+}
+
+static float exp_row(float *p, const float *s, float shift, int n)
+{
+    vf sum = vset(0);
+    for (int i = 0; i < n; i += LANES) {
+        vf e = vexp(get_or_lowest(s + i, n - i) - vset(shift));
+        sum += e;
+        if (p)
+            put(p + i, e, n - i);
+    }
+    return vsum(sum);
+}
+
+INLINE void softmax_block_as(enum dtype type, void *p, const float *s, int valid, float *max,
+                             float *sum, float *rescale)
+{
+    enum { PARTS = KV_BLOCK / LANES };
+    vf part[PARTS], top = vset(*max), total = vset(0);
+    for (int i = 0; i < PARTS; i++) {
+        part[i] = get_or_lowest(s + i * LANES, valid - i * LANES);
+        top = vmax(part[i], top);
+    }
+    float highest = vhighest(top), old = *max;
+    for (int i = 0; i < PARTS; i++) {
+        vf e = vexp(part[i] - vset(highest));
+        total += e;
+        put_as(type, p, (size_t)(i * LANES), e, LANES);
+    }
+    exp_row(rescale, &old, highest, 1);
+    *max = highest;
+    *sum = *sum * *rescale + vsum(total);
+}
+
+static float softmax_block(void *p, enum dtype type, const float *s, int valid, float *max,
+                           float *sum)
+{
+    float rescale;
+    FOR_TYPE(type, softmax_block_as, p, s, valid, max, sum, &rescale);
+    return rescale;
+}
+
+static void rope(float *y, const float *x, const float *cosines, const float *sines, int half,
+                 float factor)
+{
+    for (int i = 0; i < half; i += LANES) {
+        int n = half - i;
+        vf a = get(x + i, n), b = get(x + half + i, n);
+        vf c = get(cosines + i, n), s = get(sines + i, n);
+        put(y + i, vfma(-b, s, a * c) * vset(factor), n);
+        put(y + half + i, vfma(a, s, b * c) * vset(factor), n);
+    }
+}
+
+/* Where a block's inputs are, and how far it is from one row to the next. */
+struct inputs {
+    const char *at;
+    size_t row_bytes;
+};
+
+/* Bytes of inputs that one dot takes from a row, and of weights that it takes from a panel. */
+INLINE size_t input_step(enum dtype type)
+{
+    size_t elements = type == DTYPE_BF16 ? 2 : 1;
+    return elements * (float_inputs(type) ? sizeof(float) : (size_t)dtype_bytes(type));
+}
+
+INLINE size_t weight_step(enum dtype type)
+{
+    return type == DTYPE_F16 ? PANEL * 2 : PANEL * 4;
+}
+
+/* How many panels are done at a time: as many as there are registers for. */
+INLINE int panels_at_once(int rows)
+{
+    int most = ACCUMULATORS / VECTORS / rows;
+    return most >= 4 ? 4 : most >= 2 ? 2 : 1;
+}
+
+/* The block of sums: rows x panels, both constants, held in registers from first input to last.
+ * Several panels are several streams, which the hardware's prefetcher loses at every page. */
+INLINE void micro(enum dtype type, int rows, int panels, float *c, int ldc, struct inputs x,
+                  const char *w, size_t panel, int k, bool add)
+{
+    vf sum[ACCUMULATORS];
+    raw weights[GROUP * VECTORS];
+    int width = panels * VECTORS, steps = type == DTYPE_BF16 ? k / 2 : k;
+#pragma GCC unroll 32
+    for (int i = 0; i < rows * width; i++)
+        sum[i] = add ? get(c + i / width * ldc + i % width * LANES, LANES) : vset(0);
+    for (int i = 0; i < steps; i++) {
+#pragma GCC unroll 32
+        for (int v = 0; v < width; v++)
+            weights[v] = raw_load(type, w + (size_t)(v / VECTORS) * panel, v % VECTORS);
+#pragma GCC unroll 32
+        for (int p = 0; p < panels; p++)
+            __builtin_prefetch(w + (size_t)p * panel + AHEAD_BYTES);
+#pragma GCC unroll 32
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 32
+            for (int v = 0; v < width; v++)
+                sum[r * width + v] =
+                    dot(type, sum[r * width + v], weights[v], x.at + (size_t)r * x.row_bytes);
+        w += weight_step(type);
+        x.at += input_step(type);
+    }
+#pragma GCC unroll 32
+    for (int i = 0; i < rows * width; i++)
+        put(c + i / width * ldc + i % width * LANES, sum[i], LANES);
+}
+
+/* One block of rows against all panels, as many panels at a time as registers allow. */
+INLINE void row_block(enum dtype type, int rows, float *c, int ldc, struct inputs x, const char *w,
+                      size_t panel, int panels, int k, bool add)
+{
+    const int wide = panels_at_once(rows);
+    int p = 0;
+    for (; p + wide <= panels; p += wide)
+        micro(type, rows, wide, c + p * PANEL, ldc, x, w + (size_t)p * panel, panel, k, add);
+    for (; wide > 1 && p < panels; p++)
+        micro(type, rows, 1, c + p * PANEL, ldc, x, w + (size_t)p * panel, panel, k, add);
+}
+
+#define ROW_BLOCK(type, rows)                                                                      \
+    case rows:                                                                                     \
+        row_block(type, rows, c, ldc, x, w, panel, panels, k, add);                                \
+        break
+
+INLINE void any_row_block(enum dtype type, int rows, float *c, int ldc, struct inputs x,
+                          const char *w, size_t panel, int panels, int k, bool add)
+{
+    switch (rows) {
+        ROW_BLOCK(type, 1);
+        ROW_BLOCK(type, 2);
+        ROW_BLOCK(type, 3);
+        ROW_BLOCK(type, 4);
+        ROW_BLOCK(type, 5);
+        ROW_BLOCK(type, 6);
+    }
+}
+
+/* The same, a chunk of inputs at a time, converted to f32. */
+INLINE void converted_row_block(enum dtype type, int rows, float *c, int ldc, struct inputs x,
+                                const char *w, size_t panel, int panels, int k, bool add)
+{
+    float line[MAX_ROWS * INPUT_CHUNK] __attribute__((aligned(64)));
+    for (int i = 0; i < k; i += INPUT_CHUNK) {
+        int n = k - i < INPUT_CHUNK ? k - i : INPUT_CHUNK;
+        for (int r = 0; r < rows; r++)
+            for (int j = 0; j < n; j += LANES)
+                put(line + r * INPUT_CHUNK + j,
+                    get_as(type, x.at + (size_t)r * x.row_bytes, (size_t)(i + j), LANES), LANES);
+        struct inputs floats = {(const char *)line, INPUT_CHUNK * sizeof *line};
+        any_row_block(type, rows, c, ldc, floats, w, panel, panels, n, add || i);
+        w += panel / (size_t)k * (size_t)n;
+    }
+}
+
+/* Rows in blocks as even as can be. */
+INLINE void tile(enum dtype type, float *c, int ldc, const void *x, size_t ldx, const void *w,
+                 int panels, int rows, int k, bool add)
+{
+    int blocks = (rows + MAX_ROWS - 1) / MAX_ROWS;
+    size_t panel = panel_bytes(type, k), x_bytes = ldx * (size_t)dtype_bytes(type);
+    for (int b = 0, row = 0; b < blocks; b++) {
+        int n = (rows - row + blocks - b - 1) / (blocks - b);
+        struct inputs from = {(const char *)x + (size_t)row * x_bytes, x_bytes};
+        float *to = c + (size_t)row * (size_t)ldc;
+        if (float_inputs(type))
+            converted_row_block(type, n, to, ldc, from, w, panel, panels, k, add);
+        else
+            any_row_block(type, n, to, ldc, from, w, panel, panels, k, add);
+        row += n;
+    }
+}
+
+#define TILE(name, type)                                                                           \
+    static void name(float *c, int ldc, const void *x, size_t ldx, const void *w, int panels,      \
+                     int rows, int k, bool add)                                                    \
+    {                                                                                              \
+        tile(type, c, ldc, x, ldx, w, panels, rows, k, add);                                       \
+    }
+
+TILE(tile_f32, DTYPE_F32)
+TILE(tile_f16, DTYPE_F16)
+TILE(tile_bf16, DTYPE_BF16)
+
+/* Sums in registers as in micro, weights and inputs that never change. */
+INLINE double spin_as(enum dtype type, long rounds, float *sink)
+{
+    vf sum[ACCUMULATORS];
+    float line[PANEL];
+    for (int i = 0; i < PANEL; i++)
+        line[i] = *sink;
+    raw weights = raw_load(type, (const char *)line, 0);
+#pragma GCC unroll 32
+    for (int i = 0; i < ACCUMULATORS; i++)
+        sum[i] = vset(*sink + (float)i);
+    for (long r = 0; r < rounds; r++)
+#pragma GCC unroll 32
+        for (int i = 0; i < ACCUMULATORS; i++)
+            sum[i] = dot(type, sum[i], weights, (const char *)line);
+#pragma GCC unroll 32
+    for (int i = 0; i < ACCUMULATORS; i++)
+        *sink += vsum(sum[i]);
+    return (type == DTYPE_BF16 ? 4.0 : 2.0) * ACCUMULATORS * LANES * (double)rounds;
+}
+
+static double spin_f32(long rounds, float *sink)
+{
+    return spin_as(DTYPE_F32, rounds, sink);
+}
+
+static float read_all(const void *from, size_t bytes)
+{
+    typedef uint32_t words __attribute__((vector_size(LANES * 4)));
+    words sum[4] = {0};
+    const char *at = from;
+    for (size_t i = 0; i + sizeof sum <= bytes; i += sizeof sum)
+        for (int v = 0; v < 4; v++)
+            sum[v] += *(const words *)(const void *)(at + i + (size_t)v * sizeof(words));
+    sum[0] += sum[1] + sum[2] + sum[3];
+    uint32_t total = 0;
+    for (int i = 0; i < LANES; i++)
+        total += sum[0][i];
+    return (float)total;
+}

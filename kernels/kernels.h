@@ -1,0 +1,152 @@
+/* What a device does to numbers: one table of primitives, the same for every device.
+ *
+ * Conventions. Outputs come first, then inputs, then sizes. `n` is a number of rows (tokens or
+ * assignments). Activations that enter a matmul are "rows": n rows of row_stride(width) elements of
+ * the model's type, zero beyond width. Everything else is f32. No primitive allocates: scratch is
+ * sized by dev_reserve(). Nothing may be NULL unless said so. n == 0 is legal and does nothing.
+ *
+ * Row invariance (CPU): a row's result depends on that row alone, never on n, on its place among
+ * the rows or on the number of threads: every sum runs in one fixed order of its index.
+ *
+ * Each primitive exists in plain C (cpu/plain.c, the definition), and faster per instruction set;
+ * cases.h lists shapes and error bounds, and tests/test_kernels.c compares. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/dtype.h"
+
+struct dev; // one rank's device and its threads; see device.h
+
+enum { ROW_ALIGN = 32, KV_BLOCK = 64 };
+
+/* Elements from one row to the next, and of a row on the wire. */
+static inline int row_stride(int width)
+{
+    return (width + ROW_ALIGN - 1) / ROW_ALIGN * ROW_ALIGN;
+}
+
+/* A weight matrix W [n][k] of the checkpoint in the device's own packed layout; y = x W^T + bias.
+ */
+struct matrix {
+    enum dtype type;
+    int n, k;          // outputs, inputs
+    void *data;        // matrix_bytes(type, n, k), 64-byte aligned
+    const float *bias; // [n], or NULL
+};
+
+/* A gated feed-forward block, an expert or a dense MLP: down(silu(gate x) * up x). gate and up are
+ * one matrix whose rows the device interleaves as it likes (see matrix_pack_pair). */
+struct ffn {
+    struct matrix gate_up; // n = 2 * row_stride(width), k = dim
+    struct matrix down;    // n = dim, k = width
+};
+
+/* Rows [first, first + rows) go through one ffn. A list of runs is ordered by first. */
+struct ffn_run {
+    const struct ffn *ffn;
+    int first, rows;
+};
+
+/* Where the rows of a step stand: sequence slot and absolute position of each. */
+struct positions {
+    const int32_t *seq; // [n] index into the block table
+    const int32_t *pos; // [n] from 0
+};
+
+/* One layer's keys and values, in blocks of KV_BLOCK positions: position p of sequence s lives in
+ * block table[s * table_stride + p / KV_BLOCK]. Blocks start zeroed; a block's inner layout is the
+ * device's. Sizes: kv_block_bytes() each for k and v. */
+struct kv_layer {
+    enum dtype type;
+    int n_kv_heads, head_dim;
+    void *k, *v; // [blocks][kv_block_bytes]
+    const int32_t *table;
+    int table_stride;
+};
+
+/* cos and sin of position * theta^(-2i/head_dim): [max_positions][head_dim / 2] each. */
+struct rope_table {
+    const float *cosines, *sines;
+    int half; // head_dim / 2
+};
+
+struct kernels {
+    const char *name; // "cpu"
+
+    /* x [n][dim] f32 := row tokens[i] of the checkpoint's own table [vocab][dim] of type `from`
+     * (any alignment), rounded to `as`. */
+    void (*embed)(struct dev *d, float *x, const void *table, enum dtype from, enum dtype as,
+                  const int32_t *tokens, int n, int dim);
+
+    /* rows h := x / sqrt(mean(x^2) + eps) * weight; x [n][dim], weight [dim]. */
+    void (*rmsnorm)(struct dev *d, void *h, enum dtype type, const float *x, const float *weight,
+                    int n, int dim, float eps);
+
+    /* y [n][ldy] f32 := x w^T + bias (columns [0, w->n)); rows x of width w->k. */
+    void (*matmul)(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w, int n);
+
+    /* y += x w^T (+ bias), as above. */
+    void (*matmul_add)(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w,
+                       int n);
+
+    /* rows y (of y_type, the model's or f32) := ffn(rows x), each run through its own ffn.
+     * Rows that no run names are left alone. */
+    void (*ffn)(struct dev *d, void *y, enum dtype y_type, const void *x,
+                const struct ffn_run *runs, int n_runs);
+
+    /* From qkv [n][ldqkv] f32 (n_heads query heads, then keys, then values, head_dim each): rotate
+     * queries and keys in halves (x1 cos - x2 sin, x2 cos + x1 sin), write queries to
+     * q [n][n_heads][row_stride(head_dim)] of kv->type, scaled by 1/sqrt(head_dim) before they are
+     * rounded, and append keys and values to kv. */
+    void (*rope_append)(struct dev *d, void *q, const struct kv_layer *kv, const float *qkv,
+                        int ldqkv, const struct rope_table *rope, const struct positions *at, int n,
+                        int n_heads);
+
+    /* rows a (width n_heads * head_dim, of kv->type) := softmax(q k^T) v over positions
+     * [0, pos] of the row's own sequence; query head h reads key head h / (n_heads / n_kv_heads).
+     * Key blocks are taken whole, in order of position. */
+    void (*attention)(struct dev *d, void *a, const void *q, const struct kv_layer *kv,
+                      const struct positions *at, int n, int n_heads);
+
+    /* The k experts of each row: softmax over scores [n][ld] (columns [0, n_experts)), the k
+     * largest, largest first, the lower expert first among equals; renormalised to sum 1 when
+     * normalise. expert [n][k], weight [n][k]. */
+    void (*route)(struct dev *d, int32_t *expert, float *weight, const float *scores, int ld, int n,
+                  int n_experts, int k, bool normalise);
+
+    /* Sort the n * k assignments by group_of[expert], stable: count [n_groups], place [n][k] the
+     * position of each, source [n * k] the row of each position. */
+    void (*sort_rows)(struct dev *d, int32_t *count, int32_t *place, int32_t *source,
+                      const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups);
+
+    /* to[i] := from[index[i]], rows of row_bytes. */
+    void (*gather)(struct dev *d, void *to, const void *from, const int32_t *index, int n,
+                   size_t row_bytes);
+
+    /* x [n][dim] += sum over j, in order, of weight[i][j] * rows y[place[i][j]]. */
+    void (*weighted_sum)(struct dev *d, float *x, const void *y, enum dtype type,
+                         const int32_t *place, const float *weight, int n, int k, int dim);
+
+    /* x [n][dim] += y [n][ldy], times sigmoid(gate[i * ldgate]) unless gate is NULL. */
+    void (*add)(struct dev *d, float *x, const float *y, int ldy, const float *gate, int ldgate,
+                int n, int dim);
+
+    /* Packing, at load. Source rows are the checkpoint's: row-major [rows][k] of any type and
+     * alignment, converted to w->type. matrix_pack writes rows [first, first + rows) of w;
+     * matrix_pack_pair a whole gate_up from [width][k] gate and up. */
+    size_t (*matrix_bytes)(enum dtype type, int n, int k);
+    void (*matrix_pack)(struct dev *d, struct matrix *w, int first, const void *source,
+                        enum dtype from, int rows);
+    void (*matrix_pack_pair)(struct dev *d, struct matrix *gate_up, const void *gate,
+                             const void *up, enum dtype from, int width);
+    size_t (*kv_block_bytes)(enum dtype type, int n_kv_heads, int head_dim);
+
+    /* The roof: the best this device does with its threads, measured now. FLOP/s of the
+     * instruction that matmul uses for `type`, operands in registers or L1; bytes/s of reading
+     * a buffer much larger than the caches. */
+    double (*peak_flops)(struct dev *d, enum dtype type);
+    double (*read_bandwidth)(struct dev *d);
+};

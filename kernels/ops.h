@@ -1,0 +1,103 @@
+/* The primitives of kernels.h under plain names, through the device's table. Contracts are there.
+ */
+#pragma once
+
+#include "kernels/device.h"
+#include "kernels/kernels.h"
+
+static inline void embed(struct dev *d, float *x, const void *table, enum dtype from, enum dtype as,
+                         const int32_t *tokens, int n, int dim)
+{
+    d->kernels->embed(d, x, table, from, as, tokens, n, dim);
+}
+
+static inline void rmsnorm(struct dev *d, void *h, enum dtype type, const float *x,
+                           const float *weight, int n, int dim, float eps)
+{
+    d->kernels->rmsnorm(d, h, type, x, weight, n, dim, eps);
+}
+
+static inline void matmul(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w,
+                          int n)
+{
+    d->kernels->matmul(d, y, ldy, x, w, n);
+}
+
+static inline void matmul_add(struct dev *d, float *y, int ldy, const void *x,
+                              const struct matrix *w, int n)
+{
+    d->kernels->matmul_add(d, y, ldy, x, w, n);
+}
+
+static inline void run_ffn(struct dev *d, void *y, enum dtype y_type, const void *x,
+                           const struct ffn_run *runs, int n_runs)
+{
+    d->kernels->ffn(d, y, y_type, x, runs, n_runs);
+}
+
+static inline void rope_append(struct dev *d, void *q, const struct kv_layer *kv, const float *qkv,
+                               int ldqkv, const struct rope_table *rope, const struct positions *at,
+                               int n, int n_heads)
+{
+    d->kernels->rope_append(d, q, kv, qkv, ldqkv, rope, at, n, n_heads);
+}
+
+static inline void attention(struct dev *d, void *a, const void *q, const struct kv_layer *kv,
+                             const struct positions *at, int n, int n_heads)
+{
+    d->kernels->attention(d, a, q, kv, at, n, n_heads);
+}
+
+static inline void route_rows(struct dev *d, int32_t *expert, float *weight, const float *scores,
+                              int ld, int n, int n_experts, int k, bool normalise)
+{
+    d->kernels->route(d, expert, weight, scores, ld, n, n_experts, k, normalise);
+}
+
+static inline void sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source,
+                             const int32_t *expert, const int32_t *group_of, int n, int k,
+                             int n_groups)
+{
+    d->kernels->sort_rows(d, count, place, source, expert, group_of, n, k, n_groups);
+}
+
+static inline void gather(struct dev *d, void *to, const void *from, const int32_t *index, int n,
+                          size_t row_bytes)
+{
+    d->kernels->gather(d, to, from, index, n, row_bytes);
+}
+
+static inline void weighted_sum(struct dev *d, float *x, const void *y, enum dtype type,
+                                const int32_t *place, const float *weight, int n, int k, int dim)
+{
+    d->kernels->weighted_sum(d, x, y, type, place, weight, n, k, dim);
+}
+
+static inline void add_rows(struct dev *d, float *x, const float *y, int ldy, const float *gate,
+                            int ldgate, int n, int dim)
+{
+    d->kernels->add(d, x, y, ldy, gate, ldgate, n, dim);
+}
+
+static inline size_t matrix_bytes(const struct dev *d, enum dtype type, int n, int k)
+{
+    return d->kernels->matrix_bytes(type, n, k);
+}
+
+static inline void matrix_pack(struct dev *d, struct matrix *w, int first, const void *source,
+                               enum dtype from, int rows)
+{
+    d->kernels->matrix_pack(d, w, first, source, from, rows);
+}
+
+static inline void matrix_pack_pair(struct dev *d, struct matrix *gate_up, const void *gate,
+                                    const void *up, enum dtype from, int width)
+{
+    d->kernels->matrix_pack_pair(d, gate_up, gate, up, from, width);
+}
+
+static inline size_t kv_block_bytes(const struct dev *d, enum dtype type, int n_kv_heads,
+                                    int head_dim)
+{
+    return d->kernels->kv_block_bytes(type, n_kv_heads, head_dim);
+}
