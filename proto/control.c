@@ -1,0 +1,358 @@
+#include "proto/control.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "control.pb-c.h"
+
+// The oneof's field numbers are our kinds, counted from 1.
+_Static_assert(CONTROL__MESSAGE_HELLO == CONTROL_HELLO + 1, "control.proto");
+_Static_assert(CONTROL__MESSAGE_SETUP == CONTROL_SETUP + 1, "control.proto");
+_Static_assert(CONTROL__MESSAGE_READY == CONTROL_READY + 1, "control.proto");
+_Static_assert(CONTROL__MESSAGE_STEP == CONTROL_STEP + 1, "control.proto");
+_Static_assert(CONTROL__MESSAGE_STATS == CONTROL_STATS + 1, "control.proto");
+_Static_assert(CONTROL__MESSAGE_FAULT == CONTROL_FAULT + 1, "control.proto");
+_Static_assert(CONTROL__MESSAGE_STOP == CONTROL_STOP + 1, "control.proto");
+_Static_assert(NUMBER_TYPE__NUMBER_TYPE_F32 == DTYPE_F32 + 1, "control.proto");
+_Static_assert(NUMBER_TYPE__NUMBER_TYPE_F16 == DTYPE_F16 + 1, "control.proto");
+_Static_assert(NUMBER_TYPE__NUMBER_TYPE_BF16 == DTYPE_BF16 + 1, "control.proto");
+
+static const char *const kind_names[] = {"Hello", "Setup", "Ready", "Step",
+                                         "Stats", "Fault", "Stop"};
+
+const char *control_name(enum control_kind kind)
+{
+    return kind <= CONTROL_STOP ? kind_names[kind] : "an unknown message";
+}
+
+/* ---- packing: what this rank says is its own doing, so a value out of range is a CHECK ---- */
+
+static ProtobufCBinaryData text(const char *s, size_t most)
+{
+    size_t n = strlen(s);
+    CHECK(n >= 1 && n <= most, "a text of %zu bytes in a message", n);
+    return (ProtobufCBinaryData){n, (uint8_t *)s};
+}
+
+static ProtobufCBinaryData cut_text(const char *s, size_t most)
+{
+    return (ProtobufCBinaryData){strnlen(s, most), (uint8_t *)s};
+}
+
+static void pack_hello(Hello *out, const struct hello *h)
+{
+    out->version = text(h->version, CONTROL_TEXT_BYTES);
+    out->host = text(h->host, CONTROL_TEXT_BYTES);
+    out->device = text(h->device, CONTROL_TEXT_BYTES);
+    out->isas = h->isas;
+    out->digest = h->digest;
+}
+
+static void pack_setup(Setup *out, const struct setup *s)
+{
+    out->isa = 1u << s->isa;
+    out->dtype = (NumberType)(s->dtype + 1);
+    out->n_layers = (uint32_t)s->n_layers;
+    out->n_experts = (uint32_t)s->n_experts;
+    out->n_rank_of = (size_t)s->n_layers * (size_t)s->n_experts;
+    out->rank_of = (int32_t *)s->rank_of;
+    out->max_rows = (uint32_t)s->max_rows;
+    out->strategy = text(s->strategy, CONTROL_TEXT_BYTES);
+    out->combine = text(s->combine, CONTROL_TEXT_BYTES);
+}
+
+static void pack_ready(Ready *out, const struct ready *r)
+{
+    out->bytes = r->bytes;
+    out->experts = r->experts;
+    out->seconds = r->seconds;
+}
+
+static void pack_stats(Stats *out, const struct stats *s)
+{
+    out->steps = s->steps;
+    out->rows = s->rows;
+    out->compute_ns = s->compute_ns;
+    out->peak_bytes = s->peak_bytes;
+}
+
+static void pack_fault(Fault *out, const struct fault *f, const char *host)
+{
+    out->code = (uint32_t)f->code;
+    out->text = cut_text(f->text, CONTROL_FAULT_BYTES);
+    out->host = cut_text(host, CONTROL_TEXT_BYTES);
+}
+
+static void *pack_envelope(enum control_kind kind, void *body, size_t *n)
+{
+    Control envelope = CONTROL__INIT;
+    envelope.message_case = (Control__MessageCase)(kind + 1);
+    envelope.stop = body; // whatever it is: all members of the union are pointers
+    *n = control__get_packed_size(&envelope);
+    CHECK(*n <= CONTROL_MAX_BYTES, "a message of %zu bytes", *n);
+    void *bytes = malloc(*n);
+    CHECK(bytes, "no memory for a message of %zu bytes", *n);
+    control__pack(&envelope, bytes);
+    return bytes;
+}
+
+void *control_pack(const struct control *message, const char *host, size_t *n)
+{
+    Hello hello = HELLO__INIT;
+    Setup setup = SETUP__INIT;
+    Ready ready = READY__INIT;
+    Step step = STEP__INIT;
+    Stats stats = STATS__INIT;
+    Fault fault = FAULT__INIT;
+    Stop stop = STOP__INIT;
+    switch (message->kind) {
+    case CONTROL_HELLO:
+        pack_hello(&hello, &message->hello);
+        return pack_envelope(message->kind, &hello, n);
+    case CONTROL_SETUP:
+        pack_setup(&setup, &message->setup);
+        return pack_envelope(message->kind, &setup, n);
+    case CONTROL_READY:
+        pack_ready(&ready, &message->ready);
+        return pack_envelope(message->kind, &ready, n);
+    case CONTROL_STEP:
+        step.n_rows = (uint32_t)message->step.n_rows;
+        return pack_envelope(message->kind, &step, n);
+    case CONTROL_STATS:
+        pack_stats(&stats, &message->stats);
+        return pack_envelope(message->kind, &stats, n);
+    case CONTROL_FAULT:
+        pack_fault(&fault, &message->fault, host);
+        return pack_envelope(message->kind, &fault, n);
+    case CONTROL_STOP:
+        return pack_envelope(message->kind, &stop, n);
+    }
+    CHECK(false, "message kind %d", (int)message->kind);
+}
+
+/* ---- unpacking: what a peer says is checked field by field ---- */
+
+struct reader {
+    struct arena *arena;
+    int from;
+    const char *kind; // "Setup"
+    int status;       // of the first field that was wrong
+};
+
+static int64_t read_int(struct reader *r, const char *field, int64_t v, int64_t least, int64_t most)
+{
+    if (v >= least && v <= most)
+        return v;
+    if (!r->status)
+        r->status = fail(STATUS_FAILED,
+                         "rank %d: %s.%s: expected %" PRId64 " to %" PRId64 ", found %" PRId64,
+                         r->from, r->kind, field, least, most, v);
+    return least;
+}
+
+/* Text of a length in [least, most] without NUL, copied to end with one. */
+static const char *read_text(struct reader *r, const char *field, ProtobufCBinaryData v,
+                             size_t least, size_t most)
+{
+    bool has_nul = v.len && memchr(v.data, 0, v.len);
+    if (v.len < least || v.len > most || has_nul) {
+        if (!r->status)
+            r->status = fail(
+                STATUS_FAILED, "rank %d: %s.%s: expected %zu to %zu bytes of text, found %zu%s",
+                r->from, r->kind, field, least, most, v.len, has_nul ? " with a NUL" : "");
+        return "";
+    }
+    char *copy = arena_alloc(r->arena, v.len + 1);
+    if (v.len)
+        memcpy(copy, v.data, v.len);
+    return copy;
+}
+
+static void read_hello(struct reader *r, struct control *message, const Hello *in)
+{
+    struct hello *h = &message->hello;
+    h->version = read_text(r, "version", in->version, 1, CONTROL_TEXT_BYTES);
+    h->host = read_text(r, "host", in->host, 1, CONTROL_TEXT_BYTES);
+    h->device = read_text(r, "device", in->device, 1, CONTROL_TEXT_BYTES);
+    h->isas = (uint32_t)read_int(r, "isas", in->isas, 1, UINT32_MAX);
+    h->digest = in->digest;
+    message->host = h->host;
+}
+
+static uint32_t read_isa(struct reader *r, uint32_t bit)
+{
+    if (bit && !(bit & (bit - 1)))
+        return (uint32_t)__builtin_ctz(bit);
+    if (!r->status)
+        r->status = fail(STATUS_FAILED, "rank %d: %s.isa: expected a single bit, found %#x",
+                         r->from, r->kind, bit);
+    return 0;
+}
+
+static const int32_t *read_ranks(struct reader *r, const Setup *in)
+{
+    uint64_t cells = (uint64_t)in->n_layers * in->n_experts;
+    if (r->status)
+        return NULL;
+    if (cells > CONTROL_MAX_CELLS || cells != in->n_rank_of) {
+        r->status = fail(
+            STATUS_FAILED, "rank %d: Setup.rank_of: expected %u x %u ranks, at most %d, found %zu",
+            r->from, in->n_layers, in->n_experts, (int)CONTROL_MAX_CELLS, in->n_rank_of);
+        return NULL;
+    }
+    for (size_t i = 0; i < in->n_rank_of; i++)
+        read_int(r, "rank_of", in->rank_of[i], -1, CONTROL_MAX_RANKS - 1);
+    return in->rank_of; // in the arena, like everything that unpacking allocates
+}
+
+static void read_setup(struct reader *r, struct setup *s, const Setup *in)
+{
+    s->isa = read_isa(r, in->isa);
+    s->dtype = (enum dtype)(read_int(r, "dtype", (int32_t)in->dtype, NUMBER_TYPE__NUMBER_TYPE_F32,
+                                     NUMBER_TYPE__NUMBER_TYPE_BF16) -
+                            1);
+    s->n_layers = (int)read_int(r, "n_layers", in->n_layers, 1, CONTROL_MAX_LAYERS);
+    s->n_experts = (int)read_int(r, "n_experts", in->n_experts, 0, CONTROL_MAX_EXPERTS);
+    s->rank_of = read_ranks(r, in);
+    s->max_rows = (int)read_int(r, "max_rows", in->max_rows, 1, CONTROL_MAX_ROWS);
+    s->strategy = read_text(r, "strategy", in->strategy, 1, CONTROL_TEXT_BYTES);
+    s->combine = read_text(r, "combine", in->combine, 1, CONTROL_TEXT_BYTES);
+}
+
+static void read_ready(struct reader *r, struct ready *out, const Ready *in)
+{
+    *out = (struct ready){in->bytes, in->experts, in->seconds};
+    if (!(in->seconds >= 0 && isfinite(in->seconds)) && !r->status)
+        r->status = fail(STATUS_FAILED, "rank %d: Ready.seconds: expected 0 or more, found %g",
+                         r->from, in->seconds);
+}
+
+/* A Fault is heard whatever it looks like: an odd code becomes a plain failure. */
+static void read_fault(struct reader *r, struct control *message, const Fault *in)
+{
+    bool known = in->code >= STATUS_FAILED && in->code <= STATUS_LOST_RANK;
+    message->fault.code = known ? (int)in->code : STATUS_FAILED;
+    message->fault.text = read_text(r, "text", in->text, 0, CONTROL_FAULT_BYTES);
+    message->host = read_text(r, "host", in->host, 0, CONTROL_TEXT_BYTES);
+}
+
+static int read_message(struct reader *r, struct control *out, const Control *in)
+{
+    switch (out->kind) {
+    case CONTROL_HELLO:
+        read_hello(r, out, in->hello);
+        break;
+    case CONTROL_SETUP:
+        read_setup(r, &out->setup, in->setup);
+        break;
+    case CONTROL_READY:
+        read_ready(r, &out->ready, in->ready);
+        break;
+    case CONTROL_STEP:
+        out->step.n_rows = (int)read_int(r, "n_rows", in->step->n_rows, 1, CONTROL_MAX_ROWS);
+        break;
+    case CONTROL_STATS:
+        out->stats = (struct stats){in->stats->steps, in->stats->rows, in->stats->compute_ns,
+                                    in->stats->peak_bytes};
+        break;
+    case CONTROL_FAULT:
+        read_fault(r, out, in->fault);
+        break;
+    case CONTROL_STOP:
+        break;
+    }
+    return r->status;
+}
+
+/* Unpacking allocates in the caller's arena, but no more than an honest message can need. */
+enum { BUDGET_BYTES = 8 * CONTROL_MAX_BYTES };
+
+struct budget {
+    struct arena *arena;
+    size_t left;
+};
+
+static void *budget_alloc(void *user, size_t bytes)
+{
+    struct budget *b = user;
+    if (bytes > b->left)
+        return NULL;
+    b->left -= bytes;
+    return arena_alloc(b->arena, bytes);
+}
+
+static void budget_free(void *user, void *piece)
+{
+    (void)user;
+    (void)piece;
+}
+
+int control_unpack(const void *bytes, size_t n, int from, struct control *message,
+                   struct arena *arena)
+{
+    struct budget budget = {arena, BUDGET_BYTES};
+    ProtobufCAllocator allocator = {budget_alloc, budget_free, &budget};
+    *message = (struct control){.from = from, .host = ""};
+    if (n > CONTROL_MAX_BYTES)
+        return fail(STATUS_FAILED, "rank %d: expected a message of at most %d bytes, found %zu",
+                    from, (int)CONTROL_MAX_BYTES, n);
+    const Control *in = control__unpack(&allocator, n, bytes);
+    if (!in)
+        return fail(STATUS_FAILED, "rank %d: expected a control message, found %zu other bytes",
+                    from, n);
+    if (in->message_case == CONTROL__MESSAGE__NOT_SET)
+        return fail(STATUS_FAILED, "rank %d: expected a control message, found one of no kind",
+                    from);
+    message->kind = (enum control_kind)(in->message_case - 1);
+    struct reader r = {arena, from, control_name(message->kind), 0};
+    return read_message(&r, message, in);
+}
+
+/* ---- over a transport ---- */
+
+int control_send(struct transport *t, int to, const struct control *message)
+{
+    size_t n;
+    void *bytes = control_pack(message, t->host, &n);
+    int status = transport_send(t, to, bytes, n);
+    free(bytes);
+    return status;
+}
+
+int control_recv(struct transport *t, int from, struct control *message, struct arena *arena)
+{
+    size_t n;
+    void *bytes = malloc(CONTROL_MAX_BYTES); // address space: only what arrives is touched
+    CHECK(bytes, "no memory for a message");
+    int status = transport_recv(t, &from, bytes, CONTROL_MAX_BYTES, &n);
+    if (!status)
+        status = control_unpack(bytes, n, from, message, arena);
+    free(bytes);
+    return status;
+}
+
+static int report_fault(const struct control *message)
+{
+    const struct fault *f = &message->fault;
+    return fail((enum status)f->code, "rank %d%s%s: %s", message->from,
+                message->host[0] ? " on " : "", message->host,
+                f->text[0] ? f->text : "it gave up without a reason");
+}
+
+int control_expect(struct transport *t, int from, enum control_kind kind, struct control *message,
+                   struct arena *arena)
+{
+    int status = control_recv(t, from, message, arena);
+    if (status)
+        return status;
+    if (message->kind == CONTROL_FAULT)
+        return report_fault(message);
+    if (message->kind != kind)
+        return fail(STATUS_FAILED, "rank %d: expected %s, found %s", message->from,
+                    control_name(kind), control_name(message->kind));
+    return 0;
+}

@@ -1,0 +1,220 @@
+/* Rows over MPI. They are received by matched probe: the size is known before a byte lands, and a
+ * wait that ends early has nothing posted that would have to be cancelled. Long messages travel in
+ * chunks of CHUNK_BYTES; a shorter chunk, be it empty, is the last. */
+#include "transport/mpi_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "transport/lost.h"
+
+enum { CHUNK_BYTES = 16 << 20 };
+enum {
+    SETTLE_NS = 20000000,  // for the news that our rows were taken to come in
+    DRAIN_NS = 1000000000, // for a receive that has begun to end
+};
+
+/* ---- sends under way ---- */
+
+void outgoing_add(struct mpi_state *s, struct outgoing *o, const void *bytes, size_t n, int to,
+                  int tag, void *owned)
+{
+    if (o->n == o->capacity) {
+        o->capacity = o->capacity ? 2 * o->capacity : 16;
+        o->requests = realloc(o->requests, (size_t)o->capacity * sizeof *o->requests);
+        o->to = realloc(o->to, (size_t)o->capacity * sizeof *o->to);
+        o->owned = realloc(o->owned, (size_t)o->capacity * sizeof *o->owned);
+        CHECK(o->requests && o->to && o->owned, "no memory for %d sends", o->capacity);
+    }
+    MPI(MPI_Isend(bytes, (int)n, MPI_BYTE, to, tag, s->comm, &o->requests[o->n]));
+    o->to[o->n] = to;
+    o->owned[o->n++] = owned;
+}
+
+bool outgoing_progress(struct outgoing *o)
+{
+    int kept = 0, before = o->n, done;
+    if (before == 0)
+        return false;
+    for (int i = 0; i < before; i++) {
+        MPI(MPI_Test(&o->requests[i], &done, MPI_STATUS_IGNORE));
+        if (done) {
+            free(o->owned[i]);
+            continue;
+        }
+        o->requests[kept] = o->requests[i];
+        o->to[kept] = o->to[i];
+        o->owned[kept++] = o->owned[i];
+    }
+    o->n = kept;
+    return kept < before;
+}
+
+void outgoing_drop(struct outgoing *o)
+{
+    for (int i = 0; i < o->n; i++)
+        MPI(MPI_Request_free(&o->requests[i]));
+    o->n = 0;
+}
+
+void outgoing_free(struct outgoing *o)
+{
+    free(o->requests);
+    free(o->to);
+    free(o->owned);
+    *o = (struct outgoing){0};
+}
+
+/* ---- rows ---- */
+
+int mpi_start_send(struct transport *t, int to, const void *rows, size_t bytes)
+{
+    struct mpi_state *s = t->state;
+    CHECK(to >= 0 && to < t->size && to != t->rank, "rank %d sends rows to %d", t->rank, to);
+    for (size_t at = 0;; at += CHUNK_BYTES) {
+        size_t n = bytes - at < CHUNK_BYTES ? bytes - at : CHUNK_BYTES;
+        outgoing_add(s, &s->rows, (const char *)rows + at, n, to, TAG_ROWS, NULL);
+        if (n < CHUNK_BYTES)
+            return 0;
+    }
+}
+
+int mpi_start_recv(struct transport *t, int from, void *buffer, size_t capacity)
+{
+    struct mpi_state *s = t->state;
+    CHECK(from >= 0 && from < t->size && from != t->rank, "rank %d receives rows from %d", t->rank,
+          from);
+    CHECK(!s->in[from].active, "rank %d awaits rows from %d already", t->rank, from);
+    s->in[from] = (struct incoming){true, buffer, capacity, 0, MPI_REQUEST_NULL};
+    return 0;
+}
+
+/* Start receiving the next chunk if it is there. */
+static int match_chunk(struct mpi_state *s, int from)
+{
+    struct incoming *in = &s->in[from];
+    MPI_Message handle;
+    MPI_Status status;
+    int found;
+    MPI(MPI_Improbe(from, TAG_ROWS, s->comm, &found, &handle, &status));
+    if (!found)
+        return 0;
+    int n = mpi_status_bytes(&status);
+    if ((size_t)n > in->capacity - in->bytes)
+        return report_too_large(&s->reported, from, "rows", in->bytes + (size_t)n, in->capacity);
+    MPI(MPI_Imrecv(in->buffer + in->bytes, n, MPI_BYTE, &handle, &in->chunk));
+    return 0;
+}
+
+/* What can be done now about the rows awaited from one rank; *moved when something was. */
+static int progress_recv(struct mpi_state *s, int from, size_t *received, bool *moved)
+{
+    struct incoming *in = &s->in[from];
+    while (in->active) {
+        int done, status = in->chunk == MPI_REQUEST_NULL ? match_chunk(s, from) : 0;
+        if (status || in->chunk == MPI_REQUEST_NULL)
+            return status;
+        MPI_Status arrived;
+        MPI(MPI_Test(&in->chunk, &done, &arrived));
+        if (!done)
+            return 0;
+        int n = mpi_status_bytes(&arrived);
+        in->bytes += (size_t)n;
+        in->active = n == CHUNK_BYTES;
+        *moved = true;
+    }
+    if (received)
+        received[from] = in->bytes;
+    return 0;
+}
+
+/* Who has said something that is not rows. Looked at before the rows themselves: whatever was sent
+ * earlier is then there, too. */
+static void listen(struct transport *t)
+{
+    struct mpi_state *s = t->state;
+    bool any = mpi_is_there(s, MPI_ANY_SOURCE, TAG_CONTROL);
+    for (int r = 0; r < t->size; r++)
+        s->spoke[r] = any && s->awaited[r] && mpi_is_there(s, r, TAG_CONTROL);
+    mpi_note_goodbyes(s);
+}
+
+/* The awaited rank has left, or speaks of something else. That our rows were taken may be news
+ * still on its way, which no order is promised for: *settled when it had time to come in. */
+static int check_rank(struct transport *t, int r, bool settled)
+{
+    struct mpi_state *s = t->state;
+    bool nothing_more = s->in[r].active ? s->in[r].chunk == MPI_REQUEST_NULL : settled;
+    if (nothing_more && s->spoke[r])
+        return TRANSPORT_INTERRUPTED;
+    if (nothing_more && s->gone[r])
+        return report_gone(t, &s->reported, r, "rows");
+    return 0;
+}
+
+/* One look at everything that was started. s->awaited := who is still missing. */
+static int progress(struct transport *t, size_t *received, bool settled, bool *moved, bool *done)
+{
+    struct mpi_state *s = t->state;
+    listen(t);
+    *moved = outgoing_progress(&s->rows);
+    *done = s->rows.n == 0;
+    outgoing_progress(&s->messages);
+    for (int r = 0; r < t->size; r++) {
+        int status = s->in[r].active ? progress_recv(s, r, received, moved) : 0;
+        if (status)
+            return status;
+        s->awaited[r] = s->in[r].active;
+        *done = *done && !s->in[r].active;
+    }
+    for (int i = 0; i < s->rows.n; i++)
+        s->awaited[s->rows.to[i]] = true;
+    for (int r = 0; r < t->size; r++) {
+        int status = s->awaited[r] ? check_rank(t, r, settled) : 0;
+        if (status)
+            return status;
+    }
+    return 0;
+}
+
+/* Forget all that was started. A receive that has begun writes to our buffer: let it end. */
+static void drop_rows(struct transport *t)
+{
+    struct mpi_state *s = t->state;
+    int64_t start = clock_ns();
+    s->cut_short = true;
+    for (int r = 0; r < t->size; r++) {
+        struct incoming *in = &s->in[r];
+        int done = in->chunk == MPI_REQUEST_NULL;
+        while (!done && clock_ns() - start < DRAIN_NS)
+            MPI(MPI_Test(&in->chunk, &done, MPI_STATUS_IGNORE));
+        if (!done)
+            MPI(MPI_Request_free(&in->chunk));
+        in->active = false;
+    }
+    outgoing_drop(&s->rows);
+}
+
+int mpi_wait(struct transport *t, size_t *received)
+{
+    struct mpi_state *s = t->state;
+    int64_t since = clock_ns();
+    bool moved, done;
+    if (received)
+        memset(received, 0, (size_t)t->size * sizeof *received);
+    memset(s->awaited, true, (size_t)t->size);
+    for (;;) {
+        int status = progress(t, received, clock_ns() - since > SETTLE_NS, &moved, &done);
+        if (moved)
+            since = clock_ns();
+        if (!status && !done) {
+            if (mpi_keep_waiting(t, since))
+                continue;
+            status = report_silent(t, &s->reported, s->awaited, "rows");
+        }
+        if (status)
+            drop_rows(t);
+        return status;
+    }
+}

@@ -1,0 +1,101 @@
+/* How messages and rows move between the ranks of a run.
+ *
+ * A transport is one rank's end. Control messages are short, host memory, blocking. Rows are what
+ * a layer exchanges: at most one rows message in flight per peer and direction; all that were
+ * started are finished by one transport_wait(). A rows message may be shorter than the buffer that
+ * waits for it: counts and rows travel together, and the receiver learns the size.
+ * Everything runs on the rank's own thread (MPI_THREAD_FUNNELED is enough).
+ *
+ * Errors: 0, or STATUS_LOST_RANK (fail() names the rank and what was awaited), or for messages
+ * that break the rules STATUS_FAILED. An end reports its first error only. After an error, or
+ * after TRANSPORT_INTERRUPTED, rows are over for good; control messages still pass where they can,
+ * so that a last word can be said and heard, and then comes transport_close(). */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { ANY_RANK = -1, NO_DEADLINE = 0 };
+enum { CONTROL_MAX_BYTES = 16 << 20 };
+
+struct transport {
+    const struct transport_ops *ops;
+    const char *name; // "local", "mpi"
+    int rank, size;
+    char host[64];
+    int64_t
+        timeout_ns; // without progress, in transport_wait and control receives; NO_DEADLINE: never
+    void *state;
+};
+
+struct transport_ops {
+    int (*send)(struct transport *t, int to, const void *message, size_t bytes);
+    int (*recv)(struct transport *t, int *from, void *buffer, size_t capacity, size_t *bytes);
+    int (*start_send)(struct transport *t, int to, const void *rows, size_t bytes);
+    int (*start_recv)(struct transport *t, int from, void *buffer, size_t capacity);
+    int (*wait)(struct transport *t, size_t *received);
+    int (*barrier)(struct transport *t);
+    void (*close)(struct transport *t);
+};
+
+/* Send a control message; the buffer may be reused on return. It does not wait for the receiver,
+ * and a message to a rank that is gone is lost without a word: the next receive will tell. */
+static inline int transport_send(struct transport *t, int to, const void *message, size_t bytes)
+{
+    return t->ops->send(t, to, message, bytes);
+}
+
+/* Receive the next control message from *from (ANY_RANK: from whoever is first; *from tells). A
+ * message larger than capacity is STATUS_FAILED. From ANY_RANK, messages that are there come first;
+ * then any rank that is gone is STATUS_LOST_RANK. */
+static inline int transport_recv(struct transport *t, int *from, void *buffer, size_t capacity,
+                                 size_t *bytes)
+{
+    return t->ops->recv(t, from, buffer, capacity, bytes);
+}
+
+/* Start sending rows; the buffer belongs to the transport until transport_wait(). bytes may be 0:
+ * an empty message still travels, so that both ends count alike. */
+static inline int transport_start_send(struct transport *t, int to, const void *rows, size_t bytes)
+{
+    return t->ops->start_send(t, to, rows, bytes);
+}
+
+static inline int transport_start_recv(struct transport *t, int from, void *buffer, size_t capacity)
+{
+    return t->ops->start_recv(t, from, buffer, capacity);
+}
+
+/* Finish everything started; received[r] := bytes that came from rank r (NULL: not wanted; [size]).
+ * A control message from a rank whose rows are awaited, or that has not taken ours, means that it
+ * gave up: the wait ends with TRANSPORT_INTERRUPTED, nothing is printed, and the caller receives
+ * that message. */
+enum { TRANSPORT_INTERRUPTED = 100 };
+static inline int transport_wait(struct transport *t, size_t *received)
+{
+    return t->ops->wait(t, received);
+}
+
+static inline int transport_barrier(struct transport *t)
+{
+    return t->ops->barrier(t);
+}
+
+static inline void transport_close(struct transport *t)
+{
+    t->ops->close(t);
+}
+
+/* Ranks are threads of this process: fill ends[size], to be given to one thread each. Closing an
+ * end tells the others that this rank is gone: whoever waits for it gets STATUS_LOST_RANK. */
+void transport_open_local(struct transport *ends, int size);
+
+/* Ranks are processes started by mpirun. True when this process was (no MPI call is made before
+ * that is known, so a plain start needs no MPI at run time). */
+bool transport_under_mpi(void);
+/* MPI_Init and all; local_rank and local_size: of this host. A single end of a size-1 world is
+ * legal. close() finalises; transport_abort ends all ranks at once with this exit code. */
+int transport_open_mpi(struct transport *t, int *local_rank, int *local_size);
+const char *transport_mpi_version(void); // "Open MPI v4.1.4, …"; legal without transport_open_mpi
+void transport_abort(struct transport *t, int code) __attribute__((noreturn));
