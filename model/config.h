@@ -1,0 +1,55 @@
+/* What config.json and generation_config.json say: checked, complete, in our own words.
+ * Both the transformers 4 form (rope_theta, torch_dtype) and the 5 form (rope_parameters,
+ * layer_types, dtype) are read. A switch that is not honoured is refused by name. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/dtype.h"
+
+enum { MAX_LAYERS = 256, MAX_EXPERTS = 1024, MAX_EOS = 16 };
+
+enum architecture { ARCH_QWEN2, ARCH_QWEN2_MOE };
+
+struct config {
+    enum architecture architecture;
+    int dim;        // hidden_size
+    int n_layers;   // num_hidden_layers
+    int n_heads;    // num_attention_heads
+    int n_kv_heads; // num_key_value_heads
+    int head_dim;
+    int vocab_size; // rows of the embedding; may exceed the tokenizer's
+    int ffn_dim;    // intermediate_size, of dense layers
+    int n_experts;  // 0: every layer is dense
+    int top_k;
+    int expert_dim; // moe_intermediate_size
+    int shared_dim; // shared_expert_intermediate_size
+    bool norm_topk; // norm_topk_prob
+    bool qkv_bias;
+    bool tied;               // tie_word_embeddings
+    bool sparse[MAX_LAYERS]; // this layer has experts
+    float norm_eps;
+    double rope_theta;
+    int max_positions;
+    enum dtype dtype; // what the weights are said to be; f32 unless dtype_given
+    bool dtype_given;
+    int n_eos;
+    int32_t eos[MAX_EOS]; // union of config.json's and generation_config.json's
+};
+
+/* Sampling defaults of generation_config.json; those of transformers where it is absent. */
+struct generation_defaults {
+    bool do_sample;
+    double temperature, top_p, repetition_penalty;
+    int top_k; // 0: off
+};
+
+/* Read dir/config.json and, when there, dir/generation_config.json. 0, or STATUS_BAD_FILE after
+ * fail() has named the file and the key, what was expected and what was found. */
+int config_load(struct config *c, struct generation_defaults *g, const char *dir);
+
+/* The same from text, for tests and fuzzing; `generation` may be NULL. */
+int config_parse(struct config *c, struct generation_defaults *g, const char *text, size_t bytes,
+                 const char *generation, size_t generation_bytes);

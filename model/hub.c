@@ -1,0 +1,186 @@
+/* The Hugging Face cache, as its documentation lays it out: models--Org--Name holds refs/REVISION
+ * (a text: which commit) and snapshots/COMMIT (links to the files). Nothing is downloaded. */
+#include "model/hub.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/check.h"
+#include "base/file.h"
+#include "base/log.h"
+
+enum { MAX_REF_BYTES = 256 };
+
+/* Where a name was looked for. */
+struct request {
+    const char *model; // as the user wrote it
+    char *name;        // Org/Model
+    char *revision;
+    char *folder; // <cache>/models--Org--Model
+};
+
+static bool is_directory(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static char *copy(const char *text)
+{
+    char *made = strdup(text);
+    CHECK(made, "no memory for a name");
+    return made;
+}
+
+/* The variable's value when it says anything, "~" spelt out as the Python library does. */
+static char *from_environment(const char *variable)
+{
+    const char *value = getenv(variable), *home = getenv("HOME");
+    if (!value || !*value)
+        return NULL;
+    bool tilde = value[0] == '~' && (value[1] == '/' || !value[1]);
+    return tilde && home ? path_join(home, value[1] ? value + 2 : "") : copy(value);
+}
+
+/* path/tail, where there is a path; frees path. */
+static char *extended(char *path, const char *tail)
+{
+    char *longer = path ? path_join(path, tail) : NULL;
+    free(path);
+    return longer;
+}
+
+static char *cache_directory(void)
+{
+    char *path = from_environment("HF_HUB_CACHE");
+    if (!path)
+        path = from_environment("HUGGINGFACE_HUB_CACHE");
+    if (!path)
+        path = extended(from_environment("HF_HOME"), "hub");
+    if (!path)
+        path = extended(from_environment("XDG_CACHE_HOME"), "huggingface/hub");
+    if (!path)
+        path = extended(from_environment("HOME"), ".cache/huggingface/hub");
+    return path ? path : copy("."); // no home: a place where nothing is found
+}
+
+/* One part of a name or revision: no way to leave the cache's folder. */
+static bool is_plain(const char *text, size_t bytes)
+{
+    if (bytes == 0 || bytes > 96 || text[0] == '.' || text[0] == '-')
+        return false;
+    for (size_t i = 0; i < bytes; i++)
+        if (!isalnum((unsigned char)text[i]) && !strchr("-_.", text[i]))
+            return false;
+    return true;
+}
+
+/* Parts separated by slashes, at most `most` of them. */
+static bool is_path_of_plain(const char *text, int most)
+{
+    for (int parts = 1;; parts++) {
+        size_t n = strcspn(text, "/");
+        if (parts > most || !is_plain(text, n))
+            return false;
+        if (!text[n])
+            return true;
+        text += n + 1;
+    }
+}
+
+static char *repository_folder(const char *name)
+{
+    char folder[256] = "models--"; // a name has at most 2 parts of 96
+    size_t n = strlen(folder);
+    for (const char *c = name; *c; c++)
+        n += (size_t)snprintf(folder + n, sizeof folder - n, *c == '/' ? "--" : "%c", *c);
+    return extended(cache_directory(), folder);
+}
+
+static int split_model(struct request *r, const char *model)
+{
+    const char *at = strchr(model, '@');
+    *r = (struct request){.model = model};
+    r->name = at ? strndup(model, (size_t)(at - model)) : copy(model);
+    r->revision = copy(at ? at + 1 : "main");
+    CHECK(r->name, "no memory for a name");
+    if (!is_path_of_plain(r->name, 2) || !is_path_of_plain(r->revision, 4))
+        return fail(STATUS_BAD_FILE,
+                    "%s: expected a directory or a Hugging Face name (Org/Model[@revision]), "
+                    "found no such directory",
+                    model);
+    r->folder = repository_folder(r->name);
+    return 0;
+}
+
+static int not_found(const struct request *r, const char *path)
+{
+    bool usual = strcmp(r->revision, "main") == 0;
+    return fail(STATUS_BAD_FILE,
+                "%s: expected a directory, or a model in the Hugging Face cache; found no %s: "
+                "get it with: hf download %s%s%s",
+                r->model, path, r->name, usual ? "" : " --revision ", usual ? "" : r->revision);
+}
+
+/* The commit that refs/REVISION names; without such a file the revision is a commit itself. */
+static int read_commit(const struct request *r, char **commit)
+{
+    size_t bytes = 0;
+    char *path = extended(path_join(r->folder, "refs"), r->revision), *text = NULL;
+    int status = 0;
+    if (!file_exists(path))
+        text = copy(r->revision);
+    else if (!(text = file_read(path, MAX_REF_BYTES, &bytes)))
+        status = STATUS_BAD_FILE;
+    else {
+        text[strcspn(text, " \r\n")] = 0;
+        if (!is_plain(text, strlen(text)))
+            status = fail(STATUS_BAD_FILE, "%s: expected a commit, found \"%.60s\"", path, text);
+    }
+    free(path);
+    if (status)
+        free(text);
+    else
+        *commit = text;
+    return status;
+}
+
+static int find_snapshot(char **dir, const struct request *r)
+{
+    char *commit = NULL;
+    int status = read_commit(r, &commit);
+    if (status)
+        return status;
+    char *path = extended(path_join(r->folder, "snapshots"), commit);
+    free(commit);
+    if (is_directory(path)) {
+        *dir = path;
+        return 0;
+    }
+    status = not_found(r, is_directory(r->folder) ? path : r->folder);
+    free(path);
+    return status;
+}
+
+int hub_resolve(char **dir, const char *model)
+{
+    struct request r;
+    if (is_directory(model)) {
+        *dir = copy(model);
+        return 0;
+    }
+    if (file_exists(model))
+        return fail(STATUS_BAD_FILE, "%s: expected a model's directory, found a file", model);
+    int status = split_model(&r, model);
+    if (!status)
+        status = find_snapshot(dir, &r);
+    free(r.name);
+    free(r.revision);
+    free(r.folder);
+    return status;
+}

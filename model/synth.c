@@ -1,0 +1,272 @@
+/* Writes a synthetic checkpoint: data files, their index, generation_config.json, and last
+ * config.json, without which nobody takes the directory for a model. */
+#include "model/synth.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "model/noise.h"
+#include "model/synth_plan.h"
+
+enum { CHUNK_BYTES = 1 << 20, MAX_NAME = 64 };
+
+/* One run: what is written so far, to be removed should it not end well. */
+struct synth {
+    const struct synth_options *options;
+    struct synth_plan plan;
+    struct noise noise;
+    char *chunk; // [CHUNK_BYTES]
+    struct progress progress;
+    uint64_t done; // bytes
+    char **written;
+    int n_written;
+    bool made_dir;
+};
+
+static bool is_model_file(const char *name)
+{
+    static const char *const ends[] = {"config.json", ".safetensors", ".safetensors.index.json"};
+    size_t n = strlen(name);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (n >= strlen(ends[i]) && strcmp(name + n - strlen(ends[i]), ends[i]) == 0)
+            return true;
+    return false;
+}
+
+/* A model's files are never written over. */
+static int check_empty(const char *path)
+{
+    DIR *d = opendir(path);
+    int status = 0;
+    if (!d)
+        return fail(STATUS_FAILED, "%s: expected a directory: %s", path, strerror(errno));
+    for (struct dirent *e; !status && (e = readdir(d));)
+        if (is_model_file(e->d_name))
+            status = fail(STATUS_USAGE,
+                          "%s: expected a directory without a checkpoint, found one with %s", path,
+                          e->d_name);
+    closedir(d);
+    return status;
+}
+
+static int open_directory(struct synth *s)
+{
+    struct statvfs disk;
+    const char *dir = s->options->dir;
+    s->made_dir = mkdir(dir, 0777) == 0;
+    if (!s->made_dir && errno != EEXIST)
+        return fail(STATUS_FAILED, "%s: cannot be made: %s", dir, strerror(errno));
+    int status = s->made_dir ? 0 : check_empty(dir);
+    if (status || statvfs(dir, &disk) != 0)
+        return status;
+    double room = (double)disk.f_bavail * (double)disk.f_frsize, need = (double)s->plan.bytes;
+    if (need <= room)
+        return 0;
+    return fail(STATUS_FAILED, "%s: expected room for %.1f GB, found %.1f GB", dir, need * 1e-9,
+                room * 1e-9);
+}
+
+static void remove_written(struct synth *s)
+{
+    if (s->n_written > 0)
+        warn("%s: removed what had been written", s->options->dir);
+    for (int i = 0; i < s->n_written; i++)
+        unlink(s->written[i]);
+    if (s->made_dir)
+        rmdir(s->options->dir);
+}
+
+/* A file of this name that will be removed if the run fails. */
+static int create(struct synth *s, struct outfile *f, const char *name)
+{
+    char *path = path_join(s->options->dir, name);
+    int status = outfile_open(f, path);
+    s->written[s->n_written++] = path;
+    return status;
+}
+
+static int write_json(struct synth *s, const char *name, const struct js *value)
+{
+    struct outfile f;
+    int status = create(s, &f, name);
+    if (status)
+        return status;
+    js_print(value, f.stream, 2); // a failure is the stream's, and commit sees it
+    return outfile_commit(&f);
+}
+
+static void shard_name(char *out, int file, int n_files)
+{
+    if (n_files == 1)
+        snprintf(out, MAX_NAME, "model.safetensors");
+    else
+        snprintf(out, MAX_NAME, "model-%05d-of-%05d.safetensors", file + 1, n_files);
+}
+
+static struct js *array_of(size_t n, const int64_t *values)
+{
+    struct js *array = js_new_array();
+    for (size_t i = 0; i < n; i++)
+        js_push(array, js_new_int(values[i]));
+    return array;
+}
+
+static struct js *header_json(const struct synth_plan *p, int file)
+{
+    static const char *const types[] = {"F32", "F16", "BF16"};
+    struct js *root = js_new_object(), *metadata = js_new_object();
+    int64_t range[2] = {0, 0};
+    js_set(metadata, "format", js_new_string("pt", 2)); // transformers insists
+    js_set(root, "__metadata__", metadata);
+    for (size_t i = 0; i < p->count; i++) {
+        const struct synth_tensor *t = &p->tensors[i];
+        if (t->file != file)
+            continue;
+        struct js *facts = js_new_object();
+        range[1] = range[0] + (int64_t)t->bytes;
+        js_set(facts, "dtype", js_new_string(types[p->type], strlen(types[p->type])));
+        js_set(facts, "shape", array_of((size_t)t->n_dims, t->shape));
+        js_set(facts, "data_offsets", array_of(2, range));
+        js_set(root, t->name, facts);
+        range[0] = range[1];
+    }
+    return root;
+}
+
+/* The header's length, the header, and spaces until the data starts at a multiple of 8. */
+static void write_header(struct outfile *f, const struct synth_plan *p, int file)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    struct js *header = header_json(p, file);
+    FILE *memory = open_memstream(&text, &bytes);
+    bool printed = memory && js_print(header, memory, 0);
+    CHECK(printed && fclose(memory) == 0, "no memory for a header");
+    bytes--; // without the newline
+    uint64_t padded = (bytes + 7) / 8 * 8;
+    for (int i = 0; i < 8; i++)
+        fputc((int)(padded >> 8 * i & 0xff), f->stream);
+    fwrite(text, 1, bytes, f->stream);
+    for (; bytes < padded; bytes++)
+        fputc(' ', f->stream);
+    free(text);
+    js_free(header);
+}
+
+static void fill_ones(enum dtype type, void *out, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        dtype_store(type, out, i, 1);
+}
+
+static bool write_tensor(struct synth *s, struct outfile *f, const struct synth_tensor *t)
+{
+    enum dtype type = s->plan.type;
+    uint64_t key = hash_bytes(hash_mix(s->options->seed), t->name, strlen(t->name));
+    for (uint64_t first = 0; first < t->bytes; first += CHUNK_BYTES) {
+        size_t bytes = t->bytes - first < CHUNK_BYTES ? (size_t)(t->bytes - first) : CHUNK_BYTES;
+        size_t width = (size_t)dtype_bytes(type), count = bytes / width;
+        if (t->ones)
+            fill_ones(type, s->chunk, count);
+        else
+            noise_fill(&s->noise, key, first / width, count, s->chunk);
+        if (fwrite(s->chunk, 1, bytes, f->stream) != bytes)
+            return false;
+        s->done += bytes;
+        progress_update(&s->progress, (double)s->done);
+    }
+    return true;
+}
+
+static int write_shard(struct synth *s, int file)
+{
+    struct outfile f;
+    char name[MAX_NAME];
+    bool good = true;
+    shard_name(name, file, s->plan.n_files);
+    int status = create(s, &f, name);
+    if (status)
+        return status;
+    write_header(&f, &s->plan, file);
+    for (size_t i = 0; i < s->plan.count && good; i++)
+        if (s->plan.tensors[i].file == file)
+            good = write_tensor(s, &f, &s->plan.tensors[i]);
+    if (good)
+        return outfile_commit(&f);
+    status = fail(STATUS_FAILED, "%s: cannot be written: %s", f.path, strerror(errno));
+    outfile_abort(&f);
+    return status;
+}
+
+static int write_index(struct synth *s)
+{
+    char name[MAX_NAME];
+    struct js *root = js_new_object(), *metadata = js_new_object(), *map = js_new_object();
+    js_set(metadata, "total_parameters", js_new_int((int64_t)s->plan.elements));
+    js_set(metadata, "total_size", js_new_int((int64_t)s->plan.bytes));
+    for (size_t i = 0; i < s->plan.count; i++) {
+        shard_name(name, s->plan.tensors[i].file, s->plan.n_files);
+        js_set(map, s->plan.tensors[i].name, js_new_string(name, strlen(name)));
+    }
+    js_set(root, "metadata", metadata);
+    js_set(root, "weight_map", map);
+    int status = write_json(s, "model.safetensors.index.json", root);
+    js_free(root);
+    return status;
+}
+
+static int write_files(struct synth *s)
+{
+    int status = 0;
+    for (int file = 0; file < s->plan.n_files && !status; file++)
+        status = write_shard(s, file);
+    if (!status && s->plan.n_files > 1)
+        status = write_index(s);
+    if (!status)
+        status = write_json(s, "generation_config.json", s->plan.generation);
+    return status ? status : write_json(s, "config.json", s->plan.config);
+}
+
+static int write_checkpoint(struct synth *s)
+{
+    int status = open_directory(s);
+    s->chunk = malloc(CHUNK_BYTES);
+    s->written = calloc((size_t)s->plan.n_files + 3, sizeof *s->written);
+    CHECK(s->chunk && s->written, "no memory for a chunk");
+    noise_build(&s->noise, s->plan.type, 0.02);
+    progress_open(&s->progress, "writing", "GB", (double)s->plan.bytes * 1e-9, 1e9);
+    if (!status)
+        status = write_files(s);
+    progress_close(&s->progress);
+    if (status)
+        remove_written(s);
+    for (int i = 0; i < s->n_written; i++)
+        free(s->written[i]);
+    free(s->written);
+    free(s->chunk);
+    return status;
+}
+
+int synth_write(const struct synth_options *o)
+{
+    struct synth *s = calloc(1, sizeof *s); // its table of noise is too large for a stack
+    CHECK(s, "no memory for a plan");
+    s->options = o;
+    int status = synth_plan_open(&s->plan, o);
+    if (!status) {
+        status = write_checkpoint(s);
+        synth_plan_close(&s->plan);
+    }
+    free(s);
+    return status;
+}

@@ -1,0 +1,268 @@
+/* The known models: what their configuration says, and which tensors follow from it. The
+ * configuration goes through config_parse like anybody's, and the tensors from what it says. */
+#include "model/synth_plan.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "model/config.h"
+
+enum { MAX_KEYS = 20 };
+
+/* A model as published; what both have in common is in config_json. */
+struct preset {
+    const char *name, *class, *type;
+    struct {
+        const char *key;
+        int value;
+    } keys[MAX_KEYS];
+};
+
+static const struct preset presets[] = {
+    {"qwen1.5-moe-a2.7b",
+     "Qwen2MoeForCausalLM",
+     "qwen2_moe",
+     {{"vocab_size", 151936},
+      {"bos_token_id", 151643},
+      {"eos_token_id", 151643},
+      {"hidden_size", 2048},
+      {"intermediate_size", 5632},
+      {"max_position_embeddings", 8192},
+      {"max_window_layers", 21},
+      {"num_attention_heads", 16},
+      {"num_hidden_layers", 24},
+      {"num_key_value_heads", 16},
+      {"decoder_sparse_step", 1},
+      {"moe_intermediate_size", 1408},
+      {"shared_expert_intermediate_size", 5632},
+      {"num_experts", 60},
+      {"num_experts_per_tok", 4}}},
+    {"qwen1.5-7b",
+     "Qwen2ForCausalLM",
+     "qwen2",
+     {{"vocab_size", 151936},
+      {"bos_token_id", 151643},
+      {"eos_token_id", 151643},
+      {"hidden_size", 4096},
+      {"intermediate_size", 11008},
+      {"max_position_embeddings", 32768},
+      {"max_window_layers", 28},
+      {"num_attention_heads", 32},
+      {"num_hidden_layers", 32},
+      {"num_key_value_heads", 32}}},
+    {"tiny-moe", // every kind of tensor in a few hundred kB: to try things out
+     "Qwen2MoeForCausalLM",
+     "qwen2_moe",
+     {{"vocab_size", 512},
+      {"bos_token_id", 0},
+      {"eos_token_id", 0},
+      {"hidden_size", 64},
+      {"intermediate_size", 96},
+      {"max_position_embeddings", 1024},
+      {"num_attention_heads", 4},
+      {"num_hidden_layers", 2},
+      {"num_key_value_heads", 2},
+      {"decoder_sparse_step", 1},
+      {"moe_intermediate_size", 32},
+      {"shared_expert_intermediate_size", 48},
+      {"num_experts", 6},
+      {"num_experts_per_tok", 2}}},
+};
+
+const char *synth_presets(void)
+{
+    return "qwen1.5-moe-a2.7b|qwen1.5-7b|tiny-moe";
+}
+
+static const char *transformers_name(enum dtype type)
+{
+    static const char *const names[] = {"float32", "float16", "bfloat16"};
+    return names[type];
+}
+
+static struct js *text_value(const char *text)
+{
+    return js_new_string(text, strlen(text));
+}
+
+/* config.json in the transformers 4 form, as these models carry it. */
+static struct js *config_json(const struct preset *p, const struct synth_options *o)
+{
+    struct js *root = js_new_object(), *classes = js_new_array();
+    js_push(classes, text_value(p->class));
+    js_set(root, "architectures", classes);
+    js_set(root, "attention_dropout", js_new_real(0));
+    js_set(root, "hidden_act", text_value("silu"));
+    js_set(root, "initializer_range", js_new_real(0.02));
+    js_set(root, "model_type", text_value(p->type));
+    for (int i = 0; i < MAX_KEYS && p->keys[i].key; i++)
+        js_set(root, p->keys[i].key, js_new_int(p->keys[i].value));
+    if (o->layers)
+        js_set(root, "num_hidden_layers", js_new_int(o->layers));
+    js_set(root, "rms_norm_eps", js_new_real(1e-6));
+    js_set(root, "rope_theta", js_new_real(1e6));
+    js_set(root, "sliding_window", js_new_int(32768));
+    js_set(root, "tie_word_embeddings", js_new_bool(false));
+    js_set(root, "torch_dtype", text_value(transformers_name(o->type)));
+    js_set(root, "transformers_version", text_value("4.39.0"));
+    js_set(root, "use_cache", js_new_bool(true));
+    js_set(root, "use_sliding_window", js_new_bool(false));
+    if (strcmp(p->type, "qwen2_moe") == 0) {
+        js_set(root, "norm_topk_prob", js_new_bool(false));
+        js_set(root, "output_router_logits", js_new_bool(false));
+        js_set(root, "router_aux_loss_coef", js_new_real(0.001));
+    }
+    return root;
+}
+
+static struct js *generation_json(const struct js *config)
+{
+    struct js *root = js_new_object();
+    js_set(root, "bos_token_id", js_new_int(js_int(js_member(config, "bos_token_id"))));
+    js_set(root, "do_sample", js_new_bool(false));
+    js_set(root, "eos_token_id", js_new_int(js_int(js_member(config, "eos_token_id"))));
+    js_set(root, "max_new_tokens", js_new_int(2048));
+    js_set(root, "transformers_version", text_value("4.39.0"));
+    return root;
+}
+
+/* columns 0: a vector */
+static void add(struct synth_plan *p, int64_t rows, int64_t columns, const char *format, ...)
+{
+    char name[160];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    if (p->count == p->room) {
+        p->room = p->room ? p->room * 2 : 1024;
+        p->tensors = realloc(p->tensors, p->room * sizeof *p->tensors);
+        CHECK(p->tensors, "no memory for %zu tensors", p->room);
+    }
+    uint64_t elements = (uint64_t)rows * (uint64_t)(columns ? columns : 1);
+    p->tensors[p->count++] = (struct synth_tensor){
+        .name = arena_strdup(&p->memory, name),
+        .n_dims = columns ? 2 : 1,
+        .shape = {rows, columns},
+        .ones = strstr(name, "norm.weight") != NULL,
+        .bytes = elements * (uint64_t)dtype_bytes(p->type),
+    };
+    p->elements += elements;
+    p->bytes += p->tensors[p->count - 1].bytes;
+}
+
+static void add_ffn(struct synth_plan *p, int dim, int inner, const char *prefix)
+{
+    add(p, inner, dim, "%s.gate_proj.weight", prefix);
+    add(p, inner, dim, "%s.up_proj.weight", prefix);
+    add(p, dim, inner, "%s.down_proj.weight", prefix);
+}
+
+static void add_attention(struct synth_plan *p, const struct config *c, int layer)
+{
+    static const char *const parts[] = {"q", "k", "v"};
+    for (int i = 0; i < 3; i++) {
+        int rows = (i ? c->n_kv_heads : c->n_heads) * c->head_dim;
+        add(p, rows, c->dim, "model.layers.%d.self_attn.%s_proj.weight", layer, parts[i]);
+        add(p, rows, 0, "model.layers.%d.self_attn.%s_proj.bias", layer, parts[i]);
+    }
+    add(p, c->dim, c->n_heads * c->head_dim, "model.layers.%d.self_attn.o_proj.weight", layer);
+}
+
+static void add_layer(struct synth_plan *p, const struct config *c, int layer)
+{
+    char prefix[96];
+    add_attention(p, c, layer);
+    add(p, c->dim, 0, "model.layers.%d.input_layernorm.weight", layer);
+    add(p, c->dim, 0, "model.layers.%d.post_attention_layernorm.weight", layer);
+    snprintf(prefix, sizeof prefix, "model.layers.%d.mlp", layer);
+    if (!c->sparse[layer]) {
+        add_ffn(p, c->dim, c->ffn_dim, prefix);
+        return;
+    }
+    add(p, c->n_experts, c->dim, "%s.gate.weight", prefix);
+    for (int e = 0; e < c->n_experts; e++) {
+        snprintf(prefix, sizeof prefix, "model.layers.%d.mlp.experts.%d", layer, e);
+        add_ffn(p, c->dim, c->expert_dim, prefix);
+    }
+    snprintf(prefix, sizeof prefix, "model.layers.%d.mlp.shared_expert", layer);
+    add_ffn(p, c->dim, c->shared_dim, prefix);
+    add(p, 1, c->dim, "%s_gate.weight", prefix);
+}
+
+static void add_all(struct synth_plan *p, const struct config *c)
+{
+    add(p, c->vocab_size, c->dim, "model.embed_tokens.weight");
+    for (int l = 0; l < c->n_layers; l++)
+        add_layer(p, c, l);
+    add(p, c->dim, 0, "model.norm.weight");
+    add(p, c->vocab_size, c->dim, "lm_head.weight");
+}
+
+/* Tensors in order, a new file whenever the next would not fit. */
+static void assign_files(struct synth_plan *p, uint64_t shard_bytes)
+{
+    uint64_t filled = 0;
+    int file = 0;
+    for (size_t i = 0; i < p->count; i++) {
+        if (filled && filled + p->tensors[i].bytes > shard_bytes) {
+            file++;
+            filled = 0;
+        }
+        filled += p->tensors[i].bytes;
+        p->tensors[i].file = file;
+    }
+    p->n_files = file + 1;
+}
+
+static const struct preset *find_preset(const char *name)
+{
+    for (size_t i = 0; i < sizeof presets / sizeof *presets; i++)
+        if (strcmp(presets[i].name, name) == 0)
+            return &presets[i];
+    return NULL;
+}
+
+static void read_back(struct config *c, const struct js *config)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    struct generation_defaults unused;
+    FILE *memory = open_memstream(&text, &bytes);
+    bool printed = memory && js_print(config, memory, 0);
+    CHECK(printed && fclose(memory) == 0, "no memory for a text");
+    int status = config_parse(c, &unused, text, bytes, NULL, 0);
+    CHECK(status == 0, "a preset is not a model");
+    free(text);
+}
+
+int synth_plan_open(struct synth_plan *p, const struct synth_options *o)
+{
+    struct config c;
+    const struct preset *preset = find_preset(o->preset);
+    if (!preset)
+        return fail(STATUS_USAGE, "synth: preset: expected %s, found \"%s\"", synth_presets(),
+                    o->preset);
+    if (o->layers < 0 || o->layers > MAX_LAYERS)
+        return fail(STATUS_USAGE, "synth: layers: expected 1 to %d, found %d", MAX_LAYERS,
+                    o->layers);
+    *p = (struct synth_plan){.type = o->type};
+    p->config = config_json(preset, o);
+    p->generation = generation_json(p->config);
+    read_back(&c, p->config);
+    add_all(p, &c);
+    assign_files(p, o->shard_bytes ? o->shard_bytes : (uint64_t)4 << 30);
+    return 0;
+}
+
+void synth_plan_close(struct synth_plan *p)
+{
+    js_free(p->config);
+    js_free(p->generation);
+    free(p->tensors);
+    arena_free(&p->memory);
+}

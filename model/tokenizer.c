@@ -1,0 +1,158 @@
+/* The calls of tokenizer.h. Encoding goes through these stages, each cutting what the one before it
+ * left: added tokens in the raw text, NFC, added tokens in the normalised text, the patterns, BPE.
+ */
+#include "model/tokenizer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "model/tokenizer_parts.h"
+
+enum { MAX_FILE_BYTES = 256 << 20 };
+
+static int read_tree(struct tokenizer **out, struct js *root, const char *name)
+{
+    if (!root)
+        return STATUS_BAD_FILE;
+    struct tokenizer *t = calloc(1, sizeof *t);
+    CHECK(t, "no memory for a tokenizer");
+    int status = tokenizer_read(t, root, name);
+    js_free(root);
+    if (status) {
+        tokenizer_close(t);
+        return status;
+    }
+    *out = t;
+    return 0;
+}
+
+int tokenizer_open(struct tokenizer **out, const char *path)
+{
+    return read_tree(out, js_load(path, MAX_FILE_BYTES), path);
+}
+
+int tokenizer_parse(struct tokenizer **out, const char *json, size_t bytes, const char *name)
+{
+    return read_tree(out, js_parse(json, bytes, name), name);
+}
+
+void tokenizer_close(struct tokenizer *t)
+{
+    if (!t)
+        return;
+    for (int i = 0; i < t->n_splits; i++)
+        split_pattern_free(t->splits[i]);
+    arena_free(&t->memory);
+    free(t);
+}
+
+static int encode_pieces(struct encoding *e, const char *text, size_t bytes)
+{
+    return split_text(e, text, bytes, bpe_piece);
+}
+
+/* Text between the added tokens that are looked for in the raw text. */
+static int encode_normalized(struct encoding *e, const char *text, size_t bytes)
+{
+    size_t nfc_bytes = bytes;
+    char *nfc = e->t->nfc ? text_nfc(text, bytes, &nfc_bytes) : NULL;
+    int status = added_split(e, &e->t->after_nfc, nfc ? nfc : text, nfc_bytes, encode_pieces);
+    free(nfc);
+    return status;
+}
+
+static int encode_valid(const struct tokenizer *t, const char *text, size_t bytes, int32_t **ids,
+                        size_t *count)
+{
+    struct encoding e = {
+        .t = t,
+        .split = split_scratch_new(t, bytes),
+        .bpe = bpe_scratch_new(),
+    };
+    int status = added_split(&e, &t->before_nfc, text, bytes, encode_normalized);
+    split_scratch_free(e.split);
+    bpe_scratch_free(e.bpe);
+    if (status) {
+        free(e.ids.at);
+        return status;
+    }
+    if (!e.ids.at) { // no ids are an array too
+        e.ids.at = malloc(1);
+        CHECK(e.ids.at, "no memory for no ids");
+    }
+    *ids = e.ids.at;
+    *count = e.ids.count;
+    return 0;
+}
+
+int tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, int32_t **ids,
+                     size_t *count)
+{
+    if (bytes > MAX_TEXT_BYTES)
+        return fail(STATUS_USAGE, "a text: expected at most %d bytes, found %zu", MAX_TEXT_BYTES,
+                    bytes);
+    if (utf8_valid(text, bytes))
+        return encode_valid(t, text, bytes, ids, count);
+    struct text_stream mended = {0};
+    struct bytes whole = {0};
+    text_stream_push(&mended, text, bytes);
+    bytes_push(&whole, mended.text, mended.bytes);
+    text_stream_end(&mended);
+    bytes_push(&whole, mended.text, mended.bytes);
+    int status = encode_valid(t, whole.at, whole.count, ids, count);
+    text_stream_free(&mended);
+    free(whole.at);
+    return status;
+}
+
+static const struct token *find_token(const struct tokenizer *t, int32_t id)
+{
+    bool known = id >= 0 && id < t->vocabulary.size && t->vocabulary.tokens[id].key;
+    return known ? &t->vocabulary.tokens[id] : NULL;
+}
+
+char *tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t count,
+                       bool skip_special, size_t *bytes)
+{
+    struct text_stream s = {0};
+    struct bytes text = {0};
+    for (size_t i = 0; i < count; i++) {
+        const struct token *token = find_token(t, ids[i]);
+        if (!token || (skip_special && token->skipped))
+            continue;
+        text_stream_push(&s, token->text, token->text_bytes);
+        bytes_push(&text, s.text, s.bytes);
+    }
+    text_stream_end(&s);
+    bytes_push(&text, s.text, s.bytes + 1); // with the 0
+    text_stream_free(&s);
+    if (bytes)
+        *bytes = text.count - 1;
+    return text.at;
+}
+
+int tokenizer_token_id(const struct tokenizer *t, const char *content)
+{
+    return vocabulary_find(&t->vocabulary, content, strlen(content));
+}
+
+int tokenizer_size(const struct tokenizer *t)
+{
+    return t->vocabulary.size;
+}
+
+bool tokenizer_is_special(const struct tokenizer *t, int32_t id)
+{
+    const struct token *token = find_token(t, id);
+    return token && token->skipped;
+}
+
+const char *tokenizer_token_bytes(const struct tokenizer *t, int32_t id, size_t *bytes)
+{
+    const struct token *token = find_token(t, id);
+    *bytes = token ? token->text_bytes : 0;
+    return token ? token->text : "";
+}

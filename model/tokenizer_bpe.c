@@ -1,0 +1,195 @@
+/* Byte-pair encoding of one piece: its bytes as tokens, then merges, always the lowest rank first
+ * and of equals the leftmost, until none applies. The tokens are a linked list, the merges that may
+ * apply a heap, so n bytes take O(n log n). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "model/tokenizer_parts.h"
+
+enum { WAYS = 4 }; // of the heap: fewer levels, so fewer misses in a large one
+
+struct symbol {
+    int32_t id; // -1: merged into the one before
+    int32_t before, after;
+};
+
+struct bpe_scratch {
+    struct symbol *symbols; // [room]
+    uint64_t *heap; // [room * 2]: rank << 32 | place; a merge takes one out and puts at most two in
+    size_t room, in_heap;
+    struct bytes spelled;
+};
+
+static size_t pair_slot(const struct merge_table *m, int32_t left, int32_t right)
+{
+    uint64_t h = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9e3779b97f4a7c15u;
+    return (h ^ h >> 32) & m->slot_mask;
+}
+
+static struct merge *find_merge(const struct merge_table *m, int32_t left, int32_t right)
+{
+    size_t i = pair_slot(m, left, right);
+    while (m->slots[i].left >= 0 && (m->slots[i].left != left || m->slots[i].right != right))
+        i = (i + 1) & m->slot_mask;
+    return &m->slots[i];
+}
+
+void merge_table_build(struct merge_table *m, struct arena *memory, size_t most_merges)
+{
+    size_t slots = table_slots(most_merges);
+    m->slot_mask = slots - 1;
+    m->slots = arena_alloc(memory, slots * sizeof *m->slots);
+    m->results = arena_alloc(memory, most_merges * sizeof *m->results);
+    for (size_t i = 0; i < slots; i++)
+        m->slots[i].left = -1;
+}
+
+void merge_table_put(struct merge_table *m, struct merge merge)
+{
+    *find_merge(m, merge.left, merge.right) = merge;
+    m->results[merge.rank] = merge.result;
+}
+
+struct bpe_scratch *bpe_scratch_new(void)
+{
+    struct bpe_scratch *s = calloc(1, sizeof *s);
+    CHECK(s, "no memory for a scratch");
+    return s;
+}
+
+void bpe_scratch_free(struct bpe_scratch *s)
+{
+    free(s->symbols);
+    free(s->heap);
+    free(s->spelled.at);
+    free(s);
+}
+
+static void reserve(struct bpe_scratch *s, size_t symbols)
+{
+    s->in_heap = 0;
+    if (symbols <= s->room)
+        return;
+    s->room = symbols + symbols / 2;
+    free(s->symbols);
+    free(s->heap);
+    s->symbols = malloc(s->room * sizeof *s->symbols);
+    s->heap = malloc(s->room * 2 * sizeof *s->heap);
+    CHECK(s->symbols && s->heap, "no memory for a piece of %zu bytes", symbols);
+}
+
+static void heap_push(struct bpe_scratch *s, uint64_t candidate)
+{
+    size_t i = s->in_heap++;
+    for (; i && candidate < s->heap[(i - 1) / WAYS]; i = (i - 1) / WAYS)
+        s->heap[i] = s->heap[(i - 1) / WAYS];
+    s->heap[i] = candidate;
+}
+
+static uint64_t heap_pop(struct bpe_scratch *s)
+{
+    uint64_t top = s->heap[0], last = s->heap[--s->in_heap];
+    size_t i = 0;
+    for (size_t least; (least = i * WAYS + 1) < s->in_heap; i = least) {
+        size_t end = least + WAYS < s->in_heap ? least + WAYS : s->in_heap;
+        for (size_t child = least + 1; child < end; child++)
+            least = s->heap[child] < s->heap[least] ? child : least;
+        if (last <= s->heap[least])
+            break;
+        s->heap[i] = s->heap[least];
+    }
+    s->heap[i] = last;
+    return top;
+}
+
+/* If the symbol at `at` and the one after it can merge, that is a candidate. */
+static void offer(struct bpe_scratch *s, const struct merge_table *m, int32_t at)
+{
+    int32_t after = at < 0 ? -1 : s->symbols[at].after;
+    if (after < 0)
+        return;
+    const struct merge *merge = find_merge(m, s->symbols[at].id, s->symbols[after].id);
+    if (merge->left >= 0)
+        heap_push(s, (uint64_t)merge->rank << 32 | (uint32_t)at);
+}
+
+/* What the symbol at `at` and the one after it merge into, -1 if they do not. */
+static int32_t merged(const struct bpe_scratch *s, const struct merge_table *m, int32_t at)
+{
+    const struct symbol *left = &s->symbols[at];
+    if (left->id < 0 || left->after < 0)
+        return -1;
+    const struct merge *merge = find_merge(m, left->id, s->symbols[left->after].id);
+    return merge->left < 0 ? -1 : merge->result;
+}
+
+/* A candidate is old news once one of its two has changed. What counts is the token that the two
+ * make now: two pairs may make the same one, and tokenizers then merges at the rank of the first.
+ */
+static void merge_all(struct bpe_scratch *s, const struct merge_table *m)
+{
+    while (s->in_heap) {
+        uint64_t candidate = heap_pop(s);
+        int32_t at = (int32_t)(candidate & INT32_MAX), result = m->results[candidate >> 32];
+        if (merged(s, m, at) != result)
+            continue;
+        struct symbol *left = &s->symbols[at], *right = &s->symbols[left->after];
+        left->id = result;
+        right->id = -1;
+        left->after = right->after;
+        if (left->after >= 0)
+            s->symbols[left->after].before = at;
+        offer(s, m, left->before);
+        offer(s, m, at);
+    }
+}
+
+/* A list of the piece's bytes; one that the vocabulary lacks is left out. */
+static size_t fill_symbols(struct bpe_scratch *s, const struct vocabulary *v, const char *piece,
+                           size_t bytes)
+{
+    int32_t n = 0;
+    for (size_t i = 0; i < bytes; i++) {
+        int32_t id = v->byte_ids[(unsigned char)piece[i]];
+        if (id < 0)
+            continue;
+        s->symbols[n] = (struct symbol){id, n - 1, n + 1};
+        n++;
+    }
+    if (n)
+        s->symbols[n - 1].after = -1;
+    return (size_t)n;
+}
+
+/* With ignore_merges a piece that is a token as it stands is that token; -1: it is not. */
+static int32_t whole_token(struct encoding *e, const char *piece, size_t bytes)
+{
+    struct bytes *spelled = &e->bpe->spelled;
+    spelled->count = 0;
+    bytes_reserve(spelled, 2 * bytes);
+    size_t n = alphabet_spell(piece, bytes, spelled->at);
+    int32_t id = vocabulary_find(&e->t->vocabulary, spelled->at, n);
+    return id >= 0 && e->t->vocabulary.tokens[id].in_model ? id : -1;
+}
+
+int bpe_piece(struct encoding *e, const char *piece, size_t bytes)
+{
+    const struct tokenizer *t = e->t;
+    struct bpe_scratch *s = e->bpe;
+    int32_t whole = t->ignore_merges ? whole_token(e, piece, bytes) : -1;
+    if (whole >= 0) {
+        id_list_push(&e->ids, whole);
+        return 0;
+    }
+    reserve(s, bytes);
+    size_t n = fill_symbols(s, &t->vocabulary, piece, bytes);
+    for (size_t i = 0; i < n; i++)
+        offer(s, &t->merges, (int32_t)i);
+    merge_all(s, &t->merges);
+    for (size_t i = 0; i < n; i++)
+        if (s->symbols[i].id >= 0)
+            id_list_push(&e->ids, s->symbols[i].id);
+    return 0;
+}

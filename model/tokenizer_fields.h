@@ -1,0 +1,43 @@
+/* The fields of tokenizer.json as a table: what each may be. For tokenizer_load.c and
+ * tokenizer_entries.c. An error names file, key, what was expected and what was found. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/json.h"
+#include "model/tokenizer_parts.h"
+
+struct load {
+    struct tokenizer *t;
+    const char *name; // of the file
+};
+
+/* What a field may be. ANYTHING: its own function looks at it. */
+enum {
+    IS_NULL = 1,
+    IS_FALSE = 2,
+    IS_TRUE = 4,
+    IS_BOOL = IS_FALSE | IS_TRUE,
+    IS_EMPTY = 8,
+    IS_ZERO = 16,
+    ANYTHING = 32,
+    REQUIRED = 64
+};
+
+struct field {
+    const char *key; // NULL ends a table
+    unsigned allowed;
+};
+
+/* Fails with "file: where.key: expected ..., found ...". where "": the file itself; key "": `where`
+ * itself. */
+int field_refuse(const struct load *l, const char *where, const char *key, const char *expected,
+                 const struct js *found);
+/* `object` is one, its fields are as the table says, and others are null. */
+int fields_check(const struct load *l, const char *where, const struct js *object,
+                 const struct field *fields);
+bool field_is(const struct js *v, const char *text);       // the string `text`
+bool field_has_type(const struct js *v, const char *type); // an object of this "type"
+
+/* tokenizer_entries.c */
+int read_model(struct load *l, const struct js *model, const struct js *added_tokens);

@@ -1,0 +1,140 @@
+/* The vocabulary: tokens by id, ids by key, and GPT-2's alphabet, in which a byte is written as a
+ * printable letter (the 188 that print stand for themselves, the others are U+0100 and up). */
+#include <string.h>
+
+#include "base/check.h"
+#include "model/tokenizer_parts.h"
+
+static uint64_t hash_bytes(const char *key, size_t bytes)
+{
+    uint64_t h = 0xcbf29ce484222325u; // FNV-1a
+    for (size_t i = 0; i < bytes; i++)
+        h = (h ^ (unsigned char)key[i]) * 0x100000001b3u;
+    return h ^ h >> 29;
+}
+
+size_t table_slots(size_t entries)
+{
+    size_t slots = 16;
+    while (slots < entries * 2)
+        slots *= 2;
+    return slots;
+}
+
+void vocabulary_build(struct vocabulary *v, struct arena *memory, size_t most_tokens, int size)
+{
+    v->size = size;
+    v->tokens = arena_alloc(memory, (size_t)size * sizeof *v->tokens);
+    size_t slots = table_slots(most_tokens);
+    v->slot_mask = slots - 1;
+    v->slots = arena_alloc(memory, slots * sizeof *v->slots);
+    memset(v->slots, 0xff, slots * sizeof *v->slots);
+}
+
+/* The slot of a key, or the free one where it belongs. */
+static size_t find_slot(const struct vocabulary *v, const char *key, size_t bytes)
+{
+    size_t i = hash_bytes(key, bytes) & v->slot_mask;
+    for (; v->slots[i] >= 0; i = (i + 1) & v->slot_mask) {
+        const struct token *token = &v->tokens[v->slots[i]];
+        if (token->key_bytes == bytes && memcmp(token->key, key, bytes) == 0)
+            break;
+    }
+    return i;
+}
+
+void vocabulary_insert(struct vocabulary *v, int32_t id)
+{
+    size_t slot = find_slot(v, v->tokens[id].key, v->tokens[id].key_bytes);
+    CHECK(v->slots[slot] < 0, "token %d is there twice", id);
+    v->slots[slot] = id;
+}
+
+int32_t vocabulary_find(const struct vocabulary *v, const char *key, size_t bytes)
+{
+    return v->slots[find_slot(v, key, bytes)];
+}
+
+static bool prints(int byte)
+{
+    return (byte >= '!' && byte <= '~') || (byte >= 0xa1 && byte != 0xad);
+}
+
+/* The letter of each byte: 0 to 255 themselves, or the next from 256 on. */
+static int letter_of(int byte)
+{
+    int unprinted = 0;
+    if (prints(byte))
+        return byte;
+    for (int b = 0; b < byte; b++)
+        unprinted += !prints(b);
+    return 256 + unprinted;
+}
+
+struct alphabet {
+    char letters[256][2]; // UTF-8
+    unsigned char letter_bytes[256];
+    int16_t byte_of[512]; // by letter, -1: none
+};
+
+/* Made once in each thread, so there is nothing to lock. */
+static const struct alphabet *alphabet(void)
+{
+    static _Thread_local struct alphabet a;
+    if (a.letter_bytes[0])
+        return &a;
+    memset(a.byte_of, 0xff, sizeof a.byte_of);
+    for (int b = 255; b >= 0; b--) {
+        int letter = letter_of(b);
+        a.byte_of[letter] = (int16_t)b;
+        a.letter_bytes[b] = letter < 0x80 ? 1 : 2;
+        a.letters[b][0] = (char)(letter < 0x80 ? letter : 0xc0 | letter >> 6);
+        a.letters[b][1] = (char)(0x80 | (letter & 0x3f));
+    }
+    return &a;
+}
+
+void vocabulary_find_bytes(struct vocabulary *v)
+{
+    const struct alphabet *a = alphabet();
+    for (int b = 0; b < 256; b++)
+        v->byte_ids[b] = vocabulary_find(v, a->letters[b], a->letter_bytes[b]);
+}
+
+size_t alphabet_spell(const char *text, size_t bytes, char *out)
+{
+    const struct alphabet *a = alphabet();
+    size_t n = 0;
+    for (size_t i = 0; i < bytes; i++) {
+        unsigned char byte = (unsigned char)text[i];
+        memcpy(out + n, a->letters[byte], 2); // the second byte may be beyond: it is overwritten
+        n += a->letter_bytes[byte];
+    }
+    return n;
+}
+
+/* The byte behind the letter at key[*i], -1 if that is no letter; moves *i behind it. */
+static int read_letter(const struct alphabet *a, const char *key, size_t bytes, size_t *i)
+{
+    unsigned char c = (unsigned char)key[(*i)++];
+    if (c < 0x80)
+        return a->byte_of[c];
+    if (c > 0xc7 || *i == bytes) // U+0200 and up
+        return -1;
+    return a->byte_of[(c & 0x1f) << 6 | ((unsigned char)key[(*i)++] & 0x3f)];
+}
+
+size_t alphabet_read(const char *key, size_t bytes, char *out)
+{
+    const struct alphabet *a = alphabet();
+    size_t n = 0;
+    for (size_t i = 0; i < bytes;) {
+        int byte = read_letter(a, key, bytes, &i);
+        if (byte < 0) {
+            memcpy(out, key, bytes);
+            return bytes;
+        }
+        out[n++] = (char)byte;
+    }
+    return n;
+}

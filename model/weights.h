@@ -1,0 +1,42 @@
+/* The coordinator's part of a model: everything but the routed experts (those are in worker/shard).
+ * Binding checks every tensor's name, shape and type before a byte is read; loading packs each
+ * matrix into the device's layout, so the mapping of the file is given back as it goes. */
+#pragma once
+
+#include "kernels/device.h"
+#include "model/checkpoint.h"
+#include "model/config.h"
+
+struct layer_weights {
+    const float *attn_norm, *ffn_norm; // [dim]
+    struct matrix qkv;                 // [(n_heads + 2 n_kv_heads) * head_dim][dim], maybe a bias
+    struct matrix o;                   // [dim][n_heads * head_dim]
+    struct matrix router;              // sparse: [n_experts + 1][dim], the last row is the shared
+                                       // expert's gate (absent without a shared expert)
+    struct ffn dense;                  // the dense MLP, or a sparse layer's shared expert
+    bool sparse, has_dense;
+};
+
+struct weights {
+    struct mapping embed_map; // the embedding stays in the file
+    enum dtype embed_type;
+    struct layer_weights *layers; // [n_layers]
+    const float *final_norm;      // [dim]
+    struct matrix unembed;        // [vocab_size][dim]
+    uint64_t bytes;               // packed
+};
+
+/* Called as bytes of the checkpoint have been packed; may be NULL. */
+typedef void (*load_progress)(void *context, uint64_t bytes);
+
+/* All tensors that config promises, of this shape? 0 or STATUS_BAD_FILE. Cheap: headers only. */
+int weights_check(const struct config *m, const struct checkpoint *c);
+
+int weights_open(struct weights *w, struct dev *d, const struct config *m,
+                 const struct checkpoint *c, enum dtype type, load_progress progress,
+                 void *context);
+void weights_close(struct weights *w); // device memory goes with the device
+
+/* One routed expert, from separate or fused tensors. */
+int weights_load_expert(struct ffn *f, struct dev *d, const struct config *m,
+                        const struct checkpoint *c, enum dtype type, int layer, int expert);
