@@ -1,0 +1,118 @@
+#include "coordinator/cluster.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "kernels/device.h"
+
+static int check_hello(const struct hello *h, int rank, const struct cluster_terms *terms)
+{
+    if (strcmp(h->version, terms->version) != 0)
+        return fail(STATUS_FAILED, "rank %d on %s: expected version %s, found %s", rank, h->host,
+                    terms->version, h->version);
+    if (h->digest != terms->digest)
+        return fail(STATUS_BAD_FILE,
+                    "rank %d on %s: expected the coordinator's checkpoint (digest %016" PRIx64
+                    "), found other weights (%016" PRIx64 ")",
+                    rank, h->host, terms->digest, h->digest);
+    return 0;
+}
+
+int cluster_greet(struct transport *t, const struct cluster_terms *terms, unsigned *common)
+{
+    *common = isa_available();
+    struct arena memory = {0};
+    int status = 0;
+    for (int rank = 1; rank < t->size && !status; rank++) {
+        struct control message;
+        status = control_expect(t, rank, CONTROL_HELLO, &message, &memory);
+        if (!status)
+            status = check_hello(&message.hello, rank, terms);
+        if (!status)
+            *common &= message.hello.isas;
+    }
+    arena_free(&memory);
+    return status;
+}
+
+int cluster_set_up(struct transport *t, const struct cluster_terms *terms, unsigned isa,
+                   const struct config *m, const struct placement *p)
+{
+    struct arena memory = {0};
+    size_t cells = (size_t)m->n_layers * (size_t)m->n_experts;
+    int32_t *rank_of = arena_alloc(&memory, cells * sizeof *rank_of);
+    for (int l = 0; l < m->n_layers; l++)
+        for (int e = 0; e < m->n_experts; e++)
+            rank_of[l * m->n_experts + e] = m->sparse[l] ? p->layers[l].rank_of[e] : -1;
+    struct control message = {.kind = CONTROL_SETUP,
+                              .setup = {.isa = isa,
+                                        .dtype = terms->dtype,
+                                        .n_layers = m->n_layers,
+                                        .n_experts = m->n_experts,
+                                        .rank_of = rank_of,
+                                        .max_rows = terms->max_rows,
+                                        .strategy = "exact",
+                                        .combine = "rows"}};
+    int status = 0;
+    for (int rank = 1; rank < t->size && !status; rank++)
+        status = control_send(t, rank, &message);
+    arena_free(&memory);
+    return status;
+}
+
+/* Loading takes as long as the storage takes: no deadline. */
+int cluster_await(struct transport *t, uint64_t *worker_bytes)
+{
+    int64_t timeout = t->timeout_ns;
+    struct arena memory = {0};
+    int status = 0;
+    *worker_bytes = 0;
+    t->timeout_ns = NO_DEADLINE;
+    for (int n = 1; n < t->size && !status; n++) {
+        struct control message;
+        status = control_expect(t, ANY_RANK, CONTROL_READY, &message, &memory);
+        if (!status) {
+            *worker_bytes += message.ready.bytes;
+            note("rank %d: %u experts, %.2f GB in %.1f s", message.from, message.ready.experts,
+                 (double)message.ready.bytes * 1e-9, message.ready.seconds);
+        }
+    }
+    t->timeout_ns = timeout;
+    arena_free(&memory);
+    return status;
+}
+
+int cluster_stats(struct transport *t, struct stats *stats)
+{
+    struct control question = {.kind = CONTROL_STATS}, answer;
+    struct arena memory = {0};
+    int status = 0;
+    for (int rank = 1; rank < t->size && !status; rank++) {
+        status = control_send(t, rank, &question);
+        if (!status)
+            status = control_expect(t, rank, CONTROL_STATS, &answer, &memory);
+        if (!status)
+            stats[rank] = answer.stats;
+    }
+    arena_free(&memory);
+    return status;
+}
+
+int cluster_fault(struct transport *t)
+{
+    struct arena memory = {0};
+    struct control message;
+    int status = control_expect(t, ANY_RANK, CONTROL_FAULT, &message, &memory);
+    if (!status) // control_expect has printed it
+        status = message.fault.code;
+    arena_free(&memory);
+    return status;
+}
+
+void cluster_stop(struct transport *t)
+{
+    struct control stop = {.kind = CONTROL_STOP};
+    for (int rank = 1; rank < t->size; rank++)
+        control_send(t, rank, &stop);
+}

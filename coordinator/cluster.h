@@ -1,0 +1,35 @@
+/* Bringing the ranks of a run together: greet every worker, agree on one setup, wait until all have
+ * loaded; and sending everyone home. */
+#pragma once
+
+#include "model/config.h"
+#include "model/placement.h"
+#include "proto/control.h"
+#include "transport/transport.h"
+
+struct cluster_terms {
+    const char *version;
+    uint64_t digest; // of the coordinator's checkpoint
+    enum dtype dtype;
+    int max_rows;
+};
+
+/* Hear every worker's Hello and refuse by name one of another version or other weights.
+ * *common := the instruction sets that all ranks have, this one included. */
+int cluster_greet(struct transport *t, const struct cluster_terms *terms, unsigned *common);
+
+/* Tell every worker the setup; cluster_await waits until all are ready. Loading one's own weights
+ * goes in between. */
+int cluster_set_up(struct transport *t, const struct cluster_terms *terms, unsigned isa,
+                   const struct config *m, const struct placement *p);
+int cluster_await(struct transport *t, uint64_t *worker_bytes);
+
+/* Ask every worker for its counters: stats [t->size], entry 0 left alone. */
+int cluster_stats(struct transport *t, struct stats *stats);
+
+/* A wait ended with TRANSPORT_INTERRUPTED: print the Fault that interrupted it; returns its code.
+ */
+int cluster_fault(struct transport *t);
+
+/* Say stop to all workers: the last word of every run, good or bad. */
+void cluster_stop(struct transport *t);

@@ -1,0 +1,156 @@
+#include "coordinator/coordinator.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "coordinator/cluster.h"
+#include "model/sizes.h"
+
+/* theta^(-2i/d) and the angle in f32, as the reference implementation has them; the cosine of that
+ * angle correctly rounded. */
+static void rope_open(struct rope_table *r, struct dev *d, const struct config *m, int positions)
+{
+    int half = m->head_dim / 2;
+    size_t bytes = (size_t)positions * (size_t)half * sizeof(float);
+    float *cosines = dev_alloc(d, bytes), *sines = dev_alloc(d, bytes);
+    for (int i = 0; i < half; i++) {
+        float exponent = (float)(2 * i) / (float)m->head_dim;
+        float frequency = 1.0f / powf((float)m->rope_theta, exponent);
+        for (int p = 0; p < positions; p++) {
+            float angle = (float)p * frequency;
+            cosines[p * half + i] = (float)cos((double)angle);
+            sines[p * half + i] = (float)sin((double)angle);
+        }
+    }
+    *r = (struct rope_table){cosines, sines, half};
+}
+
+static void show_progress(void *context, uint64_t bytes)
+{
+    progress_update(context, (double)bytes);
+}
+
+static int load(struct coordinator *c, const struct checkpoint *ckpt)
+{
+    struct progress bar;
+    const struct config *m = &c->config;
+    struct sizes sizes = sizes_of(m);
+    double type_bytes = dtype_bytes(m->dtype);
+    double dense = (double)(sizes.unembed + sizes.layers) * type_bytes;
+    progress_open(&bar, "loading", "GB", dense * 1e-9, 1e9);
+    int status = weights_open(&c->weights, &c->dev, m, ckpt, c->dtype, show_progress, &bar);
+    progress_close(&bar);
+    if (status)
+        return status;
+    double experts = (double)sizes.expert * sizes.sparse_layers * m->n_experts * type_bytes;
+    progress_open(&bar, "loading experts", "GB", experts * 1e-9, 1e9);
+    status =
+        shard_open(&c->shard, &c->dev, m, ckpt, c->dtype, &c->placement, 0, show_progress, &bar);
+    progress_close(&bar);
+    return status;
+}
+
+/* Every buffer that a step will need, sized once. */
+static void allocate(struct coordinator *c, const struct coordinator_options *o)
+{
+    const struct config *m = &c->config;
+    struct state_limits limits = {c->chunk, c->logit_rows};
+    int widest = m->ffn_dim > m->shared_dim ? m->ffn_dim : m->shared_dim;
+    struct dev_limits most = {.type = c->dtype,
+                              .rows = m->n_experts ? c->chunk * m->top_k : c->chunk,
+                              .ffn_width = widest > m->expert_dim ? widest : m->expert_dim,
+                              .dim = m->dim,
+                              .n_heads = m->n_heads,
+                              .head_dim = m->head_dim,
+                              .n_experts = m->n_experts};
+    struct exchange_limits exchange = {c->chunk * m->top_k, m->n_experts, c->shard.row_bytes};
+    state_open(&c->state, &c->dev, m, c->dtype, &limits);
+    kv_cache_open(&c->kv, &c->dev, m, c->dtype, o->max_sequences, c->context, 0);
+    rope_open(&c->rope, &c->dev, m, c->context);
+    exchange_open(&c->exchange, &c->dev, c->transport, &exchange);
+    dev_reserve(&c->dev, &most);
+}
+
+static void choose_sizes(struct coordinator *c, const struct coordinator_options *o)
+{
+    const struct config *m = &c->config;
+    int most = m->max_positions;
+    c->dtype = o->dtype < 0 ? m->dtype : (enum dtype)o->dtype;
+    c->context = o->context ? o->context : o->wanted && o->wanted < most ? o->wanted : most;
+    if (c->context > most)
+        warn("-c %d: this model knows positions up to %d", c->context, most);
+    int64_t rows = (int64_t)c->context * o->max_sequences;
+    c->chunk = o->chunk < rows ? o->chunk : (int)rows;
+    c->logit_rows = o->logit_rows;
+}
+
+static int open_with(struct coordinator *c, const struct coordinator_options *o,
+                     const struct checkpoint *ckpt)
+{
+    struct transport alone = {.size = 1}, *t = c->transport ? c->transport : &alone;
+    const struct config *m = &c->config;
+    struct cluster_terms terms = {.version = o->version, .dtype = c->dtype, .max_rows = c->chunk};
+    unsigned common;
+    enum isa isa;
+    uint64_t worker_bytes;
+    int status = weights_check(m, ckpt);
+    if (!status && t->size > 1)
+        status = checkpoint_digest(ckpt, &terms.digest);
+    if (!status)
+        status = cluster_greet(t, &terms, &common);
+    if (!status)
+        status = isa_choose(&isa, common);
+    if (status)
+        return status;
+    dev_open_cpu(&c->dev, isa, o->threads);
+    placement_even(&c->placement, &c->memory, m, t->size);
+    status = cluster_set_up(t, &terms, isa, m, &c->placement);
+    if (!status)
+        status = load(c, ckpt);
+    if (!status)
+        status = cluster_await(t, &worker_bytes);
+    if (status) {
+        weights_close(&c->weights);
+        dev_close(&c->dev);
+        return status;
+    }
+    allocate(c, o);
+    c->weight_bytes = c->weights.bytes + c->shard.bytes + worker_bytes;
+    return 0;
+}
+
+int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
+                     struct transport *t)
+{
+    int64_t start = clock_ns();
+    struct checkpoint *ckpt = NULL;
+    memset(c, 0, sizeof *c);
+    c->transport = t && t->size > 1 ? t : NULL;
+    int status = config_load(&c->config, &c->defaults, o->model_dir);
+    if (!status)
+        choose_sizes(c, o);
+    if (!status)
+        status = checkpoint_open(&ckpt, o->model_dir);
+    if (!status)
+        status = open_with(c, o, ckpt);
+    checkpoint_close(ckpt);
+    if (status) {
+        if (c->transport)
+            cluster_stop(c->transport);
+        arena_free(&c->memory);
+    }
+    c->load_seconds = seconds_since(start);
+    return status;
+}
+
+void coordinator_close(struct coordinator *c)
+{
+    if (c->transport)
+        cluster_stop(c->transport);
+    weights_close(&c->weights);
+    dev_close(&c->dev);
+    arena_free(&c->memory);
+}

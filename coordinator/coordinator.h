@@ -1,0 +1,47 @@
+/* The coordinator: a model that is ready to run, with its experts wherever the placement says. */
+#pragma once
+
+#include "coordinator/kv_cache.h"
+#include "coordinator/state.h"
+#include "model/placement.h"
+#include "model/weights.h"
+#include "transport/exchange.h"
+#include "worker/shard.h"
+
+struct coordinator_options {
+    const char *model_dir;
+    const char *version; // of the program; workers must have the same
+    int dtype;           // enum dtype, or -1: what config.json says
+    int threads;
+    int chunk;         // rows of the largest step
+    int context;       // positions of a sequence, beyond the model's maximum too; 0: see wanted
+    int wanted;        // positions that are needed, within the model's maximum; 0: all of it
+    int max_sequences; // in flight at once
+    int logit_rows;    // of one forward_logits()
+};
+
+struct coordinator {
+    struct config config;
+    struct generation_defaults defaults;
+    struct transport *transport; // NULL or size 1: alone
+    struct dev dev;
+    enum dtype dtype;
+    int chunk, context, logit_rows;
+    struct arena memory;
+    struct weights weights;
+    struct shard shard; // experts at home
+    struct placement placement;
+    struct exchange exchange;
+    struct kv_cache kv;
+    struct rope_table rope;
+    struct state state;
+    uint64_t experts_hit; // experts that had rows, summed over layers and steps
+    double load_seconds;
+    uint64_t weight_bytes; // of all ranks
+};
+
+/* Check the checkpoint, greet the workers, agree, load, and wait until all are ready. On failure
+ * the workers have been told to stop and nothing is left open. */
+int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
+                     struct transport *t);
+void coordinator_close(struct coordinator *c); // stops the workers; the transport stays open

@@ -1,0 +1,21 @@
+/* One step of the model: tokens go in, the residual stream comes out, and logits where wanted. */
+#pragma once
+
+#include "coordinator/coordinator.h"
+
+/* The rows of a step: those of one sequence stand together, positions ascending. Their KV blocks
+ * have been taken (kv_cache_extend). */
+struct batch {
+    int n;                 // 1 .. coordinator.chunk
+    const int32_t *tokens; // [n] below vocab_size
+    const int32_t *seq;    // [n] sequence slot
+    const int32_t *pos;    // [n] position in it
+};
+
+/* Runs all layers; c->state.x holds the result. 0, or what the exchange returned: then the run is
+ * over. */
+int forward(struct coordinator *c, const struct batch *b);
+
+/* Logits of rows[0 .. n) of the last step, n <= coordinator.logit_rows: [n][vocab_size], valid
+ * until the next call. */
+const float *forward_logits(struct coordinator *c, const int32_t *rows, int n);

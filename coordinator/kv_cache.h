@@ -1,0 +1,23 @@
+/* Keys and values of the sequences in flight, in blocks of KV_BLOCK positions that sequences take
+ * as they grow and give back when they end. One block table serves all layers. */
+#pragma once
+
+#include "kernels/device.h"
+#include "model/config.h"
+
+struct kv_cache {
+    struct kv_layer *layers; // [n_layers], sharing `table`
+    int32_t *table;          // [max_sequences][blocks_per_sequence], -1: not taken
+    int32_t *free_blocks;    // a stack
+    int *taken;              // [max_sequences] blocks of each
+    int n_free, n_blocks, max_sequences, blocks_per_sequence;
+};
+
+/* Room for max_sequences of at most `context` positions each, `blocks` of them in all (0: enough
+ * for all sequences at full length). Memory is touched only as positions are written. */
+void kv_cache_open(struct kv_cache *kv, struct dev *d, const struct config *m, enum dtype type,
+                   int max_sequences, int context, int blocks);
+
+/* Make positions [0, n) of a sequence writable: false when no block is left (nothing changes). */
+bool kv_cache_extend(struct kv_cache *kv, int sequence, int n);
+void kv_cache_release(struct kv_cache *kv, int sequence);

@@ -1,0 +1,38 @@
+/* The activations of one step, sized once for the largest. n: rows of the step; every row buffer
+ * has row_stride(width) elements of the model's type from one row to the next. */
+#pragma once
+
+#include "kernels/device.h"
+#include "model/config.h"
+
+struct state {
+    float *x;      // [n][dim] the residual stream
+    void *h;       // rows of dim: what a matmul reads
+    float *qkv;    // [n][(n_heads + 2 n_kv_heads) * head_dim]
+    void *q;       // [n][n_heads][row_stride(head_dim)]
+    void *a;       // rows of n_heads * head_dim: what attention gives
+    float *scores; // [n][n_experts + 1] router logits, then the shared expert's gate
+    float *dense;  // [n][row_stride(dim)] f32 output of a dense MLP or shared expert
+
+    // the step's routing through one layer; assignments = n * top_k
+    int32_t *expert; // [n][top_k] the experts of each row, best first
+    float *weight;   // [n][top_k] and their weights
+    int32_t *place;  // [n][top_k] where each assignment stands in send order
+    int32_t *source; // [assignments] the row of each place
+    int32_t *count;  // [n_experts] rows of each group
+    void *home;      // rows of dim: the places of experts at home, gathered
+    void *y;         // rows of dim: every place's output
+
+    int32_t *tokens, *seq, *pos; // [n] the batch, on the device
+    float *picked;               // [logit rows][dim] residual rows whose logits are wanted
+    float *logits;               // [logit rows][vocab_size]
+    int32_t *picks;              // [logit rows]
+};
+
+struct state_limits {
+    int rows;       // tokens of a step
+    int logit_rows; // of one forward_logits()
+};
+
+void state_open(struct state *s, struct dev *d, const struct config *m, enum dtype type,
+                const struct state_limits *limits);

@@ -1,0 +1,48 @@
+/* The program: main() finds the command; a command parses its options, brings up its ranks and does
+ * its work. A command's function returns the process's exit code. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/options.h"
+#include "coordinator/coordinator.h"
+#include "transport/transport.h"
+
+/* What main() knows of the process before any option is read. */
+struct process {
+    struct transport *mpi;      // this rank's end under mpirun, else NULL
+    int local_rank, local_size; // among the ranks of this host
+};
+
+struct command {
+    const char *name, *summary;
+    int (*run)(struct process *p, int argc, char **argv);
+    bool uses_ranks; // under mpirun all ranks take part; otherwise rank 0 works alone
+};
+
+int command_run(struct process *p, int argc, char **argv);
+int command_logits(struct process *p, int argc, char **argv);
+int command_tokenize(struct process *p, int argc, char **argv);
+int command_synth(struct process *p, int argc, char **argv);
+int command_bench(struct process *p, int argc, char **argv);
+
+const char *program_version(void); // "0.1.0 (commit)"
+void print_version(void);
+
+/* The options that every command with a model shares. */
+struct model_options {
+    const char *model;
+    int dtype; // index in the choice "auto|f32|f16|bf16"
+    int device, placement, strategy, combine, wire;
+    long threads, chunk, context, ranks;
+    double timeout_s;
+    bool verbose;
+};
+struct model_options model_options_default(void);
+enum { MODEL_OPTIONS = 13 };
+/* Fill MODEL_OPTIONS entries of a command's table. */
+void model_options_table(struct option_spec *table, struct model_options *o);
+int model_options_dtype(const struct model_options *o); // enum dtype, or -1 for the file's own
+
+/* Token ids "1,2,3": malloc'ed; STATUS_USAGE names the piece that is no id. */
+int parse_ids(const char *text, int32_t **ids, int *n);

@@ -1,0 +1,118 @@
+/* epmoe logits: the logits of every prompt token, as f32 tensor `logits` [n_tokens, vocab]. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "coordinator/generate.h"
+#include "launch/prompt.h"
+#include "launch/ranks.h"
+
+enum { LOGIT_ROWS = 64 };
+
+struct logits_options {
+    struct model_options model;
+    struct prompt_options prompt;
+    const char *out;
+};
+
+static int parse(struct logits_options *o, int argc, char **argv)
+{
+    struct command_spec spec = {
+        "logits",
+        "Write the logits of every token of a prompt to a safetensors file.",
+        "-m MODEL --tokens IDS -o FILE [options]",
+        NULL,
+        NULL,
+        NULL};
+    struct option_spec table[MODEL_OPTIONS + 3] = {{0}};
+    const struct option_spec own[] = {
+        {"tokens", 0, OPTION_TEXT, &o->prompt.tokens, "IDS", "the prompt as ids: 1,2,3", 0, 0, 0},
+        {"output", 'o', OPTION_TEXT, &o->out, "FILE", "f32 tensor `logits` [n_tokens, vocab]", 0, 0,
+         0},
+    };
+    model_options_table(table, &o->model);
+    memcpy(table + MODEL_OPTIONS, own, sizeof own);
+    int status = options_parse(&spec, table, argc, argv);
+    if (!status && !o->out)
+        return fail(STATUS_USAGE, "logits: expected -o FILE, found none");
+    return status;
+}
+
+/* The header of a file that holds this one tensor, padded so that the data is aligned to 8. */
+static void write_header(FILE *f, int n, int vocab)
+{
+    char json[256];
+    unsigned long long bytes = 4ull * (unsigned long long)n * (unsigned long long)vocab;
+    int length = snprintf(json, sizeof json,
+                          "{\"logits\":{\"dtype\":\"F32\",\"shape\":[%d,%d],"
+                          "\"data_offsets\":[0,%llu]}}",
+                          n, vocab, bytes);
+    while (length % 8)
+        json[length++] = ' ';
+    unsigned char size[8] = {(unsigned char)(length & 255), (unsigned char)(length >> 8)};
+    fwrite(size, 1, sizeof size, f);
+    fwrite(json, 1, (size_t)length, f);
+}
+
+static int write_chunk(void *context, struct coordinator *c, int first, int n)
+{
+    struct outfile *out = context;
+    int32_t rows[LOGIT_ROWS];
+    size_t vocab = (size_t)c->config.vocab_size;
+    (void)first;
+    for (int done = 0; done < n; done += LOGIT_ROWS) {
+        int count = n - done < LOGIT_ROWS ? n - done : LOGIT_ROWS;
+        for (int i = 0; i < count; i++)
+            rows[i] = done + i;
+        fwrite(forward_logits(c, rows, count), sizeof(float), (size_t)count * vocab, out->stream);
+    }
+    return 0; // outfile_commit() reports what could not be written
+}
+
+static int write_logits(struct coordinator *c, const struct prompt *prompt, const char *path)
+{
+    struct outfile out;
+    int status = check_tokens(c, prompt->ids, prompt->n, 0);
+    if (!status)
+        status = outfile_open(&out, path);
+    if (status)
+        return status;
+    write_header(out.stream, prompt->n, c->config.vocab_size);
+    status = prefill(c, prompt->ids, prompt->n, 0, write_chunk, &out);
+    if (!status)
+        return outfile_commit(&out);
+    outfile_abort(&out);
+    return status;
+}
+
+static int logits_here(struct process *p, const struct logits_options *o)
+{
+    struct prompt prompt = {0};
+    struct ranks ranks;
+    int status = prompt_read(&prompt, &o->prompt, NULL);
+    struct session_needs needs = {1, LOGIT_ROWS, prompt.n};
+    if (!status)
+        status = ranks_open(&ranks, p, &o->model, &needs);
+    if (!status) {
+        status = write_logits(&ranks.coordinator, &prompt, o->out);
+        ranks_close(&ranks);
+    }
+    free(prompt.ids);
+    return status;
+}
+
+int command_logits(struct process *p, int argc, char **argv)
+{
+    struct logits_options o = {.model = model_options_default()};
+    int status = parse(&o, argc, argv);
+    if (status)
+        return status == OPTIONS_HELP ? 0 : status;
+    status = ranks_check(p, &o.model);
+    if (status)
+        return status;
+    if (p->mpi && p->mpi->rank > 0)
+        return ranks_serve(p, &o.model);
+    return logits_here(p, &o);
+}

@@ -1,0 +1,90 @@
+/* epmoe COMMAND [options]: find the command, learn whether mpirun started us, and run it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "coordinator/cluster.h"
+#include "launch/launch.h"
+
+static const struct command commands[] = {
+    {"run", "text to text", command_run, true},
+    {"logits", "the logits of a prompt, as a safetensors file", command_logits, true},
+    {"tokenize", "text to token ids, and back", command_tokenize, false},
+    {"synth", "a checkpoint of true shape with random weights", command_synth, false},
+    {"bench", "speed beside the machine's roof", command_bench, true},
+};
+
+static void usage(FILE *out)
+{
+    fputs(
+        "usage: epmoe COMMAND [options]\n"
+        "       mpirun -n 5 epmoe COMMAND [options]   (rank 0 coordinates, 1..4 hold experts)\n\n",
+        out);
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fputs("\nepmoe COMMAND --help tells a command's options; epmoe --version the build.\n", out);
+}
+
+static const struct command *find(const char *name)
+{
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+/* Ranks that outnumber the cores must not spin while they wait; OpenMP reads its environment before
+ * main() starts, so the program starts itself once more. */
+static void stop_spinning(char **argv)
+{
+    const char *here = getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
+    if (!here || getenv("OMP_WAIT_POLICY") || atoi(here) <= usable_cores())
+        return;
+    setenv("OMP_WAIT_POLICY", "passive", 1);
+    execv("/proc/self/exe", argv); // on failure: only slower
+}
+
+static int run_under_mpi(const struct command *command, int argc, char **argv)
+{
+    struct transport mpi;
+    struct process p = {.mpi = &mpi};
+    int status = transport_open_mpi(&mpi, &p.local_rank, &p.local_size);
+    if (status)
+        return status;
+    if (mpi.rank > 0)
+        error_capture(true); // the same arguments fail on every rank: rank 0 says so
+    if (command->uses_ranks)
+        status = command->run(&p, argc, argv);
+    else if (mpi.rank == 0)
+        status = command->run(&(struct process){.local_size = 1}, argc, argv);
+    if (mpi.rank == 0)
+        cluster_stop(&mpi); // whatever happened: nobody is left waiting
+    transport_close(&mpi);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        usage(stderr);
+        return STATUS_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        usage(stdout);
+        return 0;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        print_version();
+        return 0;
+    }
+    const struct command *command = find(argv[1]);
+    if (!command)
+        return fail(STATUS_USAGE, "expected a command (epmoe --help lists them), found \"%s\"",
+                    argv[1]);
+    if (!transport_under_mpi())
+        return command->run(&(struct process){.local_size = 1}, argc - 1, argv + 1);
+    stop_spinning(argv);
+    return run_under_mpi(command, argc - 1, argv + 1);
+}

@@ -1,0 +1,70 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "launch/launch.h"
+
+struct model_options model_options_default(void)
+{
+    return (struct model_options){.chunk = 2048, .timeout_s = 30};
+}
+
+void model_options_table(struct option_spec *table, struct model_options *o)
+{
+    const struct option_spec shared[MODEL_OPTIONS] = {
+        {"model", 'm', OPTION_TEXT, &o->model, "MODEL",
+         "a checkpoint directory, or a Hugging Face name in the local cache", 0, 0, NULL},
+        {"dtype", 0, OPTION_CHOICE, &o->dtype, "auto|f32|f16|bf16",
+         "type of weights and matmul inputs (auto: the checkpoint's)", 0, 0, NULL},
+        {"threads", 't', OPTION_INT, &o->threads, "N",
+         "threads of each rank (0: cores over ranks on this host)", 0, 1024, NULL},
+        {"ctx", 'c', OPTION_INT, &o->context, "N", "context in tokens (0: what the request needs)",
+         0, 1 << 24, NULL},
+        {"chunk", 0, OPTION_INT, &o->chunk, "N", "prompt tokens a step (2048)", 1, 65536, NULL},
+        {"ranks", 0, OPTION_INT, &o->ranks, "N",
+         "ranks as threads of this process: one coordinator, N-1 workers", 1, 1024, NULL},
+        {"placement", 0, OPTION_CHOICE, &o->placement, "even", "which rank holds which expert", 0,
+         0, NULL},
+        {"strategy", 0, OPTION_CHOICE, &o->strategy, "exact", "how rows travel", 0, 0, NULL},
+        {"combine", 0, OPTION_CHOICE, &o->combine, "rows", "what comes back", 0, 0, NULL},
+        {"wire", 0, OPTION_CHOICE, &o->wire, "model", "type of the rows that travel", 0, 0, NULL},
+        {"device", 0, OPTION_CHOICE, &o->device, "cpu", "where this rank computes", 0, 0, NULL},
+        {"timeout", 0, OPTION_REAL, &o->timeout_s, "S",
+         "seconds without progress until a rank counts as lost (30)", 0.1, 86400, NULL},
+        {"verbose", 'v', OPTION_FLAG, &o->verbose, NULL, "say what is loaded where", 0, 0, NULL},
+    };
+    memcpy(table, shared, sizeof shared);
+}
+
+int model_options_dtype(const struct model_options *o)
+{
+    static const int types[] = {-1, DTYPE_F32, DTYPE_F16, DTYPE_BF16};
+    return types[o->dtype];
+}
+
+int parse_ids(const char *text, int32_t **ids, int *n)
+{
+    size_t room = 1;
+    for (const char *c = text; *c; c++)
+        room += *c == ',';
+    int32_t *list = malloc(room * sizeof *list);
+    CHECK(list, "no memory for %zu token ids", room);
+    *n = 0;
+    for (const char *at = text;; at++) {
+        char *end;
+        errno = 0;
+        long v = strtol(at, &end, 10);
+        if (end == at || errno || v < 0 || v > INT32_MAX || (*end && *end != ',')) {
+            free(list);
+            return fail(STATUS_USAGE, "--tokens: expected ids such as 1,2,3, found \"%.40s\"", at);
+        }
+        list[(*n)++] = (int32_t)v;
+        if (!*end)
+            break;
+        at = end;
+    }
+    *ids = list;
+    return 0;
+}

@@ -1,0 +1,64 @@
+#include "launch/prompt.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "launch/launch.h"
+
+enum { MAX_PROMPT_BYTES = 256 << 20 };
+
+bool prompt_needs_tokenizer(const struct prompt_options *o)
+{
+    return !o->tokens;
+}
+
+static char *read_stdin(size_t *bytes)
+{
+    size_t room = 1 << 16, n = 0;
+    char *text = malloc(room + 1);
+    for (size_t got; text && (got = fread(text + n, 1, room - n, stdin)) > 0;) {
+        n += got;
+        if (n == room)
+            text = realloc(text, (room *= 2) + 1);
+    }
+    CHECK(text, "no memory for stdin");
+    text[n] = 0;
+    *bytes = n;
+    return text;
+}
+
+static char *read_text(const struct prompt_options *o, size_t *bytes)
+{
+    if (o->file)
+        return file_read(o->file, MAX_PROMPT_BYTES, bytes);
+    if (strcmp(o->text, "-") == 0)
+        return read_stdin(bytes);
+    *bytes = strlen(o->text);
+    return strdup(o->text);
+}
+
+int prompt_read(struct prompt *p, const struct prompt_options *o, const struct tokenizer *t)
+{
+    int given = (o->text != NULL) + (o->file != NULL) + (o->tokens != NULL);
+    if (given != 1)
+        return fail(STATUS_USAGE, "expected one of -p, -f and --tokens, found %d of them", given);
+    if (o->tokens)
+        return parse_ids(o->tokens, &p->ids, &p->n);
+    size_t bytes, count = 0;
+    char *text = read_text(o, &bytes);
+    if (!text)
+        return STATUS_BAD_FILE;
+    int status = tokenizer_encode(t, text, bytes, &p->ids, &count);
+    p->n = (int)count;
+    free(text);
+    if (!status && count == 0) {
+        free(p->ids);
+        p->ids = NULL;
+        return fail(STATUS_USAGE, "the prompt is empty: expected at least one token");
+    }
+    return status;
+}

@@ -1,0 +1,140 @@
+#include "launch/ranks.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "model/hub.h"
+#include "worker/serve.h"
+
+struct rank_thread {
+    pthread_t thread;
+    struct transport *end;
+    struct worker_options options;
+};
+
+/* Cores over ranks on this host; a rank that mpirun has bound has its own share already. */
+static int default_threads(int ranks_here)
+{
+    int usable = usable_cores();
+    bool bound = usable < (int)sysconf(_SC_NPROCESSORS_ONLN);
+    int share = bound ? usable : usable / ranks_here;
+    return share > 0 ? share : 1;
+}
+
+static int choose_threads(const struct model_options *o, int ranks_here)
+{
+    if (o->threads == 0)
+        return default_threads(ranks_here);
+    if (o->threads > usable_cores())
+        warn("-t %ld: this rank may only use %d core%s%s", o->threads, usable_cores(),
+             usable_cores() == 1 ? "" : "s",
+             ranks_here > 1 ? "; mpirun --bind-to none lifts that" : "");
+    return (int)o->threads;
+}
+
+static void *worker_thread(void *argument)
+{
+    struct rank_thread *w = argument;
+    worker_serve(w->end, &w->options); // its errors reach the user through the coordinator
+    transport_close(w->end);
+    return NULL;
+}
+
+static void start_local(struct ranks *r, int n, int threads)
+{
+    r->n = n;
+    r->ends = calloc((size_t)n, sizeof *r->ends);
+    r->threads = calloc((size_t)n, sizeof *r->threads);
+    CHECK(r->ends && r->threads, "no memory for %d ranks", n);
+    transport_open_local(r->ends, n);
+    for (int i = 1; i < n; i++) {
+        struct rank_thread *w = &r->threads[i];
+        w->end = &r->ends[i];
+        w->options = (struct worker_options){r->model_dir, threads, program_version()};
+        CHECK(pthread_create(&w->thread, NULL, worker_thread, w) == 0, "no thread for rank %d", i);
+    }
+}
+
+static void join_local(struct ranks *r)
+{
+    for (int i = 1; i < r->n; i++)
+        pthread_join(r->threads[i].thread, NULL);
+    if (r->ends)
+        transport_close(&r->ends[0]);
+    free(r->ends);
+    free(r->threads);
+}
+
+static int open_coordinator(struct ranks *r, const struct model_options *o,
+                            const struct session_needs *needs, struct transport *t, int threads)
+{
+    struct coordinator_options c = {.model_dir = r->model_dir,
+                                    .version = program_version(),
+                                    .dtype = model_options_dtype(o),
+                                    .threads = threads,
+                                    .chunk = (int)o->chunk,
+                                    .context = (int)o->context,
+                                    .wanted = needs->context,
+                                    .max_sequences = needs->max_sequences,
+                                    .logit_rows = needs->logit_rows};
+    return coordinator_open(&r->coordinator, &c, t);
+}
+
+int ranks_check(const struct process *p, const struct model_options *o)
+{
+    if (!o->model)
+        return fail(STATUS_USAGE, "expected -m MODEL, found none");
+    if (p->mpi && o->ranks)
+        return fail(STATUS_USAGE, "--ranks %ld: under mpirun, -n sets the ranks", o->ranks);
+    return 0;
+}
+
+static int64_t timeout_ns(const struct model_options *o)
+{
+    return (int64_t)(o->timeout_s * 1e9);
+}
+
+int ranks_serve(const struct process *p, const struct model_options *o)
+{
+    struct worker_options w = {o->model, choose_threads(o, p->local_size), program_version()};
+    p->mpi->timeout_ns = timeout_ns(o);
+    worker_serve(p->mpi, &w);
+    return 0;
+}
+
+int ranks_open(struct ranks *r, const struct process *p, const struct model_options *o,
+               const struct session_needs *needs)
+{
+    int n_local = o->ranks ? (int)o->ranks : 1;
+    int threads = choose_threads(o, p->mpi ? p->local_size : n_local);
+    struct transport *t = p->mpi;
+    memset(r, 0, sizeof *r);
+    log_verbose(o->verbose);
+    int status = hub_resolve(&r->model_dir, o->model);
+    if (status)
+        return status;
+    if (n_local > 1) {
+        start_local(r, n_local, threads);
+        t = &r->ends[0];
+    }
+    if (t)
+        t->timeout_ns = timeout_ns(o);
+    r->transport_name = t ? t->name : "none";
+    status = open_coordinator(r, o, needs, t, threads);
+    if (status) {
+        join_local(r);
+        free(r->model_dir);
+    }
+    return status;
+}
+
+void ranks_close(struct ranks *r)
+{
+    coordinator_close(&r->coordinator);
+    join_local(r);
+    free(r->model_dir);
+}

@@ -1,0 +1,32 @@
+/* The ranks of one run: this process alone, threads of it (--ranks N), or processes under mpirun.
+ */
+#pragma once
+
+#include "coordinator/coordinator.h"
+#include "launch/launch.h"
+
+struct ranks {
+    struct coordinator coordinator;
+    struct rank_thread *threads; // of local workers
+    struct transport *ends;      // [n] of the local transport
+    int n;
+    char *model_dir;
+    const char *transport_name;
+};
+
+struct session_needs {
+    int max_sequences, logit_rows;
+    int context; // positions that -c unset should give; 0: the model's maximum
+};
+
+/* What can be refused before anything is read. The same on every rank. */
+int ranks_check(const struct process *p, const struct model_options *o);
+
+/* Under mpirun, on ranks other than 0: a worker, from hello to stop. Always 0: the coordinator's
+ * exit code is the run's. */
+int ranks_serve(const struct process *p, const struct model_options *o);
+
+/* Rank 0: start local workers where asked for and open the coordinator; or the exit code. */
+int ranks_open(struct ranks *r, const struct process *p, const struct model_options *o,
+               const struct session_needs *needs);
+void ranks_close(struct ranks *r);

@@ -1,0 +1,127 @@
+#include <string.h>
+
+#include "base/json.h"
+#include "commit.h"
+#include "model/sizes.h"
+#include "study/bench.h"
+
+static void name_of(char *text, size_t size, const struct bench_result *t)
+{
+    snprintf(text, size, "%s%d", t->kind, t->length);
+}
+
+static struct js *text(const char *s)
+{
+    return js_new_string(s, strlen(s));
+}
+
+static struct js *machine_json(const struct roof *roof)
+{
+    struct js *machine = js_new_object(), *limits = js_new_object();
+    js_set(machine, "cpu", text(roof->cpu));
+    js_set(machine, "isa", text(isa_name(roof->isa)));
+    js_set(machine, "threads", js_new_int(roof->threads));
+    js_set(limits, "flops", js_new_real(roof->flops));
+    js_set(limits, "read_bytes_per_s", js_new_real(roof->read_bytes_per_s));
+    js_set(machine, "roof", limits);
+    return machine;
+}
+
+static struct js *model_json(const struct coordinator *c, const char *name)
+{
+    struct js *model = js_new_object();
+    struct sizes s = sizes_of(&c->config);
+    js_set(model, "name", text(name));
+    js_set(model, "architecture",
+           text(c->config.architecture == ARCH_QWEN2 ? "qwen2" : "qwen2_moe"));
+    js_set(model, "layers", js_new_int(c->config.n_layers));
+    js_set(model, "parameters", js_new_int((int64_t)s.total));
+    js_set(model, "active_parameters", js_new_int((int64_t)s.active));
+    js_set(model, "dtype", text(dtype_name(c->dtype)));
+    js_set(model, "weight_bytes", js_new_int((int64_t)c->weight_bytes));
+    return model;
+}
+
+static struct js *result_json(const struct bench_result *t)
+{
+    char name[32];
+    struct js *result = js_new_object(), *speed = js_new_object();
+    name_of(name, sizeof name, t);
+    js_set(result, "test", text(name));
+    js_set(result, "batch", js_new_int(t->batch));
+    js_set(result, "ranks", js_new_int(t->ranks));
+    js_set(speed, "median", js_new_real(t->median));
+    js_set(speed, "mean", js_new_real(t->mean));
+    js_set(speed, "sd", js_new_real(t->sd));
+    js_set(result, "tokens_per_s", speed);
+    js_set(result, strcmp(t->kind, "pp") == 0 ? "ttft_s" : "tpot_s", js_new_real(t->seconds));
+    js_set(result, "roof_tokens_per_s", js_new_real(t->roof));
+    js_set(result, "roof_fraction", js_new_real(t->median / t->roof));
+    js_set(result, "bound", text(t->bound));
+    return result;
+}
+
+static void print_json(const struct bench_report *r, const struct coordinator *c,
+                       const struct bench_options *o, FILE *out)
+{
+    struct js *root = js_new_object(), *results = js_new_array();
+    js_set(root, "machine", machine_json(&r->roof));
+    js_set(root, "model", model_json(c, o->model_name));
+    js_set(root, "commit", text(EPMOE_COMMIT));
+    for (int i = 0; i < r->n_results; i++)
+        js_push(results, result_json(&r->results[i]));
+    js_set(root, "results", results);
+    js_set(root, "load_s", js_new_real(c->load_seconds));
+    js_set(root, "peak_bytes", js_new_int((int64_t)r->peak_bytes));
+    js_print(root, out, 2);
+    js_free(root);
+}
+
+static void print_md(const struct bench_report *r, const struct coordinator *c,
+                     const struct bench_options *o, FILE *out)
+{
+    struct sizes s = sizes_of(&c->config);
+    fprintf(out, "%s: %d layers, %.2f B parameters (%.2f B active), %s, commit %s\n", o->model_name,
+            c->config.n_layers, (double)s.total * 1e-9, (double)s.active * 1e-9,
+            dtype_name(c->dtype), EPMOE_COMMIT);
+    fprintf(out, "%s, %s, %d cores: roof %.0f GFLOP/s, %.1f GB/s read\n", r->roof.cpu,
+            isa_name(r->roof.isa), r->roof.threads, r->roof.flops * 1e-9,
+            r->roof.read_bytes_per_s * 1e-9);
+    fprintf(out, "loaded in %.2f s, peak memory %.2f GB\n\n", c->load_seconds,
+            (double)r->peak_bytes * 1e-9);
+    fprintf(
+        out,
+        "| test   | batch | ranks |     tokens/s     | TTFT / TPOT ms |     roof | of roof |\n"
+        "|--------|------:|------:|-----------------:|---------------:|---------:|--------:|\n");
+    for (int i = 0; i < r->n_results; i++) {
+        const struct bench_result *t = &r->results[i];
+        char name[32];
+        name_of(name, sizeof name, t);
+        fprintf(out, "| %-6s | %5d | %5d | %8.1f ± %5.1f | %14.2f | %8.1f | %4.0f %% %s\n", name,
+                t->batch, t->ranks, t->median, t->sd, t->seconds * 1e3, t->roof,
+                100 * t->median / t->roof, strcmp(t->bound, "bytes") == 0 ? "B |" : "F |");
+    }
+    fprintf(out,
+            "\ntokens/s: median ± standard deviation. Roof: B read bandwidth binds, F FLOP/s.\n");
+}
+
+static void print_csv(const struct bench_report *r, FILE *out)
+{
+    fprintf(out, "test,batch,ranks,tokens_per_s,mean,sd,seconds,roof_tokens_per_s,bound\n");
+    for (int i = 0; i < r->n_results; i++) {
+        const struct bench_result *t = &r->results[i];
+        fprintf(out, "%s%d,%d,%d,%.6g,%.6g,%.6g,%.6g,%.6g,%s\n", t->kind, t->length, t->batch,
+                t->ranks, t->median, t->mean, t->sd, t->seconds, t->roof, t->bound);
+    }
+}
+
+void bench_print(const struct bench_report *r, const struct coordinator *c,
+                 const struct bench_options *o, enum bench_format format, FILE *out)
+{
+    if (format == BENCH_JSON)
+        print_json(r, c, o, out);
+    else if (format == BENCH_CSV)
+        print_csv(r, out);
+    else
+        print_md(r, c, o, out);
+}

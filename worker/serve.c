@@ -1,0 +1,220 @@
+#include "worker/serve.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "model/hub.h"
+#include "proto/control.h"
+#include "transport/exchange.h"
+#include "worker/shard.h"
+
+struct worker {
+    struct transport *transport;
+    const struct worker_options *options;
+    struct arena memory;  // the placement
+    struct arena message; // the control message at hand
+    struct dev dev;
+    bool dev_is_open;
+    char *model_dir;
+    struct config config;
+    struct checkpoint *checkpoint;
+    struct placement placement;
+    struct shard shard;
+    struct exchange exchange;
+    char *y; // rows going back
+    int max_rows;
+    struct stats stats;
+};
+
+static int say_hello(struct worker *w)
+{
+    struct generation_defaults unused;
+    struct control message = {.kind = CONTROL_HELLO};
+    struct hello *hello = &message.hello;
+    int status = hub_resolve(&w->model_dir, w->options->model);
+    if (!status)
+        status = config_load(&w->config, &unused, w->model_dir);
+    if (!status)
+        status = checkpoint_open(&w->checkpoint, w->model_dir);
+    if (!status)
+        status = weights_check(&w->config, w->checkpoint);
+    if (!status)
+        status = checkpoint_digest(w->checkpoint, &hello->digest);
+    if (status)
+        return status;
+    hello->version = w->options->version;
+    hello->host = w->transport->host;
+    hello->device = "cpu";
+    hello->isas = isa_available();
+    return control_send(w->transport, 0, &message);
+}
+
+static int check_setup(const struct worker *w, const struct setup *setup)
+{
+    const struct config *m = &w->config;
+    if (setup->n_layers != m->n_layers || setup->n_experts != m->n_experts)
+        return fail(STATUS_FAILED, "setup: expected %d layers of %d experts, found %d of %d",
+                    m->n_layers, m->n_experts, setup->n_layers, setup->n_experts);
+    if (setup->isa >= ISA_COUNT || !(isa_available() & 1u << setup->isa))
+        return fail(STATUS_FAILED, "setup: expected an instruction set of this rank, found %u",
+                    setup->isa);
+    if (strcmp(setup->strategy, "exact") != 0 || strcmp(setup->combine, "rows") != 0)
+        return fail(STATUS_FAILED,
+                    "setup: expected strategy exact and combine rows, found %s and %s",
+                    setup->strategy, setup->combine);
+    return 0;
+}
+
+/* Everything that a step will need, sized once. */
+static int load(struct worker *w, const struct setup *setup)
+{
+    const struct config *m = &w->config;
+    struct transport *t = w->transport;
+    dev_open_cpu(&w->dev, setup->isa, w->options->threads);
+    w->dev_is_open = true;
+    int status = placement_from_ranks(&w->placement, &w->memory, setup->rank_of, m->n_layers,
+                                      m->n_experts, t->size);
+    if (!status)
+        status = shard_open(&w->shard, &w->dev, m, w->checkpoint, setup->dtype, &w->placement,
+                            t->rank, NULL, NULL);
+    if (status)
+        return status;
+    struct exchange_limits limits = {setup->max_rows * m->top_k, m->n_experts, w->shard.row_bytes};
+    exchange_open(&w->exchange, &w->dev, t, &limits);
+    w->y = dev_alloc(&w->dev, (size_t)limits.rows * limits.row_bytes);
+    w->max_rows = setup->max_rows;
+    struct dev_limits most = {.type = setup->dtype,
+                              .rows = limits.rows,
+                              .ffn_width = m->expert_dim,
+                              .dim = m->dim,
+                              .n_heads = m->n_heads,
+                              .head_dim = m->head_dim,
+                              .n_experts = m->n_experts};
+    dev_reserve(&w->dev, &most);
+    return 0;
+}
+
+static int set_up(struct worker *w, const struct setup *setup)
+{
+    int64_t start = clock_ns();
+    int status = check_setup(w, setup);
+    if (!status)
+        status = load(w, setup);
+    if (status)
+        return status;
+    struct control ready = {
+        .kind = CONTROL_READY,
+        .ready = {w->shard.bytes, (uint32_t)w->shard.n_experts, seconds_since(start)}};
+    return control_send(w->transport, 0, &ready);
+}
+
+/* One step, layer by layer, in lockstep with the coordinator's forward(): the position in this loop
+ * is the protocol, so no message says which layer it is. */
+static int serve_step(struct worker *w, int n_rows)
+{
+    if (n_rows > w->max_rows)
+        return fail(STATUS_FAILED, "step: expected at most %d rows, found %d", w->max_rows, n_rows);
+    for (int l = 0; l < w->config.n_layers; l++) {
+        if (!w->config.sparse[l])
+            continue;
+        const struct shard_layer *here = &w->shard.layers[l];
+        const int32_t *count;
+        const void *rows;
+        int status = exchange_receive(&w->exchange, here->n_experts, &count, &rows);
+        if (status)
+            return status;
+        int64_t start = clock_ns();
+        int total = 0;
+        for (int e = 0; e < here->n_experts; e++)
+            total += count[e];
+        shard_run(&w->shard, &w->dev, l, w->y, rows, count);
+        w->stats.compute_ns += (uint64_t)(clock_ns() - start);
+        w->stats.rows += (uint64_t)total;
+        status = exchange_return(&w->exchange, w->y, total);
+        if (status)
+            return status;
+    }
+    w->stats.steps++;
+    return exchange_finish(&w->exchange);
+}
+
+static int answer_stats(struct worker *w)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    w->stats.peak_bytes = (uint64_t)usage.ru_maxrss * 1024;
+    struct control answer = {.kind = CONTROL_STATS, .stats = w->stats};
+    return control_send(w->transport, 0, &answer);
+}
+
+/* The next message, whenever it comes: between two steps a user may think for hours. */
+static int next_message(struct worker *w, struct control *message)
+{
+    int64_t timeout = w->transport->timeout_ns;
+    arena_reset(&w->message);
+    w->transport->timeout_ns = NO_DEADLINE;
+    int status = control_recv(w->transport, 0, message, &w->message);
+    w->transport->timeout_ns = timeout;
+    return status;
+}
+
+static int serve(struct worker *w)
+{
+    int status = say_hello(w);
+    struct control message = {0};
+    while (!status && message.kind != CONTROL_STOP) {
+        status = next_message(w, &message);
+        if (status)
+            return status;
+        switch (message.kind) {
+        case CONTROL_SETUP:
+            status = set_up(w, &message.setup);
+            break;
+        case CONTROL_STEP:
+            status = serve_step(w, message.step.n_rows);
+            if (status == TRANSPORT_INTERRUPTED)
+                status = 0; // the coordinator gave the step up: hear what it has to say
+            break;
+        case CONTROL_STATS:
+            status = answer_stats(w);
+            break;
+        case CONTROL_STOP:
+            break;
+        default:
+            status = fail(STATUS_FAILED, "expected setup, step, stats or stop, found message %d",
+                          message.kind);
+        }
+    }
+    return status;
+}
+
+/* Tell the coordinator why, then stay until it has stopped everyone: whoever leaves first decides
+ * the exit code of the whole run. */
+static void give_up(struct worker *w, int status)
+{
+    struct control fault = {.kind = CONTROL_FAULT, .fault = {status, error_text()}};
+    struct control message = {0};
+    if (control_send(w->transport, 0, &fault) != 0)
+        return;
+    while (message.kind != CONTROL_STOP && next_message(w, &message) == 0)
+        ;
+}
+
+int worker_serve(struct transport *t, const struct worker_options *o)
+{
+    struct worker w = {.transport = t, .options = o};
+    error_capture(true);
+    int status = serve(&w);
+    if (status && status != STATUS_LOST_RANK)
+        give_up(&w, status);
+    checkpoint_close(w.checkpoint);
+    if (w.dev_is_open)
+        dev_close(&w.dev);
+    arena_free(&w.memory);
+    arena_free(&w.message);
+    free(w.model_dir);
+    return status;
+}
