@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# Input that is wrong: one line that names it, with what was expected and found, and the documented
+# exit code; nothing half-written.   tests/errors.sh build/release/epmoe
+set -uo pipefail
+epmoe=$(realpath "$1")
+cd "$(dirname "$0")/.."
+model=$PWD/tests/golden/models/moe-60
+dense=$PWD/tests/golden/models/dense-tied
+austen=$PWD/models/austen-moe
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0 passed=0
+
+# expect CODE "text in the line" ARGUMENTS… : one line on stderr, nothing on stdout
+expect() {
+    local code=$1 says=$2 found
+    shift 2
+    timeout 60 "$epmoe" "$@" >"$work/stdout" 2>"$work/stderr" </dev/null
+    found=$?
+    if [ "$found" -eq "$code" ] && grep -qF -- "$says" "$work/stderr" &&
+        [ "$(wc -l <"$work/stderr")" -eq 1 ] && [ ! -s "$work/stdout" ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "epmoe $*"
+        echo "  expected exit $code and one line with: $says"
+        echo "  found exit $found, $(wc -c <"$work/stdout") bytes of output, and: $(cat "$work/stderr")"
+    fi
+}
+
+# A copy of a model to break: variant NAME [FROM]
+variant() {
+    rm -rf "${work:?}/$1"
+    cp -r "${2:-$model}" "$work/$1"
+    echo "$work/$1"
+}
+
+# Change a key of config.json: edit DIR KEY JSON (null removes nothing: it is a value)
+edit() {
+    python3 - "$@" <<'PY'
+import json, sys
+directory, key, value = sys.argv[1:]
+path = directory + "/config.json"
+config = json.load(open(path))
+config[key] = json.loads(value)
+json.dump(config, open(path, "w"))
+PY
+}
+
+logits=(logits --tokens 1,2,3 -o "$work/out.safetensors" -m)
+
+# arguments
+expect 2 'expected a command' dance
+expect 2 'unknown option' run --frobnicate
+expect 2 'expected -m MODEL' run -p x
+expect 2 'expected one of -p, -f and --tokens' run -m "$austen"
+expect 2 'expected one of -p, -f and --tokens' run -m "$austen" -p x --tokens 1
+expect 2 'needs a value' run -m
+expect 2 '--temp takes a number from 0 to 100, found "hot"' run -m "$austen" -p x --temp hot
+expect 2 '--dtype takes auto|f32|f16|bf16, found "int4"' run -m "$austen" -p x --dtype int4
+expect 2 '--strategy takes' run -m "$austen" -p x --strategy fastest
+expect 2 'expected ids such as 1,2,3, found "2;3"' logits -m "$model" --tokens '1,2;3' -o "$work/o"
+expect 2 'expected token ids from 0 to' logits -m "$model" --tokens 1,99999 -o "$work/o"
+expect 2 'expected -o FILE' logits -m "$model" --tokens 1
+expect 2 'the prompt is empty' run -m "$austen" -p ''
+expect 2 'positions, found' run -m "$austen" -p x -c 4 -n 100
+expect 2 '--threads takes a whole number' run -m "$austen" -p x -t 2x
+expect 2 'expected --preset' synth -o "$work/synth"
+expect 2 'qwen1.5-moe-a2.7b' synth --preset gpt-5 -o "$work/synth"
+expect 2 '-b takes' bench -m "$model" -b 0
+EPMOE_ISA=z80 expect 2 'EPMOE_ISA' "${logits[@]}" "$model"
+
+# models that are not there
+expect 3 "$work/nowhere" "${logits[@]}" "$work/nowhere"
+HF_HOME=$work/empty expect 3 'Qwen/Nothing' "${logits[@]}" Qwen/Nothing
+mkdir -p "$work/empty-dir"
+expect 3 'config.json' "${logits[@]}" "$work/empty-dir"
+expect 3 'tokenizer.json' run -m "$model" -p x
+expect 3 "$work/no-file" run -m "$austen" -f "$work/no-file"
+
+# config.json
+edit "$(variant llama)" model_type '"llama"'
+expect 3 'found "llama"' "${logits[@]}" "$work/llama"
+edit "$(variant window)" use_sliding_window true
+expect 3 'use_sliding_window' "${logits[@]}" "$work/window"
+edit "$(variant act)" hidden_act '"gelu"'
+expect 3 'hidden_act' "${logits[@]}" "$work/act"
+edit "$(variant heads)" num_attention_heads '"four"'
+expect 3 'num_attention_heads' "${logits[@]}" "$work/heads"
+edit "$(variant topk)" num_experts_per_tok 1000
+expect 3 'num_experts_per_tok' "${logits[@]}" "$work/topk"
+edit "$(variant experts)" num_experts 61
+expect 3 'mlp.gate.weight' "${logits[@]}" "$work/experts"
+edit "$(variant width)" moe_intermediate_size 25
+expect 3 'mlp.experts.gate_up_proj' "${logits[@]}" "$work/width"
+edit "$(variant untied "$dense")" tie_word_embeddings false
+expect 3 'lm_head.weight' "${logits[@]}" "$work/untied"
+printf '{' >"$(variant broken)/config.json"
+expect 3 'expected JSON' "${logits[@]}" "$work/broken"
+
+# safetensors
+rm "$(variant weightless)/model.safetensors"
+expect 3 'model.safetensors' "${logits[@]}" "$work/weightless"
+truncate -s -1 "$(variant short)/model.safetensors"
+expect 3 'model.safetensors' "${logits[@]}" "$work/short"
+printf x >>"$(variant long)/model.safetensors"
+expect 3 'model.safetensors' "${logits[@]}" "$work/long"
+: >"$(variant empty)/model.safetensors"
+expect 3 'model.safetensors' "${logits[@]}" "$work/empty"
+printf '\377\377\377\377\377\377\377\177' | dd of="$(variant huge)/model.safetensors" conv=notrunc status=none
+expect 3 'model.safetensors' "${logits[@]}" "$work/huge"
+printf 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n' >"$(variant lfs)/model.safetensors"
+expect 3 'LFS' "${logits[@]}" "$work/lfs"
+
+# outputs
+expect 1 'cannot be written' logits --tokens 1 -o "$work/no/such/dir/out" -m "$model"
+expect 2 'checkpoint' synth --preset qwen1.5-7b --layers 1 -o "$model"
+
+# tokenizer
+t=$(variant tokens "$austen")
+printf '{"model": {"type": "WordPiece"}}' >"$t/tokenizer.json"
+expect 3 'tokenizer.json' tokenize -m "$t" -p x
+expect 3 'tokenizer.json' run -m "$t" -p x
+
+[ -e "$work/out.safetensors" ] && {
+    echo "a failed run left $work/out.safetensors behind"
+    failed=$((failed + 1))
+}
+[ -z "$(find "$work" -name '*.part-*')" ] || {
+    echo "a failed run left a partial file behind"
+    failed=$((failed + 1))
+}
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

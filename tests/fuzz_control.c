@@ -1,0 +1,85 @@
+/* Any bytes as a control message: refused with words, or read with every value in its range. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "proto/control.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check_text(const char *text, size_t least, size_t most)
+{
+    size_t n = strlen(text);
+    CHECK(n >= least && n <= most, "a text of %zu bytes", n);
+}
+
+static void check_setup(const struct setup *s)
+{
+    CHECK(s->isa < 32 && s->dtype <= DTYPE_BF16, "isa %u, dtype %d", s->isa, (int)s->dtype);
+    CHECK(s->n_layers >= 1 && s->n_layers <= CONTROL_MAX_LAYERS, "%d layers", s->n_layers);
+    CHECK(s->n_experts >= 0 && s->n_experts <= CONTROL_MAX_EXPERTS, "%d experts", s->n_experts);
+    CHECK(s->max_rows >= 1 && s->max_rows <= CONTROL_MAX_ROWS, "%d rows", s->max_rows);
+    for (int i = 0; i < s->n_layers * s->n_experts; i++)
+        CHECK(s->rank_of[i] >= -1 && s->rank_of[i] < CONTROL_MAX_RANKS, "rank %d", s->rank_of[i]);
+    check_text(s->strategy, 1, CONTROL_TEXT_BYTES);
+    check_text(s->combine, 1, CONTROL_TEXT_BYTES);
+}
+
+static void check_values(const struct control *m)
+{
+    switch (m->kind) {
+    case CONTROL_HELLO:
+        check_text(m->hello.version, 1, CONTROL_TEXT_BYTES);
+        check_text(m->hello.host, 1, CONTROL_TEXT_BYTES);
+        check_text(m->hello.device, 1, CONTROL_TEXT_BYTES);
+        CHECK(m->hello.isas, "no instruction set");
+        break;
+    case CONTROL_SETUP:
+        check_setup(&m->setup);
+        break;
+    case CONTROL_READY:
+        CHECK(m->ready.seconds >= 0, "%g seconds", m->ready.seconds);
+        break;
+    case CONTROL_STEP:
+        CHECK(m->step.n_rows >= 1 && m->step.n_rows <= CONTROL_MAX_ROWS, "%d", m->step.n_rows);
+        break;
+    case CONTROL_FAULT:
+        CHECK(m->fault.code >= 1 && m->fault.code <= 4, "code %d", m->fault.code);
+        check_text(m->fault.text, 0, CONTROL_FAULT_BYTES);
+        check_text(m->host, 0, CONTROL_TEXT_BYTES);
+        break;
+    case CONTROL_STATS:
+    case CONTROL_STOP:
+        break;
+    }
+}
+
+/* What was read packs, and reads the same again. */
+static void check_round_trip(const struct control *m, struct arena *arena)
+{
+    struct control again;
+    size_t n, n_again;
+    void *bytes = control_pack(m, m->host, &n);
+    CHECK(control_unpack(bytes, n, 1, &again, arena) == 0, "%s", error_text());
+    void *bytes_again = control_pack(&again, again.host, &n_again);
+    CHECK(n == n_again && memcmp(bytes, bytes_again, n) == 0, "packs to other bytes");
+    free(bytes);
+    free(bytes_again);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static struct arena arena;
+    struct control message;
+    error_capture(true);
+    int status = control_unpack(data, size, 1, &message, &arena);
+    if (status == 0) {
+        check_values(&message);
+        check_round_trip(&message, &arena);
+    } else {
+        CHECK(status == STATUS_FAILED && *error_text(), "status %d", status);
+    }
+    arena_reset(&arena);
+    return 0;
+}

@@ -1,0 +1,140 @@
+/* What the kernel tests share: a device at a time, memory that the sanitizers watch, random numbers
+ * and comparisons. Each test includes it once. */
+#pragma once
+
+#include "base/log.h"
+#include "kernels/cases.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/ops.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h> // last: it defines fail()
+
+#define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
+
+static struct dev dev;    // what the present test runs on
+static enum dtype type;   // the model's type in it
+static void *pool[10000]; // freed after each pass
+static int pooled;
+
+static inline void *buffer(size_t bytes)
+{
+    assert_true(pooled < LENGTH(pool));
+    assert_int_equal(posix_memalign(&pool[pooled], 64, bytes ? bytes : 1), 0);
+    return memset(pool[pooled++], 0, bytes);
+}
+
+static inline void drain(void)
+{
+    while (pooled)
+        free(pool[--pooled]);
+}
+
+static inline void open_dev(enum isa isa, int threads)
+{
+    dev_open_cpu(&dev, isa, threads);
+    dev_reserve(&dev, &(struct dev_limits){.type = DTYPE_F32,
+                                           .rows = 400,
+                                           .ffn_width = 1408,
+                                           .dim = 2048,
+                                           .n_heads = 40,
+                                           .head_dim = 128,
+                                           .n_experts = 64});
+}
+
+/* Run `body` for every instruction set and type. */
+static inline void everywhere(void (*body)(void))
+{
+    for (int i = 0; i < ISA_COUNT; i++) {
+        if (!(isa_available() >> i & 1)) {
+            print_message("           %s: skipped, not here\n", isa_name((enum isa)i));
+            continue;
+        }
+        open_dev((enum isa)i, 1);
+        for (type = DTYPE_F32; type <= DTYPE_BF16; type++) {
+            body();
+            drain();
+        }
+        dev_close(&dev);
+    }
+}
+
+static uint64_t seed = 1;
+
+static inline float uniform(void) // -1 .. 1
+{
+    seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+    return (float)(int32_t)(seed >> 32) * 0x1p-31f;
+}
+
+static inline float *floats(size_t n, float range)
+{
+    float *x = buffer(n * sizeof *x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = uniform() * range;
+    return x;
+}
+
+/* n rows of a width, of the type, zero beyond; any values. */
+static inline void *typed_rows(int n, int width, float range)
+{
+    void *x = buffer((size_t)n * row_bytes(type, width));
+    for (int r = 0; r < n; r++)
+        for (int i = 0; i < width; i++)
+            dtype_store(type, x, (size_t)r * (size_t)row_stride(width) + (size_t)i,
+                        uniform() * range);
+    return x;
+}
+
+static inline double at(const void *rows, int width, int r, int i)
+{
+    return dtype_load(type, rows, (size_t)r * (size_t)row_stride(width) + (size_t)i);
+}
+
+static inline void *row_of(const void *rows, enum dtype as, int width, int r)
+{
+    return (char *)rows + (size_t)r * row_bytes(as, width);
+}
+
+static inline void near(double found, double wanted, double bound, const char *what)
+{
+    if (!(fabs(found - wanted) <= bound + CASE_TINY))
+        fail_msg("%s, %s, %s: %.9g, not %.9g +- %.3g", isa_name(dev.isa), dtype_name(type), what,
+                 found, wanted, bound);
+}
+
+static inline void same(const void *a, const void *b, size_t bytes, const char *what)
+{
+    if (memcmp(a, b, bytes) != 0)
+        fail_msg("%s, %s: %s changes bits", isa_name(dev.isa), dtype_name(type), what);
+}
+
+/* A weight matrix beside its source, which has values of the type already. */
+struct weights {
+    struct matrix m;
+    float *source; // [n][k]
+};
+
+static inline float *random_source(int n, int k)
+{
+    float *w = buffer((size_t)n * (size_t)k * sizeof *w);
+    for (int i = 0; i < n * k; i++)
+        w[i] = dtype_round(type, uniform());
+    return w;
+}
+
+static inline struct weights random_weights(int n, int k, bool bias)
+{
+    struct weights w = {.m = {type, n, k, buffer(matrix_bytes(&dev, type, n, k)), NULL}};
+    w.source = random_source(n, k);
+    matrix_pack(&dev, &w.m, 0, w.source, DTYPE_F32, n);
+    w.m.bias = bias ? floats((size_t)n, 1) : NULL;
+    return w;
+}

@@ -1,0 +1,29 @@
+/* The logits of a checkpoint, in this process, with any number of local ranks: what parity and
+ * bitwise tests compare. */
+#pragma once
+
+#include "launch/ranks.h"
+
+struct logits_case {
+    const char *dir, *isa; // isa NULL: the best
+    enum dtype dtype;
+    int threads, chunk, ranks;
+    const int32_t *tokens;
+    int n;
+};
+
+/* [n][vocab] malloc'ed, NULL when the run failed (fail() has spoken). *vocab is set. */
+float *logits_of(const struct logits_case *t, int *vocab);
+
+/* n_new greedy tokens after the prompt into out; false when the run failed. */
+bool greedy_of(const struct logits_case *t, int n_new, int32_t *out);
+
+/* A tensor of a golden file as it lies there; NULL when absent. */
+struct golden {
+    char *bytes;
+    struct js *header;
+    const char *data;
+};
+bool golden_open(struct golden *g, const char *path);
+void golden_close(struct golden *g);
+const void *golden_tensor(const struct golden *g, const char *name, size_t *count);

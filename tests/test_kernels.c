@@ -1,0 +1,484 @@
+/* Every primitive, on every instruction set of this machine and for every type: against the formula
+ * in double precision within the bounds of kernels/cases.h, and bit for bit against itself with
+ * rows taken one by one and with other numbers of threads. */
+#include "tests/kernel_rig.h"
+
+/* sum over i of x[r][i] w[o][i]; *size is that of absolute values. */
+static double dot_product(const void *x, int r, const float *w, int k, int o, double *size)
+{
+    double sum = 0;
+    *size = 0;
+    for (int i = 0; i < k; i++) {
+        double term = at(x, k, r, i) * (double)w[o * k + i];
+        sum += term;
+        *size += fabs(term);
+    }
+    return sum;
+}
+
+/* ---- Packing ---- */
+
+static double packed(const struct matrix *m, int o, int i)
+{
+    size_t panel = panel_bytes(m->type, m->k) / (size_t)dtype_bytes(m->type);
+    return dtype_load(m->type, m->data,
+                      (size_t)(o / PANEL) * panel +
+                          panel_index(m->type, (size_t)i, (size_t)(o % PANEL)));
+}
+
+/* Packed in two pieces from an unaligned source of each type; what is no weight stays 0. */
+static void pack_body(void)
+{
+    for (int c = 0; c < LENGTH(matmul_cases); c++)
+        for (enum dtype from = DTYPE_F32; from <= DTYPE_BF16; from++) {
+            int n = matmul_cases[c].n, k = matmul_cases[c].k, cut = n / 3;
+            size_t row = (size_t)(k * dtype_bytes(from));
+            char *bytes = buffer((size_t)n * row + 1), *source = bytes + 1;
+            void *aligned = buffer((size_t)n * row);
+            for (int i = 0; i < n * k; i++)
+                dtype_store(from, aligned, (size_t)i, uniform());
+            memcpy(source, aligned, (size_t)n * row);
+            struct matrix m = {type, n, k, buffer(matrix_bytes(&dev, type, n, k)), NULL};
+            matrix_pack(&dev, &m, 0, source, from, cut);
+            matrix_pack(&dev, &m, cut, source + (size_t)cut * row, from, n - cut);
+            for (int o = 0; o < panel_count(n) * PANEL; o++)
+                for (int i = 0; i < row_stride(k); i++) {
+                    bool inside = o < n && i < k;
+                    float f = inside ? dtype_load(from, source, (size_t)(o * k + i)) : 0;
+                    assert_true(packed(&m, o, i) == (double)dtype_round(type, f));
+                }
+            drain();
+        }
+}
+
+static void test_pack(void **state)
+{
+    (void)state;
+    everywhere(pack_body);
+}
+
+/* ---- Products ---- */
+
+static void matmul_case_body(const struct matmul_case *c)
+{
+    int ldy = c->n + 3;
+    size_t y_bytes = (size_t)(c->rows * ldy) * sizeof(float);
+    struct weights w = random_weights(c->n, c->k, c->bias);
+    void *x = typed_rows(c->rows, c->k, 1);
+    float *y = floats(y_bytes / sizeof *y, 1), *sum = buffer(y_bytes);
+    memcpy(sum, y, y_bytes);
+    float *before = memcpy(buffer(y_bytes), y, y_bytes);
+    matmul(&dev, y, ldy, x, &w.m, c->rows);
+    matmul_add(&dev, sum, ldy, x, &w.m, c->rows);
+    for (int r = 0; r < c->rows; r++) {
+        for (int o = 0; o < c->n; o++) {
+            double size, wanted = dot_product(x, r, w.source, c->k, o, &size);
+            double bias = c->bias ? (double)w.m.bias[o] : 0, old = (double)before[r * ldy + o];
+            double bound = case_sum_bound(c->k) * (size + fabs(bias) + fabs(old));
+            near((double)y[r * ldy + o], wanted + bias, bound, "matmul");
+            near((double)sum[r * ldy + o], wanted + bias + old, bound, "matmul_add");
+        }
+        same(y + r * ldy + c->n, before + r * ldy + c->n, 3 * sizeof *y, "past the last column");
+    }
+    float *one = buffer(y_bytes);
+    memcpy(one, before, y_bytes);
+    for (int r = 0; r < c->rows; r++)
+        matmul(&dev, one + r * ldy, ldy, row_of(x, type, c->k, r), &w.m, 1);
+    same(one, y, y_bytes, "matmul row by row");
+}
+
+static void matmul_body(void)
+{
+    for (int c = 0; c < LENGTH(matmul_cases); c++)
+        matmul_case_body(&matmul_cases[c]);
+}
+
+static void test_matmul(void **state)
+{
+    (void)state;
+    everywhere(matmul_body);
+}
+
+struct expert {
+    struct ffn f;
+    float *gate, *up, *down;
+};
+
+static struct expert random_expert(int width, int dim)
+{
+    int n = 2 * row_stride(width);
+    struct expert e = {.gate = random_source(width, dim), .up = random_source(width, dim)};
+    struct weights down = random_weights(dim, width, false);
+    e.down = down.source;
+    e.f.down = down.m;
+    e.f.gate_up = (struct matrix){type, n, dim, buffer(matrix_bytes(&dev, type, n, dim)), NULL};
+    matrix_pack_pair(&dev, &e.f.gate_up, e.gate, e.up, DTYPE_F32, width);
+    return e;
+}
+
+/* One output row against the formula. The bound follows an error through: of gate and up (sums),
+ * of silu, of the hidden value's rounding, of the last sum, and of the output's rounding. */
+static void check_ffn_row(const struct expert *e, const void *x, int r, const void *y,
+                          enum dtype y_type, int width, int dim)
+{
+    double *hidden = buffer((size_t)width * sizeof *hidden);
+    double *error = buffer((size_t)width * sizeof *error), eps = case_epsilon(type);
+    for (int j = 0; j < width; j++) {
+        double g_size, u_size, g = dot_product(x, r, e->gate, dim, j, &g_size);
+        double u = dot_product(x, r, e->up, dim, j, &u_size), silu = g / (1 + exp(-g));
+        hidden[j] = silu * u;
+        error[j] = case_sum_bound(dim) * (1.1 * g_size * fabs(u) + fabs(silu) * u_size) +
+                   (EXP_ROUNDINGS * 0x1p-24 + eps) * fabs(silu * u) + 0x1p-24;
+    }
+    for (int o = 0; o < row_stride(dim); o++) {
+        double sum = 0, bound = 0;
+        for (int j = 0; o < dim && j < width; j++) {
+            double w = (double)e->down[o * width + j];
+            sum += hidden[j] * w;
+            bound += (error[j] + case_sum_bound(width) * fabs(hidden[j])) * fabs(w);
+        }
+        size_t i = (size_t)r * (size_t)row_stride(dim) + (size_t)o;
+        near((double)dtype_load(y_type, y, i), sum, bound + case_epsilon(y_type) * fabs(sum),
+             "ffn");
+    }
+}
+
+/* Runs with a row between them that no run names. */
+static void ffn_case_body(const struct ffn_case *c, enum dtype y_type)
+{
+    struct ffn_run runs[8];
+    struct expert experts[8];
+    int n = 0;
+    for (int i = 0; i < c->runs; i++) {
+        experts[i] = random_expert(c->width, c->dim);
+        int rows = c->runs == 1 ? c->most_rows : 1 + (i + c->most_rows - 1) % c->most_rows;
+        runs[i] = (struct ffn_run){&experts[i].f, n, rows};
+        n += rows + 1;
+    }
+    size_t bytes = (size_t)n * row_bytes(y_type, c->dim), row = row_bytes(y_type, c->dim);
+    void *x = typed_rows(n, c->dim, 0.5f), *y = memset(buffer(bytes), 0x55, bytes);
+    char *one = memset(buffer(bytes), 0x55, bytes), *untouched = memset(buffer(row), 0x55, row);
+    run_ffn(&dev, y, y_type, x, runs, c->runs);
+    for (int i = 0; i < c->runs; i++) {
+        for (int r = 0; r < runs[i].rows; r++) {
+            check_ffn_row(&experts[i], x, runs[i].first + r, y, y_type, c->width, c->dim);
+            struct ffn_run single = {&experts[i].f, runs[i].first + r, 1};
+            run_ffn(&dev, one, y_type, x, &single, 1);
+        }
+        same(row_of(y, y_type, c->dim, runs[i].first + runs[i].rows), untouched, row, "ffn beside");
+    }
+    same(one, y, bytes, "ffn row by row");
+}
+
+static void ffn_body(void)
+{
+    for (int c = 0; c < LENGTH(ffn_cases); c++) {
+        ffn_case_body(&ffn_cases[c], type);
+        ffn_case_body(&ffn_cases[c], DTYPE_F32);
+        drain();
+    }
+}
+
+static void test_ffn(void **state)
+{
+    (void)state;
+    everywhere(ffn_body);
+}
+
+/* ---- Row by row ---- */
+
+/* From a table of every type and odd alignment. */
+static void embed_body(void)
+{
+    enum { VOCAB = 7, N = 9 };
+    int32_t tokens[N];
+    for (int c = 0; c < LENGTH(row_widths); c++)
+        for (enum dtype from = DTYPE_F32; from <= DTYPE_BF16; from++) {
+            int dim = row_widths[c];
+            size_t bytes = (size_t)(VOCAB * dim * dtype_bytes(from));
+            void *aligned = buffer(bytes);
+            for (int i = 0; i < VOCAB * dim; i++)
+                dtype_store(from, aligned, (size_t)i, uniform());
+            char *table = (char *)buffer(bytes + 1) + 1;
+            memcpy(table, aligned, bytes);
+            for (int i = 0; i < N; i++)
+                tokens[i] = (i * 5 + 3) % VOCAB;
+            float *x = buffer((size_t)(N * dim) * sizeof *x);
+            embed(&dev, x, table, from, type, tokens, N, dim);
+            for (int i = 0; i < N * dim; i++) {
+                size_t source = (size_t)(tokens[i / dim] * dim + i % dim);
+                assert_true(x[i] == dtype_round(type, dtype_load(from, table, source)));
+            }
+            drain();
+        }
+}
+
+static void test_embed(void **state)
+{
+    (void)state;
+    everywhere(embed_body);
+}
+
+static void rmsnorm_body(void)
+{
+    for (int c = 0; c < LENGTH(row_widths); c++) {
+        int dim = row_widths[c], n = 5;
+        float *x = floats((size_t)(n * dim), 3), *w = floats((size_t)dim, 2);
+        size_t bytes = (size_t)n * row_bytes(type, dim);
+        void *h = memset(buffer(bytes), 0x55, bytes), *one = buffer(bytes);
+        rmsnorm(&dev, h, type, x, w, n, dim, 1e-6f);
+        for (int r = 0; r < n; r++) {
+            double squares = 0;
+            for (int i = 0; i < dim; i++)
+                squares += (double)x[r * dim + i] * (double)x[r * dim + i];
+            double inverse = 1 / sqrt(squares / dim + (double)1e-6f);
+            for (int i = 0; i < row_stride(dim); i++) {
+                double y = i < dim ? (double)x[r * dim + i] * inverse * (double)w[i] : 0;
+                double bound = case_epsilon(type) + case_sum_bound(dim) + 4 * 0x1p-24;
+                // subnormal f16 has a fixed step
+                near(at(h, dim, r, i), y, bound * fabs(y) + (type == DTYPE_F16 ? 0x1p-25 : 0),
+                     "rmsnorm");
+            }
+            rmsnorm(&dev, row_of(one, type, dim, r), type, x + r * dim, w, 1, dim, 1e-6f);
+        }
+        same(one, h, bytes, "rmsnorm row by row");
+    }
+}
+
+static void test_rmsnorm(void **state)
+{
+    (void)state;
+    everywhere(rmsnorm_body);
+}
+
+/* exp from -104 to 88, and what would overflow; silu of the same. */
+static void exp_body(void)
+{
+    for (float x = -104; x < 88; x += 0.0037f) {
+        float y, sum = dev.cpu->exp_row(&y, &x, 0, 1);
+        near((double)y, x < EXP_LOW ? 0 : exp((double)x), 3 * 0x1p-24 * exp((double)x), "exp");
+        assert_true(sum == y);
+    }
+    float lowest = -INFINITY, y = 1;
+    assert_true(dev.cpu->exp_row(&y, &lowest, 3, 1) == 0 && y == 0);
+    for (int i = 0; i < LENGTH(extreme_values); i++) {
+        float x = extreme_values[i], up = 0.25f, h;
+        dev.cpu->swiglu(&h, DTYPE_F32, &x, &up, 1);
+        double wanted = (double)x / (1 + exp(-(double)x)) * 0.25;
+        near((double)h, wanted, EXP_ROUNDINGS * 0x1p-24 * fabs(wanted) + 1e-30, "silu");
+    }
+}
+
+static void test_exp(void **state)
+{
+    (void)state;
+    everywhere(exp_body);
+}
+
+static void check_route(const struct route_case *c, const float *score, const int32_t *expert,
+                        const float *weight, bool normalise)
+{
+    double all = 0, chosen = 0;
+    for (int e = 0; e < c->n_experts; e++)
+        all += exp((double)score[e] - (double)score[expert[0]]);
+    for (int j = 0; j < c->k; j++)
+        chosen += exp((double)score[expert[j]] - (double)score[expert[0]]);
+    for (int j = 0; j < c->k; j++) {
+        double w = exp((double)score[expert[j]] - (double)score[expert[0]]);
+        near((double)weight[j], w / (normalise ? chosen : all), 1e-5 * w + 1e-7, "route");
+    }
+    for (int j = 0; j + 1 < c->k; j++)
+        assert_true(score[expert[j]] > score[expert[j + 1]] ||
+                    (score[expert[j]] == score[expert[j + 1]] && expert[j] < expert[j + 1]));
+    for (int e = 0; e < c->n_experts; e++) { // nobody better was left out
+        int last = expert[c->k - 1], taken = 0;
+        for (int j = 0; j < c->k; j++)
+            taken += expert[j] == e;
+        assert_true(taken || score[e] < score[last] || (score[e] == score[last] && e > last));
+    }
+}
+
+static void route_body(void)
+{
+    enum { N = 6 };
+    for (int i = 0; i < LENGTH(route_cases); i++) {
+        const struct route_case *c = &route_cases[i];
+        int ld = c->n_experts + 1;
+        float *scores = floats((size_t)(N * ld), 8);
+        for (int e = 0; e < c->n_experts; e++) {
+            scores[ld + e] = (float)(e % 3);                                 // many equals
+            scores[2 * ld + e] = extreme_values[e % LENGTH(extreme_values)]; // wide
+        }
+        int32_t *expert = buffer((size_t)(N * c->k) * sizeof *expert);
+        float *weight = buffer((size_t)(N * c->k) * sizeof *weight);
+        for (int normalise = 0; normalise < 2; normalise++) {
+            route_rows(&dev, expert, weight, scores, ld, N, c->n_experts, c->k, normalise);
+            for (int r = 0; r < N; r++)
+                check_route(c, scores + r * ld, expert + r * c->k, weight + r * c->k, normalise);
+        }
+        for (int e = 0; e < ld; e++) // broken numbers must still name experts that exist
+            scores[e] = e % 2 ? NAN : -INFINITY;
+        route_rows(&dev, expert, weight, scores, ld, 1, c->n_experts, c->k, true);
+        for (int j = 0; j < c->k; j++)
+            assert_in_range(expert[j], 0, c->n_experts - 1);
+    }
+}
+
+static void test_route(void **state)
+{
+    (void)state;
+    everywhere(route_body);
+}
+
+static void test_sort_rows(void **state)
+{
+    (void)state;
+    enum { N = 50, K = 3, EXPERTS = 11 };
+    int32_t expert[N * K], group_of[EXPERTS], count[EXPERTS], place[N * K], source[N * K];
+    open_dev(ISA_PLAIN, 1);
+    for (int groups = 1; groups <= EXPERTS; groups += 5) {
+        for (int e = 0; e < EXPERTS; e++)
+            group_of[e] = (e * 4 + 1) % EXPERTS % groups;
+        for (int i = 0; i < N * K; i++)
+            expert[i] = (int32_t)((uniform() + 1) * 0.4999f * EXPERTS);
+        sort_rows(&dev, count, place, source, expert, group_of, N, K, groups);
+        int next = 0;
+        for (int g = 0; g < groups; g++) {
+            int before = next;
+            for (int i = 0; i < N * K; i++)
+                if (group_of[expert[i]] == g) {
+                    assert_int_equal(place[i], next);
+                    assert_int_equal(source[next++], i / K);
+                }
+            assert_int_equal(count[g], next - before);
+        }
+    }
+    sort_rows(&dev, count, place, source, expert, group_of, 0, K, EXPERTS);
+    for (int g = 0; g < EXPERTS; g++)
+        assert_int_equal(count[g], 0);
+    dev_close(&dev);
+}
+
+/* gather, weighted_sum and add */
+static void rows_body(void)
+{
+    enum { K = 3 };
+    for (int c = 0; c < LENGTH(row_widths); c++) {
+        int n = row_counts[c % LENGTH(row_counts)], dim = row_widths[c], ldy = dim + 2;
+        void *y = typed_rows(n * K, dim, 1), *moved = typed_rows(n * K, dim, 1);
+        int32_t *place = buffer((size_t)(n * K) * sizeof *place);
+        for (int i = 0; i < n * K; i++)
+            place[i] = (i * 7 + 2) % (n * K);
+        gather(&dev, moved, y, place, n * K, row_bytes(type, dim));
+        for (int i = 0; i < n * K; i++)
+            same(row_of(moved, type, dim, i), row_of(y, type, dim, place[i]), row_bytes(type, dim),
+                 "gather");
+
+        float *weight = floats((size_t)(n * K), 1), *x = floats((size_t)(n * dim), 1);
+        float *other = floats((size_t)(n * ldy), 1), *gate = floats((size_t)(n * 2), 9);
+        float *old = memcpy(buffer((size_t)(n * dim) * 4), x, (size_t)(n * dim) * 4);
+        float *added = memcpy(buffer((size_t)(n * dim) * 4), x, (size_t)(n * dim) * 4);
+        weighted_sum(&dev, x, y, type, place, weight, n, K, dim);
+        add_rows(&dev, added, other, ldy, c % 2 ? gate : NULL, 2, n, dim);
+        for (int i = 0; i < n * dim; i++) {
+            int r = i / dim;
+            double sum = (double)old[i], size = fabs(sum);
+            for (int j = 0; j < K; j++) {
+                double term = (double)weight[r * K + j] * at(y, dim, place[r * K + j], i % dim);
+                sum += term;
+                size += fabs(term);
+            }
+            near((double)x[i], sum, case_sum_bound(K) * size, "weighted_sum");
+            double a = c % 2 ? 1 / (1 + exp(-(double)gate[r * 2])) : 1;
+            double term = a * (double)other[r * ldy + i % dim];
+            near((double)added[i], (double)old[i] + term,
+                 EXP_ROUNDINGS * 0x1p-23 * (fabs((double)old[i]) + fabs(term)), "add");
+        }
+        drain();
+    }
+}
+
+static void test_rows(void **state)
+{
+    (void)state;
+    everywhere(rows_body);
+}
+
+/* ---- Threads ---- */
+
+/* Enough work that threads are used at all; their number must not show. */
+static void threads_body(void)
+{
+    enum { N = 90, WIDTH = 200, DIM = 512 };
+    enum isa isa = dev.isa;
+    struct expert e[2] = {random_expert(WIDTH, DIM), random_expert(WIDTH, DIM)};
+    struct ffn_run runs[2] = {{&e[0].f, 0, 1}, {&e[1].f, 1, N - 1}};
+    struct weights w = random_weights(DIM, DIM, true), thin = random_weights(40, DIM, false);
+    void *x = typed_rows(N, DIM, 1), *y[4];
+    size_t ffn_bytes = (size_t)N * row_bytes(type, DIM), bytes = N * DIM * sizeof(float);
+    for (int threads = 1; threads <= 3; threads++) {
+        struct dev one = dev;
+        open_dev(isa, threads);
+        y[threads] = buffer(2 * bytes + ffn_bytes);
+        matmul(&dev, y[threads], DIM, x, &w.m, N);
+        matmul(&dev, (float *)y[threads] + N * DIM, 40, x, &thin.m, N);
+        run_ffn(&dev, (char *)y[threads] + 2 * bytes, type, x, runs, 2);
+        dev_close(&dev);
+        dev = one;
+        same(y[1], y[threads], 2 * bytes + ffn_bytes, "the number of threads");
+    }
+}
+
+static void test_threads(void **state)
+{
+    (void)state;
+    everywhere(threads_body);
+}
+
+static void test_choose(void **state)
+{
+    (void)state;
+    enum isa isa;
+    unsigned all = isa_available();
+    unsetenv("EPMOE_ISA");
+    assert_true(all & 1);
+    assert_int_equal(isa_choose(&isa, all), STATUS_OK);
+    assert_true(all >> isa == 1); // the best
+    setenv("EPMOE_ISA", "plain", 1);
+    assert_int_equal(isa_choose(&isa, all), STATUS_OK);
+    assert_int_equal(isa, ISA_PLAIN);
+    error_capture(true);
+    setenv("EPMOE_ISA", "avx2", 1);
+    assert_int_equal(isa_choose(&isa, 1u << ISA_PLAIN), STATUS_USAGE);
+    assert_non_null(strstr(error_text(), "plain"));
+    setenv("EPMOE_ISA", "mmx", 1);
+    assert_int_equal(isa_choose(&isa, all), STATUS_USAGE);
+    unsetenv("EPMOE_ISA");
+    assert_int_equal(isa_choose(&isa, 0), STATUS_USAGE); // ranks with nothing in common
+    error_capture(false);
+    assert_true(usable_cores() >= 1);
+}
+
+static void test_roofs(void **state)
+{
+    (void)state;
+    enum isa isa;
+    assert_int_equal(isa_choose(&isa, isa_available()), STATUS_OK);
+    open_dev(isa, 2);
+    assert_true(dev.kernels->peak_flops(&dev, DTYPE_BF16) > 1e8);
+    assert_true(dev.kernels->read_bandwidth(&dev) > 1e8);
+    dev_close(&dev);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_pack),    cmocka_unit_test(test_matmul),
+        cmocka_unit_test(test_ffn),     cmocka_unit_test(test_embed),
+        cmocka_unit_test(test_rmsnorm), cmocka_unit_test(test_exp),
+        cmocka_unit_test(test_route),   cmocka_unit_test(test_sort_rows),
+        cmocka_unit_test(test_rows),    cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_choose),  cmocka_unit_test(test_roofs),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

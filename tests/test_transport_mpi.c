@@ -1,0 +1,95 @@
+/* The battery over MPI, one battery a run: tests/transport_mpi.sh starts it. Beside the batteries:
+ *   die CODE      a worker exits with CODE and says no goodbye
+ *   abort CODE    rank 0 ends all while the others wait
+ *   hang          rank 1 never comes back; rank 0 notices and leaves with STATUS_LOST_RANK
+ *   untidy        rank 0 leaves large messages of all kinds behind, and all end well */
+#include <unistd.h>
+
+#include "tests/battery.h"
+
+static int fails(const struct transport *t)
+{
+    int failures = atomic_load(&battery_failures);
+    if (failures)
+        fprintf(stderr, "rank %d: %d expectations failed\n", t->rank, failures);
+    return failures > 0;
+}
+
+static int run_battery(struct transport *t, const char *name)
+{
+    for (int b = 0; b < N_BATTERIES; b++)
+        if (strcmp(batteries[b].name, name) == 0) {
+            if (t->size >= batteries[b].least_ranks)
+                batteries[b].run(t);
+            return fails(t);
+        }
+    return fail(STATUS_USAGE, "expected the name of a battery, found %s", name);
+}
+
+static int hang(struct transport *t)
+{
+    char in[64];
+    t->timeout_ns = t->rank == 0 ? 300000000 : NO_DEADLINE;
+    while (t->rank == 1)
+        pause();
+    int status = transport_start_recv(t, t->rank == 0 ? 1 : 0, in, sizeof in);
+    return status ? status : transport_wait(t, NULL);
+}
+
+static void leave_untidy(struct transport *t)
+{
+    enum { BYTES = 40 * MIB };
+    static char rows[BYTES];
+    t->timeout_ns = 300000000;
+    for (int r = 1; r < t->size && t->rank == 0; r++) {
+        EXPECT(t, transport_send(t, r, rows, 8 * MIB) == 0);
+        EXPECT(t, transport_start_send(t, r, rows, BYTES) == 0);
+    }
+    if (t->rank == 0) {
+        error_capture(true);
+        EXPECT(t, transport_wait(t, NULL) == STATUS_LOST_RANK);
+    } else {
+        sleep_ms(500);
+    }
+}
+
+static int run(struct transport *t, const char *what, int code)
+{
+    char in[64];
+    if (strcmp(what, "die") == 0) {
+        if (t->rank == 1)
+            _exit(code);
+        t->timeout_ns = NO_DEADLINE;
+        transport_start_recv(t, t->rank == 0 ? 1 : 0, in, sizeof in);
+        return transport_wait(t, NULL);
+    }
+    if (strcmp(what, "abort") == 0) {
+        if (t->rank == 0)
+            transport_abort(t, code);
+        transport_start_recv(t, 0, in, sizeof in);
+        return transport_wait(t, NULL);
+    }
+    if (strcmp(what, "hang") == 0)
+        return hang(t);
+    if (strcmp(what, "untidy") != 0)
+        return run_battery(t, what);
+    leave_untidy(t);
+    return fails(t);
+}
+
+int main(int argc, char **argv)
+{
+    struct transport t;
+    int local_rank, local_size;
+    if (argc < 2)
+        return fail(STATUS_USAGE, "expected what to test, found nothing");
+    int status = transport_open_mpi(&t, &local_rank, &local_size);
+    if (status)
+        return status;
+    EXPECT(&t, strcmp(t.name, "mpi") == 0 && t.host[0]);
+    EXPECT(&t, local_rank == t.rank && local_size == t.size); // a test runs on one host
+    EXPECT(&t, strstr(transport_mpi_version(), "MPI"));
+    status = run(&t, argv[1], argc > 2 ? atoi(argv[2]) : 0);
+    transport_close(&t);
+    return status;
+}

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Exit codes and the battery over MPI: tests/transport_mpi.sh PATH/TO/test_transport_mpi
+set -euo pipefail
+
+program=$1
+here=$(dirname "$0")
+command -v mpirun >/dev/null || { echo "skipped: mpirun is not installed" && exit 77; }
+export EPMOE_MPI_SECONDS=120
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+failed=0
+
+expect() { # exit code, ranks, arguments…
+    local want=$1 n=$2 got=0
+    shift 2
+    "$here/mpi.sh" "$n" "$program" "$@" >"$log" 2>&1 || got=$?
+    [ "$got" -eq "$want" ] && return
+    echo "$n ranks, $*: expected exit code $want, found $got"
+    cat "$log"
+    failed=1
+}
+
+for n in 1 2 3 5; do
+    expect 0 "$n" in_order
+done
+for end in interrupted untaken silent silent_message gone gone_message gone_barrier \
+    too_large too_large_message untidy; do
+    expect 0 2 "$end"
+    expect 0 4 "$end"
+done
+expect 5 3 die 5
+expect 7 3 abort 7
+expect 4 3 hang
+
+# Started without mpirun: a world of one, and no ssh is looked for.
+PATH=$(dirname "$(command -v bash)") OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
+    ASAN_OPTIONS=detect_leaks=0 "$program" in_order || failed=1
+exit "$failed"
