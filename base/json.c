@@ -243,3 +243,8 @@ bool js_print(const struct js *v, FILE *stream, int indent)
     flags |= indent ? JSON_INDENT((size_t)indent) : 0;
     return json_dumpf(in(v), stream, flags) == 0 && fputc('\n', stream) != EOF;
 }
+
+const char *js_library(void)
+{
+    return "jansson " JANSSON_VERSION;
+}

@@ -59,3 +59,5 @@ void js_set(struct js *object, const char *key, struct js *value);
 void js_push(struct js *array, struct js *value);
 /* One line (indent 0) or indented, with a final newline; false when the stream failed. */
 bool js_print(const struct js *v, FILE *out, int indent);
+
+const char *js_library(void); // "jansson 2.14", for --version

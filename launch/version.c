@@ -1,8 +1,11 @@
 #include <stdio.h>
 
+#include "base/json.h"
 #include "commit.h"
 #include "kernels/device.h"
 #include "launch/launch.h"
+#include "model/libraries.h"
+#include "proto/control.h"
 
 const char *program_version(void)
 {
@@ -11,10 +14,10 @@ const char *program_version(void)
 
 void print_version(void)
 {
-    printf("epmoe %s\ninstruction sets: built and usable here:", program_version());
+    printf("epmoe %s\ninstruction sets usable here:", program_version());
     for (int isa = 0; isa < ISA_COUNT; isa++)
         if (isa_available() & 1u << isa)
             printf(" %s", isa_name((enum isa)isa));
-    printf("\nlibraries: %s, protobuf-c, jansson, PCRE2, utf8proc, OpenMP\n",
-           transport_mpi_version());
+    printf("\nlibraries: %s, %s, %s, %s\n", transport_mpi_version(), control_library(),
+           js_library(), model_libraries());
 }

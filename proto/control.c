@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -355,4 +356,11 @@ int control_expect(struct transport *t, int from, enum control_kind kind, struct
         return fail(STATUS_FAILED, "rank %d: expected %s, found %s", message->from,
                     control_name(kind), control_name(message->kind));
     return 0;
+}
+
+const char *control_library(void)
+{
+    static _Thread_local char text[64];
+    snprintf(text, sizeof text, "protobuf-c %s", protobuf_c_version());
+    return text;
 }

@@ -99,3 +99,5 @@ const char *control_name(enum control_kind kind);
 void *control_pack(const struct control *message, const char *host, size_t *n);
 int control_unpack(const void *bytes, size_t n, int from, struct control *message,
                    struct arena *arena);
+
+const char *control_library(void); // "protobuf-c 1.4.1", for --version

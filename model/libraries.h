@@ -1,0 +1,5 @@
+/* Versions of the libraries this floor borrows, for --version. */
+#pragma once
+
+/* "PCRE2 10.42, utf8proc 2.8.0"; static. */
+const char *model_libraries(void);
