@@ -2,9 +2,8 @@
  * NFC, the file's own pre-tokenizer pattern, byte-level BPE, added tokens.
  *
  * Every field of the file is honoured or refused by name; nothing that could change an id is passed
- * over in silence. Two things may differ from Hugging Face, and only for code points that are newer
- * than the libraries at hand: \p{...} follows PCRE2's version of Unicode, NFC follows utf8proc's.
- * tests/test_tokenizer.c holds the list.
+ * over in silence. One thing may differ, for code points newer than the library at hand: \p{...} in
+ * a pattern follows PCRE2's version of Unicode. tests/test_tokenizer_split.c holds the list.
  *
  * A tokenizer is not changed by use: any number of threads may encode and decode with it. */
 #pragma once

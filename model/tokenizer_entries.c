@@ -134,7 +134,7 @@ static int merge_failed(const struct load *l, size_t i, const char *missing, siz
     return fail(STATUS_BAD_FILE,
                 "%s: model.merges[%zu]: expected both sides and their sum in model.vocab, found no "
                 "\"%.*s\" there",
-                l->name, i, bytes < 60 ? (int)bytes : 60, missing);
+                l->name, i, field_cut(missing, bytes), missing);
 }
 
 static int read_merge(struct load *l, const struct js *v, size_t i, struct bytes *sum)

@@ -6,11 +6,21 @@
 
 #include "base/log.h"
 
+int field_cut(const char *text, size_t bytes)
+{
+    size_t n = bytes < 60 ? bytes : 60;
+    while (n && n < bytes && ((unsigned char)text[n] & 0xc0) == 0x80)
+        n--;
+    return (int)n;
+}
+
 /* A value in a few words. */
 static const char *describe(const struct js *v, char out[64])
 {
-    if (js_is_string(v))
-        snprintf(out, 64, "\"%.40s\"", js_string(v, NULL));
+    size_t bytes;
+    const char *text = js_string(v, &bytes);
+    if (text)
+        snprintf(out, 64, "\"%.*s\"", field_cut(text, bytes), text);
     else if (js_is_int(v))
         snprintf(out, 64, "%" PRId64, js_int(v));
     else if (js_is_bool(v))
@@ -24,8 +34,9 @@ int field_refuse(const struct load *l, const char *where, const char *key, const
                  const struct js *found)
 {
     char text[64];
-    return fail(STATUS_BAD_FILE, "%s: %s%s%s: expected %s, found %s", l->name, where,
-                *where && *key ? "." : "", key, expected, describe(found, text));
+    return fail(STATUS_BAD_FILE, "%s: %s%s%.*s%sexpected %s, found %s", l->name, where,
+                *where && *key ? "." : "", field_cut(key, strlen(key)), key,
+                *where || *key ? ": " : "", expected, describe(found, text));
 }
 
 static bool is_allowed(const struct js *v, unsigned allowed)

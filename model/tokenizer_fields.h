@@ -33,6 +33,8 @@ struct field {
  * itself. */
 int field_refuse(const struct load *l, const char *where, const char *key, const char *expected,
                  const struct js *found);
+/* How many bytes of a text an error quotes: at most 60, and no half characters. */
+int field_cut(const char *text, size_t bytes);
 /* `object` is one, its fields are as the table says, and others are null. */
 int fields_check(const struct load *l, const char *where, const struct js *object,
                  const struct field *fields);

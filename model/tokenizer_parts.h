@@ -4,7 +4,8 @@
  *   tokenizer_load.c     tokenizer.json, field by field: tokenizer_fields.h, tokenizer_entries.c
  *   tokenizer_vocab.c    token <-> id, and the alphabet that spells bytes as letters
  *   tokenizer_added.c    added tokens: found in a text before anything else happens to it
- *   tokenizer_text.c     UTF-8, NFC
+ *   tokenizer_text.c     UTF-8
+ *   tokenizer_nfc.c      NFC
  *   tokenizer_pattern.c  the file's pattern, from Oniguruma's dialect to PCRE2's
  *   tokenizer_split.c    the pattern at work: a text into pieces
  *   tokenizer_bpe.c      a piece into ids */
@@ -149,7 +150,8 @@ void bpe_scratch_free(struct bpe_scratch *s);
 
 /* True for UTF-8 without a flaw. */
 bool utf8_valid(const char *text, size_t bytes);
-size_t utf8_first(const char *text, size_t bytes); // bytes of a valid text's first character
+int32_t utf8_code_point(const char *text, size_t bytes); // a valid text's first character
+size_t utf8_first(const char *text, size_t bytes);       // and its bytes
 /* NFC of valid UTF-8, malloc'ed; NULL if the text is seen at a glance to be in NFC already. */
 char *text_nfc(const char *text, size_t bytes, size_t *nfc_bytes);
 /* Bytes of white space (Unicode's White_Space) at the end and at the beginning of valid UTF-8. */

@@ -18,7 +18,7 @@ enum {
     MAX_PATTERN_BYTES = 16 << 10,
     JIT_STACK_BYTES = 1 << 20,
     HEAP_KIB = 256 << 10,
-    STEPS = 32 << 20,   // for any text, and for each byte of it:
+    STEPS = 4 << 20,    // for any text, and for each byte of it:
     STEPS_PER_BYTE = 64 // the worst of ordinary text takes 17 with Qwen's pattern
 };
 

@@ -1,7 +1,5 @@
-/* UTF-8 and NFC. Broken UTF-8 is mended like Python's and Rust's decoders do: the longest beginning
- * of a character, or else one byte, becomes one U+FFFD. utf8proc knows the decompositions and the
- * compositions; the ordering between them is done here, because utf8proc's is quadratic in the
- * number of marks on one letter. */
+/* UTF-8. What is broken is mended like Python's and Rust's decoders do it: the longest beginning of
+ * a character, or else one byte, becomes one U+FFFD. */
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -147,7 +145,7 @@ static bool is_space(int32_t c)
            c == 0x205f || c == 0x3000;
 }
 
-static int32_t code_point(const char *text, size_t bytes)
+int32_t utf8_code_point(const char *text, size_t bytes)
 {
     utf8proc_int32_t c;
     utf8proc_iterate((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)bytes, &c);
@@ -157,7 +155,7 @@ static int32_t code_point(const char *text, size_t bytes)
 size_t space_at_start(const char *text, size_t bytes)
 {
     size_t i = 0;
-    while (i < bytes && is_space(code_point(text + i, bytes - i)))
+    while (i < bytes && is_space(utf8_code_point(text + i, bytes - i)))
         i += utf8_first(text + i, bytes - i);
     return i;
 }
@@ -169,96 +167,9 @@ size_t space_at_end(const char *text, size_t bytes)
         size_t start = left - 1;
         while (start && ((unsigned char)text[start] & 0xc0) == 0x80)
             start--;
-        if (!is_space(code_point(text + start, left - start)))
+        if (!is_space(utf8_code_point(text + start, left - start)))
             break;
         left = start;
     }
     return bytes - left;
-}
-
-/* No code point below U+0300 takes part in normalisation, unless one above does: their UTF-8 begins
- * with bytes below 0xcc. */
-static bool is_surely_nfc(const char *text, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++)
-        if ((unsigned char)text[i] >= 0xcc)
-            return false;
-    return true;
-}
-
-struct code_points {
-    int32_t *at;
-    size_t count, room;
-};
-
-static void decompose(struct code_points *out, const char *text, size_t bytes)
-{
-    enum { MOST_PARTS = 8 }; // of one code point; Unicode has 4
-    for (size_t i = 0; i < bytes; i += utf8_first(text + i, bytes - i)) {
-        if (out->room - out->count < MOST_PARTS) {
-            out->room = out->room * 2 + bytes + MOST_PARTS;
-            out->at = realloc(out->at, out->room * sizeof *out->at);
-            CHECK(out->at, "no memory for %zu code points", out->room);
-        }
-        int boundary = 0;
-        utf8proc_ssize_t n =
-            utf8proc_decompose_char(code_point(text + i, bytes - i), out->at + out->count,
-                                    MOST_PARTS, UTF8PROC_DECOMPOSE, &boundary);
-        CHECK(n >= 0 && n <= MOST_PARTS, "a code point of %td parts", (ptrdiff_t)n);
-        out->count += (size_t)n;
-    }
-}
-
-static int mark_class(int32_t c)
-{
-    return utf8proc_get_property(c)->combining_class; // 0: not a mark
-}
-
-/* Sorts marks by their class and keeps the order of equals: a counting sort. */
-static void order_marks(int32_t *marks, size_t count, int32_t *scratch)
-{
-    size_t start[257] = {0};
-    for (size_t i = 0; i < count; i++)
-        start[mark_class(marks[i]) + 1]++;
-    for (int k = 1; k <= 256; k++)
-        start[k] += start[k - 1];
-    for (size_t i = 0; i < count; i++)
-        scratch[start[mark_class(marks[i])]++] = marks[i];
-    memcpy(marks, scratch, count * sizeof *marks);
-}
-
-static void order(struct code_points *text)
-{
-    int32_t *scratch = malloc(text->count * sizeof *scratch + 1);
-    CHECK(scratch, "no memory for %zu code points", text->count);
-    for (size_t i = 0; i < text->count;) {
-        size_t end = i;
-        while (end < text->count && mark_class(text->at[end]))
-            end++;
-        if (end - i > 1)
-            order_marks(text->at + i, end - i, scratch);
-        i = end + 1;
-    }
-    free(scratch);
-}
-
-char *text_nfc(const char *text, size_t bytes, size_t *nfc_bytes)
-{
-    if (is_surely_nfc(text, bytes))
-        return NULL;
-    struct code_points points = {0};
-    decompose(&points, text, bytes);
-    order(&points);
-    utf8proc_ssize_t count =
-        utf8proc_normalize_utf32(points.at, (utf8proc_ssize_t)points.count,
-                                 UTF8PROC_COMPOSE | UTF8PROC_STABLE); // STABLE: exclusions hold
-    CHECK(count >= 0, "normalisation of valid text: %s", utf8proc_errmsg(count));
-    char *nfc = malloc((size_t)count * 4 + 1);
-    CHECK(nfc, "no memory for %td code points", (ptrdiff_t)count);
-    *nfc_bytes = 0;
-    for (utf8proc_ssize_t i = 0; i < count; i++)
-        *nfc_bytes +=
-            (size_t)utf8proc_encode_char(points.at[i], (utf8proc_uint8_t *)nfc + *nfc_bytes);
-    free(points.at);
-    return nfc;
 }

@@ -51,9 +51,9 @@ expect() {
     result "expected exit $code and one line with \"$says\", found $found: $(cat "$work/stderr")" $?
 }
 
-cp -r tests/golden/models/moe-60 "$work/other"
+cp -rL tests/golden/models/moe-60 "$work/other"
 printf '\001' | dd of="$work/other/model.safetensors" bs=1 seek=60000 conv=notrunc status=none
-cp -r tests/golden/models/moe-60 "$work/broken"
+cp -rL tests/golden/models/moe-60 "$work/broken"
 truncate -s -1 "$work/broken/model.safetensors"
 one=("$epmoe" logits -m tests/golden/models/moe-60 --tokens 1,2,3 -o "$work/out")
 expect 3 'rank 1' launch/mpirun.sh -n 1 "${one[@]}" : \

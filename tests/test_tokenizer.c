@@ -3,7 +3,7 @@
  *
  *   test_tokenizer TOKENIZER.JSON IDS.JSONL      another vocabulary on the same strings
  *
- * What is known to differ, and may, is written down in newer_marks[] and at test_classes(). */
+ * What is known to differ, and may, is written down at test_classes() in test_tokenizer_split.c. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +14,6 @@
 #include "base/log.h"
 #include "model/tokenizer_parts.h"
 #include "tests/cm.h"
-#include "tests/code_point.h"
 
 #define GOLDEN SOURCE_DIR "/tests/golden/tokenizer/"
 
@@ -324,6 +323,7 @@ static void test_threads(void **state)
         assert_int_equal(wrong[i], 0);
 }
 
+/* The NFC of tokenizers has the tables of Unicode 9: newer marks stay where they are. */
 static void test_nfc(void **state)
 {
     (void)state;
@@ -341,51 +341,6 @@ static void test_nfc(void **state)
     assert_int_equal(nfc_bytes, expected_bytes);
     free(nfc);
     js_free(pair);
-}
-
-/* Marks that are newer than Unicode 9, whose tables tokenizers has for NFC: there they stay where
- * they are, in NFC they are ordered among the marks around them. Both are taken here, since
- * utf8proc has the tables of its own version. The same holds for pairs that compose since Unicode
- * 13: U+11935 U+11930 becomes U+11938; and since Unicode 16 U+105C9, U+105E4, U+11383, U+11385,
- * U+1138E, U+11391, U+113C5, U+113C7, U+113C8, U+16121..U+16128, U+16D68..U+16D6A. */
-static const struct {
-    int32_t first, last;
-} newer_marks[] = {
-    {0x7fd, 0x7fd},     {0x899, 0x89b},     {0x8cf, 0x8d3},     {0xc3c, 0xc3c},
-    {0xd3b, 0xd3c},     {0xeba, 0xeba},     {0x1715, 0x1715},   {0x1abf, 0x1ac0},
-    {0x1ac3, 0x1ac4},   {0x1aca, 0x1aca},   {0x1df6, 0x1dfa},   {0xa82c, 0xa82c},
-    {0x10efd, 0x10eff}, {0x10f46, 0x10f47}, {0x10f4b, 0x10f4b}, {0x10f4d, 0x10f50},
-    {0x10f83, 0x10f83}, {0x10f85, 0x10f85}, {0x11070, 0x11070}, {0x1133b, 0x1133b},
-    {0x11839, 0x1183a}, {0x1193d, 0x1193e}, {0x11943, 0x11943}, {0x119e0, 0x119e0},
-    {0x11a34, 0x11a34}, {0x11a47, 0x11a47}, {0x11a99, 0x11a99}, {0x11d42, 0x11d42},
-    {0x11d44, 0x11d45}, {0x11d97, 0x11d97}, {0x11f41, 0x11f42}, {0x16ff0, 0x16ff1},
-    {0x1e4ec, 0x1e4ee},
-};
-
-/* The mark between one of class 233 and one of class 1: as it stands, or in order, where it comes
- * second, or first if its own class is 1. */
-static void check_newer_mark(int32_t c)
-{
-    char mark[5] = "", may_be[3][16];
-    put_code_point(mark, c);
-    int bytes = snprintf(may_be[0], 16, "\xcd\x9c%s\xcc\xb4", mark);
-    snprintf(may_be[1], 16, "\xcc\xb4%s\xcd\x9c", mark);
-    snprintf(may_be[2], 16, "%s\xcc\xb4\xcd\x9c", mark);
-    size_t nfc_bytes;
-    char *nfc = text_nfc(may_be[0], (size_t)bytes, &nfc_bytes);
-    bool found = false;
-    for (int i = 0; i < 3; i++)
-        found = found || memcmp(nfc, may_be[i], nfc_bytes) == 0;
-    assert_true(found && nfc_bytes == (size_t)bytes);
-    free(nfc);
-}
-
-static void test_newer_marks(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < sizeof newer_marks / sizeof *newer_marks; i++)
-        for (int32_t c = newer_marks[i].first; c <= newer_marks[i].last; c++)
-            check_newer_mark(c);
 }
 
 int main(int argc, char **argv)
@@ -408,7 +363,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_too_long),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_nfc),
-        cmocka_unit_test(test_newer_marks),
     };
     if (argc < 3)
         return cmocka_run_group_tests_name("tokenizer", all, open_all, close_all);

@@ -238,7 +238,7 @@ static void test_missing_parts(void **state)
     (void)state;
     static const char *const texts[][2] = {
         {"{}", "pre_tokenizer: expected an object, found nothing"},
-        {"[]", "expected an object, found an array"},
+        {"[]", "t.json: expected an object, found an array"},
         {"", "expected JSON"},
         {"{\"pre_tokenizer\":" BYTE_LEVEL "}", "decoder: expected an object, found nothing"},
         {"{\"pre_tokenizer\":" BYTE_LEVEL "," DECODER "}",

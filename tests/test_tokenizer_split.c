@@ -217,10 +217,11 @@ static void test_deep_pattern(void **state)
 static void test_runaway_patterns(void **state)
 {
     (void)state;
-    static const char *const patterns[] = {"(?:a+)+b", "a+b|a", "a*c|a*?c|a", "(?:a|a)*b|."};
+    static const char *const patterns[] = {"(?:a+)+b", "a+b|a", "a*b|a*?b|a", "(?:a|a)*b|."};
     enum { RUN = 1 << 19 };
     char *text = malloc(RUN);
     memset(text, 'a', RUN);
+    memcpy(text + RUN - 2, "!b", 2); // so that a look ahead for the b settles nothing
     error_capture(true);
     for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++) {
         assert_int_equal(split(patterns[i], strlen(patterns[i]), text, RUN), STATUS_BAD_FILE);

@@ -11,7 +11,7 @@ austen.jsonl    the ids of each string with the shipped vocabulary, a JSON array
 qwen.jsonl      the same with the real one (written only if it is given)
 classes.json    {pattern: [[first, last], ...]}: the code points that a pattern of one character takes
 patterns.json   [[pattern, text, [the pieces' sizes in bytes]], ...]
-nfc.json        [text, NFC of it]: every code point that decomposes or is a mark, among other marks
+nfc.json        [text, NFC of it]: every mark and every code point that decomposes, among marks
 """
 
 import json
@@ -398,19 +398,17 @@ def class_ranges(pattern):
 
 
 def nfc_pair():
-    """Marks and decompositions that Python's tables and those of tokenizers (Unicode 9) agree on."""
-    nfc = normalizers.NFC().normalize_str
+    """Every mark and every code point that decomposes, in the company of other marks."""
+    marks = {c for first, last in class_ranges(r"\p{M}") for c in range(first, last + 1)}
     lines = []
-    for c in map(chr, code_points()):
-        if not unicodedata.combining(c) and unicodedata.normalize("NFD", c) == c:
-            continue
-        if "\uac00" <= c <= "\ud7a3" and ord(c) % 97:
+    for c in code_points():
+        parts = unicodedata.normalize("NFD", chr(c))
+        if 0xAC00 <= c <= 0xD7A3 and c % 97:
             continue  # a sample of the Hangul syllables
-        text = f"a{c}\u0301\u0323{unicodedata.normalize('NFD', c)} \u0345{c}\u0327"
-        if nfc(text) == unicodedata.normalize("NFC", text):
-            lines.append(text)
+        if c in marks or parts != chr(c):
+            lines.append(f"a{chr(c)}\u0301\u0323{parts}\u0345{chr(c)}\u0327")
     text = "\n".join(lines)
-    return [text, nfc(text)]
+    return [text, normalizers.NFC().normalize_str(text)]
 
 
 def pieces(pattern, text):
