@@ -38,7 +38,7 @@ struct matrix {
 };
 
 /* A gated feed-forward block, an expert or a dense MLP: down(silu(gate x) * up x). gate and up are
- * one matrix whose rows the device interleaves as it likes (see matrix_pack_pair). */
+ * one matrix whose rows the device interleaves as it likes (see matrix_pack_pair). No biases. */
 struct ffn {
     struct matrix gate_up; // n = 2 * row_stride(width), k = dim
     struct matrix down;    // n = dim, k = width
@@ -57,8 +57,9 @@ struct positions {
 };
 
 /* One layer's keys and values, in blocks of KV_BLOCK positions: position p of sequence s lives in
- * block table[s * table_stride + p / KV_BLOCK]. Blocks start zeroed; a block's inner layout is the
- * device's. Sizes: kv_block_bytes() each for k and v. */
+ * block table[s * table_stride + p / KV_BLOCK]. Blocks start zeroed, and may be used again by
+ * another sequence as they are; a block's inner layout is the device's. Sizes: kv_block_bytes()
+ * each for k and v. */
 struct kv_layer {
     enum dtype type;
     int n_kv_heads, head_dim;

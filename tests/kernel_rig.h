@@ -6,16 +6,11 @@
 #include "kernels/cases.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/ops.h"
+#include "tests/cm.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h> // last: it defines fail()
 
 #define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
 
@@ -105,15 +100,19 @@ static inline void *row_of(const void *rows, enum dtype as, int width, int r)
 
 static inline void near(double found, double wanted, double bound, const char *what)
 {
-    if (!(fabs(found - wanted) <= bound + CASE_TINY))
-        fail_msg("%s, %s, %s: %.9g, not %.9g +- %.3g", isa_name(dev.isa), dtype_name(type), what,
-                 found, wanted, bound);
+    if (fabs(found - wanted) <= bound + CASE_TINY)
+        return;
+    print_error("%s, %s, %s: %.9g, not %.9g +- %.3g\n", isa_name(dev.isa), dtype_name(type), what,
+                found, wanted, bound);
+    assert_true(fabs(found - wanted) <= bound + CASE_TINY);
 }
 
 static inline void same(const void *a, const void *b, size_t bytes, const char *what)
 {
-    if (memcmp(a, b, bytes) != 0)
-        fail_msg("%s, %s: %s changes bits", isa_name(dev.isa), dtype_name(type), what);
+    if (memcmp(a, b, bytes) == 0)
+        return;
+    print_error("%s, %s: %s changes bits\n", isa_name(dev.isa), dtype_name(type), what);
+    assert_memory_equal(a, b, bytes);
 }
 
 /* A weight matrix beside its source, which has values of the type already. */

@@ -30,6 +30,8 @@ static const struct kernels kernels_cpu = {
 };
 
 #ifdef EPMOE_X86
+#include <cpuid.h>
+
 static const struct cpu_isa *const tables[ISA_COUNT] = {&isa_plain, &isa_avx2, &isa_avx512, NULL};
 #else
 static const struct cpu_isa *const tables[ISA_COUNT] = {&isa_plain};
@@ -41,21 +43,34 @@ const char *isa_name(enum isa isa)
     return names[isa];
 }
 
-/* __builtin_cpu_supports also asks whether the system saves the registers. */
+#ifdef EPMOE_X86
+/* __builtin_cpu_supports also asks whether the system saves the registers; not every compiler's
+ * knows f16c. */
+static bool has_avx2(void)
+{
+    unsigned a, b, c = 0, d;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bf16");
+}
+
 unsigned isa_available(void)
 {
-    unsigned found = 1u << ISA_PLAIN;
-#ifdef EPMOE_X86
-    __builtin_cpu_init();
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                __builtin_cpu_supports("f16c");
-    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                  __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                  __builtin_cpu_supports("avx512bf16");
-    found |= (unsigned)avx2 << ISA_AVX2 | (unsigned)avx512 << ISA_AVX512;
-#endif
-    return found;
+    return 1u << ISA_PLAIN | (unsigned)has_avx2() << ISA_AVX2 |
+           (unsigned)has_avx512() << ISA_AVX512;
 }
+#else
+unsigned isa_available(void)
+{
+    return 1u << ISA_PLAIN;
+}
+#endif
 
 static void list_isas(char *text, size_t size, unsigned mask)
 {

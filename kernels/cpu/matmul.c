@@ -58,7 +58,7 @@ static char *row_at(const struct product *p, int row, int column)
     return (char *)p->y + ((size_t)row * p->ldy + (size_t)column) * (size_t)dtype_bytes(p->y_type);
 }
 
-/* Panels alternate: 16 of gate, 16 of up. */
+/* Panels alternate: 16 of gate, 16 of up. An ffn's matrices have no bias. */
 static void finish_swiglu(const struct cpu_isa *isa, const struct product *p, const float *c,
                           int row, int rows, int panel, int panels)
 {
@@ -104,7 +104,7 @@ static int groups(const struct matrix *w)
 
 static int row_blocks(const struct work *w, const struct product *p)
 {
-    return (int)(((long)p->rows + w->item_rows - 1) / w->item_rows);
+    return p->rows / w->item_rows + (p->rows % w->item_rows != 0);
 }
 
 /* Take the next item. `it` is this thread's last one: numbers only grow, so the search goes on
@@ -251,28 +251,42 @@ static void ffn_phases(struct work *gate_up, struct work *down)
     work_run(down);
 }
 
+/* Fix the layout of hidden rows, and see that they have room. */
+static void hidden_open(const struct dev *d, struct ffn_call *c, int n_runs)
+{
+    size_t end = 0;
+    for (int i = 0; i < n_runs; i++) {
+        const struct matrix *down = &c->runs[i].ffn->down;
+        size_t stride = (size_t)row_stride(down->k);
+        size_t last =
+            (size_t)(c->runs[i].first + c->runs[i].rows) * (size_t)dtype_bytes(down->type);
+        c->hidden_stride = stride > c->hidden_stride ? stride : c->hidden_stride;
+        end = last > end ? last : end;
+    }
+    CHECK(end * c->hidden_stride <= d->scratch_bytes, "%zu rows' bytes of %zu elements in %zu", end,
+          c->hidden_stride, d->scratch_bytes);
+}
+
+static double work_cost(const struct work *w)
+{
+    double cost = 0;
+    for (int i = 0; i < w->n; i++) {
+        struct product p = w->at(w, i);
+        cost += product_cost(&p);
+    }
+    return cost;
+}
+
 void cpu_ffn(struct dev *d, void *y, enum dtype y_type, const void *x, const struct ffn_run *runs,
              int n_runs)
 {
     struct ffn_call call = {.runs = runs, .x = x, .y = y, .hidden = d->scratch, .y_type = y_type};
-    size_t hidden_bytes = 0;
-    for (int i = 0; i < n_runs; i++) {
-        size_t stride = (size_t)row_stride(runs[i].ffn->down.k);
-        call.hidden_stride = stride > call.hidden_stride ? stride : call.hidden_stride;
-    }
+    hidden_open(d, &call, n_runs);
     struct work gate_up = {.isa = d->cpu, .at = gate_up_product, .of = &call, .n = n_runs};
     struct work down = {.isa = d->cpu, .at = down_product, .of = &call, .n = n_runs};
-    double cost = 0;
-    for (int i = 0; i < n_runs; i++) {
-        struct product g = gate_up_product(&gate_up, i), o = down_product(&down, i);
-        size_t end = (size_t)(runs[i].first + runs[i].rows) * call.hidden_stride;
-        hidden_bytes = end > hidden_bytes ? end : hidden_bytes;
-        cost += product_cost(&g) + product_cost(&o);
-    }
+    double cost = work_cost(&gate_up) + work_cost(&down);
     if (cost == 0)
         return;
-    hidden_bytes *= (size_t)dtype_bytes(runs[0].ffn->down.type);
-    CHECK(hidden_bytes <= d->scratch_bytes, "%zu bytes of %zu", hidden_bytes, d->scratch_bytes);
     int threads = team_size(d, cost);
     work_open(&gate_up, threads);
     work_open(&down, threads);

@@ -34,8 +34,9 @@ static void scatter(void *panel, enum dtype type, const void *from, size_t first
         for (size_t i = 0; i < n; i++)
             ((uint16_t *)panel)[(first + i) * PANEL + o] = half[i];
     else
-        for (size_t i = 0; i < n; i++)
-            ((uint16_t *)panel)[panel_index(DTYPE_BF16, first + i, o)] = half[i];
+        for (size_t i = 0; i < n; i += 2) // first and CHUNK are even
+            memcpy((uint16_t *)panel + panel_index(DTYPE_BF16, first + i, o), half + i,
+                   i + 1 < n ? 2 * sizeof *half : sizeof *half);
 }
 
 /* Source rows [0, rows) become outputs first, first + 1, ... of a matrix made of every `step`-th

@@ -2,7 +2,7 @@
 #include "base/clock.h"
 #include "kernels/cpu/cpu.h"
 
-enum { RUNS = 7, PAGE = 4096 };
+enum { RUNS = 11, PAGE = 4096 };
 static const size_t buffer_bytes = 512u << 20;
 
 /* One run on all threads, in seconds; *flops are all of them together. */

@@ -1,0 +1,304 @@
+/* Rotary embedding, the cache and attention, on every instruction set and for every type: against
+ * the formula in double precision, and bit for bit row by row, in chunks, beside other sequences,
+ * and with other numbers of threads. */
+#include "tests/kernel_rig.h"
+
+enum { STRIDE = 32 }; // blocks of a sequence
+
+/* Where element i of the key (or value) of a position is. */
+static size_t cache_index(const struct kv_layer *kv, bool key, int seq, int pos, int head, int i)
+{
+    size_t block = kv_block_bytes(&dev, type, 1, kv->head_dim) / (size_t)dtype_bytes(type);
+    int32_t number = kv->table[seq * kv->table_stride + pos / KV_BLOCK];
+    size_t start = ((size_t)number * (size_t)kv->n_kv_heads + (size_t)head) * block;
+    size_t slot = (size_t)(pos % KV_BLOCK), input = (size_t)i, output = slot;
+    size_t inputs = (size_t)row_stride(kv->head_dim);
+    if (!key) {
+        input = slot;
+        output = (size_t)i;
+        inputs = KV_BLOCK;
+    }
+    return start + output / PANEL * inputs * PANEL + panel_index(type, input, output % PANEL);
+}
+
+/* What an earlier user of the blocks may leave: anything, where keys and values go. */
+static void fill_with_rubbish(const struct kv_layer *kv, int sequences)
+{
+    for (int pos = 0; pos < sequences * STRIDE * KV_BLOCK; pos++)
+        for (int head = 0; head < kv->n_kv_heads; head++)
+            for (int i = 0; i < kv->head_dim; i++) {
+                dtype_store(type, kv->k, cache_index(kv, true, 0, pos, head, i), i % 3 ? 7 : NAN);
+                dtype_store(type, kv->v, cache_index(kv, false, 0, pos, head, i), INFINITY);
+            }
+}
+
+/* A cache whose blocks lie in no order. */
+static struct kv_layer cache_open(int sequences, int n_kv_heads, int head_dim)
+{
+    int blocks = sequences * STRIDE;
+    size_t bytes = kv_block_bytes(&dev, type, n_kv_heads, head_dim) * (size_t)blocks;
+    int32_t *table = buffer((size_t)blocks * sizeof *table);
+    for (int i = 0; i < blocks; i++)
+        table[i] = (i * 7 + 3) % blocks; // 7 and 32, 64, 96 have no factor in common
+    return (struct kv_layer){
+        .type = type,
+        .n_kv_heads = n_kv_heads,
+        .head_dim = head_dim,
+        .k = buffer(bytes),
+        .v = buffer(bytes),
+        .table = table,
+        .table_stride = STRIDE,
+    };
+}
+
+/* cos and sin of an angle for each position, or 1 and 0 when `still`. */
+static struct rope_table rope_open(int positions, int head_dim, bool still)
+{
+    int half = head_dim / 2;
+    size_t bytes = (size_t)(positions * half) * sizeof(float);
+    float *c = buffer(bytes), *s = buffer(bytes);
+    for (int i = 0; i < positions * half; i++) {
+        double angle = i / half * pow(10000, -2.0 * (i % half) / head_dim);
+        c[i] = still ? 1 : (float)cos(angle);
+        s[i] = still ? 0 : (float)sin(angle);
+    }
+    return (struct rope_table){c, s, half};
+}
+
+static double cached(const struct kv_layer *kv, bool key, int seq, int pos, int head, int i)
+{
+    return dtype_load(type, key ? kv->k : kv->v, cache_index(kv, key, seq, pos, head, i));
+}
+
+/* ---- rope ---- */
+
+static void rope_case(int head_dim, int n_heads, int n_kv_heads)
+{
+    enum { N = 5 };
+    int32_t seq[N] = {0, 0, 0, 1, 1}, pos[N] = {62, 63, 64, 0, 127};
+    int heads = n_heads + 2 * n_kv_heads, ld = heads * head_dim + 1, half = head_dim / 2;
+    struct kv_layer kv = cache_open(2, n_kv_heads, head_dim);
+    struct rope_table rope = rope_open(128, head_dim, false);
+    struct positions where = {seq, pos};
+    float *qkv = floats((size_t)(N * ld), 1);
+    size_t q_bytes = (size_t)(N * n_heads) * row_bytes(type, head_dim);
+    void *q = memset(buffer(q_bytes), 0x55, q_bytes);
+    rope_append(&dev, q, &kv, qkv, ld, &rope, &where, N, n_heads);
+    for (int i = 0; i < N * heads * head_dim; i++) {
+        int r = i / (heads * head_dim), head = i / head_dim % heads, j = i % head_dim;
+        const float *x = qkv + r * ld + head * head_dim;
+        double co = (double)rope.cosines[pos[r] * half + j % half];
+        double si = (double)rope.sines[pos[r] * half + j % half];
+        double a = (double)x[j % half], b = (double)x[half + j % half];
+        double turned = j < half ? a * co - b * si : b * co + a * si;
+        double bound = case_epsilon(type) * fabs(turned) + 0x1p-22 * (fabs(a) + fabs(b));
+        if (head < n_heads)
+            near(at(q, head_dim, r * n_heads + head, j), turned / sqrt(head_dim), bound, "rope q");
+        else if (head < n_heads + n_kv_heads)
+            near(cached(&kv, true, seq[r], pos[r], head - n_heads, j), turned, bound, "rope k");
+        else
+            assert_true(cached(&kv, false, seq[r], pos[r], head - n_heads - n_kv_heads, j) ==
+                        (double)dtype_round(type, x[j]));
+    }
+    for (int i = 0; i < N * n_heads; i++)
+        for (int j = head_dim; j < row_stride(head_dim); j++)
+            assert_true(at(q, head_dim, i, j) == 0);
+}
+
+static void rope_body(void)
+{
+    for (int c = 0; c < LENGTH(attention_cases); c++) {
+        const struct attention_case *a = &attention_cases[c];
+        rope_case(a->head_dim, a->n_heads, a->n_kv_heads);
+        drain();
+    }
+}
+
+static void test_rope(void **state)
+{
+    (void)state;
+    everywhere(rope_body);
+}
+
+/* ---- attention ---- */
+
+/* All positions of all sequences go in, a sequence at a time; the last n of each are asked for. */
+struct scene {
+    const struct attention_case *c;
+    struct kv_layer kv;
+    struct rope_table rope;
+    float *qkv; // [sequences * context][ld]
+    int ld, rows;
+    int32_t *seq, *pos;
+    char *q;
+    size_t q_row, a_row; // bytes of a row of q, and of the result
+};
+
+static struct scene scene_open(const struct attention_case *c)
+{
+    struct scene s = {.c = c, .rows = c->sequences * c->context};
+    s.ld = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim;
+    s.kv = cache_open(c->sequences, c->n_kv_heads, c->head_dim);
+    fill_with_rubbish(&s.kv, c->sequences);
+    s.rope = rope_open(c->context, c->head_dim, true);
+    s.qkv = floats((size_t)(s.rows * s.ld), 2);
+    s.seq = buffer((size_t)s.rows * sizeof *s.seq);
+    s.pos = buffer((size_t)s.rows * sizeof *s.pos);
+    for (int i = 0; i < s.rows; i++) {
+        s.seq[i] = i / c->context;
+        s.pos[i] = i % c->context;
+    }
+    s.q_row = (size_t)c->n_heads * row_bytes(type, c->head_dim);
+    s.a_row = row_bytes(type, c->n_heads * c->head_dim);
+    s.q = buffer((size_t)s.rows * s.q_row);
+    return s;
+}
+
+/* Rows [first, first + n) as one step would do them. */
+static void append(struct scene *s, int first, int n)
+{
+    struct positions where = {s->seq + first, s->pos + first};
+    rope_append(&dev, s->q + (size_t)first * s->q_row, &s->kv, s->qkv + first * s->ld, s->ld,
+                &s->rope, &where, n, s->c->n_heads);
+}
+
+static void attend(struct scene *s, char *a, int first, int n)
+{
+    struct positions where = {s->seq + first, s->pos + first};
+    attention(&dev, a + (size_t)first * s->a_row, s->q + (size_t)first * s->q_row, &s->kv, &where,
+              n, s->c->n_heads);
+}
+
+/* One head of one row against the formula, with q, k and v as they were rounded. A score is off by
+ * its sum's error; a probability by e^that, exp itself and, for p v, rounding to the type. */
+static void check_head(const struct scene *s, const char *a, int row, int head)
+{
+    const struct attention_case *c = s->c;
+    int kv_head = head / (c->n_heads / c->n_kv_heads), keys = s->pos[row] + 1, hd = c->head_dim;
+    double *score = buffer((size_t)keys * sizeof *score), top = -INFINITY, all = 0, worst = 0;
+    for (int j = 0; j < keys; j++) {
+        double size = 0;
+        for (int i = 0; i < hd; i++) {
+            double term = at(s->q, hd, row * c->n_heads + head, i) *
+                          cached(&s->kv, true, s->seq[row], j, kv_head, i);
+            score[j] += term;
+            size += fabs(term);
+        }
+        top = score[j] > top ? score[j] : top;
+        worst = size > worst ? size : worst;
+    }
+    double error = 2 * case_sum_bound(hd) * worst + EXP_ROUNDINGS * 0x1p-24;
+    for (int j = 0; j < keys; j++)
+        all += score[j] = exp(score[j] - top);
+    for (int i = 0; i < hd; i++) {
+        double sum = 0, size = 0;
+        for (int j = 0; j < keys; j++) {
+            double term = score[j] / all * cached(&s->kv, false, s->seq[row], j, kv_head, i);
+            sum += term;
+            size += fabs(term);
+        }
+        double bound = (2 * error + 2 * case_sum_bound(keys) + case_epsilon(type)) * size +
+                       case_epsilon(type) * fabs(sum) + (type == DTYPE_F16 ? 0x1p-22 : 0);
+        near(at(a, c->n_heads * hd, row, head * hd + i), sum, bound, "attention");
+    }
+}
+
+static void attention_case_body(const struct attention_case *c)
+{
+    struct scene s = scene_open(c);
+    size_t bytes = (size_t)s.rows * s.a_row;
+    char *a = memset(buffer(bytes), 0x55, bytes), *one = memset(buffer(bytes), 0x55, bytes);
+    append(&s, 0, s.rows);
+    for (int seq = 0; seq < c->sequences; seq++) {
+        int end = (seq + 1) * c->context, first = end - c->n;
+        attend(&s, a, first, c->n);
+        for (int row = first; row < end; row++)
+            attend(&s, one, row, 1);
+        check_head(&s, a, first, 0);
+        for (int head = 0; head < c->n_heads; head += 3)
+            check_head(&s, a, end - 1, head);
+        for (int i = c->n_heads * c->head_dim; i < row_stride(c->n_heads * c->head_dim); i++)
+            assert_true(at(a, c->n_heads * c->head_dim, end - 1, i) == 0);
+    }
+    same(a, one, bytes, "attention row by row");
+}
+
+static void attention_body(void)
+{
+    for (int c = 0; c < LENGTH(attention_cases); c++) {
+        attention_case_body(&attention_cases[c]);
+        drain();
+    }
+}
+
+static void test_attention(void **state)
+{
+    (void)state;
+    everywhere(attention_body);
+}
+
+/* Everything at once; in chunks of odd size, each appended and attended to before the next; and
+ * with two sequences in one step, on several threads: the same bits. */
+static void chunks_body(void)
+{
+    static const struct attention_case shape = {64, 8, 4, 2, 300, 300};
+    char *result[4];
+    enum isa isa = dev.isa;
+    size_t bytes = 0;
+    for (int way = 0; way < 4; way++) {
+        struct dev one = dev;
+        open_dev(isa, way ? way : 1);
+        seed = 5;
+        struct scene s = scene_open(&shape);
+        bytes = (size_t)s.rows * s.a_row;
+        result[way] = buffer(bytes);
+        int chunk = way ? s.rows : 37;
+        for (int first = 0; first < s.rows; first += chunk) {
+            int n = s.rows - first < chunk ? s.rows - first : chunk;
+            append(&s, first, n);
+            attend(&s, result[way], first, n);
+        }
+        dev_close(&dev);
+        dev = one;
+        same(result[0], result[way], bytes, way ? "chunks or threads" : "nothing");
+    }
+}
+
+static void test_chunks(void **state)
+{
+    (void)state;
+    everywhere(chunks_body);
+}
+
+/* Scores so far apart that all but one key vanish, and rows of equal scores. */
+static void extremes_body(void)
+{
+    static const struct attention_case shape = {32, 2, 1, 1, 130, 130};
+    struct scene s = scene_open(&shape);
+    for (int row = 0; row < s.rows; row++)
+        for (int i = 0; i < 3 * 32; i++) // queries 200, keys +-200 by position
+            s.qkv[row * s.ld + i] = i < 64 ? 200 : row % 2 ? 200 : -200;
+    size_t bytes = (size_t)s.rows * s.a_row;
+    char *a = buffer(bytes);
+    append(&s, 0, s.rows);
+    attend(&s, a, 0, s.rows);
+    for (int row = 0; row < s.rows; row += 43)
+        check_head(&s, a, row, 1);
+}
+
+static void test_extremes(void **state)
+{
+    (void)state;
+    everywhere(extremes_body);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_extremes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
