@@ -28,10 +28,10 @@ expect() {
     fi
 }
 
-# A copy of a model to break: variant NAME [FROM]
+# A copy of a model to break: variant NAME [FROM]. -L: breaking it must not reach through a link.
 variant() {
     rm -rf "${work:?}/$1"
-    cp -r "${2:-$model}" "$work/$1"
+    cp -rL "${2:-$model}" "$work/$1"
     echo "$work/$1"
 }
 
