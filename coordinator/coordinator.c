@@ -45,7 +45,8 @@ static int load(struct coordinator *c, const struct checkpoint *ckpt)
     progress_close(&bar);
     if (status)
         return status;
-    double experts = (double)sizes.expert * sizes.sparse_layers * m->n_experts * type_bytes;
+    double experts =
+        (double)sizes.expert * placement_holding(&c->placement, 0).experts * type_bytes;
     progress_open(&bar, "loading experts", "GB", experts * 1e-9, 1e9);
     status =
         shard_open(&c->shard, &c->dev, m, ckpt, c->dtype, &c->placement, 0, show_progress, &bar);
@@ -97,6 +98,8 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
     enum isa isa;
     uint64_t worker_bytes;
     int status = weights_check(m, ckpt);
+    if (!status)
+        status = placement_build(&c->placement, &c->memory, m, t->size, &o->placement);
     if (!status && t->size > 1)
         status = checkpoint_digest(ckpt, &terms.digest);
     if (!status)
@@ -106,7 +109,6 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
     if (status)
         return status;
     dev_open_cpu(&c->dev, isa, o->threads);
-    placement_even(&c->placement, &c->memory, m, t->size);
     status = cluster_set_up(t, &terms, isa, m, &c->placement);
     if (!status)
         status = load(c, ckpt);
