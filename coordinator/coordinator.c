@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -54,6 +55,21 @@ static int load(struct coordinator *c, const struct checkpoint *ckpt)
     return status;
 }
 
+/* As load(), and say how fast that was. */
+static int load_here(struct coordinator *c, const struct checkpoint *ckpt)
+{
+    int64_t start = clock_ns();
+    int status = load(c, ckpt);
+    if (status)
+        return status;
+    char host[64] = "";
+    gethostname(host, sizeof host - 1);
+    struct ready ready = {c->weights.bytes + c->shard.bytes, (uint32_t)c->shard.n_experts,
+                          seconds_since(start)};
+    cluster_note_loaded(host, 0, &ready);
+    return 0;
+}
+
 /* Every buffer that a step will need, sized once. */
 static void allocate(struct coordinator *c, const struct coordinator_options *o)
 {
@@ -103,7 +119,7 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
     if (!status && t->size > 1)
         status = checkpoint_digest(ckpt, &terms.digest);
     if (!status)
-        status = cluster_greet(t, &terms, &common);
+        status = cluster_greet(t, &terms, &c->memory, &common);
     if (!status)
         status = isa_choose(&isa, common);
     if (status)
@@ -111,9 +127,9 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
     dev_open_cpu(&c->dev, isa, o->threads);
     status = cluster_set_up(t, &terms, isa, m, &c->placement);
     if (!status)
-        status = load(c, ckpt);
+        status = load_here(c, ckpt);
     if (!status)
-        status = cluster_await(t, &worker_bytes);
+        status = cluster_await(t, &terms, &worker_bytes);
     if (status) {
         weights_close(&c->weights);
         dev_close(&c->dev);
