@@ -104,6 +104,10 @@ plan '[1] * 60'
 expect 3 'expected an object' "${placed[@]}"
 printf '{"ranks": 5, "experts": [1,' >"$work/plan.json"
 expect 3 'plan.json: expected JSON' "${placed[@]}"
+expect 3 'plan.json: expected JSON' inspect "$model" --ranks 5 --placement "$work/plan.json"
+expect 2 'inspect: expected one MODEL' inspect
+expect 1 'cannot be written' inspect "$model" --emit "$work/no/such/plan.json"
+expect 3 'config.json' inspect "$work"
 
 # models that are not there
 expect 3 "$work/nowhere" "${logits[@]}" "$work/nowhere"

@@ -1,5 +1,5 @@
 /* Placements: every expert has one place, whatever the rule; and files that say so, good and bad.
- */
+ * And the bytes that follow, against what loading really takes. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "launch/ranks.h"
+#include "model/footprint.h"
 #include "tests/cm.h"
 
 static struct arena memory;
@@ -205,6 +206,33 @@ static void home_has_its_limits(void **state)
     error_capture(false);
 }
 
+/* The bytes that inspect tells are those that loading takes; what comes on top are the structs. */
+static void footprints_are_exact(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"moe-60", "moe-mlp-only-layers", "moe-head-dim",
+                                        "dense-gqa"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char dir[256];
+        struct ranks r;
+        struct process p = {.local_size = 1};
+        struct model_options o = model_options_default();
+        struct session_needs needs = {1, 1, 10};
+        snprintf(dir, sizeof dir, SOURCE_DIR "/tests/golden/models/%s", names[i]);
+        o.model = dir;
+        o.threads = 1;
+        assert_int_equal(ranks_open(&r, &p, &o, &needs), 0);
+        const struct coordinator *c = &r.coordinator;
+        struct footprint f = footprint_of(&c->config, c->dtype);
+        uint64_t structs = (uint64_t)c->config.n_layers * sizeof *c->weights.layers;
+        structs = (structs + 63) / 64 * 64;
+        assert_int_equal(c->weights.bytes, f.attention + f.router + f.dense + f.unembed + structs);
+        uint64_t experts = (uint64_t)c->shard.n_experts * f.expert;
+        assert_true(experts <= c->shard.bytes && c->shard.bytes < experts + 32768);
+        ranks_close(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -214,6 +242,7 @@ int main(void)
         cmocka_unit_test(bad_files_are_refused_by_key),
         cmocka_unit_test(what_is_written_reads_the_same),
         cmocka_unit_test(home_has_its_limits),
+        cmocka_unit_test(footprints_are_exact),
     };
     return cmocka_run_group_tests(tests, NULL, end);
 }
