@@ -26,6 +26,7 @@ int command_tokenize(struct process *p, int argc, char **argv);
 int command_synth(struct process *p, int argc, char **argv);
 int command_bench(struct process *p, int argc, char **argv);
 int command_inspect(struct process *p, int argc, char **argv);
+int command_doctor(struct process *p, int argc, char **argv);
 
 const char *program_version(void); // "0.1.0 (commit)"
 void print_version(void);

@@ -108,6 +108,7 @@ expect 3 'plan.json: expected JSON' inspect "$model" --ranks 5 --placement "$wor
 expect 2 'inspect: expected one MODEL' inspect
 expect 1 'cannot be written' inspect "$model" --emit "$work/no/such/plan.json"
 expect 3 'config.json' inspect "$work"
+expect 2 'doctor: unexpected argument' doctor house
 
 # models that are not there
 expect 3 "$work/nowhere" "${logits[@]}" "$work/nowhere"
