@@ -146,6 +146,8 @@ static int positional(const struct command_spec *command, int argc, char **argv)
     if (!command->positional && extra > 0)
         return fail(STATUS_USAGE, "%s: unexpected argument \"%s\"; see epmoe %s --help",
                     command->name, argv[optind], command->name);
+    if (command->positional && *command->positional_value && extra == 0)
+        return 0; // an option has given it
     if (command->positional && extra != 1)
         return fail(STATUS_USAGE, "%s: expected one %s, found %d arguments; see epmoe %s --help",
                     command->name, command->positional, extra, command->name);

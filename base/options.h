@@ -27,8 +27,8 @@ struct command_spec {
     const char *usage;   // "-m MODEL -p TEXT [options]"
     const char
         *positional; // NULL: none allowed; else what the one positional argument is ("MODEL")
-    const char **positional_value;
-    const char *notes; // printed after the options, or NULL
+    const char **positional_value; // an option may set it, too: then none is needed
+    const char *notes;             // printed after the options, or NULL
 };
 
 enum { OPTIONS_HELP = -1 }; // --help was printed; exit with 0

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/units.h"
 #include "kernels/device.h"
 
 static int check_hello(const struct hello *h, int rank, const struct cluster_terms *terms)
@@ -19,9 +20,11 @@ static int check_hello(const struct hello *h, int rank, const struct cluster_ter
     return 0;
 }
 
-int cluster_greet(struct transport *t, const struct cluster_terms *terms, unsigned *common)
+int cluster_greet(struct transport *t, struct cluster_terms *terms, struct arena *names,
+                  unsigned *common)
 {
     *common = isa_available();
+    terms->hosts = arena_alloc(names, (size_t)t->size * sizeof *terms->hosts);
     struct arena memory = {0};
     int status = 0;
     for (int rank = 1; rank < t->size && !status; rank++) {
@@ -29,8 +32,10 @@ int cluster_greet(struct transport *t, const struct cluster_terms *terms, unsign
         status = control_expect(t, rank, CONTROL_HELLO, &message, &memory);
         if (!status)
             status = check_hello(&message.hello, rank, terms);
-        if (!status)
-            *common &= message.hello.isas;
+        if (status)
+            break;
+        terms->hosts[rank] = arena_strdup(names, message.hello.host);
+        *common &= message.hello.isas;
     }
     arena_free(&memory);
     return status;
@@ -61,8 +66,16 @@ int cluster_set_up(struct transport *t, const struct cluster_terms *terms, unsig
     return status;
 }
 
+void cluster_note_loaded(const char *host, int rank, const struct ready *ready)
+{
+    double speed = ready->seconds > 0 ? (double)ready->bytes / ready->seconds : 0;
+    note("rank %d on %s: %s%u experts, %s in %.2f s, %s/s", rank, host,
+         rank ? "" : "attention, routers, shared experts, output matrix and ", ready->experts,
+         bytes_text((double)ready->bytes).text, ready->seconds, bytes_text(speed).text);
+}
+
 /* Loading takes as long as the storage takes: no deadline. */
-int cluster_await(struct transport *t, uint64_t *worker_bytes)
+int cluster_await(struct transport *t, const struct cluster_terms *terms, uint64_t *worker_bytes)
 {
     int64_t timeout = t->timeout_ns;
     struct arena memory = {0};
@@ -74,8 +87,7 @@ int cluster_await(struct transport *t, uint64_t *worker_bytes)
         status = control_expect(t, ANY_RANK, CONTROL_READY, &message, &memory);
         if (!status) {
             *worker_bytes += message.ready.bytes;
-            note("rank %d: %u experts, %.2f GB in %.1f s", message.from, message.ready.experts,
-                 (double)message.ready.bytes * 1e-9, message.ready.seconds);
+            cluster_note_loaded(terms->hosts[message.from], message.from, &message.ready);
         }
     }
     t->timeout_ns = timeout;

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -45,12 +46,28 @@ static int load(struct coordinator *c, const struct checkpoint *ckpt)
     progress_close(&bar);
     if (status)
         return status;
-    double experts = (double)sizes.expert * sizes.sparse_layers * m->n_experts * type_bytes;
+    double experts =
+        (double)sizes.expert * placement_holding(&c->placement, 0).experts * type_bytes;
     progress_open(&bar, "loading experts", "GB", experts * 1e-9, 1e9);
     status =
         shard_open(&c->shard, &c->dev, m, ckpt, c->dtype, &c->placement, 0, show_progress, &bar);
     progress_close(&bar);
     return status;
+}
+
+/* As load(), and say how fast that was. */
+static int load_here(struct coordinator *c, const struct checkpoint *ckpt)
+{
+    int64_t start = clock_ns();
+    int status = load(c, ckpt);
+    if (status)
+        return status;
+    char host[64] = "";
+    gethostname(host, sizeof host - 1);
+    struct ready ready = {c->weights.bytes + c->shard.bytes, (uint32_t)c->shard.n_experts,
+                          seconds_since(start)};
+    cluster_note_loaded(host, 0, &ready);
+    return 0;
 }
 
 /* Every buffer that a step will need, sized once. */
@@ -97,21 +114,22 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
     enum isa isa;
     uint64_t worker_bytes;
     int status = weights_check(m, ckpt);
+    if (!status)
+        status = placement_build(&c->placement, &c->memory, m, t->size, &o->placement);
     if (!status && t->size > 1)
         status = checkpoint_digest(ckpt, &terms.digest);
     if (!status)
-        status = cluster_greet(t, &terms, &common);
+        status = cluster_greet(t, &terms, &c->memory, &common);
     if (!status)
         status = isa_choose(&isa, common);
     if (status)
         return status;
     dev_open_cpu(&c->dev, isa, o->threads);
-    placement_even(&c->placement, &c->memory, m, t->size);
     status = cluster_set_up(t, &terms, isa, m, &c->placement);
     if (!status)
-        status = load(c, ckpt);
+        status = load_here(c, ckpt);
     if (!status)
-        status = cluster_await(t, &worker_bytes);
+        status = cluster_await(t, &terms, &worker_bytes);
     if (status) {
         weights_close(&c->weights);
         dev_close(&c->dev);

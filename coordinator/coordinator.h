@@ -18,6 +18,7 @@ struct coordinator_options {
     int wanted;        // positions that are needed, within the model's maximum; 0: all of it
     int max_sequences; // in flight at once
     int logit_rows;    // of one forward_logits()
+    struct placement_spec placement;
 };
 
 struct coordinator {

@@ -10,6 +10,8 @@
 enum isa { ISA_PLAIN, ISA_AVX2, ISA_AVX512, ISA_AMX, ISA_COUNT };
 
 const char *isa_name(enum isa isa);
+/* Bit (1 << isa) for each path that this build has. */
+unsigned isa_built(void);
 /* Bit (1 << isa) for each path that this build has and this machine can run. */
 unsigned isa_available(void);
 /* The best path in `common` (a mask), or the one that EPMOE_ISA names; STATUS_USAGE when that is

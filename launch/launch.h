@@ -25,6 +25,8 @@ int command_logits(struct process *p, int argc, char **argv);
 int command_tokenize(struct process *p, int argc, char **argv);
 int command_synth(struct process *p, int argc, char **argv);
 int command_bench(struct process *p, int argc, char **argv);
+int command_inspect(struct process *p, int argc, char **argv);
+int command_doctor(struct process *p, int argc, char **argv);
 
 const char *program_version(void); // "0.1.0 (commit)"
 void print_version(void);
@@ -33,13 +35,14 @@ void print_version(void);
 struct model_options {
     const char *model;
     int dtype; // index in the choice "auto|f32|f16|bf16"
-    int device, placement, strategy, combine, wire;
+    int device, strategy, combine, wire;
+    struct placement_spec placement;
     long threads, chunk, context, ranks;
     double timeout_s;
     bool verbose;
 };
 struct model_options model_options_default(void);
-enum { MODEL_OPTIONS = 13 };
+enum { MODEL_OPTIONS = 14 };
 /* Fill MODEL_OPTIONS entries of a command's table. */
 void model_options_table(struct option_spec *table, struct model_options *o);
 int model_options_dtype(const struct model_options *o); // enum dtype, or -1 for the file's own

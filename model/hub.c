@@ -55,7 +55,7 @@ static char *extended(char *path, const char *tail)
     return longer;
 }
 
-static char *cache_directory(void)
+char *hub_cache(void)
 {
     char *path = from_environment("HF_HUB_CACHE");
     if (!path)
@@ -99,7 +99,7 @@ static char *repository_folder(const char *name)
     size_t n = strlen(folder);
     for (const char *c = name; *c; c++)
         n += (size_t)snprintf(folder + n, sizeof folder - n, *c == '/' ? "--" : "%c", *c);
-    return extended(cache_directory(), folder);
+    return extended(hub_cache(), folder);
 }
 
 static int split_model(struct request *r, const char *model)

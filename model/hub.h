@@ -7,3 +7,6 @@
  * "main" or what follows an @ in the name. 0, or STATUS_BAD_FILE: fail() says where it looked and
  * how to get the model. */
 int hub_resolve(char **dir, const char *model);
+
+/* The cache's directory (malloc'ed), whether it is there or not. */
+char *hub_cache(void);

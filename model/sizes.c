@@ -29,6 +29,12 @@ struct sizes sizes_of(const struct config *m)
     return s;
 }
 
+uint64_t sizes_active_published(const struct config *m)
+{
+    struct sizes s = sizes_of(m);
+    return s.active + (m->tied ? 0 : s.embed);
+}
+
 double attention_flops(const struct config *m, int before, int n)
 {
     double keys = (double)n * before + (double)n * (n + 1) / 2; // summed over the new positions

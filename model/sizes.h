@@ -18,6 +18,9 @@ struct sizes {
 
 struct sizes sizes_of(const struct config *m);
 
+/* Active parameters as models are named after them ("A2.7B"): with the whole embedding table. */
+uint64_t sizes_active_published(const struct config *m);
+
 /* FLOPs of attention proper (scores and values) for n new positions after `before` old ones. */
 double attention_flops(const struct config *m, int before, int n);
 uint64_t kv_bytes_per_token(const struct config *m, enum dtype type);

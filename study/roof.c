@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static void cpu_name(char *name, size_t size)
+void cpu_name(char *name, size_t size)
 {
     char line[256];
     snprintf(name, size, "unknown");

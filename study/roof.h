@@ -12,5 +12,8 @@ struct roof {
     double read_bytes_per_s; // from memory
 };
 
+/* The processor's model name, or "unknown". */
+void cpu_name(char *name, size_t size);
+
 /* With all cores this process may use. Takes about a second. */
 void roof_measure(struct roof *r, enum isa isa, enum dtype type);

@@ -28,7 +28,7 @@ expect() {
     fi
 }
 
-# A copy of a model to break: variant NAME [FROM]
+# A copy of a model to break: variant NAME [FROM]. -L: breaking it must not reach through a link.
 variant() {
     rm -rf "${work:?}/$1"
     cp -rL "${2:-$model}" "$work/$1"
@@ -69,6 +69,46 @@ expect 2 'expected --preset' synth -o "$work/synth"
 expect 2 'qwen1.5-moe-a2.7b' synth --preset gpt-5 -o "$work/synth"
 expect 2 '-b takes' bench -m "$model" -b 0
 EPMOE_ISA=z80 expect 2 'EPMOE_ISA' "${logits[@]}" "$model"
+
+# placements: by the argument, and by a file of one layer list for moe-60 (2 layers of 60 experts)
+plan() { # JSON, or a Python expression that gives it
+    python3 -c 'import json, sys; print(json.dumps(eval(sys.argv[1])))' "$1" >"$work/plan.json"
+}
+placed=("${logits[@]}" "$model" --ranks 5 --placement "$work/plan.json")
+expect 2 '--home 61: expected at most 60' "${logits[@]}" "$model" --ranks 3 --home 61
+expect 2 '--home takes a whole number' "${logits[@]}" "$model" --ranks 3 --home -1
+expect 3 'expected even, round-robin or a file, found no such file' "${logits[@]}" "$model" \
+    --placement roundrobin
+expect 3 'expected a plain file' "${logits[@]}" "$model" --placement "$work"
+plan '{"ranks": 5, "experts": [1] * 60}'
+expect 2 '--home 2: expected none beside' "${placed[@]}" --home 2
+expect 3 'ranks: expected 1, as many as this run has, found 5' "${logits[@]}" "$model" \
+    --placement "$work/plan.json"
+plan '{"ranks": 4, "experts": [1] * 60}'
+expect 3 'plan.json: ranks: expected 5, as many as this run has, found 4' "${placed[@]}"
+plan '{"ranks": 5, "experts": [1] * 59 + [5]}'
+expect 3 'plan.json: experts[59]: expected a rank from 0 to 4, found 5' "${placed[@]}"
+plan '{"ranks": 5, "experts": [1] * 61}'
+expect 3 'experts: expected a rank for each of 60 experts, found 61 ranks' "${placed[@]}"
+plan '{"ranks": 5, "layers": [[1] * 60]}'
+expect 3 'layers: expected one for each of 2 layers, found 1' "${placed[@]}"
+plan '{"ranks": 5, "layers": [[1] * 60, None]}'
+expect 3 'layers[1]: expected a list of 60 ranks, found null' "${placed[@]}"
+plan '{"ranks": 5, "layers": [[1] * 60, [1] * 59 + ["home"]]}'
+expect 3 'layers[1][59]: expected a rank from 0 to 4, found "home"' "${placed[@]}"
+plan '{"ranks": 5}'
+expect 3 'expected either layers or experts, found neither' "${placed[@]}"
+plan '{"ranks": 5, "experts": [1] * 60, "replicas": 2}'
+expect 3 'found "replicas"' "${placed[@]}"
+plan '[1] * 60'
+expect 3 'expected an object' "${placed[@]}"
+printf '{"ranks": 5, "experts": [1,' >"$work/plan.json"
+expect 3 'plan.json: expected JSON' "${placed[@]}"
+expect 3 'plan.json: expected JSON' inspect "$model" --ranks 5 --placement "$work/plan.json"
+expect 2 'inspect: expected one MODEL' inspect
+expect 1 'cannot be written' inspect "$model" --emit "$work/no/such/plan.json"
+expect 3 'config.json' inspect "$work"
+expect 2 'doctor: unexpected argument' doctor house
 
 # models that are not there
 expect 3 "$work/nowhere" "${logits[@]}" "$work/nowhere"

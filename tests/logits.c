@@ -42,6 +42,7 @@ static int open_case(struct ranks *r, const struct logits_case *t, int positions
     o.threads = t->threads;
     o.chunk = t->chunk;
     o.ranks = t->ranks;
+    o.placement = t->placement;
     if (t->isa)
         setenv("EPMOE_ISA", t->isa, 1);
     else

@@ -10,6 +10,7 @@ struct logits_case {
     int threads, chunk, ranks;
     const int32_t *tokens;
     int n;
+    struct placement_spec placement; // zero: even
 };
 
 /* [n][vocab] malloc'ed, NULL when the run failed (fail() has spoken). *vocab is set. */

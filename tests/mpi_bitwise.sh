@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Logits over MPI are the bytes of a single process: 1, 2, 4, 7 workers and more than experts, f32 and
-# bf16; and what goes wrong on a worker is one line and the right exit code.
+# bf16, any placement; and what goes wrong on a worker is one line and the right exit code.
 #   tests/mpi_bitwise.sh build/release/epmoe
 set -uo pipefail
 epmoe=$(realpath "$1")
@@ -41,6 +41,27 @@ tests/mpi.sh 12 "$epmoe" "${args[@]}" -o "$work/mpi" >/dev/null
 cmp -s "$work/alone" "$work/mpi"
 result "12 ranks gave other bytes" $?
 
+# placements: by rule, with experts at home, and a file with an empty worker, each layer another
+python3 - >"$work/plan.json" <<'PY'
+import json, random
+random.seed(1)
+print(json.dumps({"ranks": 5, "layers": [
+    [random.choice([0, 1, 2, 4]) for _ in range(6)] if l % 2 else None for l in range(4)]}))
+PY
+for name in moe-60 moe-sparse-step-2; do
+    args=(logits -m "tests/golden/models/$name" --tokens "$tokens" --chunk 16)
+    "$epmoe" "${args[@]}" -o "$work/alone"
+    for placement in '--placement round-robin' '--placement even --home 5' \
+        '--placement round-robin --home 2' "--placement $work/plan.json"; do
+        [[ $name = moe-60 && $placement = *json ]] && continue # it is for the other model
+        # shellcheck disable=SC2086 # two or four words
+        tests/mpi.sh 5 "$epmoe" "${args[@]}" $placement -o "$work/mpi" >/dev/null
+        cmp -s "$work/alone" "$work/mpi"
+        result "$name: $placement gave other bytes" $?
+        rm -f "$work/mpi"
+    done
+done
+
 # expect CODE TEXT COMMAND…: exit code, and the text in exactly one line
 expect() {
     local code=$1 says=$2
@@ -63,6 +84,8 @@ expect 3 'model.safetensors' launch/mpirun.sh -n 2 "${one[@]}" : \
 expect 3 'model.safetensors' launch/mpirun.sh -n 3 \
     "$epmoe" logits -m "$work/broken" --tokens 1,2,3 -o "$work/out"
 expect 2 'unknown option' launch/mpirun.sh -n 3 "$epmoe" logits --frobnicate
+expect 3 'ranks: expected 3, as many as this run has, found 5' launch/mpirun.sh -n 3 "$epmoe" logits \
+    -m tests/golden/models/moe-sparse-step-2 --tokens 1 -o "$work/out" --placement "$work/plan.json"
 [ ! -e "$work/out" ]
 result "a failed run left an output behind" $?
 

@@ -1,9 +1,10 @@
 /* Row invariance, end to end: the same logits, byte for byte, for any number of threads, any chunk
- * and any number of ranks (more workers than experts too), in f32 and bf16, on every instruction
- * set that this machine has. tests/mpi_bitwise.sh does the same over MPI. */
+ * and any number of ranks (more workers than experts too) and any placement, in f32 and bf16, on
+ * every instruction set that this machine has. tests/mpi_bitwise.sh does the same over MPI. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/cm.h"
 #include "tests/logits.h"
@@ -34,7 +35,7 @@ static void check(const char *dir, enum dtype dtype, const char *isa)
     int32_t tokens[N_TOKENS];
     int vocab;
     fill(tokens, N_TOKENS);
-    struct logits_case t = {dir, isa, dtype, 1, 2048, 1, tokens, N_TOKENS};
+    struct logits_case t = {dir, isa, dtype, 1, 2048, 1, tokens, N_TOKENS, {0}};
     float *reference = logits_of(&t, &vocab);
     assert_non_null(reference);
     for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
@@ -50,6 +51,68 @@ static void check(const char *dir, enum dtype dtype, const char *isa)
         free(logits);
     }
     free(reference);
+}
+
+/* A placement file of n ranks, drawn at random: uneven, one worker empty, some experts at home, and
+ * every layer another. */
+static void draw_placement(const struct config *m, int n, const char *path)
+{
+    static uint32_t x = 1;
+    int empty = n > 2 ? 1 + n % (n - 1) : -1;
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f, "{\"ranks\": %d, \"layers\": [", n);
+    for (int l = 0; l < m->n_layers; l++) {
+        fputs(l ? ", " : "", f);
+        for (int e = 0; e < m->n_experts && m->sparse[l]; e++) {
+            x = x * 1664525u + 1013904223u;
+            int rank = (int)((uint64_t)(x >> 8) * (uint64_t)n >> 24);
+            fprintf(f, "%s%d", e ? "," : "[", rank == empty ? 0 : rank);
+        }
+        fputs(m->sparse[l] ? "]" : "null", f);
+    }
+    fputs("]}", f);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void check_placements(const char *dir, enum dtype dtype, int home)
+{
+    int32_t tokens[N_TOKENS];
+    int vocab;
+    char path[] = "/tmp/epmoe-placement-XXXXXX";
+    struct config m;
+    struct generation_defaults unused;
+    fill(tokens, N_TOKENS);
+    assert_int_equal(config_load(&m, &unused, dir), 0);
+    assert_true(close(mkstemp(path)) == 0);
+    struct logits_case t = {dir, NULL, dtype, 1, 64, 1, tokens, N_TOKENS, {0}};
+    float *reference = logits_of(&t, &vocab);
+    assert_non_null(reference);
+    const struct placement_spec specs[] = {
+        {"round-robin", 0, false}, {"even", home, true}, {"round-robin", home, true}, {path, 0, 0}};
+    for (t.ranks = 2; t.ranks <= 10; t.ranks++) {
+        draw_placement(&m, t.ranks, path);
+        for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+            t.placement = specs[i];
+            float *logits = logits_of(&t, &vocab);
+            assert_non_null(logits);
+            if (memcmp(logits, reference, (size_t)N_TOKENS * (size_t)vocab * sizeof *logits) != 0)
+                fail_msg("%s %s: other bytes with --ranks %d --placement %s --home %ld", dir,
+                         dtype_name(dtype), t.ranks, specs[i].text, specs[i].home);
+            free(logits);
+        }
+    }
+    free(reference);
+    unlink(path);
+}
+
+static void placements(void **state)
+{
+    (void)state;
+    check_placements(SOURCE_DIR "/tests/golden/models/moe-60", DTYPE_F32, 7);
+    check_placements(SOURCE_DIR "/tests/golden/models/moe-60", DTYPE_BF16, 7);
+    check_placements(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2", DTYPE_F32, 2);
+    check_placements(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2", DTYPE_BF16, 5);
 }
 
 static void check_everywhere(const char *dir)
@@ -84,6 +147,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tiny_models),
+        cmocka_unit_test(placements),
         cmocka_unit_test(shipped_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,4 @@
-/* The coordinator's parts: placement, KV blocks, sampling, and sequences that share a step. */
+/* The coordinator's parts: KV blocks, sampling, and sequences that share a step. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,33 +7,6 @@
 #include "coordinator/sampler.h"
 #include "launch/ranks.h"
 #include "tests/cm.h"
-
-static void every_expert_has_one_place(void **state)
-{
-    (void)state;
-    struct config m = {.n_layers = 3, .n_experts = 60, .sparse = {true, false, true}};
-    for (int ranks = 1; ranks <= 75; ranks++) {
-        struct arena memory = {0};
-        struct placement p;
-        placement_even(&p, &memory, &m, ranks);
-        const struct layer_placement *l = &p.layers[2];
-        int workers = ranks - 1, most = 0, least = 60;
-        assert_null(p.layers[1].rank_of);
-        assert_int_equal(placement_count(l, 0), workers ? 0 : 60);
-        for (int r = workers ? 1 : 0; r < ranks; r++) {
-            int n = placement_count(l, r);
-            most = n > most ? n : most;
-            least = n < least ? n : least;
-            for (int g = l->rank_first[r]; g < l->rank_first[r + 1]; g++) {
-                assert_int_equal(l->rank_of[l->expert_at[g]], r);
-                assert_int_equal(l->group_of[l->expert_at[g]], g);
-            }
-        }
-        assert_true(most - least <= 1);
-        assert_int_equal(l->rank_first[ranks], 60);
-        arena_free(&memory);
-    }
-}
 
 static void blocks_are_taken_and_given_back(void **state)
 {
@@ -207,7 +180,6 @@ static void sequences_that_share_a_step_do_not_touch(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_expert_has_one_place),
         cmocka_unit_test(blocks_are_taken_and_given_back),
         cmocka_unit_test(greedy_takes_the_lowest_of_equals),
         cmocka_unit_test(broken_logits_do_not_break_the_sampler),

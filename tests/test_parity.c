@@ -105,8 +105,8 @@ static void f32_logits_and_greedy_tokens(void **state)
         struct golden_case g;
         golden_load(&g, &cases[i]);
         for (int isa = 0; isa < ISA_COUNT; isa++) {
-            struct logits_case t = {cases[i].dir, isas[isa], DTYPE_F32, 2,
-                                    2048,         0,         g.tokens,  (int)g.n_tokens};
+            struct logits_case t = {cases[i].dir, isas[isa],       DTYPE_F32, 2, 2048, 0,
+                                    g.tokens,     (int)g.n_tokens, {0}};
             int32_t greedy[N_GREEDY];
             int vocab;
             if (!(isa_available() & 1u << isa))
@@ -137,7 +137,8 @@ static double bf16_ratio(const struct parity_case *c, int isa)
     struct golden_case g;
     int vocab;
     golden_load(&g, c);
-    struct logits_case t = {c->dir, isas[isa], DTYPE_BF16, 2, 2048, 0, g.tokens, (int)g.n_tokens};
+    struct logits_case t = {c->dir, isas[isa], DTYPE_BF16,      2,  2048,
+                            0,      g.tokens,  (int)g.n_tokens, {0}};
     float *ours = logits_of(&t, &vocab);
     assert_non_null(ours);
     struct distance our = compare(ours, g.f32, g.rows, g.n_rows, (size_t)vocab);

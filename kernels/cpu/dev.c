@@ -43,6 +43,14 @@ const char *isa_name(enum isa isa)
     return names[isa];
 }
 
+unsigned isa_built(void)
+{
+    unsigned built = 0;
+    for (int isa = 0; isa < ISA_COUNT; isa++)
+        built |= (unsigned)(tables[isa] != NULL) << isa;
+    return built;
+}
+
 #ifdef EPMOE_X86
 /* __builtin_cpu_supports also asks whether the system saves the registers; not every compiler's
  * knows f16c. */

@@ -1,0 +1,178 @@
+/* The doctor's look at the software: this build, what starts its ranks, and the models that are
+ * here. */
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "kernels/device.h"
+#include "launch/doctor.h"
+#include "launch/launch.h"
+#include "model/config.h"
+#include "model/hub.h"
+
+static void look_at_build(struct findings *f)
+{
+    finding(f, FINDING_OK, "build", "epmoe %s, %s, %s", program_version(), EPMOE_COMPILER,
+            EPMOE_BUILD);
+    if (strcmp(EPMOE_BUILD, "Debug") == 0) {
+        f->list[f->n - 1].verdict = FINDING_HINT;
+        advice(f, "a Debug build is slow: cmake --preset release");
+    }
+}
+
+static bool on_path(const char *program)
+{
+    const char *at = getenv("PATH");
+    bool found = false;
+    while (at && *at && !found) {
+        char path[4096];
+        size_t n = strcspn(at, ":");
+        int length = snprintf(path, sizeof path, "%.*s/%s", (int)n, at, program);
+        found = length < (int)sizeof path && access(path, X_OK) == 0;
+        at += at[n] ? n + 1 : n;
+    }
+    return found;
+}
+
+/* The library that this build calls, and the mpirun that would start it. */
+static void look_at_mpi(struct findings *f)
+{
+    char version[128];
+    finding(f, FINDING_OK, "MPI library", "%s", transport_mpi_version());
+    if (!on_path("mpirun")) {
+        finding(f, FINDING_MISSING, "mpirun", "not on PATH");
+        advice(f, "apt-get install openmpi-bin; --ranks N needs no MPI");
+        return;
+    }
+    first_line_of(version, sizeof version,
+                  "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
+                  "mpirun --version 2>/dev/null");
+    bool open_mpi = strstr(transport_mpi_version(), "Open MPI") != NULL;
+    bool same = open_mpi == (strstr(version, "Open MPI") != NULL);
+    finding(f, same ? FINDING_OK : FINDING_HINT, "mpirun", "%s",
+            version[0] ? version : "says nothing about its version");
+    if (!same)
+        advice(f, "it is of another MPI than the library: each rank would run alone");
+}
+
+/* Open MPI's traps; launch/mpirun.sh steps around all of them. */
+static void look_at_mpi_traps(struct findings *f)
+{
+    bool root = geteuid() == 0;
+    bool allowed = getenv("OMPI_ALLOW_RUN_AS_ROOT") && getenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM");
+    if (!on_path("mpirun"))
+        return;
+    if (root && !allowed) {
+        finding(f, FINDING_HINT, "MPI as root", "mpirun refuses to run as root");
+        advice(f, "launch/mpirun.sh instead of mpirun, or set OMPI_ALLOW_RUN_AS_ROOT=1 and "
+                  "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1");
+    }
+    bool shell = on_path("ssh") || on_path("rsh");
+    finding(f, shell ? FINDING_OK : FINDING_HINT, "MPI hosts", "%s",
+            shell ? "ssh is there to reach other hosts" : "no ssh: plain mpirun does not start");
+    if (!shell)
+        advice(f, "on this host launch/mpirun.sh works without; for more hosts: apt-get install "
+                  "openssh-client");
+    finding(f, FINDING_OK, "MPI slots", "mpirun starts as many ranks as there are cores (%d)",
+            usable_cores());
+    advice(f, "more ranks than that: launch/mpirun.sh, which lets waiting ranks yield");
+}
+
+/* _OPENMP is the date of the standard that the compiler follows. */
+static void look_at_openmp(struct findings *f)
+{
+    static const char *const variables[] = {"OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND",
+                                            "OMP_THREAD_LIMIT", "GOMP_CPU_AFFINITY"};
+    char set[160] = "";
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
+        if (getenv(variables[i]))
+            n += (size_t)snprintf(set + n, sizeof set - n, " %s", variables[i]);
+    finding(f, FINDING_OK, "OpenMP", "standard of %d%s%s", _OPENMP,
+            n ? "; set in the environment:" : "", set);
+    if (getenv("OMP_PROC_BIND") || getenv("GOMP_CPU_AFFINITY"))
+        advice(f, "bound threads of several ranks land on the same cores: unset it for --ranks N");
+    else if (getenv("OMP_NUM_THREADS"))
+        advice(f, "epmoe goes by -t, not by OMP_NUM_THREADS");
+}
+
+static void look_at_gpus(struct findings *f)
+{
+    char driver[160];
+    first_line(driver, sizeof driver, "/proc/driver/nvidia/version");
+    finding(f, FINDING_MISSING, "CUDA", "not built; %s",
+            driver[0] ? driver : "no NVIDIA driver here");
+    advice(f, "this build runs on the processor alone (--device cpu)");
+    finding(f, FINDING_MISSING, "NCCL", "not built");
+    advice(f, "rows travel by shared memory (--ranks N) or MPI (mpirun)");
+}
+
+/* A model in the cache: can this program run it? */
+static bool can_run(const char *name)
+{
+    struct config config;
+    struct generation_defaults defaults;
+    char *dir;
+    if (hub_resolve(&dir, name) != 0)
+        return false;
+    int status = config_load(&config, &defaults, dir);
+    free(dir);
+    return status == 0;
+}
+
+struct models {
+    int here, runnable;
+    char names[160]; // of those that can run, as many as fit
+};
+
+/* models--Org--Name is Org/Name. */
+static void look_at_model(struct models *m, const char *folder)
+{
+    char name[256];
+    const char *org = folder + strlen("models--"), *split = strstr(org, "--");
+    if (split)
+        snprintf(name, sizeof name, "%.*s/%s", (int)(split - org), org, split + 2);
+    else
+        snprintf(name, sizeof name, "%s", org);
+    m->here++;
+    if (!can_run(name))
+        return;
+    size_t used = strlen(m->names), need = strlen(name) + 2;
+    if (used + need < sizeof m->names)
+        snprintf(m->names + used, sizeof m->names - used, "%s%s", m->runnable ? ", " : "", name);
+    m->runnable++;
+}
+
+static void look_at_models(struct findings *f)
+{
+    struct models m = {0};
+    char *cache = hub_cache();
+    DIR *dir = opendir(cache);
+    error_capture(true); // what cannot be run is counted, not complained about
+    for (struct dirent *e; dir && (e = readdir(dir));)
+        if (strncmp(e->d_name, "models--", 8) == 0)
+            look_at_model(&m, e->d_name);
+    error_capture(false);
+    if (dir)
+        closedir(dir);
+    finding(f, m.runnable ? FINDING_OK : FINDING_HINT, "model cache",
+            "%.100s: %d model%s, %d of them can be run%s%s", cache, m.here, m.here == 1 ? "" : "s",
+            m.runnable, m.runnable ? ": " : "", m.names);
+    if (!m.runnable)
+        advice(f, "hf download Qwen/Qwen1.5-MoE-A2.7B-Chat, or -m models/austen-moe");
+    free(cache);
+}
+
+void look_at_software(struct findings *f)
+{
+    look_at_build(f);
+    look_at_openmp(f);
+    look_at_mpi(f);
+    look_at_mpi_traps(f);
+    look_at_gpus(f);
+    look_at_models(f);
+}

@@ -1,0 +1,128 @@
+/* An inspection for programs. */
+#include <string.h>
+
+#include "base/json.h"
+#include "launch/inspect.h"
+
+static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
+
+static void set_text(struct js *to, const char *key, const char *text)
+{
+    js_set(to, key, js_new_string(text, strlen(text)));
+}
+
+static void set_int(struct js *to, const char *key, uint64_t v)
+{
+    js_set(to, key, js_new_int((int64_t)v));
+}
+
+static void set_architecture(struct js *to, const struct inspection *i)
+{
+    const struct config *m = &i->config;
+    struct {
+        const char *key;
+        int value;
+    } const ints[] = {
+        {"layers", m->n_layers},
+        {"sparse_layers", i->sizes.sparse_layers},
+        {"hidden", m->dim},
+        {"heads", m->n_heads},
+        {"kv_heads", m->n_kv_heads},
+        {"head_dim", m->head_dim},
+        {"experts", m->n_experts},
+        {"top_k", m->top_k},
+        {"expert_width", m->expert_dim},
+        {"shared_width", m->shared_dim},
+        {"dense_width", m->ffn_dim},
+        {"vocabulary", m->vocab_size},
+        {"context", m->max_positions},
+    };
+    set_text(to, "model", i->name);
+    set_text(to, "architecture", m->architecture == ARCH_QWEN2 ? "qwen2" : "qwen2_moe");
+    for (size_t k = 0; k < sizeof ints / sizeof *ints; k++)
+        js_set(to, ints[k].key, js_new_int(ints[k].value));
+    js_set(to, "tied", js_new_bool(m->tied));
+}
+
+static struct js *weights_json(const struct weight_files *w)
+{
+    struct js *o = js_new_object(), *list = js_new_array();
+    for (int t = 0; t < 3; t++)
+        if (w->types[types[t]])
+            js_push(list, js_new_string(dtype_name(types[t]), strlen(dtype_name(types[t]))));
+    js_set(o, "here", js_new_bool(w->missing == 0));
+    js_set(o, "files", js_new_int(w->files));
+    js_set(o, "missing_files", js_new_int(w->missing));
+    set_int(o, "bytes", w->bytes);
+    js_set(o, "types", list);
+    return o;
+}
+
+static struct js *parameters_json(const struct inspection *i)
+{
+    struct js *o = js_new_object();
+    set_int(o, "total", i->sizes.total);
+    set_int(o, "active", sizes_active_published(&i->config));
+    set_int(o, "read_per_token", i->sizes.active);
+    return o;
+}
+
+static void set_types(struct js *to, const struct inspection *i)
+{
+    struct js *weights = js_new_object(), *kv = js_new_object();
+    for (int t = 0; t < 3; t++) {
+        set_int(weights, dtype_name(types[t]), i->sizes.total * (uint64_t)dtype_bytes(types[t]));
+        set_int(kv, dtype_name(types[t]), kv_bytes_per_token(&i->config, types[t]));
+    }
+    js_set(to, "weight_bytes", weights);
+    js_set(to, "kv_bytes_per_token", kv);
+}
+
+static struct js *rank_json(const struct inspection *i, int rank, uint64_t all)
+{
+    struct rank_share s = share_of(i, rank);
+    struct js *o = js_new_object();
+    js_set(o, "rank", js_new_int(rank));
+    js_set(o, "experts", js_new_int(s.holding.experts));
+    js_set(o, "fewest_of_a_layer", js_new_int(s.holding.least));
+    js_set(o, "most_of_a_layer", js_new_int(s.holding.most));
+    set_int(o, "expert_bytes", s.experts);
+    set_int(o, "other_bytes", s.rest);
+    set_int(o, "bytes", s.bytes);
+    js_set(o, "share", js_new_real((double)s.bytes / (double)all));
+    return o;
+}
+
+static struct js *rank_0_json(const struct inspection *i)
+{
+    struct js *o = js_new_object();
+    set_int(o, "attention", i->footprint.attention);
+    set_int(o, "router", i->footprint.router);
+    set_int(o, "dense", i->footprint.dense);
+    set_int(o, "unembed", i->footprint.unembed);
+    set_int(o, "embed", i->embed_bytes);
+    set_int(o, "kv_cache", i->kv_bytes);
+    return o;
+}
+
+bool inspect_print_json(const struct inspection *i, FILE *out)
+{
+    struct js *o = js_new_object(), *plan = js_new_object(), *ranks = js_new_array();
+    uint64_t all = bytes_of_all(i);
+    set_architecture(o, i);
+    js_set(o, "weights", weights_json(&i->weights));
+    js_set(o, "parameters", parameters_json(i));
+    set_types(o, i);
+    set_text(plan, "placement", i->rule);
+    set_text(plan, "dtype", dtype_name(i->type));
+    js_set(plan, "context", js_new_int(i->context));
+    set_int(plan, "bytes", all);
+    js_set(plan, "other_bytes", rank_0_json(i));
+    for (int rank = 0; rank < i->placement.n_ranks; rank++)
+        js_push(ranks, rank_json(i, rank, all));
+    js_set(plan, "ranks", ranks);
+    js_set(o, "plan", plan);
+    bool good = js_print(o, out, 2);
+    js_free(o);
+    return good;
+}

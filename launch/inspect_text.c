@@ -1,0 +1,183 @@
+/* An inspection for people. */
+#include <inttypes.h>
+#include <stdarg.h>
+
+#include "base/units.h"
+#include "launch/inspect.h"
+
+static void __attribute__((format(printf, 3, 4)))
+line(FILE *out, const char *name, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fprintf(out, "%-14s", name);
+    vfprintf(out, format, args);
+    fputc('\n', out);
+    va_end(args);
+}
+
+static void print_weights(const struct weight_files *w, FILE *out)
+{
+    if (w->missing == w->files) {
+        line(out, "weights:", "not here");
+        return;
+    }
+    if (w->missing) {
+        line(out, "weights:", "not here: %d of %d files are missing", w->missing, w->files);
+        return;
+    }
+    char types[32] = "";
+    size_t n = 0;
+    for (int t = 0; t < 3; t++)
+        if (w->types[t])
+            n += (size_t)snprintf(types + n, sizeof types - n, "%s%s", n ? " and " : "",
+                                  dtype_name((enum dtype)t));
+    line(out, "weights:", "%s, %s in %d file%s", types, bytes_text((double)w->bytes).text, w->files,
+         w->files == 1 ? "" : "s");
+}
+
+static void print_experts(const struct config *m, FILE *out)
+{
+    char shared[64] = "no shared expert";
+    if (!m->n_experts)
+        return;
+    if (m->shared_dim)
+        snprintf(shared, sizeof shared, "a shared expert of width %d", m->shared_dim);
+    line(out, "experts:", "%d a layer, top %d, width %d; %s", m->n_experts, m->top_k, m->expert_dim,
+         shared);
+}
+
+static void print_architecture(const struct inspection *i, FILE *out)
+{
+    const struct config *m = &i->config;
+    int dense = m->n_layers - i->sizes.sparse_layers;
+    line(out, "model:", "%s", i->name);
+    line(out, "architecture:", "%s, %d layers (%d sparse, %d dense)",
+         m->architecture == ARCH_QWEN2 ? "qwen2" : "qwen2_moe", m->n_layers, i->sizes.sparse_layers,
+         dense);
+    line(out, "hidden:", "%d", m->dim);
+    line(out, "attention:", "%d heads of %d, %d for keys and values", m->n_heads, m->head_dim,
+         m->n_kv_heads);
+    print_experts(m, out);
+    if (dense)
+        line(out, "dense MLP:", "width %d", m->ffn_dim);
+    line(out, "vocabulary:", "%d, output matrix %s", m->vocab_size,
+         m->tied ? "tied to the embedding" : "of its own");
+    line(out, "context:", "%d tokens", m->max_positions);
+    print_weights(&i->weights, out);
+}
+
+/* Active parameters are counted in two ways: as published, with the whole embedding; and as read.
+ */
+static void print_parameters(const struct inspection *i, FILE *out)
+{
+    const struct sizes *s = &i->sizes;
+    uint64_t active = sizes_active_published(&i->config);
+    line(out, "parameters:", "%s (%" PRIu64 ")", count_text((double)s->total).text, s->total);
+    line(out, "  active:", "%s a token (%" PRIu64 "), the whole embedding counted",
+         count_text((double)active).text, active);
+    line(out, "  read:", "%s a token (%" PRIu64 "), of the embedding one row: not counted",
+         count_text((double)s->active).text, s->active);
+}
+
+/* Contexts worth a column: 1k, 8k and the model's most. */
+static int contexts(const struct config *m, int columns[3])
+{
+    static const int usual[] = {1024, 8192};
+    int n = 0;
+    for (int k = 0; k < 2; k++)
+        if (usual[k] < m->max_positions)
+            columns[n++] = usual[k];
+    columns[n++] = m->max_positions;
+    return n;
+}
+
+static void print_type(const struct inspection *i, enum dtype type, const int *columns, int n,
+                       FILE *out)
+{
+    double kv = (double)kv_bytes_per_token(&i->config, type);
+    double weights = (double)i->sizes.total * dtype_bytes(type);
+    fprintf(out, "%-6s%12s%10.4g KiB", dtype_name(type), bytes_text(weights).text, kv / 1024);
+    for (int k = 0; k < n; k++)
+        fprintf(out, "%16s", bytes_text(kv * columns[k]).text);
+    fputc('\n', out);
+}
+
+static void print_types(const struct inspection *i, FILE *out)
+{
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
+    int columns[3], n = contexts(&i->config, columns);
+    fprintf(out, "\n%-6s%12s%14s", "type", "weights", "KV a token");
+    for (int k = 0; k < n; k++) {
+        char title[24];
+        snprintf(title, sizeof title, "KV of %d", columns[k]);
+        fprintf(out, "%16s", title);
+    }
+    fputc('\n', out);
+    for (int t = 0; t < 3; t++)
+        print_type(i, types[t], columns, n, out);
+}
+
+static void print_rank(const struct inspection *i, int rank, double all, FILE *out)
+{
+    struct rank_share s = share_of(i, rank);
+    char per_layer[32];
+    if (s.holding.least == s.holding.most)
+        snprintf(per_layer, sizeof per_layer, "%d", s.holding.most);
+    else
+        snprintf(per_layer, sizeof per_layer, "%d-%d", s.holding.least, s.holding.most);
+    fprintf(out, "%4d%17s%10d%14s%12s%12s%7.1f %%\n", rank, per_layer, s.holding.experts,
+            bytes_text((double)s.experts).text, bytes_text((double)s.rest).text,
+            bytes_text((double)s.bytes).text, 100 * (double)s.bytes / all);
+}
+
+static void print_sum(const struct inspection *i, double all, FILE *out)
+{
+    struct rank_share first = share_of(i, 0);
+    int experts = i->sizes.sparse_layers * i->config.n_experts;
+    double bytes = (double)experts * (double)i->footprint.expert;
+    fprintf(out, "%4s%17d%10d%14s%12s%12s%7.1f %%\n", "all", i->config.n_experts, experts,
+            bytes_text(bytes).text, bytes_text((double)first.rest).text, bytes_text(all).text,
+            100.0);
+}
+
+static void print_rest(const struct inspection *i, FILE *out)
+{
+    const struct footprint *f = &i->footprint;
+    int sparse = i->sizes.sparse_layers, dense = i->config.n_layers - sparse;
+    fprintf(out, "\nall else, on rank 0: attention %s", bytes_text((double)f->attention).text);
+    if (sparse)
+        fprintf(out, ", routers %s", bytes_text((double)f->router).text);
+    if (f->dense)
+        fprintf(out, ", %s %s",
+                !sparse ? "MLPs"
+                : dense ? "shared experts and MLPs"
+                        : "shared experts",
+                bytes_text((double)f->dense).text);
+    fprintf(out, ",\noutput matrix %s", bytes_text((double)f->unembed).text);
+    fprintf(out, ", embedding %s (stays in its file)", bytes_text((double)i->embed_bytes).text);
+    fprintf(out, ", KV cache %s\n", bytes_text((double)i->kv_bytes).text);
+}
+
+static void print_ranks(const struct inspection *i, FILE *out)
+{
+    int n = i->placement.n_ranks;
+    double all = (double)bytes_of_all(i);
+    fprintf(out, "\n%d rank%s, placement %s; memory as %s, with a KV cache of %d tokens:\n\n", n,
+            n == 1 ? "" : "s", i->rule, dtype_name(i->type), i->context);
+    fprintf(out, "%4s%17s%10s%14s%12s%12s%9s\n", "rank", "experts a layer", "experts",
+            "their bytes", "all else", "bytes", "share");
+    for (int rank = 0; rank < n; rank++)
+        print_rank(i, rank, all, out);
+    if (n > 1)
+        print_sum(i, all, out);
+    print_rest(i, out);
+}
+
+void inspect_print(const struct inspection *i, FILE *out)
+{
+    print_architecture(i, out);
+    print_parameters(i, out);
+    print_types(i, out);
+    print_ranks(i, out);
+}

@@ -1,0 +1,20 @@
+/* How many bytes of memory the parts of a model take, as the device packs them: exact, and from the
+ * config alone. What sizes.h counts in parameters. */
+#pragma once
+
+#include <stdint.h>
+
+#include "model/config.h"
+
+struct footprint {
+    uint64_t attention; // of all layers: projections, biases, and both norms of the layer
+    uint64_t router;    // of all sparse layers, with the shared expert's gate
+    uint64_t dense;     // of all layers: dense MLPs and shared experts
+    uint64_t unembed;   // the output matrix and the norm before it
+    uint64_t expert;    // one routed expert
+};
+
+struct footprint footprint_of(const struct config *m, enum dtype type);
+
+/* The KV cache of one sequence of `context` positions: whole blocks of them. */
+uint64_t kv_footprint(const struct config *m, enum dtype type, int context);
