@@ -12,10 +12,14 @@ Six novels are few (3.9 MB), so over-fitting is the trouble, and regularisation 
 remedy: dropout on the embeddings and on each residual branch, noise in the input
 tokens, an average of the weights. All of it lives in this script: the saved
 model is a plain qwen2_moe. The last 15 % of Persuasion are never trained on.
+
+Most steps see rows of 512 tokens; a last stretch sees rows of 2048, without which
+the model would lose its way soon after the 512th token of a text.
 """
 
 import argparse
 import copy
+import dataclasses
 import json
 import math
 import os
@@ -47,6 +51,8 @@ SPLIT = (
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
+BYTES = {"add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+
 # --------------------------------------------------------------------------- text
 
 EXTRACT = """
@@ -64,7 +70,7 @@ def read_novels():
     except FileNotFoundError:
         sys.exit("Rscript is missing: install r-base-core and r-cran-janeaustenr")
     except subprocess.CalledProcessError as error:
-        sys.exit("R cannot read janeaustenr (is r-cran-janeaustenr installed?):\n" + error.stderr.decode())
+        sys.exit("R cannot load r-cran-janeaustenr:\n" + error.stderr.decode())
     novels = {}
     for part in done.stdout.decode("utf-8").split("\f")[1:]:
         title, *lines = part.splitlines()
@@ -73,7 +79,7 @@ def read_novels():
 
 
 def chapters_of(lines):
-    """Split a novel's lines into chapters, each a list of paragraphs; drop title page and headings."""
+    """Return a novel's chapters, each a list of paragraphs, without title page and headings."""
     chapters, paragraph = [], []
     for line in [*lines, ""]:
         line = line.strip()
@@ -123,17 +129,18 @@ def train_tokenizer(documents):
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Split(Regex(SPLIT), behavior="isolated", invert=False),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False),
+        pre_tokenizers.ByteLevel(**BYTES),
     ])
-    tokenizer.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False)
+    tokenizer.post_processor = processors.ByteLevel(**BYTES)
+    tokenizer.decoder = decoders.ByteLevel(**BYTES)
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY - len(SPECIAL),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(documents, trainer)
-    tokenizer.model.continuing_subword_prefix = ""  # as in Qwen2's file, where the trainer writes null
+    # As in Qwen2's file; the trainer writes null.
+    tokenizer.model.continuing_subword_prefix = ""
     tokenizer.model.end_of_word_suffix = ""
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
     return tokenizer
@@ -190,7 +197,7 @@ def new_model(end):
 
 
 def add_dropout(model, rate):
-    """Drop a share of the embeddings and of what each attention and MoE block adds, while training."""
+    """Drop, while training, a share of the embeddings and of what each block adds to them."""
 
     def drop(module, _, output):
         if isinstance(output, tuple):  # attention returns (output, weights)
@@ -204,7 +211,11 @@ def add_dropout(model, rate):
 
 
 def balance_loss(router_logits, config):
-    """Switch's load-balancing loss, layer by layer (transformers pools the layers); 4 when even."""
+    """Return the load-balancing loss of the Switch Transformer, 4 when all experts are used alike.
+
+    Each layer is balanced by itself; transformers' own loss pools the layers, where one layer's
+    idle expert can hide behind a busy one of the same number in another.
+    """
     losses = [
         load_balancing_loss_func((logits,), config.num_experts, config.num_experts_per_tok)
         for logits in router_logits
@@ -262,7 +273,8 @@ def usage_line(counts):
     entropy = -(share * share.clamp_min(1e-12).log2()).sum().item()
     return (
         f"busiest {100 * share.max():.2f} %  least {100 * share.min():.2f} %  "
-        f"entropy {entropy:.3f} of {math.log2(len(share)):.3f} bits  max/mean {share.max() * len(share):.2f}"
+        f"max/mean {share.max() * len(share):.2f}  "
+        f"entropy {entropy:.3f} of {math.log2(len(share)):.3f} bits"
     )
 
 
@@ -279,32 +291,41 @@ def report(folder):
     end = tokenizer.token_to_id(END)
     ids = np.concatenate([[end], *encode_all(tokenizer, documents)])
     size = sum(len(d.encode()) for d in documents)
-    print(f"held out: {len(ids) - 1} tokens, {size} bytes, the last {HELD_OUT_SHARE:.0%} of {HELD_OUT_NOVEL}")
-    for dtype in (torch.float32, torch.bfloat16):
+    print(f"held out, the end of {HELD_OUT_NOVEL}: {len(ids) - 1} tokens, {size} bytes")
+    for dtype, window in ((torch.float32, 512), (torch.float32, POSITIONS), (torch.bfloat16, 512)):
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
-        loss, counts = evaluate(model, ids)
+        loss, counts = evaluate(model, ids, window)
         bits = loss * (len(ids) - 1) / math.log(2) / size
-        print(f"{str(dtype)[6:]:8}  perplexity {math.exp(loss):.2f}  bits per byte {bits:.4f}")
-        if dtype == torch.float32:
+        print(
+            f"{str(dtype)[6:]:8}  window {window:4}  "
+            f"perplexity {math.exp(loss):.2f}  bits per byte {bits:.4f}"
+        )
+        if dtype == torch.bfloat16:
             for layer, row in enumerate(counts):
                 print(f"  layer {layer}: {usage_line(row)}")
-    sample(AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder))
+    sample(folder)
 
 
-def sample(model, tokenizer):
-    """Print a greedy continuation of the prompt and three with the model's own defaults."""
+def sample(folder):
+    """Print a greedy continuation of the prompt and three sampled with the model's own defaults."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     prompt = tokenizer(PROMPT, return_tensors="pt")
     for seed in range(4):
         torch.manual_seed(seed)
         ids = model.generate(**prompt, do_sample=seed > 0, max_new_tokens=100)
-        print(f"\n--- {'greedy' if seed == 0 else f'seed {seed}'}\n{tokenizer.decode(ids[0], skip_special_tokens=True)}")
+        text = tokenizer.decode(ids[0], skip_special_tokens=True)
+        print(f"\n--- {f'seed {seed}' if seed else 'greedy'}\n{text}")
 
 
 # ----------------------------------------------------------------------- training
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum with orthogonalised steps for matrices and stacks of them (torch's own takes no stacks)."""
+    """Momentum with orthogonalised steps, for matrices and stacks of them.
+
+    torch.optim.Muon takes no stacks, and the experts of a layer are one.
+    """
 
     def __init__(self, parameters, lr, weight_decay, momentum=0.95):
         super().__init__(parameters, dict(lr=lr, weight_decay=weight_decay, momentum=momentum))
@@ -350,14 +371,15 @@ def new_optimizers(model, options):
 
 
 def batches(documents, rows, length, rng):
-    """Yield [rows, length + 1] for ever: chapters in a new order, cut at new places, every epoch."""
+    """Yield [rows, length + 1] for ever: chapters in a new order, cut elsewhere, every epoch."""
     while True:
         order = rng.permutation(len(documents))
         stream = np.concatenate([documents[i] for i in order])
         stream = np.roll(stream, rng.integers(len(stream)))
         starts = rng.permutation(np.arange(0, len(stream) - length - 1, length))
         for first in range(0, len(starts) - rows + 1, rows):
-            yield torch.from_numpy(np.stack([stream[s : s + length + 1] for s in starts[first : first + rows]]))
+            cuts = [stream[s : s + length + 1] for s in starts[first : first + rows]]
+            yield torch.from_numpy(np.stack(cuts))
 
 
 def add_noise(inputs, rate):
@@ -386,12 +408,12 @@ def follow(average, model, step):
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), share)
 
 
-def set_rates(optimizers, step, done):
-    """Warm up over 100 steps, then fall in a line to zero."""
+def set_rates(optimizers, step, done, scale, warm_up):
+    """Set the learning rates: up over the first steps, then down in a line to zero."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group.setdefault("full_lr", group["lr"])
-            group["lr"] = group["full_lr"] * min(1.0, (step + 1) / 100) * (1 - done)
+            full = group.setdefault("full_lr", group["lr"])
+            group["lr"] = full * scale * min(1.0, (step + 1) / warm_up) * (1 - done)
 
 
 def prepare(options):
@@ -407,36 +429,58 @@ def prepare(options):
     return end, documents, held_out
 
 
+@dataclasses.dataclass
+class Stage:
+    """A stretch of training: so many steps of so many rows of so many tokens."""
+
+    steps: int
+    rows: int
+    length: int
+    scale: float = 1.0  # of the learning rates
+    noise: float = 0.0
+    minutes: float = math.inf
+
+
 def train(options):
-    """Train tokenizer and model; write the averaged weights whenever they are the best so far."""
+    """Train the tokenizer, then the model on short rows, then briefly on rows of full length."""
     torch.manual_seed(options.seed)
+    torch.use_deterministic_algorithms(True)
+    rng = np.random.default_rng(options.seed)
     end, documents, held_out = prepare(options)
     model = new_model(end)
-    average = copy.deepcopy(model).eval()
     add_dropout(model, options.dropout)
+    rows = options.tokens // options.length
+    first = Stage(options.steps, rows, options.length, noise=options.noise, minutes=options.minutes)
+    train_stage(model, first, documents, held_out, rng, options)
+    rows = options.tokens // POSITIONS
+    stretch = Stage(options.stretch_steps, rows, POSITIONS, scale=0.4)
+    train_stage(model, stretch, documents, held_out, rng, options)
+
+
+def train_stage(model, stage, documents, held_out, rng, options):
+    """Train; leave the averaged weights in the model, and now and then in the folder."""
+    average = copy.deepcopy(model).eval()
     model.train()
     optimizers = new_optimizers(model, options)
-    stream = batches(documents, options.rows, options.length, np.random.default_rng(options.seed))
-
-    start, best, losses, step, done = time.time(), math.inf, [], 0, 0.0
+    stream = batches(documents, stage.rows, stage.length, rng)
+    start, losses, step, done = time.time(), [], 0, 0.0
     while done < 1:
-        set_rates(optimizers, step, done)
-        losses.append(learn(model, optimizers, next(stream), options.noise * (1 - done)))
+        set_rates(optimizers, step, done, stage.scale, warm_up=max(1, stage.steps // 10))
+        losses.append(learn(model, optimizers, next(stream), stage.noise * (1 - done)))
         follow(average, model, step)
         step += 1
-        seconds = time.time() - start
-        done = max(step / options.steps, seconds / (60 * options.minutes))
+        minutes = (time.time() - start) / 60
+        done = max(step / stage.steps, minutes / stage.minutes)
         if step % options.every == 0 or done >= 1:
-            held, counts = evaluate(average, held_out)
-            speed = step * options.rows * options.length / seconds
+            held = held_line(*evaluate(average, held_out, stage.length))
+            speed = step * stage.rows * stage.length / minutes / 60
             print(
-                f"step {step:5}  loss {np.mean(losses[-50:]):.3f}  {held_line(held, counts)}  "
-                f"{speed:.0f} tokens/s  {max(0, 1 / done - 1) * seconds / 60:.1f} min left",
+                f"step {step:5}  loss {np.mean(losses[-50:]):.3f}  {held}  "
+                f"{speed:.0f} tokens/s  {max(0, 1 / done - 1) * minutes:.1f} min left",
                 flush=True,
             )
-            if held < best:
-                best = held
-                save_model(average, options.out)
+            save_model(average, options.out)
+    model.load_state_dict(average.state_dict())
 
 
 def held_line(loss, counts):
@@ -446,20 +490,23 @@ def held_line(loss, counts):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--evaluate", metavar="FOLDER", help="only evaluate a saved model")
     parser.add_argument("--out", default="models/austen-moe", help="where to write (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--minutes", type=float, default=math.inf, help="end sooner, rates scaled to fit")
-    parser.add_argument("--rows", type=int, default=8, help="sequences a step")
-    parser.add_argument("--length", type=int, default=512, help="tokens a sequence")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end the first stage then")
+    parser.add_argument("--stretch-steps", type=int, default=225, help="more, on full rows")
+    parser.add_argument("--tokens", type=int, default=4096, help="tokens a step")
+    parser.add_argument("--length", type=int, default=512, help="tokens a row")
     parser.add_argument("--rate", type=float, default=2e-3, help="learning rate of AdamW")
     parser.add_argument("--muon-rate", type=float, default=5e-3, help="learning rate of Muon")
     parser.add_argument("--weight-decay", type=float, default=0.2)
     parser.add_argument("--dropout", type=float, default=0.1)
-    parser.add_argument("--noise", type=float, default=0.03, help="share of wrong input tokens, falling to 0")
-    parser.add_argument("--every", type=int, default=200, help="steps between two evaluations")
+    parser.add_argument("--noise", type=float, default=0.03, help="share of wrong inputs at first")
+    parser.add_argument("--every", type=int, default=100, help="steps between two evaluations")
     options = parser.parse_args()
     if options.evaluate:
         report(options.evaluate)
