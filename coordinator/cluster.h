@@ -5,13 +5,14 @@
 #include "model/config.h"
 #include "model/placement.h"
 #include "proto/control.h"
-#include "transport/transport.h"
+#include "transport/exchange.h"
 
 struct cluster_terms {
     const char *version;
     uint64_t digest; // of the coordinator's checkpoint
     enum dtype dtype;
     int max_rows;
+    struct exchange_options exchange;
 };
 
 /* Hear every worker's Hello and refuse by name one of another version or other weights.
@@ -26,6 +27,9 @@ int cluster_await(struct transport *t, uint64_t *worker_bytes);
 
 /* Ask every worker for its counters: stats [t->size], entry 0 left alone. */
 int cluster_stats(struct transport *t, struct stats *stats);
+
+/* error += what narrowing rows for the wire has cost the workers so far. */
+int cluster_wire_error(struct transport *t, struct wire_error *error);
 
 /* A wait ended with TRANSPORT_INTERRUPTED: print the Fault that interrupted it; returns its code.
  */

@@ -33,13 +33,13 @@ void print_version(void);
 struct model_options {
     const char *model;
     int dtype; // index in the choice "auto|f32|f16|bf16"
-    int device, placement, strategy, combine, wire;
+    int device, placement, strategy, dedup, combine, wire; // as struct exchange_options has them
     long threads, chunk, context, ranks;
     double timeout_s;
     bool verbose;
 };
 struct model_options model_options_default(void);
-enum { MODEL_OPTIONS = 13 };
+enum { MODEL_OPTIONS = 14 };
 /* Fill MODEL_OPTIONS entries of a command's table. */
 void model_options_table(struct option_spec *table, struct model_options *o);
 int model_options_dtype(const struct model_options *o); // enum dtype, or -1 for the file's own
