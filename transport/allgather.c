@@ -2,6 +2,7 @@
  * worker sorts it as the coordinator did and picks what is its own. */
 #include <string.h>
 
+#include "base/check.h"
 #include "base/log.h"
 #include "kernels/ops.h"
 #include "transport/strategy.h"
@@ -25,6 +26,8 @@ static int allgather_dispatch(struct exchange *x, struct dev *d, const struct ex
     struct message_header header = {plan->n, 0, 1, 1};
     size_t pairs = (size_t)plan->n * (size_t)plan->k;
     const void *rows = x->options.wire == WIRE_MODEL ? plan->h : x->narrowed;
+    CHECK(at.bytes <= x->out_capacity, "a message of %zu bytes, room for %zu", at.bytes,
+          x->out_capacity);
     memcpy(x->out, &header, sizeof header);
     memcpy(x->out + at.count, plan->expert, pairs * sizeof(int32_t));
     if (x->options.combine == COMBINE_SUM)

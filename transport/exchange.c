@@ -41,7 +41,8 @@ static void open_coordinator(struct exchange *x, struct dev *d)
         x->staging = dev_alloc(d, (ranks - 1) * most.back);
     }
     x->begin = dev_alloc(d, (ranks + 1) * sizeof *x->begin);
-    x->out = dev_alloc(d, messages_most(x, (int)ranks - 1) + slack);
+    x->out_capacity = messages_most(x, (int)ranks - 1);
+    x->out = dev_alloc(d, x->out_capacity + slack);
 }
 
 static void open_worker(struct exchange *x, struct dev *d)

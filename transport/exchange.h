@@ -105,8 +105,9 @@ struct exchange {
     void *narrowed;          // coordinator: wire rows of h; worker: of what goes back
 
     // coordinator
-    void *seen;    // rows of h as the experts see them, when the wire is narrower
-    char *out;     // messages, one after the other
+    void *seen; // rows of h as the experts see them, when the wire is narrower
+    char *out;  // messages, one after the other
+    size_t out_capacity;
     size_t *begin; // [n_ranks + 1] where each begins
     int *first;    // [n_ranks + 1] first place of each rank
     int *sent;     // [n_ranks] rows that leave

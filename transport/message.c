@@ -2,6 +2,7 @@
  * row behind each place and its weight, then the rows. */
 #include <string.h>
 
+#include "base/check.h"
 #include "base/log.h"
 #include "kernels/ops.h"
 #include "transport/strategy.h"
@@ -29,6 +30,8 @@ void message_place(struct exchange *x, const struct exchange_plan *plan)
     x->begin[0] = x->begin[1] = 0;
     for (int rank = 1; rank < x->transport->size; rank++)
         x->begin[rank + 1] = x->begin[rank] + layout_of_rank(x, plan, rank).bytes;
+    CHECK(x->begin[x->transport->size] <= x->out_capacity, "%zu bytes of messages, room for %zu",
+          x->begin[x->transport->size], x->out_capacity);
 }
 
 void message_pack(struct exchange *x, struct dev *d, const struct exchange_plan *plan, int rank)
