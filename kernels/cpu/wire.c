@@ -4,7 +4,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { ERROR_LANES = 8 };
+enum { ERROR_LANES = 32 };
 
 INLINE float element(enum dtype type, const void *row, int i)
 {
@@ -28,7 +28,8 @@ INLINE float largest_magnitude(const void *row, enum dtype type, int width)
 /* Adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the low bits. */
 INLINE int8_t nearest(float v)
 {
-    v = v > 127 ? 127 : v < -127 ? -127 : v;
+    v = v > 127 ? 127 : v;
+    v = v < -127 ? -127 : v;
     return (int8_t)(int32_t)(float_to_bits(v + 0x1.8p23f) - 0x4b400000);
 }
 
@@ -36,10 +37,9 @@ INLINE void to_int8(char *to, const void *row, enum dtype type, int width)
 {
     float largest = largest_magnitude(row, type, width), scale = largest / 127;
     int8_t *q = (int8_t *)to + sizeof scale;
-    bool usable = scale > 0 && largest <= 0x1.fffffep127f;
-    for (int i = 0; usable && i < width; i++)
+    int used = scale > 0 && largest <= 0x1.fffffep127f ? width : 0; // else all steps are 0
+    for (int i = 0; i < used; i++)
         q[i] = nearest(element(type, row, i) / scale);
-    int used = usable ? width : 0;
     memset(q + used, 0, (size_t)(row_stride(width) - used));
     memcpy(to, &scale, sizeof scale);
 }
@@ -74,15 +74,20 @@ INLINE float arrived(enum wire wire, enum dtype type, const char *from, float sc
     return dtype_round(type, (float)((const int8_t *)from + sizeof scale)[i] * scale);
 }
 
+/* Lanes of their own, so that sums need not wait for each other. */
 INLINE void measure(double *squares, double *errors, enum wire wire, const char *to,
                     const void *row, enum dtype type, int width)
 {
     float square[ERROR_LANES] = {0}, error[ERROR_LANES] = {0}, scale;
     memcpy(&scale, to, sizeof scale);
-    for (int i = 0; i < width; i++) {
-        float x = element(type, row, i), gone = x - arrived(wire, type, to, scale, i);
-        square[i % ERROR_LANES] += x * x;
-        error[i % ERROR_LANES] += gone * gone;
+    for (int first = 0; first < width; first += ERROR_LANES) {
+        int lanes = width - first < ERROR_LANES ? width - first : ERROR_LANES;
+        for (int lane = 0; lane < lanes; lane++) {
+            float x = element(type, row, first + lane);
+            float gone = x - arrived(wire, type, to, scale, first + lane);
+            square[lane] += x * x;
+            error[lane] += gone * gone;
+        }
     }
     for (int lane = 0; lane < ERROR_LANES; lane++) {
         *squares += (double)square[lane];
