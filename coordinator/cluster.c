@@ -50,6 +50,7 @@ int cluster_set_up(struct transport *t, const struct cluster_terms *terms, unsig
     for (int l = 0; l < m->n_layers; l++)
         for (int e = 0; e < m->n_experts; e++)
             rank_of[l * m->n_experts + e] = m->sparse[l] ? p->layers[l].rank_of[e] : -1;
+    struct exchange_words words = exchange_words(&terms->exchange);
     struct control message = {.kind = CONTROL_SETUP,
                               .setup = {.isa = isa,
                                         .dtype = terms->dtype,
@@ -57,8 +58,10 @@ int cluster_set_up(struct transport *t, const struct cluster_terms *terms, unsig
                                         .n_experts = m->n_experts,
                                         .rank_of = rank_of,
                                         .max_rows = terms->max_rows,
-                                        .strategy = "exact",
-                                        .combine = "rows"}};
+                                        .strategy = words.strategy,
+                                        .combine = words.combine,
+                                        .dedup = words.dedup,
+                                        .wire = words.wire}};
     int status = 0;
     for (int rank = 1; rank < t->size && !status; rank++)
         status = control_send(t, rank, &message);
@@ -106,6 +109,19 @@ int cluster_stats(struct transport *t, struct stats *stats)
             status = control_expect(t, rank, CONTROL_STATS, &answer, &memory);
         if (!status)
             stats[rank] = answer.stats;
+    }
+    arena_free(&memory);
+    return status;
+}
+
+int cluster_wire_error(struct transport *t, struct wire_error *error)
+{
+    struct arena memory = {0};
+    struct stats *stats = arena_alloc(&memory, (size_t)t->size * sizeof *stats);
+    int status = cluster_stats(t, stats);
+    for (int rank = 1; rank < t->size && !status; rank++) {
+        error->squares += stats[rank].squares;
+        error->errors += stats[rank].errors;
     }
     arena_free(&memory);
     return status;

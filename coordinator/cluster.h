@@ -5,7 +5,7 @@
 #include "model/config.h"
 #include "model/placement.h"
 #include "proto/control.h"
-#include "transport/transport.h"
+#include "transport/exchange.h"
 
 struct cluster_terms {
     const char *version;
@@ -13,6 +13,7 @@ struct cluster_terms {
     enum dtype dtype;
     int max_rows;
     const char **hosts; // [ranks] by name; set by cluster_greet
+    struct exchange_options exchange;
 };
 
 /* Hear every worker's Hello and refuse by name one of another version or other weights.
@@ -32,6 +33,9 @@ void cluster_note_loaded(const char *host, int rank, const struct ready *ready);
 
 /* Ask every worker for its counters: stats [t->size], entry 0 left alone. */
 int cluster_stats(struct transport *t, struct stats *stats);
+
+/* error += what narrowing rows for the wire has cost the workers so far. */
+int cluster_wire_error(struct transport *t, struct wire_error *error);
 
 /* A wait ended with TRANSPORT_INTERRUPTED: print the Fault that interrupted it; returns its code.
  */

@@ -71,7 +71,8 @@ static int load_here(struct coordinator *c, const struct checkpoint *ckpt)
 }
 
 /* Every buffer that a step will need, sized once. */
-static void allocate(struct coordinator *c, const struct coordinator_options *o)
+static void allocate(struct coordinator *c, const struct coordinator_options *o,
+                     const struct exchange_options *options)
 {
     const struct config *m = &c->config;
     struct state_limits limits = {c->chunk, c->logit_rows};
@@ -83,11 +84,11 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o)
                               .n_heads = m->n_heads,
                               .head_dim = m->head_dim,
                               .n_experts = m->n_experts};
-    struct exchange_limits exchange = {c->chunk * m->top_k, m->n_experts, c->shard.row_bytes};
+    struct exchange_limits exchange = {c->chunk, m->top_k, m->n_experts, m->dim, c->dtype};
     state_open(&c->state, &c->dev, m, c->dtype, &limits);
     kv_cache_open(&c->kv, &c->dev, m, c->dtype, o->max_sequences, c->context, 0);
     rope_open(&c->rope, &c->dev, m, c->context);
-    exchange_open(&c->exchange, &c->dev, c->transport, &exchange);
+    exchange_open(&c->exchange, &c->dev, c->transport, &exchange, options);
     dev_reserve(&c->dev, &most);
 }
 
@@ -109,13 +110,16 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
 {
     struct transport alone = {.size = 1}, *t = c->transport ? c->transport : &alone;
     const struct config *m = &c->config;
-    struct cluster_terms terms = {.version = o->version, .dtype = c->dtype, .max_rows = c->chunk};
+    struct cluster_terms terms = {
+        .version = o->version, .dtype = c->dtype, .max_rows = c->chunk, .exchange = o->exchange};
     unsigned common;
     enum isa isa;
     uint64_t worker_bytes;
     int status = weights_check(m, ckpt);
     if (!status)
         status = placement_build(&c->placement, &c->memory, m, t->size, &o->placement);
+    if (!status)
+        status = exchange_choose_wire(&terms.exchange, c->dtype);
     if (!status && t->size > 1)
         status = checkpoint_digest(ckpt, &terms.digest);
     if (!status)
@@ -135,7 +139,7 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
         dev_close(&c->dev);
         return status;
     }
-    allocate(c, o);
+    allocate(c, o, &terms.exchange);
     c->weight_bytes = c->weights.bytes + c->shard.bytes + worker_bytes;
     return 0;
 }
@@ -161,6 +165,16 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
         arena_free(&c->memory);
     }
     c->load_seconds = seconds_since(start);
+    return status;
+}
+
+int coordinator_wire_error(struct coordinator *c, double *error)
+{
+    struct wire_error all = c->exchange.counters.narrow;
+    int status = 0;
+    if (c->transport && c->exchange.options.wire != WIRE_MODEL)
+        status = cluster_wire_error(c->transport, &all);
+    *error = all.squares > 0 ? sqrt(all.errors / all.squares) : 0;
     return status;
 }
 

@@ -19,6 +19,7 @@ struct coordinator_options {
     int max_sequences; // in flight at once
     int logit_rows;    // of one forward_logits()
     struct placement_spec placement;
+    struct exchange_options exchange;
 };
 
 struct coordinator {
@@ -45,4 +46,7 @@ struct coordinator {
  * the workers have been told to stop and nothing is left open. */
 int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
                      struct transport *t);
+/* The wire's error so far: root mean square of what narrowing changed, over that of the values, on
+ * all ranks; 0 on the model's own wire. */
+int coordinator_wire_error(struct coordinator *c, double *error);
 void coordinator_close(struct coordinator *c); // stops the workers; the transport stays open

@@ -36,15 +36,30 @@ static void dense_block(struct coordinator *c, const struct layer_weights *L, in
              L->sparse ? s->scores + m->n_experts : NULL, L->router.n, n, m->dim);
 }
 
+static struct exchange_plan plan_of(const struct state *s, const struct layer_placement *p, int n,
+                                    int k)
+{
+    return (struct exchange_plan){.n = n,
+                                  .k = k,
+                                  .h = s->h,
+                                  .y = s->y,
+                                  .expert = s->expert,
+                                  .place = s->place,
+                                  .weight = s->weight,
+                                  .source = s->source,
+                                  .count = s->count,
+                                  .layer = {p->group_of, p->rank_first}};
+}
+
 /* y := the outputs of the experts that stayed at home, at their places */
-static void experts_at_home(struct coordinator *c, int l)
+static void experts_at_home(struct coordinator *c, int l, const void *h)
 {
     struct state *s = &c->state;
     const int32_t *rank_first = c->placement.layers[l].rank_first;
     int rows = 0;
     for (int group = rank_first[0]; group < rank_first[1]; group++)
         rows += s->count[group];
-    gather(&c->dev, s->home, s->h, s->source, rows, c->shard.row_bytes);
+    gather(&c->dev, s->home, h, s->source, rows, c->shard.row_bytes);
     shard_run(&c->shard, &c->dev, l, s->y, s->home, s->count);
 }
 
@@ -63,16 +78,17 @@ static int expert_block(struct coordinator *c, int l, int n)
     sort_rows(d, s->count, s->place, s->source, s->expert, P->group_of, n, m->top_k, m->n_experts);
     for (int e = 0; e < m->n_experts; e++)
         c->experts_hit += s->count[e] > 0;
-    int status = exchange_dispatch(&c->exchange, d, s->h, s->y, s->count, P->rank_first, s->source);
+    struct exchange_plan plan = plan_of(s, P, n, m->top_k);
+    int status = exchange_dispatch(&c->exchange, d, &plan);
     if (status)
         return status;
     if (L->has_dense)
         dense_block(c, L, n); // while the rows are away
-    experts_at_home(c, l);
-    status = exchange_combine(&c->exchange);
+    experts_at_home(c, l, plan.h);
+    status = exchange_combine(&c->exchange, d, &plan);
     if (status)
         return status;
-    weighted_sum(d, s->x, s->y, c->dtype, s->place, s->weight, n, m->top_k, m->dim);
+    weighted_sum(d, s->x, s->y, c->dtype, plan.place, plan.weight, n, m->top_k, m->dim);
     return 0;
 }
 

@@ -74,6 +74,25 @@ struct rope_table {
     int half; // head_dim / 2
 };
 
+/* How rows travel: as they are in memory, or narrower. A bf16 row is row_stride(width) bf16; an
+ * int8 row is an f32 scale, then row_stride(width) int8, scale being the largest magnitude over
+ * 127. */
+enum wire { WIRE_MODEL, WIRE_BF16, WIRE_INT8, WIRE_COUNT };
+
+static inline size_t wire_row_bytes(enum wire wire, enum dtype type, int width)
+{
+    size_t n = (size_t)row_stride(width);
+    return wire == WIRE_INT8   ? sizeof(float) + n
+           : wire == WIRE_BF16 ? n * sizeof(bf16)
+                               : n * (size_t)dtype_bytes(type);
+}
+
+/* What narrowing has done to the rows so far. */
+struct wire_error {
+    double squares; // sum of value^2
+    double errors;  // sum of (value - what widen() makes of it)^2
+};
+
 struct kernels {
     const char *name; // "cpu"
 
@@ -127,9 +146,23 @@ struct kernels {
     void (*gather)(struct dev *d, void *to, const void *from, const int32_t *index, int n,
                    size_t row_bytes);
 
-    /* x [n][dim] += sum over j, in order, of weight[i][j] * rows y[place[i][j]]. */
+    /* x [n][dim] += sum over j, in order, of weight[i][j] * rows y[place[i][j]]; a negative place
+     * ends its row's sum. */
     void (*weighted_sum)(struct dev *d, float *x, const void *y, enum dtype type,
                          const int32_t *place, const float *weight, int n, int k, int dim);
+
+    /* rows out [n] of width dim := the same sums from zero on, in f32, rounded to type. */
+    void (*sum_rows)(struct dev *d, void *out, const void *y, enum dtype type, const int32_t *place,
+                     const float *weight, int n, int k, int dim);
+
+    /* Rows of type to their form on the wire and back; error += what the way there has cost.
+     * Rounding is to nearest, ties to even, and the same bits on every device: a row that is
+     * narrowed where it stays equals one that has travelled. A row with a number that is not finite
+     * comes back as NaN, or (bf16) as it is. */
+    void (*narrow)(struct dev *d, void *to, enum wire wire, const void *rows, enum dtype type,
+                   int n, int width, struct wire_error *error);
+    void (*widen)(struct dev *d, void *rows, enum dtype type, const void *from, enum wire wire,
+                  int n, int width);
 
     /* x [n][dim] += y [n][ldy], times sigmoid(gate[i * ldgate]) unless gate is NULL. */
     void (*add)(struct dev *d, float *x, const float *y, int ldy, const float *gate, int ldgate,

@@ -73,6 +73,24 @@ static inline void weighted_sum(struct dev *d, float *x, const void *y, enum dty
     d->kernels->weighted_sum(d, x, y, type, place, weight, n, k, dim);
 }
 
+static inline void sum_rows(struct dev *d, void *out, const void *y, enum dtype type,
+                            const int32_t *place, const float *weight, int n, int k, int dim)
+{
+    d->kernels->sum_rows(d, out, y, type, place, weight, n, k, dim);
+}
+
+static inline void narrow_rows(struct dev *d, void *to, enum wire wire, const void *rows,
+                               enum dtype type, int n, int width, struct wire_error *error)
+{
+    d->kernels->narrow(d, to, wire, rows, type, n, width, error);
+}
+
+static inline void widen_rows(struct dev *d, void *rows, enum dtype type, const void *from,
+                              enum wire wire, int n, int width)
+{
+    d->kernels->widen(d, rows, type, from, wire, n, width);
+}
+
 static inline void add_rows(struct dev *d, float *x, const float *y, int ldy, const float *gate,
                             int ldgate, int n, int dim)
 {

@@ -35,14 +35,14 @@ void print_version(void);
 struct model_options {
     const char *model;
     int dtype; // index in the choice "auto|f32|f16|bf16"
-    int device, strategy, combine, wire;
+    int device, strategy, dedup, combine, wire; // as struct exchange_options has them
     struct placement_spec placement;
     long threads, chunk, context, ranks;
     double timeout_s;
     bool verbose;
 };
 struct model_options model_options_default(void);
-enum { MODEL_OPTIONS = 14 };
+enum { MODEL_OPTIONS = 15 };
 /* Fill MODEL_OPTIONS entries of a command's table. */
 void model_options_table(struct option_spec *table, struct model_options *o);
 int model_options_dtype(const struct model_options *o); // enum dtype, or -1 for the file's own

@@ -97,6 +97,8 @@ static int logits_here(struct process *p, const struct logits_options *o)
         status = ranks_open(&ranks, p, &o->model, &needs);
     if (!status) {
         status = write_logits(&ranks.coordinator, &prompt, o->out);
+        if (!status)
+            status = ranks_report_wire(&ranks);
         ranks_close(&ranks);
     }
     free(prompt.ids);

@@ -1,6 +1,7 @@
 #include "launch/ranks.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -81,7 +82,10 @@ static int open_coordinator(struct ranks *r, const struct model_options *o,
                                     .wanted = needs->context,
                                     .max_sequences = needs->max_sequences,
                                     .logit_rows = needs->logit_rows,
-                                    .placement = o->placement};
+                                    .placement = o->placement,
+                                    .exchange = {(enum strategy)o->strategy,
+                                                 (enum combine)o->combine, (enum dedup)o->dedup,
+                                                 (enum wire)o->wire}};
     return coordinator_open(&r->coordinator, &c, t);
 }
 
@@ -130,6 +134,20 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
         join_local(r);
         free(r->model_dir);
     }
+    return status;
+}
+
+int ranks_report_wire(struct ranks *r)
+{
+    const struct exchange *x = &r->coordinator.exchange;
+    double error;
+    if (x->options.wire == WIRE_MODEL)
+        return 0;
+    int status = coordinator_wire_error(&r->coordinator, &error);
+    if (!status)
+        fprintf(stderr, "wire %s: RMS error %.3g of the rows, %.6g MB travelled\n",
+                exchange_words(&x->options).wire, error,
+                (double)(x->counters.sent + x->counters.received) * 1e-6);
     return status;
 }
 

@@ -186,9 +186,10 @@ static int generate_and_print(struct ranks *ranks, const struct run_options *o,
     }
     status = generate(&ranks->coordinator, &g, prompt->ids, prompt->n, &result);
     print_end(&printer, result.finish == FINISH_STOP && o->stop);
-    if (!status && !o->quiet)
-        print_summary(&result, ranks);
-    return status;
+    if (status || o->quiet)
+        return status;
+    print_summary(&result, ranks);
+    return ranks_report_wire(ranks);
 }
 
 static int open_tokenizer(struct tokenizer **t, const struct model_options *o)

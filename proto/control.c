@@ -64,6 +64,8 @@ static void pack_setup(Setup *out, const struct setup *s)
     out->max_rows = (uint32_t)s->max_rows;
     out->strategy = text(s->strategy, CONTROL_TEXT_BYTES);
     out->combine = text(s->combine, CONTROL_TEXT_BYTES);
+    out->dedup = text(s->dedup, CONTROL_TEXT_BYTES);
+    out->wire = text(s->wire, CONTROL_TEXT_BYTES);
 }
 
 static void pack_ready(Ready *out, const struct ready *r)
@@ -79,6 +81,8 @@ static void pack_stats(Stats *out, const struct stats *s)
     out->rows = s->rows;
     out->compute_ns = s->compute_ns;
     out->peak_bytes = s->peak_bytes;
+    out->squares = s->squares;
+    out->errors = s->errors;
 }
 
 static void pack_fault(Fault *out, const struct fault *f, const char *host)
@@ -222,6 +226,8 @@ static void read_setup(struct reader *r, struct setup *s, const Setup *in)
     s->max_rows = (int)read_int(r, "max_rows", in->max_rows, 1, CONTROL_MAX_ROWS);
     s->strategy = read_text(r, "strategy", in->strategy, 1, CONTROL_TEXT_BYTES);
     s->combine = read_text(r, "combine", in->combine, 1, CONTROL_TEXT_BYTES);
+    s->dedup = read_text(r, "dedup", in->dedup, 1, CONTROL_TEXT_BYTES);
+    s->wire = read_text(r, "wire", in->wire, 1, CONTROL_TEXT_BYTES);
 }
 
 static void read_ready(struct reader *r, struct ready *out, const Ready *in)
@@ -257,8 +263,9 @@ static int read_message(struct reader *r, struct control *out, const Control *in
         out->step.n_rows = (int)read_int(r, "n_rows", in->step->n_rows, 1, CONTROL_MAX_ROWS);
         break;
     case CONTROL_STATS:
-        out->stats = (struct stats){in->stats->steps, in->stats->rows, in->stats->compute_ns,
-                                    in->stats->peak_bytes};
+        out->stats =
+            (struct stats){in->stats->steps,      in->stats->rows,    in->stats->compute_ns,
+                           in->stats->peak_bytes, in->stats->squares, in->stats->errors};
         break;
     case CONTROL_FAULT:
         read_fault(r, out, in->fault);

@@ -28,9 +28,9 @@ struct setup {
     uint32_t isa; // enum isa that all ranks use, 0 to 31
     enum dtype dtype;
     int n_layers, n_experts;
-    const int32_t *rank_of; // [n_layers][n_experts]; -1 in dense layers
-    int max_rows;           // of any step
-    const char *strategy, *combine;
+    const int32_t *rank_of;                        // [n_layers][n_experts]; -1 in dense layers
+    int max_rows;                                  // of any step
+    const char *strategy, *combine, *dedup, *wire; // see transport/exchange.h
 };
 
 struct ready {
@@ -46,7 +46,8 @@ struct step {
 struct stats {
     uint64_t steps, rows; // served
     uint64_t compute_ns;
-    uint64_t peak_bytes; // resident
+    uint64_t peak_bytes;    // resident
+    double squares, errors; // that narrowing rows for the wire has made; see struct wire_error
 };
 
 struct fault {
@@ -71,7 +72,7 @@ struct control {
 /* Limits of what travels; breaking them is a CHECK for the sender and STATUS_FAILED for the
  * receiver. Texts are not empty (a Fault's may be) and hold no NUL. */
 enum {
-    CONTROL_TEXT_BYTES = 255,   // version, host, device, strategy, combine
+    CONTROL_TEXT_BYTES = 255,   // version, host, device, strategy, combine, dedup, wire
     CONTROL_FAULT_BYTES = 4095, // a Fault's text; a longer one is cut
     CONTROL_MAX_LAYERS = 4096,
     CONTROL_MAX_EXPERTS = 65536, // of a layer

@@ -72,28 +72,37 @@ static int decode_step(struct bench *b, int batch, int position)
     return status ? status : flush(b);
 }
 
-/* What one repetition took, and how many experts it read. */
+/* What one repetition took, how many experts it read, and how many bytes travelled. */
 struct sample {
     double prefill_s, decode_s;
     uint64_t prefill_hits, decode_hits;
+    uint64_t prefill_bytes, decode_bytes;
 };
+
+static uint64_t travelled(const struct coordinator *c)
+{
+    return c->exchange.counters.sent + c->exchange.counters.received;
+}
 
 static int repeat(struct bench *b, int batch, int prompt, int generate, struct sample *sample)
 {
     struct coordinator *c = b->c;
     for (int s = 0; s < batch; s++)
         CHECK(kv_cache_extend(&c->kv, s, prompt + generate), "no KV block for sequence %d", s);
-    uint64_t hits = c->experts_hit;
+    uint64_t hits = c->experts_hit, bytes = travelled(c);
     int64_t start = clock_ns();
     int status = prefill_all(b, batch, prompt);
     sample->prefill_s = seconds_since(start);
     sample->prefill_hits = c->experts_hit - hits;
+    sample->prefill_bytes = travelled(c) - bytes;
     hits = c->experts_hit;
+    bytes = travelled(c);
     start = clock_ns();
     for (int i = 0; i < generate && !status; i++)
         status = decode_step(b, batch, prompt + i);
     sample->decode_s = seconds_since(start);
     sample->decode_hits = c->experts_hit - hits;
+    sample->decode_bytes = travelled(c) - bytes;
     for (int s = 0; s < batch; s++)
         kv_cache_release(&c->kv, s);
     return status;
@@ -170,6 +179,7 @@ static int one_batch(struct bench_report *r, struct bench *b, int batch, struct 
     if (o->prompt) {
         struct bench_result *pp = new_result(r, b, "pp", o->prompt, batch);
         statistics(pp, prefill, o->repeats, tokens);
+        pp->wire_bytes = (double)sample.prefill_bytes / tokens;
         set_roof(pp, b, &r->roof, steps, tokens, batch,
                  batch * attention_flops(&b->c->config, 0, o->prompt), kv * tokens, prefill_hits);
     }
@@ -177,6 +187,7 @@ static int one_batch(struct bench_report *r, struct bench *b, int batch, struct 
         struct bench_result *tg = new_result(r, b, "tg", o->generate, batch);
         double context = o->prompt + o->generate / 2.0;
         statistics(tg, decode, o->repeats, batch);
+        tg->wire_bytes = (double)sample.decode_bytes / (batch * o->generate);
         set_roof(tg, b, &r->roof, 1, batch, batch,
                  batch * attention_flops(&b->c->config, (int)context, 1), kv * context * batch,
                  decode_hits / (uint64_t)o->generate);
@@ -233,6 +244,8 @@ int bench_run(struct bench_report *r, struct coordinator *c, const struct bench_
     progress_close(&bar);
     if (!status)
         status = peak_memory(r, c);
+    if (!status)
+        status = coordinator_wire_error(c, &r->wire_error);
     rows_close(&b.rows);
     return status;
 }

@@ -27,6 +27,7 @@ struct bench_result {
     double seconds;          // median: TTFT of pp, TPOT of tg
     double roof;             // tokens/s at the machine's peak FLOP/s and read bandwidth
     const char *bound;       // "flops" or "bytes": which of the two
+    double wire_bytes;       // that travelled, both ways, a token (of the last repetition)
 };
 
 struct bench_report {
@@ -34,6 +35,7 @@ struct bench_report {
     struct bench_result results[2 * BENCH_MAX_BATCHES];
     int n_results;
     uint64_t peak_bytes; // resident, all processes of the run
+    double wire_error;   // see coordinator_wire_error()
 };
 
 /* The coordinator must have been opened for the largest batch and prompt + generate positions. */

@@ -58,7 +58,20 @@ static struct js *result_json(const struct bench_result *t)
     js_set(result, "roof_tokens_per_s", js_new_real(t->roof));
     js_set(result, "roof_fraction", js_new_real(t->median / t->roof));
     js_set(result, "bound", text(t->bound));
+    js_set(result, "wire_bytes_per_token", js_new_real(t->wire_bytes));
     return result;
+}
+
+static struct js *exchange_json(const struct bench_report *r, const struct coordinator *c)
+{
+    struct js *exchange = js_new_object();
+    struct exchange_words words = exchange_words(&c->exchange.options);
+    js_set(exchange, "strategy", text(words.strategy));
+    js_set(exchange, "dedup", text(words.dedup));
+    js_set(exchange, "combine", text(words.combine));
+    js_set(exchange, "wire", text(words.wire));
+    js_set(exchange, "wire_rms_error", js_new_real(r->wire_error));
+    return exchange;
 }
 
 static void print_json(const struct bench_report *r, const struct coordinator *c,
@@ -67,6 +80,7 @@ static void print_json(const struct bench_report *r, const struct coordinator *c
     struct js *root = js_new_object(), *results = js_new_array();
     js_set(root, "machine", machine_json(&r->roof));
     js_set(root, "model", model_json(c, o->model_name));
+    js_set(root, "exchange", exchange_json(r, c));
     js_set(root, "commit", text(EPMOE_COMMIT));
     for (int i = 0; i < r->n_results; i++)
         js_push(results, result_json(&r->results[i]));
@@ -75,6 +89,19 @@ static void print_json(const struct bench_report *r, const struct coordinator *c
     js_set(root, "peak_bytes", js_new_int((int64_t)r->peak_bytes));
     js_print(root, out, 2);
     js_free(root);
+}
+
+/* Only where something travels, or is treated as if it did. */
+static void print_exchange(const struct bench_report *r, const struct coordinator *c, FILE *out)
+{
+    struct exchange_words words = exchange_words(&c->exchange.options);
+    if (c->transport || c->exchange.options.wire != WIRE_MODEL)
+        fprintf(out, "strategy %s, dedup %s, combine %s, wire %s (RMS error %.3g)\n",
+                words.strategy, words.dedup, words.combine, words.wire, r->wire_error);
+    for (int i = 0; i < r->n_results && c->transport; i++)
+        fprintf(out, "%s%d, batch %d: %.0f bytes a token travelled\n", r->results[i].kind,
+                r->results[i].length, r->results[i].batch, r->results[i].wire_bytes);
+    fprintf(out, "\n");
 }
 
 static void print_md(const struct bench_report *r, const struct coordinator *c,
@@ -87,8 +114,9 @@ static void print_md(const struct bench_report *r, const struct coordinator *c,
     fprintf(out, "%s, %s, %d cores: roof %.0f GFLOP/s, %.1f GB/s read\n", r->roof.cpu,
             isa_name(r->roof.isa), r->roof.threads, r->roof.flops * 1e-9,
             r->roof.read_bytes_per_s * 1e-9);
-    fprintf(out, "loaded in %.2f s, peak memory %.2f GB\n\n", c->load_seconds,
+    fprintf(out, "loaded in %.2f s, peak memory %.2f GB\n", c->load_seconds,
             (double)r->peak_bytes * 1e-9);
+    print_exchange(r, c, out);
     fprintf(
         out,
         "| test   | batch | ranks |     tokens/s     | TTFT / TPOT ms |     roof | of roof |\n"

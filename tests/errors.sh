@@ -58,6 +58,7 @@ expect 2 'expected one of -p, -f and --tokens' run -m "$austen" -p x --tokens 1
 expect 2 'needs a value' run -m
 expect 2 '--temp takes a number from 0 to 100, found "hot"' run -m "$austen" -p x --temp hot
 expect 2 '--dtype takes auto|f32|f16|bf16, found "int4"' run -m "$austen" -p x --dtype int4
+expect 2 '--wire takes model|bf16|int8' run -m "$austen" -p x --wire fp8
 expect 2 '--strategy takes' run -m "$austen" -p x --strategy fastest
 expect 2 'expected ids such as 1,2,3, found "2;3"' logits -m "$model" --tokens '1,2;3' -o "$work/o"
 expect 2 'expected token ids from 0 to' logits -m "$model" --tokens 1,99999 -o "$work/o"

@@ -24,6 +24,8 @@ static void check_setup(const struct setup *s)
         CHECK(s->rank_of[i] >= -1 && s->rank_of[i] < CONTROL_MAX_RANKS, "rank %d", s->rank_of[i]);
     check_text(s->strategy, 1, CONTROL_TEXT_BYTES);
     check_text(s->combine, 1, CONTROL_TEXT_BYTES);
+    check_text(s->dedup, 1, CONTROL_TEXT_BYTES);
+    check_text(s->wire, 1, CONTROL_TEXT_BYTES);
 }
 
 static void check_values(const struct control *m)

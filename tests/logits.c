@@ -31,7 +31,8 @@ static int collect_chunk(void *context, struct coordinator *c, int first, int n)
     return 0;
 }
 
-static int open_case(struct ranks *r, const struct logits_case *t, int positions)
+static int open_case(struct ranks *r, const struct logits_case *t, const struct exchange_options *x,
+                     int positions)
 {
     static const int choice[] = {[DTYPE_F32] = 1, [DTYPE_F16] = 2, [DTYPE_BF16] = 3};
     struct process p = {.local_size = 1};
@@ -43,6 +44,10 @@ static int open_case(struct ranks *r, const struct logits_case *t, int positions
     o.chunk = t->chunk;
     o.ranks = t->ranks;
     o.placement = t->placement;
+    o.strategy = (int)x->strategy;
+    o.combine = (int)x->combine;
+    o.dedup = (int)x->dedup;
+    o.wire = (int)x->wire;
     if (t->isa)
         setenv("EPMOE_ISA", t->isa, 1);
     else
@@ -52,8 +57,13 @@ static int open_case(struct ranks *r, const struct logits_case *t, int positions
 
 float *logits_of(const struct logits_case *t, int *vocab)
 {
+    return logits_over(t, &(struct exchange_options){0}, vocab);
+}
+
+float *logits_over(const struct logits_case *t, const struct exchange_options *x, int *vocab)
+{
     struct ranks r;
-    if (open_case(&r, t, t->n) != 0)
+    if (open_case(&r, t, x, t->n) != 0)
         return NULL;
     *vocab = r.coordinator.config.vocab_size;
     struct collect to = {malloc((size_t)t->n * (size_t)*vocab * sizeof(float)), 0};
@@ -82,7 +92,7 @@ bool greedy_of(const struct logits_case *t, int n_new, int32_t *out)
     struct ranks r;
     struct generate_result result;
     struct ids ids = {out, 0};
-    if (open_case(&r, t, t->n + n_new) != 0)
+    if (open_case(&r, t, &(struct exchange_options){0}, t->n + n_new) != 0)
         return false;
     struct generate_options o = {.n_predict = n_new,
                                  .ignore_eos = true,

@@ -16,6 +16,9 @@ struct logits_case {
 /* [n][vocab] malloc'ed, NULL when the run failed (fail() has spoken). *vocab is set. */
 float *logits_of(const struct logits_case *t, int *vocab);
 
+/* The same with rows travelling as `x` says. */
+float *logits_over(const struct logits_case *t, const struct exchange_options *x, int *vocab);
+
 /* n_new greedy tokens after the prompt into out; false when the run failed. */
 bool greedy_of(const struct logits_case *t, int n_new, int32_t *out);
 

@@ -11,10 +11,10 @@ static const int32_t ranks[] = {-1, -1, 1, 65535, 0, 2};
 static const struct control valid[] = {
     {.kind = CONTROL_HELLO, .hello = {"1.2 (abc)", "node7", "cpu", 0x80000001, 0x0123456789abcdef}},
     {.kind = CONTROL_SETUP,
-     .setup = {31, DTYPE_BF16, 2, 3, ranks, CONTROL_MAX_ROWS, "exact", "rows"}},
+     .setup = {31, DTYPE_BF16, 2, 3, ranks, CONTROL_MAX_ROWS, "exact", "rows", "on", "model"}},
     {.kind = CONTROL_READY, .ready = {UINT64_MAX, UINT32_MAX, 1e300}},
     {.kind = CONTROL_STEP, .step = {CONTROL_MAX_ROWS}},
-    {.kind = CONTROL_STATS, .stats = {UINT64_MAX, UINT64_MAX - 1, 1ull << 63, 1}},
+    {.kind = CONTROL_STATS, .stats = {UINT64_MAX, UINT64_MAX - 1, 1ull << 63, 1, 0.1, 1e300}},
     {.kind = CONTROL_FAULT, .fault = {STATUS_LOST_RANK, "no such file: \"x\""}},
     {.kind = CONTROL_STOP},
 };
@@ -62,6 +62,8 @@ static void test_round_trip_setup(void **state)
     assert_int_equal(back.setup.max_rows, s->max_rows);
     assert_string_equal(back.setup.strategy, s->strategy);
     assert_string_equal(back.setup.combine, s->combine);
+    assert_string_equal(back.setup.dedup, s->dedup);
+    assert_string_equal(back.setup.wire, s->wire);
 }
 
 static void test_round_trip_setup_extremes(void **state)
@@ -76,7 +78,7 @@ static void test_round_trip_setup_extremes(void **state)
     setup.setup.n_experts = CONTROL_MAX_CELLS / CONTROL_MAX_LAYERS;
     back = round_trip(&setup);
     assert_memory_equal(back.setup.rank_of, many, sizeof many);
-    setup.setup = (struct setup){0, DTYPE_F32, 1, 0, NULL, 1, "e", "r"}; // a dense model
+    setup.setup = (struct setup){0, DTYPE_F32, 1, 0, NULL, 1, "e", "r", "d", "w"}; // a dense model
     back = round_trip(&setup);
     assert_int_equal(back.setup.n_experts, 0);
     assert_int_equal(back.setup.isa, 0);
@@ -175,7 +177,7 @@ static void test_malformed(void **state)
         {"0a (0a0176 120168 2001)", "Hello.device"},
         {"0a (0a0176 120168 1a0163)", "Hello.isas: expected 1 to 4294967295, found 0"},
         {"0a (0a0176 120168 1a0163 2001 2801)", "other bytes"}, // a digest of another type
-        // Setup: isa dtype layers experts ranks rows strategy combine
+        // Setup: isa dtype layers experts ranks rows strategy combine dedup wire
         {"12 ()", "Setup.isa: expected a single bit, found 0"},
         {"12 (0803 1001 1801 2001 2a0100 3001 3a0165 420172)", "Setup.isa: expected a single bit"},
         {"12 (0801 1801 2001 2a0100 3001 3a0165 420172)", "Setup.dtype: expected 1 to 3, found 0"},
@@ -207,6 +209,8 @@ static void test_malformed(void **state)
         {"12 (0801 1001 1801 2001 2a0100 3001 420172)", "Setup.strategy"},
         {"12 (0801 1001 1801 2001 2a0100 3001 3a0165 420100)",
          "Setup.combine: expected 1 to 255 bytes of text, found 1 with a NUL"},
+        {"12 (0801 1001 1801 2001 2a0100 3001 3a0165 420172 520177)", "Setup.dedup"},
+        {"12 (0801 1001 1801 2001 2a0100 3001 3a0165 420172 4a0164)", "Setup.wire"},
         // Ready.seconds: NaN, infinity, less than nothing
         {"1a (19 000000000000f87f)", "Ready.seconds: expected 0 or more, found "},
         {"1a (19 000000000000f07f)", "Ready.seconds: expected 0 or more, found inf"},
@@ -233,7 +237,7 @@ static void test_least(void **state)
 {
     static const char *const cases[] = {
         "0a (0a0176 120168 1a0163 2001)",
-        "12 (0801 1001 1801 2001 2a0100 3001 3a0165 420172)",
+        "12 (0801 1001 1801 2001 2a0100 3001 3a0165 420172 4a0164 520177)",
         "1a ()",
         "22 (0801)",
         "2a ()",
@@ -243,7 +247,8 @@ static void test_least(void **state)
         "22 (0801) 7a (6869)",                       // … beside it
         "22 (0801 7d 01020304 79 0102030405060708)", // … of other types
         "22 (0801) 3a ()",                           // two kinds: the last counts
-        "12 (0801 1001 1801 2002 2800 2801 3001 3a0165 420172)", // ranks that are not packed
+        "12 (0801 1001 1801 2002 2800 2801 3001 3a0165 420172 4a0164 520177)", // ranks that are not
+                                                                               // packed
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -1,109 +1,268 @@
+/* What all strategies share: where rows stand, the wire's type, sums, and counting. */
 #include "transport/exchange.h"
-
-#include <string.h>
 
 #include "base/log.h"
 #include "kernels/ops.h"
+#include "transport/strategy.h"
 
-/* The counts in front of a message's rows, padded so that rows stay aligned. */
-static size_t header_bytes(int n_experts)
+static const struct strategy_ops *const strategies[STRATEGY_COUNT] = {
+    &strategy_exact, &strategy_padded, &strategy_allgather};
+
+static bool narrows(const struct exchange *x)
 {
-    return ((size_t)n_experts * sizeof(int32_t) + 63) / 64 * 64;
+    return x->options.wire != WIRE_MODEL;
+}
+
+static bool sums(const struct exchange *x)
+{
+    return x->options.combine == COMBINE_SUM;
+}
+
+/* The longest that the messages to so many workers can be together. */
+static size_t messages_most(const struct exchange *x, int workers)
+{
+    const struct exchange_limits *l = &x->limits;
+    int64_t pairs = pairs_most(l), rows = (int64_t)workers * l->rows;
+    if (x->options.strategy == STRATEGY_ALLGATHER)
+        rows = l->rows;
+    else if (x->options.dedup == DEDUP_OFF || rows > pairs)
+        rows = pairs;
+    size_t overhead = sizeof(struct message_header) + (size_t)2 * MESSAGE_ALIGN; // of each
+    return message_layout(x, l->experts, (int)pairs, 0).bytes + (size_t)workers * overhead +
+           (size_t)rows * x->wire_row_bytes;
+}
+
+static void open_coordinator(struct exchange *x, struct dev *d)
+{
+    size_t ranks = (size_t)x->transport->size, slack = 0;
+    if (x->ops->pads) {
+        struct uniform most = uniform_most(x);
+        slack = most.out;
+        x->staging = dev_alloc(d, (ranks - 1) * most.back);
+    }
+    x->begin = dev_alloc(d, (ranks + 1) * sizeof *x->begin);
+    x->out_capacity = messages_most(x, (int)ranks - 1);
+    x->out = dev_alloc(d, x->out_capacity + slack);
+}
+
+static void open_worker(struct exchange *x, struct dev *d)
+{
+    const struct exchange_limits *l = &x->limits;
+    size_t rows = (size_t)l->rows, pairs = (size_t)pairs_most(l), slack = 0;
+    bool once = x->options.dedup == DEDUP_ON;
+    x->in_capacity = messages_most(x, 1);
+    if (x->ops->pads) {
+        struct uniform most = uniform_most(x);
+        x->in_capacity += most.out;
+        slack = most.back;
+    }
+    x->in = dev_alloc(d, x->in_capacity);
+    x->y = dev_alloc(d, pairs * x->row_bytes + slack);
+    if (narrows(x)) {
+        x->wide = dev_alloc(d, (once ? rows : pairs) * x->row_bytes);
+        x->narrowed = dev_alloc(d, (sums(x) ? rows : pairs) * x->wire_row_bytes + slack);
+    }
+    if (once)
+        x->runs = dev_alloc(d, pairs * x->row_bytes);
+    if (sums(x))
+        x->sums = dev_alloc(d, rows * x->row_bytes + slack);
+    if (x->options.strategy == STRATEGY_ALLGATHER) {
+        x->count = dev_alloc(d, (size_t)l->experts * sizeof *x->count);
+        x->place = dev_alloc(d, pairs * sizeof *x->place);
+        x->source = dev_alloc(d, pairs * sizeof *x->source);
+    }
+}
+
+/* Narrowed at home, too: the placement must not show. */
+static void open_narrowing(struct exchange *x, struct dev *d)
+{
+    size_t rows = (size_t)x->limits.rows, pairs = (size_t)pairs_most(&x->limits);
+    x->narrowed = dev_alloc(d, rows * x->wire_row_bytes);
+    x->seen = dev_alloc(d, rows * x->row_bytes);
+    x->landing_wire = dev_alloc(d, pairs * x->wire_row_bytes);
 }
 
 void exchange_open(struct exchange *x, struct dev *d, struct transport *t,
-                   const struct exchange_limits *limits)
+                   const struct exchange_limits *limits, const struct exchange_options *o)
 {
-    *x = (struct exchange){.transport = t, .limits = *limits};
-    x->capacity = header_bytes(limits->experts) + (size_t)limits->rows * limits->row_bytes;
-    if (!t || t->size == 1)
+    *x = (struct exchange){.transport = t && t->size > 1 ? t : NULL,
+                           .limits = *limits,
+                           .options = *o,
+                           .ops = strategies[o->strategy]};
+    if (o->strategy == STRATEGY_ALLGATHER)
+        x->options.dedup = DEDUP_ON; // it is, whatever was asked for
+    x->row_bytes = wire_row_bytes(WIRE_MODEL, limits->type, limits->width);
+    x->wire_row_bytes = wire_row_bytes(o->wire, limits->type, limits->width);
+    size_t ranks = x->transport ? (size_t)t->size : 1;
+    bool coordinator = !x->transport || t->rank == 0;
+    if (coordinator) {
+        x->first = dev_alloc(d, (ranks + 1) * sizeof *x->first);
+        x->sent = dev_alloc(d, ranks * sizeof *x->sent);
+        x->back = dev_alloc(d, ranks * sizeof *x->back);
+        if (narrows(x))
+            open_narrowing(x, d);
+    }
+    if (!x->transport)
         return;
-    size_t ranks = (size_t)t->size;
     x->received = dev_alloc(d, ranks * sizeof *x->received);
-    if (t->rank == 0) {
-        x->expected = dev_alloc(d, ranks * sizeof *x->expected);
-        x->out = dev_alloc(d, ranks * header_bytes(limits->experts) +
-                                  (size_t)limits->rows * limits->row_bytes);
-    } else {
-        x->in = dev_alloc(d, x->capacity);
+    x->shares = dev_alloc(d, sizeof *x->shares);
+    shares_open(x->shares, d, limits->rows, limits->top_k);
+    if (coordinator)
+        open_coordinator(x, d);
+    else
+        open_worker(x, d);
+}
+
+/* ---- coordinator ---- */
+
+/* Which places are whose; x->sent and x->back as if every place travelled. */
+static void find_ranks(struct exchange *x, const struct exchange_plan *plan)
+{
+    int n_ranks = x->transport ? x->transport->size : 1, place = 0;
+    for (int rank = 0; rank < n_ranks; rank++) {
+        x->first[rank] = place;
+        for (int g = plan->layer.rank_first[rank]; g < plan->layer.rank_first[rank + 1]; g++)
+            place += plan->count[g];
+        x->sent[rank] = x->back[rank] = place - x->first[rank];
+    }
+    x->first[n_ranks] = place;
+    x->counters.logical += 2 * (uint64_t)place * x->row_bytes;
+    x->counters.local += 2 * (uint64_t)x->first[1] * x->row_bytes;
+}
+
+static void narrow_input(struct exchange *x, struct dev *d, struct exchange_plan *plan)
+{
+    const struct exchange_limits *l = &x->limits;
+    narrow_rows(d, x->narrowed, x->options.wire, plan->h, l->type, plan->n, l->width,
+                &x->counters.narrow);
+    widen_rows(d, x->seen, l->type, x->narrowed, x->options.wire, plan->n, l->width);
+    plan->h = x->seen;
+}
+
+/* Each rank's distinct rows, and the terms of each row's sum: what stays, then rank by rank. */
+static void find_shares(struct exchange *x, const struct exchange_plan *plan)
+{
+    struct shares *s = x->shares;
+    shares_reset(s, plan->n);
+    shares_weigh(s, plan->place, plan->weight, plan->n * plan->k);
+    for (int at = 0; at < x->first[1]; at++)
+        shares_add(s, plan->source[at], at, s->weight[at]);
+    for (int rank = 1; rank < x->transport->size; rank++) {
+        int first = x->first[rank];
+        int found = shares_find(s, rank, plan->source, first, x->first[rank + 1] - first);
+        if (x->options.dedup == DEDUP_ON)
+            x->sent[rank] = found;
+        if (!sums(x))
+            continue;
+        x->back[rank] = found;
+        for (int i = 0; i < found; i++)
+            shares_add(s, s->row[first + i], first + i, 1);
     }
 }
 
-static int rows_of(const int32_t *count, int first, int end)
+int exchange_dispatch(struct exchange *x, struct dev *d, struct exchange_plan *plan)
 {
-    int rows = 0;
-    for (int g = first; g < end; g++)
-        rows += count[g];
-    return rows;
-}
-
-int exchange_dispatch(struct exchange *x, struct dev *d, const void *h, void *y,
-                      const int32_t *count, const int32_t *rank_first, const int32_t *source)
-{
-    struct transport *t = x->transport;
-    size_t row_bytes = x->limits.row_bytes;
-    int place = rows_of(count, rank_first[0], rank_first[1]); // rank 0's own rows stay
-    char *message = x->out;
-    for (int rank = 1; t && rank < t->size; rank++) {
-        int first = rank_first[rank], n_experts = rank_first[rank + 1] - first;
-        int rows = rows_of(count, first, first + n_experts);
-        size_t header = header_bytes(n_experts), bytes = (size_t)rows * row_bytes;
-        memcpy(message, count + first, (size_t)n_experts * sizeof(int32_t));
-        gather(d, message + header, h, source + place, rows, row_bytes);
-        x->expected[rank] = bytes;
-        int status = transport_start_recv(t, rank, (char *)y + (size_t)place * row_bytes, bytes);
-        if (!status)
-            status = transport_start_send(t, rank, message, header + bytes);
-        if (status)
-            return status;
-        x->wire_bytes += header + bytes;
-        message += header + bytes;
-        place += rows;
-    }
-    return 0;
-}
-
-int exchange_combine(struct exchange *x)
-{
-    struct transport *t = x->transport;
-    if (!t || t->size == 1)
+    find_ranks(x, plan);
+    x->landing = narrows(x) ? x->landing_wire : plan->y;
+    if (narrows(x))
+        narrow_input(x, d, plan);
+    if (!x->transport)
         return 0;
-    int status = transport_wait(t, x->received);
-    for (int rank = 1; rank < t->size && !status; rank++)
-        if (x->received[rank] != x->expected[rank])
-            status = fail(STATUS_FAILED, "rank %d: expected %zu bytes of rows back, found %zu",
-                          rank, x->expected[rank], x->received[rank]);
-    return status;
+    x->rounds = x->rounds_back = 1;
+    if (has_index(x))
+        find_shares(x, plan);
+    return x->ops->dispatch(x, d, plan);
 }
 
-int exchange_receive(struct exchange *x, int n_experts, const int32_t **count, const void **rows)
+/* What landed becomes rows of plan->y; experts at home speak through the same narrow wire. */
+static void widen_output(struct exchange *x, struct dev *d, const struct exchange_plan *plan)
 {
-    struct transport *t = x->transport;
-    int status = transport_start_recv(t, 0, x->in, x->capacity);
-    if (!status)
-        status = transport_wait(t, x->received);
+    const struct exchange_limits *l = &x->limits;
+    int n_ranks = x->transport ? x->transport->size : 1;
+    narrow_rows(d, x->landing, x->options.wire, plan->y, l->type, x->first[1], l->width,
+                &x->counters.narrow);
+    for (int rank = 0; rank < n_ranks; rank++)
+        widen_rows(d, (char *)plan->y + (size_t)x->first[rank] * x->row_bytes, l->type,
+                   x->landing + (size_t)x->first[rank] * x->wire_row_bytes, x->options.wire,
+                   x->back[rank], l->width);
+}
+
+int exchange_combine(struct exchange *x, struct dev *d, struct exchange_plan *plan)
+{
+    int status = x->transport ? x->ops->combine(x, plan) : 0;
     if (status)
         return status;
-    size_t header = header_bytes(n_experts), bytes = x->received[0];
-    *count = (const int32_t *)(const void *)x->in;
-    *rows = x->in + header;
-    int64_t total = 0;
-    for (int e = 0; e < n_experts && bytes >= header; e++) {
-        if ((*count)[e] < 0)
-            return fail(STATUS_FAILED, "dispatch: expected a count of rows, found %d", (*count)[e]);
-        total += (*count)[e];
+    if (narrows(x))
+        widen_output(x, d, plan);
+    if (x->transport && sums(x)) {
+        plan->place = x->shares->place;
+        plan->weight = x->shares->factor;
     }
-    if (bytes < header || bytes - header != (size_t)total * x->limits.row_bytes)
-        return fail(STATUS_FAILED, "dispatch: expected %d counts and their rows, found %zu bytes",
-                    n_experts, bytes);
     return 0;
 }
 
-int exchange_return(struct exchange *x, const void *y, int n_rows)
+/* ---- worker ---- */
+
+/* The terms of each sum that goes back, in order of expert. */
+static int find_terms(struct exchange *x)
 {
-    size_t bytes = (size_t)n_rows * x->limits.row_bytes;
-    x->wire_bytes += bytes;
-    return transport_start_send(x->transport, 0, y, bytes);
+    for (int at = 0; at < x->work.n_rows; at++)
+        if (!shares_add(x->shares, x->share[at], at, x->weight[at]))
+            return fail(STATUS_FAILED, "dispatch: expected up to %d experts of a row, found more",
+                        x->limits.top_k);
+    return 0;
+}
+
+static void prepare_rows(struct exchange *x, struct dev *d)
+{
+    const struct exchange_limits *l = &x->limits;
+    const void *rows = x->wire_rows;
+    if (narrows(x)) {
+        widen_rows(d, x->wide, l->type, rows, x->options.wire, x->n_wire_rows, l->width);
+        rows = x->wide;
+    }
+    if (x->gather) {
+        gather(d, x->runs, rows, x->gather, x->work.n_rows, x->row_bytes);
+        rows = x->runs;
+    }
+    x->work.rows = rows;
+    x->work.y = x->y;
+}
+
+int exchange_receive(struct exchange *x, struct dev *d, const struct exchange_layer *layer, int n,
+                     const struct exchange_work **work)
+{
+    x->rounds = x->rounds_back = 1;
+    int status = x->ops->receive(x, layer, n);
+    if (status)
+        return status;
+    if (sums(x))
+        shares_reset(x->shares, n);
+    status = x->ops->unpack(x, d, layer, n);
+    if (!status && sums(x))
+        status = find_terms(x);
+    if (status)
+        return status;
+    prepare_rows(x, d);
+    *work = &x->work;
+    return 0;
+}
+
+int exchange_return(struct exchange *x, struct dev *d)
+{
+    const struct exchange_limits *l = &x->limits;
+    const void *rows = x->y;
+    if (sums(x)) {
+        sum_rows(d, x->sums, x->y, l->type, x->shares->place, x->shares->factor, x->n_back,
+                 l->top_k, l->width);
+        rows = x->sums;
+    }
+    if (narrows(x)) {
+        narrow_rows(d, x->narrowed, x->options.wire, rows, l->type, x->n_back, l->width,
+                    &x->counters.narrow);
+        rows = x->narrowed;
+    }
+    return x->ops->give_back(x, rows);
 }
 
 int exchange_finish(struct exchange *x)

@@ -1,46 +1,148 @@
-/* The all-to-all of a layer, strategy `exact`: each worker gets the rows of its experts and nothing
- * else, and sends as many back.
+/* The all-to-all of a layer: rows go out to the ranks whose experts they need, and what the experts
+ * make of them comes back.
  *
- * Dispatch, coordinator to worker r, one message: int32 counts of r's experts in group order,
- * padded to 64 bytes, then the rows in the same order. Combine, the way back: the rows alone. A
- * worker that owns no expert of a layer still gets its (empty) message, so both ends count alike.
- * docs/protocol.md has the bytes. Errors as in transport.h, and STATUS_FAILED for a message whose
- * size does not match its counts. */
+ * One plan, many strategies: the plan is the stable sort of the step's (row, choice) pairs by
+ * (rank, expert); `struct exchange_options` says how it travels. All options give the same bits,
+ * but COMBINE_SUM and a narrower wire; those give the same bits for every strategy and dedup.
+ * docs/protocol.md has every byte. Errors as in transport.h, and STATUS_FAILED for a message that
+ * does not hold what the step calls for. */
 #pragma once
 
 #include "kernels/device.h"
 #include "transport/transport.h"
 
-struct exchange_limits {
-    int rows;         // assignments (rows times top-k) of any step
-    int experts;      // of one layer on all ranks
-    size_t row_bytes; // of a row on the wire
+enum strategy {
+    STRATEGY_EXACT,     // each worker gets the rows of its experts and nothing else
+    STRATEGY_PADDED,    // messages of one size to and from all workers, in rounds until all is said
+    STRATEGY_ALLGATHER, // every worker gets all rows and picks
+    STRATEGY_COUNT
 };
+enum dedup { DEDUP_ON, DEDUP_OFF, DEDUP_COUNT }; // a row travels once a rank, or once an expert
+/* What comes back: the output of each expert, or, for each row, the rank's weighted sum of them. */
+enum combine { COMBINE_ROWS, COMBINE_SUM, COMBINE_COUNT };
+
+/* All zero is the default. Every rank must have the same. */
+struct exchange_options {
+    enum strategy strategy;
+    enum combine combine;
+    enum dedup dedup; // without effect under STRATEGY_ALLGATHER
+    enum wire wire;   // of rows, both ways; see exchange_choose_wire
+};
+
+/* The same as words, as --help and the Setup message have them. */
+struct exchange_words {
+    const char *strategy, *combine, *dedup, *wire;
+};
+struct exchange_words exchange_words(const struct exchange_options *o);
+int exchange_understand(struct exchange_options *o, const struct exchange_words *words);
+
+/* o->wire for a model of this type: STATUS_USAGE unless it is the model's (a wire of the model's
+ * own type becomes WIRE_MODEL) or narrower. */
+int exchange_choose_wire(struct exchange_options *o, enum dtype type);
+
+struct exchange_limits {
+    int rows, top_k; // of any step
+    int experts;     // of one layer on all ranks
+    int width;       // of a row
+    enum dtype type;
+};
+
+/* Where a layer's experts live (see model/placement.h): known to both ends. */
+struct exchange_layer {
+    const int32_t *group_of;   // [experts] place of an expert in (rank, expert) order
+    const int32_t *rank_first; // [n_ranks + 1] first group of each rank
+};
+
+/* One layer of one step on the coordinator: what route_rows and sort_rows made of it. */
+struct exchange_plan {
+    int n, k;
+    const void *h;         // rows [n]
+    void *y;               // rows [n * k]: the outputs at their places
+    const int32_t *expert; // [n][k]
+    const int32_t *place;  // [n][k]
+    const float *weight;   // [n][k]
+    const int32_t *source; // [n * k] the row of each place
+    const int32_t *count;  // [experts] rows of each group
+    struct exchange_layer layer;
+};
+
+/* What one rank has moved so far, in bytes. */
+struct exchange_counters {
+    uint64_t sent, received;  // all that travelled: rows, counts, padding
+    uint64_t messages;        // sent
+    uint64_t logical;         // (row, expert) pairs times a row of the model's type, out and back
+    uint64_t local;           // of these, what experts at home took
+    struct wire_error narrow; // of the rows that this rank narrowed
+};
+
+/* The messages at hand on a worker. */
+struct exchange_work {
+    int n_rows;           // (row, expert) pairs of this rank
+    const int32_t *count; // [n_experts of its own] rows of each
+    const void *rows;     // rows [n_rows] in order of expert
+    void *y;              // rows [n_rows]: what the experts make of them goes here
+};
+
+/* One round of STRATEGY_PADDED: what both ends know before a byte has moved. */
+struct uniform {
+    size_t out, back; // bytes
+    int back_rows;
+};
+
+struct shares; // see transport/strategy.h
 
 struct exchange {
     struct transport *transport; // NULL with a single rank: nothing travels
     struct exchange_limits limits;
-    size_t capacity;     // bytes of the largest dispatch message
-    char *out;           // coordinator: [n_ranks] messages, one after the other
-    size_t *expected;    // coordinator: [n_ranks] bytes that must come back
-    size_t *received;    // [n_ranks]
-    char *in;            // worker: a dispatch message
-    uint64_t wire_bytes; // sent, so far
+    struct exchange_options options;
+    const struct strategy_ops *ops;
+    size_t row_bytes, wire_row_bytes; // of a row in memory and of one that travels
+    struct exchange_counters counters;
+    struct shares *shares;
+    size_t *received; // [n_ranks]
+    struct uniform round;
+    int rounds, rounds_back; // of STRATEGY_PADDED, else 1
+    void *narrowed;          // coordinator: wire rows of h; worker: of what goes back
+
+    // coordinator
+    void *seen; // rows of h as the experts see them, when the wire is narrower
+    char *out;  // messages, one after the other
+    size_t out_capacity;
+    size_t *begin; // [n_ranks + 1] where each begins
+    int *first;    // [n_ranks + 1] first place of each rank
+    int *sent;     // [n_ranks] rows that leave
+    int *back;     // [n_ranks] rows that come back
+    char
+        *landing; // where: wire rows at the rank's first place; plan.y when the wire is the model's
+    char *landing_wire, *staging;
+
+    // worker
+    char *in; // the message
+    size_t in_bytes, in_capacity;
+    struct exchange_work work;
+    const int32_t *gather; // [n_rows] the row of the message that each place reads; NULL: in order
+    const int32_t *share;  // [n_rows] the sum that each place adds to
+    const float *weight;   // [n_rows] and how much
+    const char *wire_rows;
+    int n_wire_rows, n_back;
+    void *wide, *runs, *y, *sums;
+    int32_t *count, *place, *source; // of STRATEGY_ALLGATHER: the worker sorts for itself
 };
 
-/* Buffers come from the device's memory. */
+/* Buffers come from the device's memory, sized for the largest step. */
 void exchange_open(struct exchange *x, struct dev *d, struct transport *t,
-                   const struct exchange_limits *limits);
+                   const struct exchange_limits *limits, const struct exchange_options *o);
 
-/* Coordinator. count [groups] rows of each group, rank_first [n_ranks + 1] the groups of each rank,
- * source [rows] the row of h behind each place. Rows for other ranks leave; theirs will land in y,
- * at their places. Nothing of h, count or y may change before exchange_combine() is back. */
-int exchange_dispatch(struct exchange *x, struct dev *d, const void *h, void *y,
-                      const int32_t *count, const int32_t *rank_first, const int32_t *source);
-int exchange_combine(struct exchange *x);
+/* Coordinator. Rows for other ranks leave; theirs will land in plan->y. Nothing of the plan may
+ * change before exchange_combine() is back, but plan->h becomes the rows as the experts are to see
+ * them, and rank 0's own places of plan->y are to be filled meanwhile. exchange_combine() leaves
+ * plan->place and plan->weight as weighted_sum is to have them. */
+int exchange_dispatch(struct exchange *x, struct dev *d, struct exchange_plan *plan);
+int exchange_combine(struct exchange *x, struct dev *d, struct exchange_plan *plan);
 
-/* Worker. The next dispatch of n_experts of its own: *count and *rows point into the message. */
-int exchange_receive(struct exchange *x, int n_experts, const int32_t **count, const void **rows);
-/* Send the rows back; y belongs to the exchange until the next receive or exchange_finish(). */
-int exchange_return(struct exchange *x, const void *y, int n_rows);
+/* Worker. The next dispatch of a step of n rows; fill (*work)->y, then give it back. Both may wait
+ * for the coordinator; exchange_finish() ends a step. */
+int exchange_receive(struct exchange *x, struct dev *d, const struct exchange_layer *layer, int n,
+                     const struct exchange_work **work);
+int exchange_return(struct exchange *x, struct dev *d);
 int exchange_finish(struct exchange *x);

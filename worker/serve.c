@@ -24,7 +24,6 @@ struct worker {
     struct placement placement;
     struct shard shard;
     struct exchange exchange;
-    char *y; // rows going back
     int max_rows;
     struct stats stats;
 };
@@ -61,15 +60,11 @@ static int check_setup(const struct worker *w, const struct setup *setup)
     if (setup->isa >= ISA_COUNT || !(isa_available() & 1u << setup->isa))
         return fail(STATUS_FAILED, "setup: expected an instruction set of this rank, found %u",
                     setup->isa);
-    if (strcmp(setup->strategy, "exact") != 0 || strcmp(setup->combine, "rows") != 0)
-        return fail(STATUS_FAILED,
-                    "setup: expected strategy exact and combine rows, found %s and %s",
-                    setup->strategy, setup->combine);
     return 0;
 }
 
 /* Everything that a step will need, sized once. */
-static int load(struct worker *w, const struct setup *setup)
+static int load(struct worker *w, const struct setup *setup, const struct exchange_options *options)
 {
     const struct config *m = &w->config;
     struct transport *t = w->transport;
@@ -82,12 +77,11 @@ static int load(struct worker *w, const struct setup *setup)
                             t->rank, NULL, NULL);
     if (status)
         return status;
-    struct exchange_limits limits = {setup->max_rows * m->top_k, m->n_experts, w->shard.row_bytes};
-    exchange_open(&w->exchange, &w->dev, t, &limits);
-    w->y = dev_alloc(&w->dev, (size_t)limits.rows * limits.row_bytes);
+    struct exchange_limits limits = {setup->max_rows, m->top_k, m->n_experts, m->dim, setup->dtype};
+    exchange_open(&w->exchange, &w->dev, t, &limits, options);
     w->max_rows = setup->max_rows;
     struct dev_limits most = {.type = setup->dtype,
-                              .rows = limits.rows,
+                              .rows = setup->max_rows * m->top_k,
                               .ffn_width = m->expert_dim,
                               .dim = m->dim,
                               .n_heads = m->n_heads,
@@ -100,9 +94,13 @@ static int load(struct worker *w, const struct setup *setup)
 static int set_up(struct worker *w, const struct setup *setup)
 {
     int64_t start = clock_ns();
+    struct exchange_words words = {setup->strategy, setup->combine, setup->dedup, setup->wire};
+    struct exchange_options options;
     int status = check_setup(w, setup);
     if (!status)
-        status = load(w, setup);
+        status = exchange_understand(&options, &words);
+    if (!status)
+        status = load(w, setup, &options);
     if (status)
         return status;
     struct control ready = {
@@ -120,20 +118,17 @@ static int serve_step(struct worker *w, int n_rows)
     for (int l = 0; l < w->config.n_layers; l++) {
         if (!w->config.sparse[l])
             continue;
-        const struct shard_layer *here = &w->shard.layers[l];
-        const int32_t *count;
-        const void *rows;
-        int status = exchange_receive(&w->exchange, here->n_experts, &count, &rows);
+        const struct layer_placement *at = &w->placement.layers[l];
+        const struct exchange_layer layer = {at->group_of, at->rank_first};
+        const struct exchange_work *work;
+        int status = exchange_receive(&w->exchange, &w->dev, &layer, n_rows, &work);
         if (status)
             return status;
         int64_t start = clock_ns();
-        int total = 0;
-        for (int e = 0; e < here->n_experts; e++)
-            total += count[e];
-        shard_run(&w->shard, &w->dev, l, w->y, rows, count);
+        shard_run(&w->shard, &w->dev, l, work->y, work->rows, work->count);
         w->stats.compute_ns += (uint64_t)(clock_ns() - start);
-        w->stats.rows += (uint64_t)total;
-        status = exchange_return(&w->exchange, w->y, total);
+        w->stats.rows += (uint64_t)work->n_rows;
+        status = exchange_return(&w->exchange, &w->dev);
         if (status)
             return status;
     }
@@ -146,6 +141,8 @@ static int answer_stats(struct worker *w)
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     w->stats.peak_bytes = (uint64_t)usage.ru_maxrss * 1024;
+    w->stats.squares = w->exchange.counters.narrow.squares;
+    w->stats.errors = w->exchange.counters.narrow.errors;
     struct control answer = {.kind = CONTROL_STATS, .stats = w->stats};
     return control_send(w->transport, 0, &answer);
 }

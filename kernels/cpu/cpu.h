@@ -30,8 +30,16 @@ void cpu_gather(struct dev *d, void *to, const void *from, const int32_t *index,
                 size_t bytes);
 void cpu_weighted_sum(struct dev *d, float *x, const void *y, enum dtype type, const int32_t *place,
                       const float *weight, int n, int k, int dim);
+void cpu_sum_rows(struct dev *d, void *out, const void *y, enum dtype type, const int32_t *place,
+                  const float *weight, int n, int k, int dim);
 void cpu_add(struct dev *d, float *x, const float *y, int ldy, const float *gate, int ldgate, int n,
              int dim);
+
+/* wire.c */
+void cpu_narrow(struct dev *d, void *to, enum wire wire, const void *rows, enum dtype type, int n,
+                int width, struct wire_error *error);
+void cpu_widen(struct dev *d, void *rows, enum dtype type, const void *from, enum wire wire, int n,
+               int width);
 
 /* pack.c */
 size_t cpu_matrix_bytes(enum dtype type, int n, int k);

@@ -105,9 +105,39 @@ void cpu_weighted_sum(struct dev *d, float *x, const void *y, enum dtype type, c
     for (int i = 0; i < n; i++)
         for (int j = 0; j < k; j++) {
             size_t at = (size_t)i * (size_t)k + (size_t)j;
+            if (place[at] < 0)
+                break;
             d->cpu->add_scaled(x + (size_t)i * (size_t)dim,
                                (const char *)y + (size_t)place[at] * bytes, type, weight[at], dim);
         }
+}
+
+/* One row, SUM_BLOCK columns at a time. */
+static void sum_row(const struct cpu_isa *isa, char *out, const char *y, enum dtype type,
+                    const int32_t *place, const float *weight, int k, int dim)
+{
+    enum { SUM_BLOCK = 512 };
+    size_t bytes = row_bytes(type, dim), element = (size_t)dtype_bytes(type);
+    for (int first = 0; first < dim; first += SUM_BLOCK) {
+        float sum[SUM_BLOCK] = {0};
+        int columns = dim - first < SUM_BLOCK ? dim - first : SUM_BLOCK;
+        size_t at = (size_t)first * element;
+        for (int j = 0; j < k && place[j] >= 0; j++)
+            isa->add_scaled(sum, y + (size_t)place[j] * bytes + at, type, weight[j], columns);
+        isa->store(out + at, type, sum, columns);
+    }
+    memset(out + (size_t)dim * element, 0, bytes - (size_t)dim * element);
+}
+
+void cpu_sum_rows(struct dev *d, void *out, const void *y, enum dtype type, const int32_t *place,
+                  const float *weight, int n, int k, int dim)
+{
+    int threads = team_size(d, (double)n * k * dim * 2);
+    size_t bytes = row_bytes(type, dim);
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (int i = 0; i < n; i++)
+        sum_row(d->cpu, (char *)out + (size_t)i * bytes, y, type, place + (size_t)i * (size_t)k,
+                weight + (size_t)i * (size_t)k, k, dim);
 }
 
 /* 1 / (1 + exp(-x)) */

@@ -1,0 +1,395 @@
+/* The exchange alone, without a model: any placement and any routing, however uneven, gives what
+ * a single rank gives, by every strategy; and a worker refuses what is no message. */
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "kernels/ops.h"
+#include "tests/cm.h"
+#include "transport/exchange.h"
+#include "transport/strategy.h"
+
+enum { MOST_ROWS = 40, K = 3, EXPERTS = 11, WIDTH = 37, MOST_RANKS = 10, STEPS = 6 };
+static const int step_rows[STEPS] = {1, MOST_ROWS, 7, 1, 33, 2};
+
+enum placing { SPREAD, LAST_ONLY, RANDOM, HOME, PLACINGS };
+enum routing { EVEN, SAME_EXPERTS, ONE_EXPERT, ROUTINGS };
+
+static uint32_t seed = 1;
+
+static uint32_t draw(uint32_t below)
+{
+    seed = seed * 1664525u + 1013904223u;
+    return (uint32_t)((uint64_t)seed * below >> 32);
+}
+
+/* A placement as model/placement.h builds it. */
+struct placed {
+    int32_t rank_of[EXPERTS], group_of[EXPERTS], expert_at[EXPERTS], rank_first[MOST_RANKS + 1];
+};
+
+static void place(struct placed *p, enum placing how, int ranks)
+{
+    int group = 0;
+    for (int e = 0; e < EXPERTS; e++)
+        p->rank_of[e] = ranks == 1 || how == HOME ? 0
+                        : how == SPREAD           ? 1 + e % (ranks - 1)
+                        : how == LAST_ONLY        ? ranks - 1
+                                                  : (int32_t)draw((uint32_t)ranks);
+    for (int rank = 0; rank < ranks; rank++) {
+        p->rank_first[rank] = group;
+        for (int e = 0; e < EXPERTS; e++)
+            if (p->rank_of[e] == rank) {
+                p->expert_at[group] = e;
+                p->group_of[e] = group++;
+            }
+    }
+    p->rank_first[ranks] = group;
+}
+
+static struct exchange_layer layer_of(const struct placed *p)
+{
+    return (struct exchange_layer){p->group_of, p->rank_first};
+}
+
+/* What the step brings: the same for any number of ranks. */
+struct step {
+    int n;
+    int32_t expert[MOST_ROWS * K];
+    float weight[MOST_ROWS * K], h[MOST_ROWS * WIDTH];
+};
+
+static void make_steps(struct step *steps, enum routing how)
+{
+    seed = 7;
+    for (int s = 0; s < STEPS; s++) {
+        struct step *t = &steps[s];
+        t->n = step_rows[s];
+        for (int i = 0; i < t->n * K; i++) {
+            int first = how == EVEN ? (int)draw(EXPERTS) : 4;
+            t->expert[i] = how == ONE_EXPERT ? 0 : (first + i % K) % EXPERTS;
+            t->weight[i] = (float)draw(1000) * 1e-3f;
+        }
+        for (int i = 0; i < t->n * WIDTH; i++)
+            t->h[i] = (float)draw(2000) * 1e-3f - 1;
+    }
+}
+
+/* An expert: y := a x + b, another one for each. */
+static void expert_rows(void *y, const void *x, enum dtype type, int expert, int first, int n)
+{
+    for (int r = first; r < first + n; r++)
+        for (int i = 0; i < row_stride(WIDTH); i++) {
+            size_t at = (size_t)r * (size_t)row_stride(WIDTH) + (size_t)i;
+            float a = 0.3f + 0.11f * (float)expert, b = 0.01f * (float)(i * (expert + 1) % 17);
+            dtype_store(type, y, at, i < WIDTH ? a * dtype_load(type, x, at) + b : 0);
+        }
+}
+
+struct run {
+    struct exchange_options options;
+    enum dtype type;
+    int ranks;
+    const struct placed *placed;
+    struct transport *end;
+};
+
+static void run_experts(const struct run *r, int rank, void *y, const void *x, const int32_t *count)
+{
+    const struct placed *p = r->placed;
+    int first = 0;
+    for (int g = p->rank_first[rank]; g < p->rank_first[rank + 1]; g++) {
+        int n = count[g - p->rank_first[rank]];
+        expert_rows(y, x, r->type, p->expert_at[g], first, n);
+        first += n;
+    }
+}
+
+static void open_end(struct exchange *x, struct dev *d, const struct run *r)
+{
+    struct exchange_limits limits = {MOST_ROWS, K, EXPERTS, WIDTH, r->type};
+    dev_open_cpu(d, ISA_PLAIN, 1);
+    exchange_open(x, d, r->end, &limits, &r->options);
+}
+
+static void *work(void *argument)
+{
+    const struct run *r = argument;
+    struct exchange_layer layer = layer_of(r->placed);
+    const struct exchange_work *at;
+    struct exchange x;
+    struct dev d;
+    bool good = true;
+    open_end(&x, &d, r);
+    for (int s = 0; s < STEPS && good; s++) {
+        good = exchange_receive(&x, &d, &layer, step_rows[s], &at) == 0;
+        if (good) {
+            run_experts(r, r->end->rank, at->y, at->rows, at->count);
+            good = exchange_return(&x, &d) == 0;
+        }
+    }
+    good = good && exchange_finish(&x) == 0;
+    transport_close(r->end);
+    dev_close(&d);
+    return good ? argument : NULL;
+}
+
+static bool coordinate(struct exchange *x, struct dev *d, const struct run *r, const struct step *t,
+                       float *sum)
+{
+    static _Alignas(64) char h[MOST_ROWS * 64 * 4], home[MOST_ROWS * K * 64 * 4];
+    static _Alignas(64) char y[MOST_ROWS * K * 64 * 4];
+    int32_t count[EXPERTS], at[MOST_ROWS * K], source[MOST_ROWS * K];
+    memset(h, 0, sizeof h);
+    for (int i = 0; i < t->n * WIDTH; i++)
+        dtype_store(r->type, h, (size_t)(i / WIDTH * row_stride(WIDTH) + i % WIDTH), t->h[i]);
+    sort_rows(d, count, at, source, t->expert, r->placed->group_of, t->n, K, EXPERTS);
+    struct exchange_plan plan = {t->n, K,         h,      y,     t->expert,
+                                 at,   t->weight, source, count, layer_of(r->placed)};
+    if (exchange_dispatch(x, d, &plan) != 0)
+        return false;
+    int own = 0;
+    for (int g = 0; g < r->placed->rank_first[1]; g++)
+        own += count[g];
+    gather(d, home, plan.h, source, own, x->row_bytes);
+    run_experts(r, 0, y, home, count);
+    if (exchange_combine(x, d, &plan) != 0)
+        return false;
+    memset(sum, 0, (size_t)t->n * WIDTH * sizeof *sum);
+    weighted_sum(d, sum, y, r->type, plan.place, plan.weight, t->n, K, WIDTH);
+    return true;
+}
+
+/* All steps over `ranks` ranks; sums of all rows into out [STEPS][MOST_ROWS * WIDTH]. */
+static struct exchange_counters run_all(struct run *r, const struct step *steps, float *out)
+{
+    struct transport ends[MOST_RANKS];
+    pthread_t threads[MOST_RANKS];
+    struct run each[MOST_RANKS];
+    struct exchange x;
+    struct dev d;
+    bool good = true;
+    transport_open_local(ends, r->ranks);
+    for (int rank = 0; rank < r->ranks; rank++) {
+        each[rank] = *r;
+        each[rank].end = &ends[rank];
+        if (rank)
+            assert_int_equal(pthread_create(&threads[rank], NULL, work, &each[rank]), 0);
+    }
+    open_end(&x, &d, &each[0]);
+    for (int s = 0; s < STEPS && good; s++)
+        good = coordinate(&x, &d, &each[0], &steps[s], out + s * MOST_ROWS * WIDTH);
+    struct exchange_counters counters = x.counters;
+    if (!good)
+        transport_close(&ends[0]);
+    for (int rank = 1; rank < r->ranks; rank++) {
+        void *result;
+        pthread_join(threads[rank], &result);
+        good = good && result;
+    }
+    assert_true(good);
+    transport_close(&ends[0]);
+    dev_close(&d);
+    return counters;
+}
+
+static void describe(char *text, size_t size, const struct run *r, enum placing how,
+                     enum routing to)
+{
+    struct exchange_words w = exchange_words(&r->options);
+    snprintf(text, size, "%s, %s, dedup %s, combine %s, wire %s, %d ranks, placing %d, routing %d",
+             dtype_name(r->type), w.strategy, w.dedup, w.combine, w.wire, r->ranks, (int)how,
+             (int)to);
+}
+
+/* Sums of ranks round once more each; a bound of a few roundings of what was added. */
+static void compare(const float *found, const float *alone, const struct step *steps,
+                    const struct run *r, const char *what)
+{
+    double eps = r->options.wire == WIRE_INT8   ? 0x1p-7
+                 : r->options.wire == WIRE_BF16 ? 0x1p-8
+                 : r->type == DTYPE_F32         ? 0x1p-21
+                                                : 0x1p-8;
+    for (int s = 0; s < STEPS; s++)
+        for (int i = 0; i < steps[s].n * WIDTH; i++) {
+            int at = s * MOST_ROWS * WIDTH + i;
+            bool same = memcmp(&found[at], &alone[at], 4) == 0;
+            bool near = fabs((double)(found[at] - alone[at])) <= eps * 5;
+            if (r->options.combine == COMBINE_ROWS ? !same : !near)
+                fail_msg("%s: step %d, value %d: %g, not %g", what, s, i, (double)found[at],
+                         (double)alone[at]);
+        }
+}
+
+static void check_counters(const struct exchange_counters *c, const struct run *r, int pairs,
+                           const char *what)
+{
+    size_t row = wire_row_bytes(WIRE_MODEL, r->type, WIDTH);
+    bool some = r->ranks > 1;
+    if (c->logical != 2 * (uint64_t)pairs * row || c->local > c->logical || (c->sent > 0) != some ||
+        (c->messages > 0) != some)
+        fail_msg("%s: counted %llu of %llu bytes, %llu sent", what, (unsigned long long)c->logical,
+                 2ull * (unsigned)pairs * row, (unsigned long long)c->sent);
+    if ((c->narrow.squares > 0) != (r->options.wire != WIRE_MODEL))
+        fail_msg("%s: expected an error with a narrower wire, and only there", what);
+}
+
+static void check_options(struct run *r, const struct step *steps, int ranks, enum placing how,
+                          enum routing to, const float *alone)
+{
+    static float out[STEPS * MOST_ROWS * WIDTH], first[STEPS * MOST_ROWS * WIDTH];
+    static struct placed placed;
+    char what[160];
+    int pairs = 0;
+    for (int s = 0; s < STEPS; s++)
+        pairs += step_rows[s] * K;
+    place(&placed, how, ranks);
+    r->ranks = ranks;
+    r->placed = &placed;
+    for (int i = 0; i < STRATEGY_COUNT * DEDUP_COUNT; i++) {
+        r->options.strategy = (enum strategy)(i / DEDUP_COUNT);
+        r->options.dedup = (enum dedup)(i % DEDUP_COUNT);
+        describe(what, sizeof what, r, how, to);
+        struct exchange_counters counters = run_all(r, steps, i ? out : first);
+        check_counters(&counters, r, pairs, what);
+        compare(i ? out : first, alone, steps, r, what);
+        if (i && memcmp(out, first, sizeof out) != 0)
+            fail_msg("%s: other bytes than exact with dedup", what);
+    }
+}
+
+static void check_type(enum dtype type, enum wire wire, enum routing to)
+{
+    static float alone[STEPS * MOST_ROWS * WIDTH];
+    static struct step steps[STEPS];
+    static const int ranks[] = {2, 3, 6, MOST_RANKS};
+    struct placed all_here;
+    struct run r = {.options = {.wire = wire}, .type = type, .ranks = 1, .placed = &all_here};
+    make_steps(steps, to);
+    place(&all_here, HOME, 1);
+    run_all(&r, steps, alone);
+    for (int combine = 0; combine < COMBINE_COUNT; combine++)
+        for (int i = 0; i < 4; i++)
+            for (enum placing how = 0; how < PLACINGS; how++) {
+                r.options.combine = (enum combine)combine;
+                check_options(&r, steps, ranks[i], how, to, alone);
+            }
+}
+
+static void any_placement_by_any_strategy(void **state)
+{
+    (void)state;
+    for (enum routing to = 0; to < ROUTINGS; to++) {
+        check_type(DTYPE_F32, WIRE_MODEL, to);
+        check_type(DTYPE_BF16, WIRE_MODEL, to);
+        check_type(DTYPE_F32, WIRE_BF16, to);
+        check_type(DTYPE_BF16, WIRE_INT8, to);
+    }
+}
+
+/* ---- a worker is sent nonsense ---- */
+
+struct pair {
+    struct transport ends[2];
+    struct exchange x;
+    struct dev d;
+    struct placed placed;
+};
+
+static int offer(struct pair *p, const char *bytes, size_t n)
+{
+    struct exchange_layer layer = layer_of(&p->placed);
+    const struct exchange_work *at;
+    assert_int_equal(transport_start_send(&p->ends[0], 1, bytes, n), 0);
+    return exchange_receive(&p->x, &p->d, &layer, 2, &at);
+}
+
+/* Two rows, each to experts 1, 2, 3, all on rank 1: dedup on. */
+static size_t honest(char *to, const struct pair *p, enum combine combine)
+{
+    struct message_header header = {2, combine == COMBINE_SUM ? 2 : 6, 1, 1};
+    int32_t count[EXPERTS] = {0, 2, 2, 2}, index[] = {0, 1, 0, 1, 0, 1};
+    struct layout at = message_layout(&p->x, EXPERTS, 6, 2);
+    memset(to, 0, at.bytes);
+    memcpy(to, &header, sizeof header);
+    memcpy(to + at.count, count, sizeof count);
+    memcpy(to + at.index, index, sizeof index);
+    return at.bytes;
+}
+
+static void check_nonsense(struct pair *p, enum combine combine)
+{
+    static const int32_t odd[] = {-1, 0, 1, 2, 3, 7, 1000, INT32_MAX, INT32_MIN};
+    static _Alignas(16) char good[4096], bad[4096];
+    size_t n = honest(good, p, combine);
+    size_t head = message_layout(&p->x, EXPERTS, 6, 2).weight;
+    int refused = 0, wrong = 0;
+    assert_int_equal(offer(p, good, n), 0);
+    for (size_t at = 0; at < head; at += 4)
+        for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+            memcpy(bad, good, n);
+            memcpy(bad + at, &odd[i], 4);
+            refused += offer(p, bad, n) == STATUS_FAILED;
+            wrong += memcmp(bad, good, n) != 0 && (at < 8 || (at >= 16 && at < 60));
+        }
+    assert_true(refused >= wrong); // rows, back and counts must all fit together
+    for (size_t shorter = 0; shorter < n; shorter += 4)
+        assert_int_equal(offer(p, good, shorter), STATUS_FAILED);
+    assert_int_equal(offer(p, good, n + 16), STATUS_FAILED);
+    assert_int_equal(offer(p, good, n), 0);
+}
+
+static void workers_refuse_nonsense(void **state)
+{
+    (void)state;
+    error_capture(true);
+    for (int combine = 0; combine < COMBINE_COUNT; combine++) {
+        struct pair p;
+        struct run r = {.options = {.combine = (enum combine)combine}, .type = DTYPE_F32};
+        transport_open_local(p.ends, 2);
+        r.end = &p.ends[1];
+        place(&p.placed, SPREAD, 2);
+        open_end(&p.x, &p.d, &r);
+        check_nonsense(&p, (enum combine)combine);
+        transport_close(&p.ends[0]);
+        transport_close(&p.ends[1]);
+        dev_close(&p.d);
+    }
+    error_capture(false);
+}
+
+static void words_and_options_agree(void **state)
+{
+    (void)state;
+    struct exchange_options o = {0}, back;
+    for (int i = 0; i < 36; i++) {
+        o = (struct exchange_options){(enum strategy)(i % 3), (enum combine)(i / 3 % 2),
+                                      (enum dedup)(i / 6 % 2), (enum wire)(i / 12)};
+        struct exchange_words words = exchange_words(&o);
+        assert_int_equal(exchange_understand(&back, &words), 0);
+        assert_memory_equal(&o, &back, sizeof o);
+    }
+    struct exchange_words odd = {"exact", "rows", "maybe", "model"};
+    error_capture(true);
+    assert_int_equal(exchange_understand(&back, &odd), STATUS_FAILED);
+    o.wire = WIRE_BF16;
+    assert_int_equal(exchange_choose_wire(&o, DTYPE_F16), STATUS_USAGE);
+    error_capture(false);
+    assert_int_equal(exchange_choose_wire(&o, DTYPE_F32), 0);
+    assert_int_equal(o.wire, WIRE_BF16);
+    assert_int_equal(exchange_choose_wire(&o, DTYPE_BF16), 0);
+    assert_int_equal(o.wire, WIRE_MODEL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_placement_by_any_strategy),
+        cmocka_unit_test(workers_refuse_nonsense),
+        cmocka_unit_test(words_and_options_agree),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
