@@ -31,7 +31,7 @@ expect() {
 # A copy of a model to break: variant NAME [FROM]
 variant() {
     rm -rf "${work:?}/$1"
-    cp -r "${2:-$model}" "$work/$1"
+    cp -rL "${2:-$model}" "$work/$1"
     echo "$work/$1"
 }
 
