@@ -18,7 +18,11 @@ struct coordinator_options {
     int wanted;        // positions that are needed, within the model's maximum; 0: all of it
     int max_sequences; // in flight at once
     int logit_rows;    // of one forward_logits()
+    int64_t kv_bytes;  // of the KV cache at most; 0: all sequences at full length
 };
+
+/* kv_bytes: half of the memory that is available once the weights are loaded. */
+enum { KV_HALF_OF_MEMORY = -1 };
 
 struct coordinator {
     struct config config;
