@@ -24,6 +24,7 @@ int command_run(struct process *p, int argc, char **argv);
 int command_logits(struct process *p, int argc, char **argv);
 int command_tokenize(struct process *p, int argc, char **argv);
 int command_synth(struct process *p, int argc, char **argv);
+int command_batch(struct process *p, int argc, char **argv);
 int command_bench(struct process *p, int argc, char **argv);
 
 const char *program_version(void); // "0.1.0 (commit)"
@@ -35,6 +36,7 @@ struct model_options {
     int dtype; // index in the choice "auto|f32|f16|bf16"
     int device, placement, strategy, combine, wire;
     long threads, chunk, context, ranks;
+    long kv_bytes; // see coordinator_options
     double timeout_s;
     bool verbose;
 };

@@ -80,7 +80,8 @@ static int open_coordinator(struct ranks *r, const struct model_options *o,
                                     .context = (int)o->context,
                                     .wanted = needs->context,
                                     .max_sequences = needs->max_sequences,
-                                    .logit_rows = needs->logit_rows};
+                                    .logit_rows = needs->logit_rows,
+                                    .kv_bytes = o->kv_bytes};
     return coordinator_open(&r->coordinator, &c, t);
 }
 
