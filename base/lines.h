@@ -14,7 +14,7 @@ struct line_reader {
 
 enum line_result { LINE_READ, LINE_TOO_LONG, LINE_NOT_YET, LINE_END, LINE_FAILED };
 
-/* Lines of at most max_bytes; longer ones are passed over, as LINE_TOO_LONG. */
+/* Lines of at most max_bytes; of a longer one the beginning remains, as LINE_TOO_LONG. */
 void lines_open(struct line_reader *r, int fd, size_t max_bytes);
 void lines_close(struct line_reader *r);
 

@@ -60,17 +60,18 @@ static bool fits_hole(struct chat *c, const char *form, const char *text)
 static bool fits_items(struct chat *c, const struct template_item *form, size_t n,
                        const struct template_item *found, size_t n_found)
 {
+    bool same = n == n_found;
     *c = (struct chat){0};
-    for (size_t i = 0; i < n; i++) {
-        bool hole = strstr(form[i].text, HOLE), same = i < n_found && form[i].kind == found[i].kind;
-        same = same && (hole ? fits_hole(c, form[i].text, found[i].text)
-                             : strcmp(form[i].text, found[i].text) == 0);
-        if (!same) {
-            chat_close(c);
-            return false;
-        }
+    for (size_t i = 0; i < n && same; i++) {
+        same = form[i].kind == found[i].kind;
+        if (same && strstr(form[i].text, HOLE))
+            same = fits_hole(c, form[i].text, found[i].text);
+        else if (same)
+            same = strcmp(form[i].text, found[i].text) == 0;
     }
-    return n == n_found;
+    if (!same)
+        chat_close(c);
+    return same;
 }
 
 static bool recognise(struct chat *c, struct arena *memory, const char *text)
