@@ -6,7 +6,8 @@
 
 struct progress {
     const char *label, *unit; // "loading", "GB"
-    double total, scale;      // total in units; done is divided by scale to give units
+    double total, scale;      // total in units (0: unknown); done is divided by scale to give units
+    char extra[80];           // shown instead of the rate, if set
     int64_t start_ns, shown_ns;
     bool visible;
 };

@@ -1,13 +1,16 @@
 #include "coordinator/coordinator.h"
 
+#include <limits.h>
 #include <math.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/progress.h"
 #include "coordinator/cluster.h"
+#include "kernels/ops.h"
 #include "model/sizes.h"
 
 /* theta^(-2i/d) and the angle in f32, as the reference implementation has them; the cosine of that
@@ -70,6 +73,24 @@ static int load_here(struct coordinator *c, const struct checkpoint *ckpt)
     return 0;
 }
 
+/* What kv_bytes allows; kv_cache_open takes no more than all sequences can fill. However little
+ * memory there seems to be, one sequence of full length is tried: pages are touched when needed. */
+static int kv_blocks(const struct coordinator *c, int64_t kv_bytes)
+{
+    const struct config *m = &c->config;
+    size_t block =
+        2 * (size_t)m->n_layers * kv_block_bytes(&c->dev, c->dtype, m->n_kv_heads, m->head_dim);
+    uint64_t least = 1, blocks = (uint64_t)kv_bytes / block;
+    if (kv_bytes == 0)
+        return 0;
+    if (kv_bytes < 0) {
+        least = (uint64_t)(c->context + KV_BLOCK - 1) / KV_BLOCK;
+        blocks = memory_available() / 2 / block;
+    }
+    blocks = blocks < INT_MAX ? blocks : INT_MAX;
+    return (int)(blocks > least ? blocks : least);
+}
+
 /* Every buffer that a step will need, sized once. */
 static void allocate(struct coordinator *c, const struct coordinator_options *o,
                      const struct exchange_options *options)
@@ -86,7 +107,8 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o,
                               .n_experts = m->n_experts};
     struct exchange_limits exchange = {c->chunk, m->top_k, m->n_experts, m->dim, c->dtype};
     state_open(&c->state, &c->dev, m, c->dtype, &limits);
-    kv_cache_open(&c->kv, &c->dev, m, c->dtype, o->max_sequences, c->context, 0);
+    kv_cache_open(&c->kv, &c->dev, m, c->dtype, o->max_sequences, c->context,
+                  kv_blocks(c, o->kv_bytes));
     rope_open(&c->rope, &c->dev, m, c->context);
     exchange_open(&c->exchange, &c->dev, c->transport, &exchange, options);
     dev_reserve(&c->dev, &most);

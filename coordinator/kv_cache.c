@@ -53,6 +53,12 @@ bool kv_cache_extend(struct kv_cache *kv, int sequence, int n)
     return true;
 }
 
+int kv_cache_positions(const struct kv_cache *kv)
+{
+    int most = kv->n_blocks < kv->blocks_per_sequence ? kv->n_blocks : kv->blocks_per_sequence;
+    return most * KV_BLOCK;
+}
+
 void kv_cache_release(struct kv_cache *kv, int sequence)
 {
     int32_t *row = kv->table + (size_t)sequence * (size_t)kv->blocks_per_sequence;

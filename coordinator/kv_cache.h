@@ -13,11 +13,12 @@ struct kv_cache {
     int n_free, n_blocks, max_sequences, blocks_per_sequence;
 };
 
-/* Room for max_sequences of at most `context` positions each, `blocks` of them in all (0: enough
- * for all sequences at full length). Memory is touched only as positions are written. */
+/* Room for max_sequences of at most `context` positions each, `blocks` blocks in all (0: enough for
+ * all sequences at full length). Memory is touched only as positions are written. */
 void kv_cache_open(struct kv_cache *kv, struct dev *d, const struct config *m, enum dtype type,
                    int max_sequences, int context, int blocks);
 
 /* Make positions [0, n) of a sequence writable: false when no block is left (nothing changes). */
 bool kv_cache_extend(struct kv_cache *kv, int sequence, int n);
+int kv_cache_positions(const struct kv_cache *kv); // of one sequence, with all blocks its own
 void kv_cache_release(struct kv_cache *kv, int sequence);

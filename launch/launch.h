@@ -24,6 +24,7 @@ int command_run(struct process *p, int argc, char **argv);
 int command_logits(struct process *p, int argc, char **argv);
 int command_tokenize(struct process *p, int argc, char **argv);
 int command_synth(struct process *p, int argc, char **argv);
+int command_batch(struct process *p, int argc, char **argv);
 int command_bench(struct process *p, int argc, char **argv);
 int command_inspect(struct process *p, int argc, char **argv);
 int command_doctor(struct process *p, int argc, char **argv);
@@ -38,6 +39,7 @@ struct model_options {
     int device, strategy, dedup, combine, wire; // as struct exchange_options has them
     struct placement_spec placement;
     long threads, chunk, context, ranks;
+    long kv_bytes; // see coordinator_options
     double timeout_s;
     bool verbose;
 };

@@ -74,13 +74,13 @@ static int write_chunk(void *context, struct coordinator *c, int first, int n)
 static int write_logits(struct coordinator *c, const struct prompt *prompt, const char *path)
 {
     struct outfile out;
-    int status = check_tokens(c, prompt->ids, prompt->n, 0);
+    int status = request_check(c, prompt->ids, prompt->n, 0);
     if (!status)
         status = outfile_open(&out, path);
     if (status)
         return status;
     write_header(out.stream, prompt->n, c->config.vocab_size);
-    status = prefill(c, prompt->ids, prompt->n, 0, write_chunk, &out);
+    status = prefill(c, prompt->ids, prompt->n, write_chunk, &out);
     if (!status)
         return outfile_commit(&out);
     outfile_abort(&out);
@@ -91,7 +91,7 @@ static int logits_here(struct process *p, const struct logits_options *o)
 {
     struct prompt prompt = {0};
     struct ranks ranks;
-    int status = prompt_read(&prompt, &o->prompt, NULL);
+    int status = prompt_read(&prompt, &o->prompt, NULL, o->model.model);
     struct session_needs needs = {1, LOGIT_ROWS, prompt.n};
     if (!status)
         status = ranks_open(&ranks, p, &o->model, &needs);

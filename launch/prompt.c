@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "launch/launch.h"
+#include "model/hub.h"
 
 enum { MAX_PROMPT_BYTES = 256 << 20 };
 
@@ -41,18 +42,73 @@ static char *read_text(const struct prompt_options *o, size_t *bytes)
     return strdup(o->text);
 }
 
-int prompt_read(struct prompt *p, const struct prompt_options *o, const struct tokenizer *t)
+int prompt_tokenizer(struct tokenizer **t, const char *model)
+{
+    char *dir, *path;
+    int status = hub_resolve(&dir, model);
+    if (status)
+        return status;
+    path = path_join(dir, "tokenizer.json");
+    status = tokenizer_open(t, path);
+    free(path);
+    free(dir);
+    return status;
+}
+
+int prompt_template(struct chat *c, const char *model)
+{
+    char *dir;
+    int status = hub_resolve(&dir, model);
+    if (status)
+        return status;
+    status = chat_open(c, dir);
+    free(dir);
+    return status;
+}
+
+/* *text, a user's message, becomes a conversation. */
+static int apply_template(char **text, size_t *bytes, const char *system, const char *model)
+{
+    struct chat chat;
+    struct chat_message message = {"user", *text, 4, *bytes};
+    int status = prompt_template(&chat, model);
+    if (status)
+        return status;
+    char *rendered = chat_render(&chat, system, &message, 1, bytes);
+    free(*text);
+    *text = rendered;
+    chat_close(&chat);
+    return 0;
+}
+
+static int check_options(const struct prompt_options *o)
 {
     int given = (o->text != NULL) + (o->file != NULL) + (o->tokens != NULL);
     if (given != 1)
         return fail(STATUS_USAGE, "expected one of -p, -f and --tokens, found %d of them", given);
+    if (o->chat && o->tokens)
+        return fail(STATUS_USAGE, "expected --chat with -p or -f, found it with --tokens");
+    if (o->system && !o->chat)
+        return fail(STATUS_USAGE, "expected --system with --chat, found it alone");
+    return 0;
+}
+
+int prompt_read(struct prompt *p, const struct prompt_options *o, const struct tokenizer *t,
+                const char *model)
+{
+    int status = check_options(o);
+    if (status)
+        return status;
     if (o->tokens)
         return parse_ids(o->tokens, &p->ids, &p->n);
     size_t bytes, count = 0;
     char *text = read_text(o, &bytes);
     if (!text)
         return STATUS_BAD_FILE;
-    int status = tokenizer_encode(t, text, bytes, &p->ids, &count);
+    if (o->chat)
+        status = apply_template(&text, &bytes, o->system, model);
+    if (!status)
+        status = tokenizer_encode(t, text, bytes, &p->ids, &count);
     p->n = (int)count;
     free(text);
     if (!status && count == 0) {

@@ -85,7 +85,8 @@ static int open_coordinator(struct ranks *r, const struct model_options *o,
                                     .placement = o->placement,
                                     .exchange = {(enum strategy)o->strategy,
                                                  (enum combine)o->combine, (enum dedup)o->dedup,
-                                                 (enum wire)o->wire}};
+                                                 (enum wire)o->wire},
+                                    .kv_bytes = o->kv_bytes};
     return coordinator_open(&r->coordinator, &c, t);
 }
 

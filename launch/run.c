@@ -4,13 +4,11 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/check.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "coordinator/generate.h"
 #include "launch/prompt.h"
 #include "launch/ranks.h"
-#include "model/hub.h"
+#include "model/text_out.h"
 
 struct run_options {
     struct model_options model;
@@ -22,14 +20,12 @@ struct run_options {
     const char *stop;
 };
 
-/* The text as it comes out: whole characters, up to the stop string. */
+/* What has been generated, and how much of its text is printed. */
 struct printer {
-    const struct tokenizer *tokenizer; // NULL: ids
-    struct text_stream stream;
-    const char *stop;
-    char *held; // text that may be the beginning of the stop string
-    size_t held_bytes;
-    bool any; // an id was printed
+    struct text_out out; // without a tokenizer: ids are printed
+    size_t printed;      // bytes of out.text
+    bool any;            // an id was printed
+    struct request_result result;
 };
 
 static int parse(struct run_options *o, int argc, char **argv)
@@ -42,11 +38,15 @@ static int parse(struct run_options *o, int argc, char **argv)
         NULL,
         NULL,
         NULL};
-    struct option_spec table[MODEL_OPTIONS + 17] = {{0}};
+    struct option_spec table[MODEL_OPTIONS + 19] = {{0}};
     const struct option_spec own[] = {
         {"prompt", 'p', OPTION_TEXT, &o->prompt.text, "TEXT", "the prompt (-: from stdin)", 0, 0,
          0},
         {"file", 'f', OPTION_TEXT, &o->prompt.file, "FILE", "the prompt from a file", 0, 0, 0},
+        {"chat", 0, OPTION_FLAG, &o->prompt.chat, NULL,
+         "the prompt is a user's message: apply the checkpoint's chat template", 0, 0, 0},
+        {"system", 0, OPTION_TEXT, &o->prompt.system, "TEXT",
+         "with --chat: this system prompt instead of the template's", 0, 0, 0},
         {"tokens", 0, OPTION_TEXT, &o->prompt.tokens, "IDS", "the prompt as ids: 1,2,3", 0, 0, 0},
         {"n-predict", 'n', OPTION_INT, &o->n_predict, "N", "at most N new tokens (128)", 0, 1 << 24,
          0},
@@ -69,7 +69,10 @@ static int parse(struct run_options *o, int argc, char **argv)
     };
     model_options_table(table, &o->model);
     memcpy(table + MODEL_OPTIONS, own, sizeof own);
-    return options_parse(&spec, table, argc, argv);
+    int status = options_parse(&spec, table, argc, argv);
+    if (!status && o->stop && !*o->stop)
+        return fail(STATUS_USAGE, "run: --stop takes a text, found none");
+    return status;
 }
 
 static void write_out(const char *text, size_t bytes)
@@ -78,65 +81,39 @@ static void write_out(const char *text, size_t bytes)
     fflush(stdout);
 }
 
-/* Print all but what may yet become the stop string; true when it is complete. */
-static bool print_until_stop(struct printer *p, const char *text, size_t bytes)
+static void print_new(struct printer *p)
 {
-    size_t stop_bytes = strlen(p->stop);
-    p->held = realloc(p->held, p->held_bytes + bytes + 1);
-    CHECK(p->held, "no memory for %zu bytes of text", bytes);
-    memcpy(p->held + p->held_bytes, text, bytes);
-    p->held_bytes += bytes;
-    p->held[p->held_bytes] = 0;
-    char *found = memmem(p->held, p->held_bytes, p->stop, stop_bytes);
-    size_t safe = found                        ? (size_t)(found - p->held)
-                  : p->held_bytes < stop_bytes ? 0
-                                               : p->held_bytes - stop_bytes + 1;
-    while (!found && safe > 0 && (p->held[safe] & 0xc0) == 0x80)
-        safe--; // not in the middle of a character
-    write_out(p->held, safe);
-    p->held_bytes -= safe;
-    memmove(p->held, p->held + safe, p->held_bytes);
-    return found != NULL;
-}
-
-static bool print_text(struct printer *p, const char *text, size_t bytes)
-{
-    if (p->stop)
-        return print_until_stop(p, text, bytes);
-    write_out(text, bytes);
-    return false;
+    write_out(p->out.text + p->printed, p->out.bytes - p->printed);
+    p->printed = p->out.bytes;
 }
 
 static bool print_token(void *context, int32_t token)
 {
     struct printer *p = context;
-    if (!p->tokenizer) {
+    if (!p->out.tokenizer) {
         printf("%s%d", p->any ? " " : "", token);
         p->any = true;
         fflush(stdout);
         return false;
     }
-    size_t bytes;
-    const char *piece = tokenizer_token_bytes(p->tokenizer, token, &bytes);
-    if (tokenizer_is_special(p->tokenizer, token))
-        return false;
-    text_stream_push(&p->stream, piece, bytes);
-    return print_text(p, p->stream.text, p->stream.bytes);
+    bool stopped = text_out_push(&p->out, token);
+    if (p->out.bytes > p->printed)
+        print_new(p);
+    return stopped;
 }
 
-static void print_end(struct printer *p, bool stopped)
+static int print_end(void *context, const struct request_result *r)
 {
-    if (p->tokenizer) {
-        text_stream_end(&p->stream);
-        if (!stopped && !print_text(p, p->stream.text, p->stream.bytes) && p->stop)
-            write_out(p->held, p->held_bytes);
-    }
+    struct printer *p = context;
+    p->result = *r;
+    text_out_end(&p->out);
+    if (p->out.bytes > p->printed)
+        print_new(p);
     write_out("\n", 1); // before the summary, also where both go to one file
-    text_stream_free(&p->stream);
-    free(p->held);
+    return 0;
 }
 
-static void print_summary(const struct generate_result *r, const struct ranks *ranks)
+static void print_summary(const struct request_result *r, const struct ranks *ranks)
 {
     double tpot = r->n_new > 1 ? r->decode_s / (r->n_new - 1) : 0;
     fprintf(stderr, "prompt %d tokens, generated %d (%s)", r->n_prompt, r->n_new,
@@ -165,44 +142,39 @@ static struct sampler_options sampling(const struct run_options *o, const struct
     return s;
 }
 
+static void echo(const struct tokenizer *t, const struct prompt *prompt)
+{
+    size_t bytes;
+    char *text = tokenizer_decode(t, prompt->ids, (size_t)prompt->n, true, &bytes);
+    write_out(text, bytes);
+    free(text);
+}
+
 static int generate_and_print(struct ranks *ranks, const struct run_options *o,
                               const struct tokenizer *t, const struct prompt *prompt)
 {
-    struct printer printer = {.tokenizer = o->ids ? NULL : t, .stop = o->stop};
-    struct generate_options g = {.n_predict = (int)o->n_predict,
-                                 .ignore_eos = o->ignore_eos,
-                                 .sampler = sampling(o, &ranks->coordinator),
-                                 .on_token = print_token,
-                                 .context = &printer};
-    struct generate_result result;
-    int status = check_tokens(&ranks->coordinator, prompt->ids, prompt->n, g.n_predict);
+    struct stop_strings stops = {.n = o->stop != NULL, .at = {o->stop}};
+    struct printer printer = {.out = {.tokenizer = o->ids ? NULL : t, .stops = &stops}};
+    struct request request = {.tokens = prompt->ids,
+                              .n = prompt->n,
+                              .n_predict = (int)o->n_predict,
+                              .ignore_eos = o->ignore_eos,
+                              .sampler = sampling(o, &ranks->coordinator),
+                              .on_token = print_token,
+                              .on_end = print_end,
+                              .context = &printer};
+    int status = request_check(&ranks->coordinator, request.tokens, request.n, request.n_predict);
     if (status)
         return status;
-    if (printer.tokenizer && !o->no_echo) {
-        size_t bytes;
-        char *echo = tokenizer_decode(t, prompt->ids, (size_t)prompt->n, true, &bytes);
-        write_out(echo, bytes);
-        free(echo);
-    }
-    status = generate(&ranks->coordinator, &g, prompt->ids, prompt->n, &result);
-    print_end(&printer, result.finish == FINISH_STOP && o->stop);
+    stops.bytes[0] = o->stop ? strlen(o->stop) : 0;
+    if (printer.out.tokenizer && !o->no_echo && !o->prompt.chat)
+        echo(t, prompt);
+    status = generate(&ranks->coordinator, &request);
+    text_out_free(&printer.out);
     if (status || o->quiet)
         return status;
-    print_summary(&result, ranks);
+    print_summary(&printer.result, ranks);
     return ranks_report_wire(ranks);
-}
-
-static int open_tokenizer(struct tokenizer **t, const struct model_options *o)
-{
-    char *dir, *path;
-    int status = hub_resolve(&dir, o->model);
-    if (status)
-        return status;
-    path = path_join(dir, "tokenizer.json");
-    status = tokenizer_open(t, path);
-    free(path);
-    free(dir);
-    return status;
 }
 
 /* Everything on rank 0, once the options are known. */
@@ -213,9 +185,9 @@ static int run_here(struct process *p, const struct run_options *o)
     struct ranks ranks;
     int status = 0;
     if (prompt_needs_tokenizer(&o->prompt) || !o->ids)
-        status = open_tokenizer(&t, &o->model);
+        status = prompt_tokenizer(&t, o->model.model);
     if (!status)
-        status = prompt_read(&prompt, &o->prompt, t);
+        status = prompt_read(&prompt, &o->prompt, t, o->model.model);
     struct session_needs needs = {1, 1, prompt.n + (int)o->n_predict};
     if (!status)
         status = ranks_open(&ranks, p, &o->model, &needs);

@@ -69,6 +69,17 @@ expect 2 '--threads takes a whole number' run -m "$austen" -p x -t 2x
 expect 2 'expected --preset' synth -o "$work/synth"
 expect 2 'qwen1.5-moe-a2.7b' synth --preset gpt-5 -o "$work/synth"
 expect 2 '-b takes' bench -m "$model" -b 0
+expect 2 'expected -i FILE and -o FILE, found no -i' batch -m "$austen" -o "$work/o"
+expect 2 'expected -i FILE and -o FILE, found no -o' batch -m "$austen" -i "$work/i"
+expect 2 '--kv-memory takes bytes' batch -m "$austen" -i "$work/i" -o "$work/o" --kv-memory 4X
+expect 2 '--max-batch takes' batch -m "$austen" -i "$work/i" -o "$work/o" --max-batch 0
+expect 3 "$work/i: cannot be read" batch -m "$austen" -i "$work/i" -o "$work/o"
+expect 3 'cannot be read: Is a directory' batch -m "$austen" -i "$work" -o "$work/o"
+expect 1 'cannot be written' batch -m "$austen" -i /dev/null -o "$work/no/such/dir/out"
+expect 2 '--resume takes a plain file' batch -m "$austen" -i /dev/null -o /dev/null --resume
+expect 2 'expected --system with --chat' run -m "$austen" -p x --system y
+expect 2 'expected --chat with -p or -f' run -m "$austen" --tokens 1 --chat
+expect 2 '--stop takes a text' run -m "$austen" -p x --stop ''
 EPMOE_ISA=z80 expect 2 'EPMOE_ISA' "${logits[@]}" "$model"
 
 # placements: by the argument, and by a file of one layer list for moe-60 (2 layers of 60 experts)
@@ -162,6 +173,16 @@ t=$(variant tokens "$austen")
 printf '{"model": {"type": "WordPiece"}}' >"$t/tokenizer.json"
 expect 3 'tokenizer.json' tokenize -m "$t" -p x
 expect 3 'tokenizer.json' run -m "$t" -p x
+
+# chat templates
+t=$(variant other-template "$austen")
+echo "{{ bos_token }}[INST] {{ messages[0]['content'] }} [/INST]" >"$t/chat_template.jinja"
+expect 3 'expected the ChatML template of Qwen1.5 or Qwen2, found one of Llama 2 or Mistral' \
+    run -m "$t" -p x --chat
+t=$(variant no-template "$austen")
+rm -f "$t/chat_template.jinja"
+echo '{}' >"$t/tokenizer_config.json"
+expect 3 'expected a chat_template for messages, found none' run -m "$t" -p x --chat
 
 [ -e "$work/out.safetensors" ] && {
     echo "a failed run left $work/out.safetensors behind"

@@ -67,7 +67,7 @@ float *logits_over(const struct logits_case *t, const struct exchange_options *x
         return NULL;
     *vocab = r.coordinator.config.vocab_size;
     struct collect to = {malloc((size_t)t->n * (size_t)*vocab * sizeof(float)), 0};
-    if (prefill(&r.coordinator, t->tokens, t->n, 0, collect_chunk, &to) != 0) {
+    if (prefill(&r.coordinator, t->tokens, t->n, collect_chunk, &to) != 0) {
         free(to.logits);
         to.logits = NULL;
     }
@@ -90,16 +90,19 @@ static bool keep(void *context, int32_t token)
 bool greedy_of(const struct logits_case *t, int n_new, int32_t *out)
 {
     struct ranks r;
-    struct generate_result result;
     struct ids ids = {out, 0};
     if (open_case(&r, t, &(struct exchange_options){0}, t->n + n_new) != 0)
         return false;
-    struct generate_options o = {.n_predict = n_new,
-                                 .ignore_eos = true,
-                                 .sampler = {.top_p = 1, .repetition_penalty = 1},
-                                 .on_token = keep,
-                                 .context = &ids};
-    int status = generate(&r.coordinator, &o, t->tokens, t->n, &result);
+    struct request request = {.tokens = t->tokens,
+                              .n = t->n,
+                              .n_predict = n_new,
+                              .ignore_eos = true,
+                              .sampler = {.top_p = 1, .repetition_penalty = 1},
+                              .on_token = keep,
+                              .context = &ids};
+    int status = request_check(&r.coordinator, t->tokens, t->n, n_new);
+    if (!status)
+        status = generate(&r.coordinator, &request);
     ranks_close(&r);
     return status == 0 && ids.n == n_new;
 }

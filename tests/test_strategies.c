@@ -40,7 +40,7 @@ struct model {
 
 static float *run(struct model *m, enum dtype type, int ranks, const struct exchange_options *x)
 {
-    struct logits_case t = {m->dir, NULL, type, 1, CHUNK, ranks, tokens, N_TOKENS};
+    struct logits_case t = {m->dir, NULL, type, 1, CHUNK, ranks, tokens, N_TOKENS, {0}};
     float *logits = logits_over(&t, x, &m->vocab);
     assert_non_null(logits);
     return logits;

@@ -1,0 +1,213 @@
+#include "coordinator/scheduler.h"
+
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+struct sequence {
+    struct request request;
+    struct request_result result;
+    struct sampler sampler;
+    int32_t token; // the newest, not yet in the cache
+    int at;        // positions that are in the cache
+    int64_t start_ns, first_ns;
+};
+
+static void *array(int n, size_t bytes)
+{
+    void *a = calloc((size_t)n, bytes);
+    CHECK(a, "no memory for %d entries of %zu bytes", n, bytes);
+    return a;
+}
+
+void scheduler_open(struct scheduler *s, struct coordinator *c)
+{
+    int n = c->kv.max_sequences;
+    *s = (struct scheduler){.c = c, .max_sequences = n};
+    s->sequences = array(n, sizeof *s->sequences);
+    s->running = array(n, sizeof *s->running);
+    s->wanted = array(n, sizeof *s->wanted);
+    s->owner = array(n, sizeof *s->owner);
+    s->tokens = array(c->chunk, sizeof *s->tokens);
+    s->seq = array(c->chunk, sizeof *s->seq);
+    s->pos = array(c->chunk, sizeof *s->pos);
+}
+
+/* The slot and its blocks are free from here on. */
+static void release(struct scheduler *s, int slot)
+{
+    int i = 0;
+    while (s->running[i] != slot)
+        i++;
+    s->n_running--;
+    for (; i < s->n_running; i++)
+        s->running[i] = s->running[i + 1];
+    kv_cache_release(&s->c->kv, slot);
+    sampler_close(&s->sequences[slot].sampler);
+}
+
+void scheduler_close(struct scheduler *s)
+{
+    while (s->n_running)
+        release(s, s->running[0]);
+    free(s->sequences);
+    free(s->running);
+    free(s->wanted);
+    free(s->owner);
+    free(s->tokens);
+    free(s->seq);
+    free(s->pos);
+}
+
+int request_check(const struct coordinator *c, const int32_t *tokens, int n, int n_predict)
+{
+    if (n < 1)
+        return fail(STATUS_USAGE, "the prompt is empty: expected at least one token");
+    if (n > c->context || n_predict > c->context - n)
+        return fail(STATUS_USAGE,
+                    "expected a prompt and new tokens of at most %d positions, found %d and %d; "
+                    "-c sets the context, -n the new tokens",
+                    c->context, n, n_predict);
+    if (n + n_predict > kv_cache_positions(&c->kv))
+        return fail(STATUS_USAGE,
+                    "expected a prompt and new tokens of at most %d positions in the KV cache, "
+                    "found %d and %d; --kv-memory sets it",
+                    kv_cache_positions(&c->kv), n, n_predict);
+    for (int i = 0; i < n; i++)
+        if (tokens[i] < 0 || tokens[i] >= c->config.vocab_size)
+            return fail(STATUS_USAGE, "expected token ids from 0 to %d, found %d",
+                        c->config.vocab_size - 1, tokens[i]);
+    return 0;
+}
+
+static int free_slot(const struct scheduler *s)
+{
+    for (int slot = 0; slot < s->max_sequences; slot++)
+        if (s->c->kv.taken[slot] == 0) // a running sequence has at least one block
+            return slot;
+    return -1;
+}
+
+bool scheduler_admit(struct scheduler *s, const struct request *r)
+{
+    int slot = free_slot(s);
+    if (slot < 0 || !kv_cache_extend(&s->c->kv, slot, r->n + r->n_predict))
+        return false;
+    struct sequence *q = &s->sequences[slot];
+    *q = (struct sequence){.request = *r, .start_ns = clock_ns()};
+    q->result = (struct request_result){.n_prompt = r->n, .finish = FINISH_LENGTH};
+    sampler_open(&q->sampler, &r->sampler, s->c->config.vocab_size);
+    for (int i = 0; i < r->n; i++)
+        sampler_see(&q->sampler, r->tokens[i]);
+    s->running[s->n_running++] = slot;
+    return true;
+}
+
+static bool is_decoding(const struct sequence *q)
+{
+    return q->at >= q->request.n;
+}
+
+/* The next rows of a sequence; the logits of the last are wanted when no token after it is known.
+ */
+static void add_rows_of(struct scheduler *s, int slot, const int32_t *tokens, int n, bool last)
+{
+    struct sequence *q = &s->sequences[slot];
+    for (int i = 0; i < n; i++, s->n_rows++) {
+        s->tokens[s->n_rows] = tokens[i];
+        s->seq[s->n_rows] = slot;
+        s->pos[s->n_rows] = q->at++;
+    }
+    if (last) {
+        s->wanted[s->n_wanted] = s->n_rows - 1;
+        s->owner[s->n_wanted++] = slot;
+    }
+}
+
+/* Rows of decoding sequences come first: they are few, and somebody waits for each. */
+static void gather_step(struct scheduler *s)
+{
+    int room = s->c->chunk;
+    s->n_rows = s->n_wanted = 0;
+    for (int i = 0; i < s->n_running && s->n_rows < room; i++) {
+        struct sequence *q = &s->sequences[s->running[i]];
+        if (is_decoding(q))
+            add_rows_of(s, s->running[i], &q->token, 1, true);
+    }
+    for (int i = 0; i < s->n_running && s->n_rows < room; i++) {
+        struct sequence *q = &s->sequences[s->running[i]];
+        int left = q->request.n - q->at, n = left < room - s->n_rows ? left : room - s->n_rows;
+        if (left > 0)
+            add_rows_of(s, s->running[i], q->request.tokens + q->at, n, n == left);
+    }
+    s->steps++;
+    s->sequence_steps += (uint64_t)s->n_running;
+}
+
+static bool is_eos(const struct config *m, int32_t token)
+{
+    for (int i = 0; i < m->n_eos; i++)
+        if (m->eos[i] == token)
+            return true;
+    return false;
+}
+
+/* Pick the next token and hand it on; true when the text ends here. */
+static bool take_token(struct scheduler *s, struct sequence *q, const float *logits)
+{
+    const struct request *r = &q->request;
+    if (r->n_predict == 0)
+        return true;
+    q->token = sampler_pick(&q->sampler, logits);
+    if (!q->first_ns)
+        q->first_ns = clock_ns();
+    if (!r->ignore_eos && is_eos(&s->c->config, q->token)) {
+        q->result.finish = FINISH_STOP;
+        return true;
+    }
+    q->result.n_new++;
+    bool stop = r->on_token && r->on_token(r->context, q->token);
+    if (stop)
+        q->result.finish = FINISH_STOP;
+    return stop || q->result.n_new == r->n_predict;
+}
+
+static int end(struct scheduler *s, int slot)
+{
+    struct sequence *q = &s->sequences[slot];
+    int64_t now = clock_ns(), first = q->first_ns ? q->first_ns : now;
+    q->result.ttft_s = (double)(first - q->start_ns) * 1e-9;
+    q->result.decode_s = (double)(now - first) * 1e-9;
+    release(s, slot);
+    return q->request.on_end ? q->request.on_end(q->request.context, &q->result) : 0;
+}
+
+/* forward_logits takes so many rows at a time. */
+static int take_tokens(struct scheduler *s)
+{
+    struct coordinator *c = s->c;
+    int status = 0;
+    for (int done = 0, n; done < s->n_wanted && !status; done += n) {
+        int left = s->n_wanted - done;
+        n = left < c->logit_rows ? left : c->logit_rows;
+        const float *logits = forward_logits(c, s->wanted + done, n);
+        for (int i = 0; i < n && !status; i++) {
+            int slot = s->owner[done + i];
+            const float *row = logits + (size_t)i * (size_t)c->config.vocab_size;
+            if (take_token(s, &s->sequences[slot], row))
+                status = end(s, slot);
+        }
+    }
+    return status;
+}
+
+int scheduler_step(struct scheduler *s)
+{
+    if (s->n_running == 0)
+        return 0;
+    gather_step(s);
+    int status = forward(s->c, &(struct batch){s->n_rows, s->tokens, s->seq, s->pos});
+    return status ? status : take_tokens(s);
+}

@@ -1,0 +1,59 @@
+/* Continuous batching: sequences that share steps. Each step takes the next row of every sequence
+ * that decodes, then as many rows of prompts as the step still holds, oldest sequence first. A
+ * sequence that ends gives its slot and KV blocks back at once.
+ *
+ * A request is admitted only with all the KV blocks that it can ever need, so no sequence waits for
+ * another's memory once it runs, and none is ever thrown out. A sequence has a sampler of its own,
+ * and a row's result does not depend on its neighbours: a request gives the same tokens alone and
+ * in any company. */
+#pragma once
+
+#include "coordinator/forward.h"
+#include "coordinator/sampler.h"
+
+enum finish { FINISH_STOP, FINISH_LENGTH };
+
+struct request_result {
+    int n_prompt, n_new; // n_new: without the eos that ended the text
+    enum finish finish;
+    double ttft_s;   // from admission to the first token
+    double decode_s; // from the first token to the last
+};
+
+struct request {
+    const int32_t *tokens; // [n] the prompt; the caller's, until on_end
+    int n;
+    int n_predict; // at most so many new tokens
+    bool ignore_eos;
+    struct sampler_options sampler;
+    /* Called with each new token as it is picked (never with an eos that ends the text); true:
+     * stop here. May be NULL. */
+    bool (*on_token)(void *context, int32_t token);
+    /* Called once, when the slot is free again; not 0: the whole run ends with that code. */
+    int (*on_end)(void *context, const struct request_result *r);
+    void *context;
+};
+
+struct scheduler {
+    struct coordinator *c;
+    struct sequence *sequences; // [max_sequences], by slot
+    int *running;               // [n_running] slots, oldest first
+    int n_running, max_sequences;
+    int32_t *tokens, *seq, *pos; // [chunk] the step's rows
+    int32_t *wanted, *owner;     // [max_sequences] rows whose logits are wanted, and their slots
+    int n_rows, n_wanted;
+    uint64_t steps, sequence_steps; // sequence_steps / steps: the mean batch
+};
+
+void scheduler_open(struct scheduler *s, struct coordinator *c);
+void scheduler_close(struct scheduler *s); // sequences that still run end without a word
+
+/* Can this request ever be admitted? Tokens below vocab_size, at least one, prompt and new tokens
+ * within the context and the KV cache; or STATUS_USAGE. */
+int request_check(const struct coordinator *c, const int32_t *tokens, int n, int n_predict);
+
+/* Take a checked request; false: not now, because no slot or no memory is free. */
+bool scheduler_admit(struct scheduler *s, const struct request *r);
+
+/* One step of all that runs; nothing to do when n_running is 0. 0, or the run is over. */
+int scheduler_step(struct scheduler *s);

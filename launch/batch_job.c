@@ -1,0 +1,328 @@
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "launch/batch.h"
+
+enum { MAX_TOP_K = 1 << 24, MAX_NEW = 1 << 24 };
+
+static const char *const line_fields[] = {
+    "id",          "prompt", "messages",   "max_tokens",
+    "temperature", "top_p",  "top_k",      "repetition_penalty",
+    "seed",        "stop",   "ignore_eos", NULL};
+static const char *const message_fields[] = {"role", "content", NULL};
+
+/* What was found, for a message: a number's value, or what kind of thing it is. */
+static int refuse(const char *key, const char *expected, const struct js *found)
+{
+    if (js_is_number(found))
+        return fail(STATUS_BAD_FILE, "%s: expected %s, found %.15g", key, expected,
+                    js_number(found));
+    size_t bytes = 1;
+    js_string(found, &bytes);
+    return fail(STATUS_BAD_FILE, "%s: expected %s, found %s", key, expected,
+                js_is_string(found) && !bytes ? "an empty string" : js_kind(found));
+}
+
+/* A field that is absent or null keeps its default. */
+static const struct js *field(const struct job *j, const char *key)
+{
+    const struct js *v = js_member(j->line, key);
+    return js_is_null(v) ? NULL : v;
+}
+
+static int read_int(const struct job *j, const char *key, int64_t least, int64_t most,
+                    int64_t *value)
+{
+    const struct js *v = field(j, key);
+    char expected[96];
+    if (v && (!js_is_int(v) || js_int(v) < least || js_int(v) > most)) {
+        snprintf(expected, sizeof expected, "an integer from %" PRId64 " to %" PRId64, least, most);
+        return refuse(key, expected, v);
+    }
+    if (v)
+        *value = js_int(v);
+    return 0;
+}
+
+static int read_real(const struct job *j, const char *key, double least, double most, double *value)
+{
+    const struct js *v = field(j, key);
+    char expected[96];
+    if (v && (!js_is_number(v) || js_number(v) < least || js_number(v) > most)) {
+        snprintf(expected, sizeof expected, "a number from %g to %g", least, most);
+        return refuse(key, expected, v);
+    }
+    if (v)
+        *value = js_number(v);
+    return 0;
+}
+
+static int read_stop(struct job *j, const struct js *v)
+{
+    struct stop_strings *s = &j->stops;
+    size_t bytes;
+    const char *text = js_string(v, &bytes);
+    if (!text || !bytes)
+        return refuse("stop", "a text, or a list of texts", v);
+    s->at[s->n] = text;
+    s->bytes[s->n++] = bytes;
+    return 0;
+}
+
+static int read_stops(struct job *j)
+{
+    const struct js *v = field(j, "stop");
+    if (!v || js_is_string(v))
+        return v ? read_stop(j, v) : 0;
+    if (!js_is_array(v))
+        return refuse("stop", "a text, or a list of texts", v);
+    if (js_count(v) > MAX_STOPS)
+        return fail(STATUS_BAD_FILE, "stop: expected at most %d texts, found %zu", MAX_STOPS,
+                    js_count(v));
+    int status = 0;
+    for (size_t i = 0; i < js_count(v) && !status; i++)
+        status = read_stop(j, js_item(v, i));
+    return status;
+}
+
+static int read_sampling(struct job *j)
+{
+    struct sampler_options *s = &j->request.sampler;
+    int64_t top_k = s->top_k, seed = 0;
+    const struct js *ignore = field(j, "ignore_eos");
+    int status = read_real(j, "temperature", 0, 100, &s->temperature);
+    if (!status)
+        status = read_real(j, "top_p", 0, 1, &s->top_p);
+    if (!status)
+        status = read_int(j, "top_k", 0, MAX_TOP_K, &top_k);
+    if (!status)
+        status = read_real(j, "repetition_penalty", 0.01, 100, &s->repetition_penalty);
+    if (!status)
+        status = read_int(j, "seed", INT64_MIN, INT64_MAX, &seed);
+    if (!status && ignore && !js_is_bool(ignore))
+        status = refuse("ignore_eos", "true or false", ignore);
+    j->request.ignore_eos = js_bool(ignore);
+    s->top_k = (int)top_k;
+    s->seed = (uint64_t)seed;
+    return status ? status : read_stops(j);
+}
+
+/* A misspelled field would change the result in silence. */
+static int check_fields(const struct js *object, const char *const *known, const char *where)
+{
+    for (struct js_entry e = js_first(object); e.key; e = js_next(object, e)) {
+        int i = 0;
+        while (known[i] && strcmp(known[i], e.key) != 0)
+            i++;
+        if (known[i])
+            continue;
+        char list[256] = "";
+        for (i = 0; known[i]; i++)
+            strcat(strcat(list, i ? ", " : ""), known[i]);
+        return fail(STATUS_BAD_FILE, "%sexpected the fields %s, found \"%.40s\"", where, list,
+                    e.key);
+    }
+    return 0;
+}
+
+static int read_message(struct chat_message *m, const struct js *v, size_t number)
+{
+    char where[48];
+    snprintf(where, sizeof where, "messages: %zu: ", number);
+    if (!js_is_object(v))
+        return fail(STATUS_BAD_FILE, "%sexpected an object, found %s", where, js_kind(v));
+    int status = check_fields(v, message_fields, where);
+    m->role = js_string(js_member(v, "role"), &m->role_bytes);
+    m->content = js_string(js_member(v, "content"), &m->content_bytes);
+    if (!status && (!m->role || !m->role_bytes))
+        status = fail(STATUS_BAD_FILE, "%sexpected a role, found %s", where,
+                      m->role ? "an empty string" : js_kind(js_member(v, "role")));
+    if (!status && !m->content)
+        status = fail(STATUS_BAD_FILE, "%sexpected content that is a string, found %s", where,
+                      js_kind(js_member(v, "content")));
+    return status;
+}
+
+static int render(const struct job_terms *terms, const struct js *v, char **text, size_t *bytes)
+{
+    size_t n = js_count(v);
+    if (!js_is_array(v) || n == 0)
+        return refuse("messages", "a list of at least one message", v);
+    if (!terms->chat)
+        return fail(STATUS_BAD_FILE, "%s", terms->no_chat);
+    struct chat_message *messages = calloc(n, sizeof *messages);
+    CHECK(messages, "no memory for %zu messages", n);
+    int status = 0;
+    for (size_t i = 0; i < n && !status; i++)
+        status = read_message(&messages[i], js_item(v, i), i + 1);
+    if (!status)
+        *text = chat_render(terms->chat, terms->system, messages, n, bytes);
+    free(messages);
+    return status;
+}
+
+static int read_prompt(struct job *j, const struct job_terms *terms)
+{
+    const struct js *prompt = field(j, "prompt"), *messages = field(j, "messages");
+    size_t bytes, n = 0;
+    char *rendered = NULL;
+    int status = 0;
+    if (!prompt == !messages)
+        return fail(STATUS_BAD_FILE, "expected prompt or messages, found %s",
+                    prompt ? "both" : "neither");
+    if (prompt && !js_is_string(prompt))
+        return refuse("prompt", "a string", prompt);
+    const char *text = js_string(prompt, &bytes);
+    if (messages) {
+        status = render(terms, messages, &rendered, &bytes);
+        text = rendered;
+    }
+    if (!status)
+        status = tokenizer_encode(terms->tokenizer, text, bytes, &j->prompt, &n);
+    free(rendered);
+    j->request.tokens = j->prompt;
+    j->request.n = (int)n;
+    return status;
+}
+
+static int read_length(struct job *j, const struct job_terms *terms)
+{
+    int64_t most = -1;
+    int room = kv_cache_positions(&terms->c->kv);
+    int left = (room < terms->c->context ? room : terms->c->context) - j->request.n;
+    int status = read_int(j, "max_tokens", 0, MAX_NEW, &most);
+    if (left < 0 || terms->n_predict < left)
+        left = terms->n_predict;
+    j->request.n_predict = most >= 0 ? (int)most : left;
+    return status;
+}
+
+static void set_id(struct job *j, const char *id, size_t bytes)
+{
+    free(j->id);
+    j->id = malloc(bytes + 1);
+    CHECK(j->id, "no memory for an id");
+    memcpy(j->id, id, bytes);
+    j->id[bytes] = 0;
+    j->id_bytes = bytes;
+}
+
+/* No two lines may share an id in the output, so "line-7" is for line 7 only. */
+static bool is_another_line(const struct job *j, const char *id, size_t bytes)
+{
+    bool digits = bytes > 5 && memcmp(id, "line-", 5) == 0;
+    for (size_t i = 5; i < bytes && digits; i++)
+        digits = id[i] >= '0' && id[i] <= '9';
+    return digits && (bytes != j->id_bytes || memcmp(id, j->id, bytes) != 0);
+}
+
+static int read_id(struct job *j)
+{
+    const struct js *v = field(j, "id");
+    size_t bytes;
+    const char *id = js_string(v, &bytes);
+    if (!v)
+        return 0;
+    if (!id || !bytes)
+        return refuse("id", "a text", v);
+    if (is_another_line(j, id, bytes))
+        return fail(STATUS_BAD_FILE, "id: expected a name that is not another line's, found \"%s\"",
+                    id);
+    set_id(j, id, bytes);
+    return 0;
+}
+
+static int read_fields(struct job *j, const struct job_terms *terms)
+{
+    if (!js_is_object(j->line))
+        return fail(STATUS_BAD_FILE, "expected an object, found %s", js_kind(j->line));
+    int status = read_id(j);
+    if (!status)
+        status = check_fields(j->line, line_fields, "");
+    if (!status)
+        status = read_sampling(j);
+    if (!status)
+        status = read_prompt(j, terms);
+    if (!status)
+        status = read_length(j, terms);
+    return status ? status : request_check(terms->c, j->prompt, j->request.n, j->request.n_predict);
+}
+
+int job_read(struct job *j, const struct job_terms *terms, const char *line, size_t bytes,
+             size_t line_number)
+{
+    char name[32];
+    snprintf(name, sizeof name, "line-%zu", line_number);
+    *j = (struct job){.line_number = line_number};
+    set_id(j, name, strlen(name));
+    j->request =
+        (struct request){.sampler = sampler_defaults(&terms->c->defaults), .on_token = job_token};
+    j->out = (struct text_out){.tokenizer = terms->tokenizer, .stops = &j->stops};
+    error_capture(true);
+    snprintf(name, sizeof name, "line %zu", line_number);
+    j->line = js_parse(line, bytes, name);
+    int status = j->line ? read_fields(j, terms) : STATUS_BAD_FILE;
+    snprintf(j->error, sizeof j->error, "%s", error_text());
+    error_capture(false);
+    return status;
+}
+
+bool job_token(void *job, int32_t token)
+{
+    struct job *j = job;
+    if (j->n_new == j->room) {
+        j->room = j->room * 2 + 64;
+        j->new_ids = realloc(j->new_ids, (size_t)j->room * sizeof *j->new_ids);
+        CHECK(j->new_ids, "no memory for %d ids", j->room);
+    }
+    j->new_ids[j->n_new++] = token;
+    return text_out_push(&j->out, token);
+}
+
+static char *print_line(struct js *object, size_t *bytes)
+{
+    char *text = NULL;
+    FILE *stream = open_memstream(&text, bytes);
+    CHECK(stream && js_print(object, stream, 0) && fclose(stream) == 0, "no memory for a line");
+    js_free(object);
+    return text;
+}
+
+char *job_result(struct job *j, const struct request_result *r, size_t *bytes)
+{
+    struct js *line = js_new_object(), *ids = js_new_array(), *usage = js_new_object();
+    text_out_end(&j->out);
+    for (int i = 0; i < j->n_new; i++)
+        js_push(ids, js_new_int(j->new_ids[i]));
+    js_set(usage, "prompt_tokens", js_new_int(r->n_prompt));
+    js_set(usage, "completion_tokens", js_new_int(r->n_new));
+    bool stop = r->finish == FINISH_STOP || j->out.stopped;
+    js_set(line, "id", js_new_string(j->id, j->id_bytes));
+    js_set(line, "text", js_new_string(j->out.bytes ? j->out.text : "", j->out.bytes));
+    js_set(line, "token_ids", ids);
+    js_set(line, "finish_reason", stop ? js_new_string("stop", 4) : js_new_string("length", 6));
+    js_set(line, "usage", usage);
+    return print_line(line, bytes);
+}
+
+char *job_error(const struct job *j, const char *error, size_t *bytes)
+{
+    struct js *line = js_new_object();
+    js_set(line, "id", js_new_string(j->id, j->id_bytes));
+    js_set(line, "error", js_new_string(error, strlen(error)));
+    return print_line(line, bytes);
+}
+
+void job_close(struct job *j)
+{
+    free(j->id);
+    free(j->prompt);
+    free(j->new_ids);
+    text_out_free(&j->out);
+    js_free(j->line);
+}

@@ -1,0 +1,244 @@
+/* Two templates that print the same can be spelled in many ways. Here they become one list: text
+ * that is printed (neighbours joined, whether it stood bare, in a string or in a sum of strings),
+ * values, and statements; tokens stand apart by one space and a["b"] is a.b. Whitespace follows
+ * transformers' settings (trim_blocks, lstrip_blocks) and the marks {%- and -%}. */
+#include "model/chat_template.h"
+
+#include <ctype.h>
+#include <string.h>
+
+enum { MAX_TOKENS = 256 };
+
+/* A token inside a tag: a string's value, or a name, number or sign. */
+struct token {
+    const char *text;
+    bool is_string;
+};
+
+struct reader {
+    struct template_items *items;
+    struct arena *memory;
+    const char *at, *end;
+    bool line_starts; // nothing stands before `at` on its line
+    struct token tokens[MAX_TOKENS];
+    int n_tokens;
+};
+
+static char *copy(struct reader *r, const char *text, size_t bytes)
+{
+    char *to = arena_alloc(r->memory, bytes + 1);
+    return memcpy(to, text, bytes);
+}
+
+static const char *join(struct reader *r, const char *a, const char *b, const char *c)
+{
+    char *to = arena_alloc(r->memory, strlen(a) + strlen(b) + strlen(c) + 1);
+    return strcat(strcat(strcpy(to, a), b), c);
+}
+
+static void push(struct reader *r, enum template_item_kind kind, const char *text)
+{
+    struct template_items *l = r->items;
+    struct template_item *last = l->count ? &l->at[l->count - 1] : NULL;
+    if (kind == ITEM_TEXT && !*text)
+        return;
+    if (last && kind == ITEM_TEXT && last->kind == ITEM_TEXT) {
+        last->text = join(r, last->text, text, "");
+        return;
+    }
+    if (l->count == l->room) {
+        struct template_item *more = arena_alloc(r->memory, (l->room * 2 + 32) * sizeof *more);
+        if (l->count)
+            memcpy(more, l->at, l->count * sizeof *more);
+        l->at = more;
+        l->room = l->room * 2 + 32;
+    }
+    l->at[l->count++] = (struct template_item){kind, text};
+}
+
+/* Bare text up to `to`, less the whitespace that the tag behind it takes away: all of it ({%-), or
+ * what indents a {% at the start of a line. */
+static void read_text(struct reader *r, const char *to, bool strip, bool is_block)
+{
+    const char *end = to, *line = to;
+    while (strip && end > r->at && isspace((unsigned char)end[-1]))
+        end--;
+    while (line > r->at && (line[-1] == ' ' || line[-1] == '\t'))
+        line--;
+    bool starts = line > r->at ? line[-1] == '\n' : r->line_starts;
+    if (!strip && is_block && starts)
+        end = line;
+    push(r, ITEM_TEXT, copy(r, r->at, (size_t)(end - r->at)));
+    r->at = to;
+}
+
+/* 'text' or "text" at r->at. */
+static bool read_string(struct reader *r, struct token *t)
+{
+    static const char from[] = "nrt\\'\"", to[] = "\n\r\t\\'\"";
+    char quote = *r->at++, *out = arena_alloc(r->memory, (size_t)(r->end - r->at) + 1);
+    *t = (struct token){out, true};
+    while (*r->at && *r->at != quote) {
+        const char *escape = *r->at == '\\' && r->at[1] ? strchr(from, r->at[1]) : NULL;
+        if (*r->at == '\\' && !escape)
+            return false;
+        *out++ = escape ? to[escape - from] : *r->at;
+        r->at += escape ? 2 : 1;
+    }
+    return *r->at && *r->at++ == quote;
+}
+
+static bool is_word(char c)
+{
+    return isalnum((unsigned char)c) || c == '_';
+}
+
+static bool read_token(struct reader *r, struct token *t)
+{
+    const char *start = r->at;
+    if (*start == '\'' || *start == '"')
+        return read_string(r, t);
+    if (is_word(*start))
+        while (is_word(*r->at))
+            r->at++;
+    else
+        r->at += strchr("=!<>", *start) && start[1] == '=' ? 2 : 1;
+    *t = (struct token){copy(r, start, (size_t)(r->at - start)), false};
+    return true;
+}
+
+static bool is_sign(const struct token *t, const char *sign)
+{
+    return !t->is_string && strcmp(t->text, sign) == 0;
+}
+
+/* a [ "b" ]  becomes  a . b */
+static void shorten_members(struct reader *r)
+{
+    struct token *t = r->tokens;
+    int kept = 0;
+    for (int i = 0; i < r->n_tokens; i++) {
+        bool member = i > 0 && i + 2 < r->n_tokens && is_sign(&t[i], "[") && t[i + 1].is_string &&
+                      is_sign(&t[i + 2], "]");
+        if (!member) {
+            t[kept++] = t[i];
+            continue;
+        }
+        t[kept++] = (struct token){".", false};
+        t[kept++] = (struct token){t[i + 1].text, false};
+        i += 2;
+    }
+    r->n_tokens = kept;
+}
+
+/* The tokens of a tag up to its closing sign, which stays. */
+static bool read_tokens(struct reader *r, const char *close)
+{
+    for (r->n_tokens = 0; r->n_tokens < MAX_TOKENS;) {
+        while (isspace((unsigned char)*r->at))
+            r->at++;
+        if (!*r->at)
+            return false;
+        if (strncmp(r->at + (*r->at == '-'), close, 2) == 0) {
+            shorten_members(r);
+            return true;
+        }
+        if (!read_token(r, &r->tokens[r->n_tokens++]))
+            return false;
+    }
+    return false;
+}
+
+static const char *spell(struct reader *r, const struct token *tokens, int n)
+{
+    const char *text = "";
+    for (int i = 0; i < n; i++) {
+        const char *token = tokens[i].text;
+        if (tokens[i].is_string)
+            token = join(r, "\"", token, "\"");
+        text = join(r, text, i ? " " : "", token);
+    }
+    return text;
+}
+
+/* The terms of {{ a + b ~ c }}; of an expression that is no such sum, pieces that match nothing. */
+static void push_sum(struct reader *r)
+{
+    int first = 0;
+    for (int i = 0; i <= r->n_tokens; i++) {
+        if (i < r->n_tokens && !is_sign(&r->tokens[i], "+") && !is_sign(&r->tokens[i], "~"))
+            continue;
+        const struct token *term = &r->tokens[first];
+        if (i - first == 1 && term->is_string)
+            push(r, ITEM_TEXT, term->text);
+        else
+            push(r, ITEM_VALUE, spell(r, term, i - first));
+        first = i + 1;
+    }
+}
+
+/* Behind a tag: -%} takes all whitespace, %} one newline, }} nothing. */
+static void close_tag(struct reader *r, bool is_block)
+{
+    bool strip = *r->at == '-';
+    r->at += 2 + strip;
+    const char *start = r->at;
+    if (strip)
+        while (isspace((unsigned char)*r->at))
+            r->at++;
+    else if (is_block && *r->at == '\n')
+        r->at++;
+    r->line_starts = r->at > start && r->at[-1] == '\n';
+}
+
+static bool read_comment(struct reader *r)
+{
+    const char *close = strstr(r->at, "#}");
+    if (close)
+        r->at = close[-1] == '-' ? close - 1 : close;
+    return close != NULL;
+}
+
+/* A tag at r->at. */
+static bool read_tag(struct reader *r)
+{
+    char kind = r->at[1];
+    char close[3] = {kind == '{' ? '}' : kind, '}', 0};
+    r->at += 2;
+    r->at += *r->at == '-';
+    if (kind == '#') {
+        if (!read_comment(r))
+            return false;
+    } else if (!read_tokens(r, close)) {
+        return false;
+    } else if (kind == '{') {
+        push_sum(r);
+    } else {
+        push(r, ITEM_STATEMENT, spell(r, r->tokens, r->n_tokens));
+    }
+    close_tag(r, kind != '{');
+    return true;
+}
+
+bool template_read(struct template_items *items, struct arena *memory, const char *text)
+{
+    size_t bytes = strlen(text);
+    struct reader r = {.items = items, .memory = memory, .line_starts = true};
+    if (bytes && text[bytes - 1] == '\n') // Jinja drops one
+        bytes--;
+    r.at = copy(&r, text, bytes);
+    r.end = r.at + bytes;
+    *items = (struct template_items){0};
+    for (const char *tag = r.at; (tag = strchr(tag, '{'));) {
+        if (!tag[1] || !strchr("{%#", tag[1])) {
+            tag++;
+            continue;
+        }
+        read_text(&r, tag, tag[2] == '-', tag[1] != '{');
+        if (!read_tag(&r))
+            return false;
+        tag = r.at;
+    }
+    read_text(&r, r.end, false, false);
+    return true;
+}
