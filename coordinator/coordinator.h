@@ -20,7 +20,7 @@ struct coordinator_options {
     int logit_rows;    // of one forward_logits()
     struct placement_spec placement;
     struct exchange_options exchange;
-    int64_t kv_bytes;  // of the KV cache at most; 0: all sequences at full length
+    int64_t kv_bytes; // of the KV cache at most; 0: all sequences at full length
 };
 
 /* kv_bytes: half of the memory that is available once the weights are loaded. */

@@ -35,7 +35,7 @@ void print_version(void);
 /* The options that every command with a model shares. */
 struct model_options {
     const char *model;
-    int dtype; // index in the choice "auto|f32|f16|bf16"
+    int dtype;                                  // index in the choice "auto|f32|f16|bf16"
     int device, strategy, dedup, combine, wire; // as struct exchange_options has them
     struct placement_spec placement;
     long threads, chunk, context, ranks;
