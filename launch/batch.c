@@ -54,6 +54,27 @@ struct pending {
     struct batch_run *run; // NULL: free
 };
 
+/* "4G", "512M", "1e9": bytes. */
+static int parse_memory(struct batch_command *o)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    if (!o->kv_memory) {
+        o->model.kv_bytes = KV_HALF_OF_MEMORY;
+        return 0;
+    }
+    double bytes = strtod(o->kv_memory, &end);
+    const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
+    for (long i = unit ? unit - units + 1 : 0; i > 0; i--)
+        bytes *= 1024;
+    end += unit != NULL;
+    if (end == o->kv_memory || *end || !(bytes >= 1 && bytes < 0x1p62))
+        return fail(STATUS_USAGE, "batch: --kv-memory takes bytes such as 4G or 512M, found \"%s\"",
+                    o->kv_memory);
+    o->model.kv_bytes = (long)bytes;
+    return 0;
+}
+
 static int parse(struct batch_command *o, int argc, char **argv)
 {
     struct command_spec spec = {
@@ -88,28 +109,7 @@ static int parse(struct batch_command *o, int argc, char **argv)
     if (!status && (!o->input || !o->output))
         return fail(STATUS_USAGE, "batch: expected -i FILE and -o FILE, found %s",
                     o->input ? "no -o" : "no -i");
-    return status;
-}
-
-/* "4G", "512M", "1e9": bytes. */
-static int parse_memory(struct batch_command *o)
-{
-    static const char units[] = "KMGT";
-    char *end;
-    if (!o->kv_memory) {
-        o->model.kv_bytes = KV_HALF_OF_MEMORY;
-        return 0;
-    }
-    double bytes = strtod(o->kv_memory, &end);
-    const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
-    for (long i = unit ? unit - units + 1 : 0; i > 0; i--)
-        bytes *= 1024;
-    end += unit != NULL;
-    if (end == o->kv_memory || *end || !(bytes >= 1 && bytes < 0x1p62))
-        return fail(STATUS_USAGE, "batch: --kv-memory takes bytes such as 4G or 512M, found \"%s\"",
-                    o->kv_memory);
-    o->model.kv_bytes = (long)bytes;
-    return 0;
+    return status ? status : parse_memory(o);
 }
 
 /* Error lines count as done: what is wrong with a request does not mend itself. */
@@ -367,8 +367,9 @@ static int run_model(struct batch_run *b, struct process *p)
     return status;
 }
 
-static int batch_here(struct process *p, const struct batch_command *o)
+static int batch_here(struct process *p, const void *options)
 {
+    const struct batch_command *o = options;
     struct batch_run b = {.o = o, .fd = -1, .output = {.fd = -1}};
     b.terms = (struct job_terms){
         .no_chat = b.no_chat, .system = o->system, .n_predict = (int)o->n_predict};
@@ -396,15 +397,5 @@ static int batch_here(struct process *p, const struct batch_command *o)
 int command_batch(struct process *p, int argc, char **argv)
 {
     struct batch_command o = {.model = model_options_default(), .max_batch = 32, .n_predict = 128};
-    int status = parse(&o, argc, argv);
-    if (status)
-        return status == OPTIONS_HELP ? 0 : status;
-    status = ranks_check(p, &o.model);
-    if (!status)
-        status = parse_memory(&o);
-    if (status)
-        return status;
-    if (p->mpi && p->mpi->rank > 0)
-        return ranks_serve(p, &o.model);
-    return batch_here(p, &o);
+    return ranks_command(p, parse(&o, argc, argv), &o.model, batch_here, &o);
 }

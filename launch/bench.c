@@ -57,8 +57,9 @@ static int parse_batches(struct bench_options *b, const char *text)
     }
 }
 
-static int bench_here(struct process *p, const struct bench_command *o)
+static int bench_here(struct process *p, const void *options)
 {
+    const struct bench_command *o = options;
     struct bench_options b = {.prompt = (int)o->prompt,
                               .generate = (int)o->generate,
                               .repeats = (int)o->repeats,
@@ -93,13 +94,5 @@ int command_bench(struct process *p, int argc, char **argv)
                               .generate = 40,
                               .repeats = 5,
                               .batches = "1"};
-    int status = parse(&o, argc, argv);
-    if (status)
-        return status == OPTIONS_HELP ? 0 : status;
-    status = ranks_check(p, &o.model);
-    if (status)
-        return status;
-    if (p->mpi && p->mpi->rank > 0)
-        return ranks_serve(p, &o.model);
-    return bench_here(p, &o);
+    return ranks_command(p, parse(&o, argc, argv), &o.model, bench_here, &o);
 }

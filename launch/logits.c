@@ -87,8 +87,9 @@ static int write_logits(struct coordinator *c, const struct prompt *prompt, cons
     return status;
 }
 
-static int logits_here(struct process *p, const struct logits_options *o)
+static int logits_here(struct process *p, const void *options)
 {
+    const struct logits_options *o = options;
     struct prompt prompt = {0};
     struct ranks ranks;
     int status = prompt_read(&prompt, &o->prompt, NULL, o->model.model);
@@ -108,13 +109,5 @@ static int logits_here(struct process *p, const struct logits_options *o)
 int command_logits(struct process *p, int argc, char **argv)
 {
     struct logits_options o = {.model = model_options_default()};
-    int status = parse(&o, argc, argv);
-    if (status)
-        return status == OPTIONS_HELP ? 0 : status;
-    status = ranks_check(p, &o.model);
-    if (status)
-        return status;
-    if (p->mpi && p->mpi->rank > 0)
-        return ranks_serve(p, &o.model);
-    return logits_here(p, &o);
+    return ranks_command(p, parse(&o, argc, argv), &o.model, logits_here, &o);
 }

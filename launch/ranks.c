@@ -90,7 +90,7 @@ static int open_coordinator(struct ranks *r, const struct model_options *o,
     return coordinator_open(&r->coordinator, &c, t);
 }
 
-int ranks_check(const struct process *p, const struct model_options *o)
+static int check(const struct process *p, const struct model_options *o)
 {
     if (!o->model)
         return fail(STATUS_USAGE, "expected -m MODEL, found none");
@@ -104,12 +104,23 @@ static int64_t timeout_ns(const struct model_options *o)
     return (int64_t)(o->timeout_s * 1e9);
 }
 
-int ranks_serve(const struct process *p, const struct model_options *o)
+static int serve(const struct process *p, const struct model_options *o)
 {
     struct worker_options w = {o->model, choose_threads(o, p->local_size), program_version()};
     p->mpi->timeout_ns = timeout_ns(o);
     worker_serve(p->mpi, &w);
     return 0;
+}
+
+int ranks_command(struct process *p, int parsed, const struct model_options *o,
+                  int (*here)(struct process *p, const void *options), const void *options)
+{
+    if (parsed)
+        return parsed == OPTIONS_HELP ? 0 : parsed;
+    int status = check(p, o);
+    if (status)
+        return status;
+    return p->mpi && p->mpi->rank > 0 ? serve(p, o) : here(p, options);
 }
 
 int ranks_open(struct ranks *r, const struct process *p, const struct model_options *o,

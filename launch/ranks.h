@@ -19,12 +19,11 @@ struct session_needs {
     int context; // positions that -c unset should give; 0: the model's maximum
 };
 
-/* What can be refused before anything is read. The same on every rank. */
-int ranks_check(const struct process *p, const struct model_options *o);
-
-/* Under mpirun, on ranks other than 0: a worker, from hello to stop. Always 0: the coordinator's
- * exit code is the run's. */
-int ranks_serve(const struct process *p, const struct model_options *o);
+/* A command with a model, once its options are parsed (with this result: see options.h): refuse
+ * what no rank can do, be a worker on ranks other than 0 under mpirun, and run `here` on rank 0.
+ * Returns the exit code; a worker's is 0, for the coordinator's is the run's. */
+int ranks_command(struct process *p, int parsed, const struct model_options *o,
+                  int (*here)(struct process *p, const void *options), const void *options);
 
 /* Rank 0: start local workers where asked for and open the coordinator; or the exit code. */
 int ranks_open(struct ranks *r, const struct process *p, const struct model_options *o,

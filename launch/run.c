@@ -178,8 +178,9 @@ static int generate_and_print(struct ranks *ranks, const struct run_options *o,
 }
 
 /* Everything on rank 0, once the options are known. */
-static int run_here(struct process *p, const struct run_options *o)
+static int run_here(struct process *p, const void *options)
 {
+    const struct run_options *o = options;
     struct tokenizer *t = NULL;
     struct prompt prompt = {0};
     struct ranks ranks;
@@ -203,13 +204,5 @@ static int run_here(struct process *p, const struct run_options *o)
 int command_run(struct process *p, int argc, char **argv)
 {
     struct run_options o = {.model = model_options_default(), .n_predict = 128};
-    int status = parse(&o, argc, argv);
-    if (status)
-        return status == OPTIONS_HELP ? 0 : status;
-    status = ranks_check(p, &o.model);
-    if (status)
-        return status;
-    if (p->mpi && p->mpi->rank > 0)
-        return ranks_serve(p, &o.model);
-    return run_here(p, &o);
+    return ranks_command(p, parse(&o, argc, argv), &o.model, run_here, &o);
 }
