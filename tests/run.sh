@@ -7,6 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 launch/install.sh --tests
+# the tests use more threads and ranks than there are cores: waiting must not spin
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
 presets=("$@")
 [ ${#presets[@]} -gt 0 ] || presets=(ci asan plain)
 for preset in "${presets[@]}"; do
