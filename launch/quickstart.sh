@@ -9,7 +9,7 @@ cmake --preset release >/dev/null
 cmake --build --preset release
 
 prompt=${1:-It is a truth universally acknowledged}
-job=(build/release/epmoe run -m models/austen-moe -p "$prompt" -n 64 --seed 1)
+job=(build/release/epmoe run -m models/austen-moe -p "$prompt" -n 64)
 
 echo
 echo "== one process"

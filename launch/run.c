@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/log.h"
 #include "coordinator/generate.h"
@@ -15,7 +14,7 @@ struct run_options {
     struct prompt_options prompt;
     long n_predict, top_k, seed;
     double temperature, top_p, penalty;
-    bool temperature_given, top_k_given, top_p_given, penalty_given, seed_given;
+    bool temperature_given, top_k_given, top_p_given, penalty_given;
     bool ignore_eos, ids, no_echo, quiet;
     const char *stop;
 };
@@ -58,8 +57,7 @@ static int parse(struct run_options *o, int argc, char **argv)
          &o->top_p_given},
         {"repeat-penalty", 0, OPTION_REAL, &o->penalty, "X",
          "divide the logits of tokens seen before; 1: off", 0.01, 100, &o->penalty_given},
-        {"seed", 's', OPTION_INT, &o->seed, "N", "same seed, same text (default: the clock)", 0, 0,
-         &o->seed_given},
+        {"seed", 's', OPTION_INT, &o->seed, "N", "same seed, same text (0)", 0, 0, NULL},
         {"stop", 0, OPTION_TEXT, &o->stop, "TEXT", "end before this text", 0, 0, 0},
         {"ignore-eos", 0, OPTION_FLAG, &o->ignore_eos, NULL, "go on after an end-of-text token", 0,
          0, 0},
@@ -138,7 +136,7 @@ static struct sampler_options sampling(const struct run_options *o, const struct
         s.top_p = o->top_p;
     if (o->penalty_given)
         s.repetition_penalty = o->penalty;
-    s.seed = o->seed_given ? (uint64_t)o->seed : (uint64_t)time(NULL);
+    s.seed = (uint64_t)o->seed;
     return s;
 }
 
