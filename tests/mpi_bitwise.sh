@@ -34,6 +34,17 @@ for name in moe-60 moe-sparse-step-2; do
         done
     done
 done
+# every instruction set that this machine has
+for isa in $("$epmoe" --version | sed -n 's/^instruction sets usable here: //p'); do
+    for dtype in f32 bf16; do
+        args=(logits -m tests/golden/models/moe-60 --tokens "$tokens" --dtype "$dtype")
+        EPMOE_ISA=$isa "$epmoe" "${args[@]}" -o "$work/alone"
+        EPMOE_ISA=$isa tests/mpi.sh 5 "$epmoe" "${args[@]}" -o "$work/mpi" >/dev/null
+        cmp -s "$work/alone" "$work/mpi"
+        result "$isa $dtype: 5 ranks gave other bytes" $?
+        rm -f "$work/mpi"
+    done
+done
 # more workers than experts: the tiny model with the fewest experts
 args=(logits -m tests/golden/models/moe-top-1 --tokens "$tokens")
 "$epmoe" "${args[@]}" -o "$work/alone"
