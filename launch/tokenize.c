@@ -4,11 +4,10 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "launch/launch.h"
-#include "model/hub.h"
+#include "launch/prompt.h"
 #include "model/tokenizer.h"
 
 struct tokenize_options {
@@ -164,18 +163,11 @@ int command_tokenize(struct process *p, int argc, char **argv)
 {
     struct tokenize_options o = {0};
     struct tokenizer *t;
-    char *dir;
     (void)p;
     int status = parse(&o, argc, argv);
     if (status)
         return status == OPTIONS_HELP ? 0 : status;
-    status = hub_resolve(&dir, o.model);
-    if (status)
-        return status;
-    char *path = path_join(dir, "tokenizer.json");
-    status = tokenizer_open(&t, path);
-    free(path);
-    free(dir);
+    status = prompt_tokenizer(&t, o.model);
     if (status)
         return status;
     if (o.prompt) {
