@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/progress.h"
+#include "base/pulse.h"
 #include "coordinator/cluster.h"
 #include "kernels/ops.h"
 #include "model/sizes.h"
@@ -145,17 +146,19 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
     if (!status && t->size > 1)
         status = checkpoint_digest(ckpt, &terms.digest);
     if (!status)
-        status = cluster_greet(t, &terms, &c->memory, &common);
+        status = cluster_greet(t, &terms, &common);
     if (!status)
         status = isa_choose(&isa, common);
     if (status)
         return status;
     dev_open_cpu(&c->dev, isa, o->threads);
+    pulse_loading(true);
     status = cluster_set_up(t, &terms, isa, m, &c->placement);
     if (!status)
         status = load_here(c, ckpt);
     if (!status)
-        status = cluster_await(t, &terms, &worker_bytes);
+        status = cluster_await(t, &worker_bytes);
+    pulse_loading(false);
     if (status) {
         weights_close(&c->weights);
         dev_close(&c->dev);
@@ -173,6 +176,7 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
     struct checkpoint *ckpt = NULL;
     memset(c, 0, sizeof *c);
     c->transport = t && t->size > 1 ? t : NULL;
+    pulse_bind(t ? t->pulse : NULL);
     int status = config_load(&c->config, &c->defaults, o->model_dir);
     if (!status)
         choose_sizes(c, o);

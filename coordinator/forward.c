@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "base/pulse.h"
 #include "coordinator/cluster.h"
 #include "kernels/ops.h"
 #include "proto/control.h"
@@ -117,12 +118,14 @@ int forward(struct coordinator *c, const struct batch *b)
     struct dev *d = &c->dev;
     struct positions at = {s->seq, s->pos};
 
+    pulse_step(b->n);
     int status = announce(c, b->n);
     upload(s, b);
     embed(d, s->x, c->weights.embed_map.data, c->weights.embed_type, c->dtype, s->tokens, b->n,
           m->dim);
     for (int l = 0; l < m->n_layers && !status; l++) {
         const struct layer_weights *L = &c->weights.layers[l];
+        pulse_layer(l);
         attention_block(c, l, &at, b->n);
         rmsnorm(d, s->h, c->dtype, s->x, L->ffn_norm, b->n, m->dim, m->norm_eps);
         if (L->sparse)
@@ -130,6 +133,8 @@ int forward(struct coordinator *c, const struct batch *b)
         else
             dense_block(c, L, b->n);
     }
+    if (!status)
+        pulse_finished();
     return status == TRANSPORT_INTERRUPTED ? cluster_fault(c->transport) : status;
 }
 

@@ -22,6 +22,7 @@
 /* A sleeping thread takes tens of microseconds to start again, so a rank with a core to itself
  * first spins, longer the more often that has been worth it lately. */
 enum { SPIN_LEAST_NS = 4000, SPIN_MOST_NS = 1000000 };
+static const int64_t copy_ns = 1000000000; // for a copy under way to end, after an error
 
 struct message {
     struct message *next;
@@ -52,9 +53,10 @@ struct end {
     struct message *first, **last;
     // this rank's own
     struct incoming *in; // [size]
-    bool *awaited;       // [size] for reports
-    bool reported;
-    int64_t spin_ns; // 0: there are more ranks than cores
+    bool *awaited;       // [size] whose rows, or whose taking of ours, is missing
+    struct watch watch;
+    struct pulse pulse; // others look at it
+    int64_t spin_ns;    // 0: there are more ranks than cores
 };
 
 struct world {
@@ -62,6 +64,7 @@ struct world {
     int size, n_open;
     struct end *ends;   // [size]
     struct slot *slots; // [from][to]
+    char (*hosts)[HOST_BYTES];
 };
 
 static struct slot *slot_of(const struct world *w, int from, int to)
@@ -129,9 +132,24 @@ static bool await_event(struct end *e, uint32_t seen, int64_t when_ns)
     return e->events != seen;
 }
 
-static int64_t deadline_of(const struct transport *t)
+/* Wait for an event after `seen`, and from time to time look after the others. */
+static int keep_waiting(struct transport *t, uint32_t seen, const bool *awaited, const char *what)
 {
-    return t->timeout_ns == NO_DEADLINE ? -1 : clock_ns() + t->timeout_ns;
+    struct end *me = t->state;
+    if (await_event(me, seen, watch_next(t, &me->watch)))
+        return 0;
+    int64_t now = clock_ns();
+    for (int r = 0; r < t->size; r++) {
+        const struct pulse *p = &me->world->ends[r].pulse;
+        bool resting = p->resting; // first: whoever stops resting has moved
+        me->watch.signs[r] = (struct sign){p->count, resting, now};
+    }
+    return watch_look(t, &me->watch, awaited, what, now);
+}
+
+static void begin_waiting(struct end *me)
+{
+    watch_begin(&me->watch, clock_ns());
 }
 
 static int local_send(struct transport *t, int to, const void *bytes, size_t n)
@@ -188,8 +206,11 @@ static int find_gone(const struct transport *t, int from)
 static int await_message(struct transport *t, int from, struct message **m)
 {
     struct end *me = t->state;
-    int64_t when = deadline_of(t);
-    for (;;) {
+    memset(me->awaited, 0, (size_t)t->size);
+    if (from != ANY_RANK)
+        me->awaited[from] = true;
+    begin_waiting(me);
+    for (int status = 0; !status;) {
         uint32_t seen = me->events;
         struct message **link = find_message(me, from);
         int gone = find_gone(t, from);
@@ -198,15 +219,18 @@ static int await_message(struct transport *t, int from, struct message **m)
             return 0;
         }
         if (gone >= 0)
-            return report_gone(t, &me->reported, gone, "a message");
-        if (!await_event(me, seen, when)) {
-            memset(me->awaited, 0, (size_t)t->size);
-            if (from != ANY_RANK)
-                me->awaited[from] = true;
-            return report_silent(t, &me->reported, from == ANY_RANK ? NULL : me->awaited,
-                                 "a message");
-        }
+            return report_gone(t, &me->watch, gone, "a message awaited");
+        status = keep_waiting(t, seen, from == ANY_RANK ? NULL : me->awaited, "a message awaited");
     }
+    return STATUS_LOST_RANK;
+}
+
+/* While no message need come, standing still is no sign of being stuck. */
+static void rest(struct transport *t, bool resting)
+{
+    struct end *me = t->state;
+    me->pulse.count++;
+    me->pulse.resting = resting;
 }
 
 static int local_recv(struct transport *t, int *from, void *buffer, size_t capacity, size_t *bytes)
@@ -214,10 +238,12 @@ static int local_recv(struct transport *t, int *from, void *buffer, size_t capac
     struct end *me = t->state;
     struct message *m = NULL;
     pthread_mutex_lock(&me->world->mutex);
+    rest(t, t->patient);
     int status = await_message(t, *from, &m);
+    rest(t, false);
     pthread_mutex_unlock(&me->world->mutex);
     if (!status && m->bytes > capacity)
-        status = report_too_large(&me->reported, m->from, "a message", m->bytes, capacity);
+        status = report_too_large(&me->watch, m->from, "a message", m->bytes, capacity);
     if (!status) {
         memcpy(buffer, m->data, m->bytes);
         *from = m->from;
@@ -273,7 +299,7 @@ static int progress_recv(struct transport *t, int from, size_t *received, bool *
     if (slot->state != SLOT_OFFERED)
         return 0;
     if (bytes > capacity)
-        return report_too_large(&me->reported, from, "rows", bytes, capacity);
+        return report_too_large(&me->watch, from, "rows", bytes, capacity);
     copy_rows(me, t->rank, from, bytes);
     if (received)
         received[from] = bytes;
@@ -296,19 +322,21 @@ static int progress(struct transport *t, size_t *received, bool *moved, bool *do
         if (me->awaited[r] && find_message(me, r))
             return TRANSPORT_INTERRUPTED;
         if (me->awaited[r] && me->world->ends[r].closed)
-            return report_gone(t, &me->reported, r, "rows");
+            return report_gone(t, &me->watch, r, "rows awaited");
     }
     return 0;
 }
 
-/* Forget all that was started; a copy under way is let finish, since it reads our memory. */
+/* Forget all that was started; a copy under way is let finish, since it reads our memory, unless
+ * it is stuck. */
 static void drop_rows(struct transport *t)
 {
     struct end *me = t->state;
+    int64_t when = clock_ns() + copy_ns;
     for (int r = 0; r < t->size; r++) {
         struct slot *out = slot_of(me->world, t->rank, r);
-        while (out->state == SLOT_BEING_TAKEN)
-            await_event(me, me->events, -1);
+        while (out->state == SLOT_BEING_TAKEN && await_event(me, me->events, when))
+            ;
         out->state = SLOT_EMPTY;
         me->in[r].active = false;
     }
@@ -321,17 +349,18 @@ static int local_wait(struct transport *t, size_t *received)
     if (received)
         memset(received, 0, (size_t)t->size * sizeof *received);
     pthread_mutex_lock(&me->world->mutex);
-    int64_t when = deadline_of(t);
+    begin_waiting(me);
     for (;;) {
         uint32_t seen = me->events;
         int status = progress(t, received, &moved, &done);
-        if (!status && !done) {
-            if (moved)
-                when = deadline_of(t);
-            if (await_event(me, seen, when))
-                continue;
-            status = report_silent(t, &me->reported, me->awaited, "rows");
+        if (moved) {
+            pulse();
+            begin_waiting(me);
         }
+        if (!status && !done)
+            status = keep_waiting(t, seen, me->awaited, "rows awaited");
+        if (!status && !done)
+            continue;
         if (status)
             drop_rows(t);
         pthread_mutex_unlock(&me->world->mutex);
@@ -348,7 +377,7 @@ static int barrier_is_open(struct transport *t, bool *open)
         const struct end *peer = &me->world->ends[r];
         me->awaited[r] = (int)(peer->barriers - me->barriers) < 0;
         if (me->awaited[r] && peer->closed)
-            return report_gone(t, &me->reported, r, "it at a barrier");
+            return report_gone(t, &me->watch, r, "awaited at a barrier");
         *open = *open && !me->awaited[r];
     }
     return 0;
@@ -359,17 +388,16 @@ static int local_barrier(struct transport *t)
     struct end *me = t->state;
     bool open;
     pthread_mutex_lock(&me->world->mutex);
-    int64_t when = deadline_of(t);
+    begin_waiting(me);
     me->barriers++;
     notify_all(me->world);
     for (;;) {
         uint32_t seen = me->events;
         int status = barrier_is_open(t, &open);
-        if (!status && !open) {
-            if (await_event(me, seen, when))
-                continue;
-            status = report_silent(t, &me->reported, me->awaited, "all at a barrier");
-        }
+        if (!status && !open)
+            status = keep_waiting(t, seen, me->awaited, "awaited at a barrier");
+        if (!status && !open)
+            continue;
         pthread_mutex_unlock(&me->world->mutex);
         return status;
     }
@@ -381,18 +409,22 @@ static void free_world(struct world *w)
         pthread_cond_destroy(&w->ends[r].wake);
         free(w->ends[r].in);
         free(w->ends[r].awaited);
+        watch_close(&w->ends[r].watch);
     }
     pthread_mutex_destroy(&w->mutex);
+    free(w->hosts);
     free(w->slots);
     free(w->ends);
     free(w);
 }
 
-static void local_close(struct transport *t)
+static int local_close(struct transport *t)
 {
     struct end *me = t->state;
     struct world *w = me->world;
     pthread_mutex_lock(&w->mutex);
+    if (pulse_here == &me->pulse)
+        pulse_bind(NULL);
     drop_rows(t);
     me->closed = true;
     while (me->first)
@@ -403,6 +435,7 @@ static void local_close(struct transport *t)
     if (last)
         free_world(w);
     t->state = NULL;
+    return 0;
 }
 
 static const struct transport_ops local_ops = {
@@ -433,6 +466,8 @@ static void open_end(struct world *w, struct end *e)
     e->in = calloc((size_t)w->size, sizeof *e->in);
     e->awaited = calloc((size_t)w->size, sizeof *e->awaited);
     CHECK(e->in && e->awaited, "no memory for %d ranks", w->size);
+    watch_open(&e->watch, w->size);
+    e->pulse.decoding = -1;
     e->spin_ns = enough_cores(w->size) ? SPIN_MOST_NS : 0;
 }
 
@@ -445,7 +480,8 @@ void transport_open_local(struct transport *ends, int size)
     w->size = w->n_open = size;
     w->ends = aligned_alloc(64, n * sizeof *w->ends);
     w->slots = calloc(n * n, sizeof *w->slots);
-    CHECK(w->ends && w->slots, "no memory for %d ranks", size);
+    w->hosts = calloc(n, sizeof *w->hosts);
+    CHECK(w->ends && w->slots && w->hosts, "no memory for %d ranks", size);
     memset(w->ends, 0, n * sizeof *w->ends);
     pthread_mutex_init(&w->mutex, NULL);
     for (int r = 0; r < size; r++) {
@@ -454,8 +490,10 @@ void transport_open_local(struct transport *ends, int size)
                                      .name = "local",
                                      .rank = r,
                                      .size = size,
+                                     .hosts = (const char(*)[HOST_BYTES])w->hosts,
                                      .timeout_ns = NO_DEADLINE,
+                                     .pulse = &w->ends[r].pulse,
                                      .state = &w->ends[r]};
-        gethostname(ends[r].host, sizeof ends[r].host - 1);
+        gethostname(w->hosts[r], HOST_BYTES - 1);
     }
 }

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/pulse.h"
 #include "model/hub.h"
 #include "proto/control.h"
 #include "transport/exchange.h"
@@ -45,7 +46,7 @@ static int say_hello(struct worker *w)
     if (status)
         return status;
     hello->version = w->options->version;
-    hello->host = w->transport->host;
+    hello->host = w->transport->hosts[w->transport->rank];
     hello->device = "cpu";
     hello->isas = isa_available();
     return control_send(w->transport, 0, &message);
@@ -115,9 +116,11 @@ static int serve_step(struct worker *w, int n_rows)
 {
     if (n_rows > w->max_rows)
         return fail(STATUS_FAILED, "step: expected at most %d rows, found %d", w->max_rows, n_rows);
+    pulse_step(n_rows);
     for (int l = 0; l < w->config.n_layers; l++) {
         if (!w->config.sparse[l])
             continue;
+        pulse_layer(l);
         const struct layer_placement *at = &w->placement.layers[l];
         const struct exchange_layer layer = {at->group_of, at->rank_first};
         const struct exchange_work *work;
@@ -133,7 +136,10 @@ static int serve_step(struct worker *w, int n_rows)
             return status;
     }
     w->stats.steps++;
-    return exchange_finish(&w->exchange);
+    int status = exchange_finish(&w->exchange);
+    if (!status)
+        pulse_finished();
+    return status;
 }
 
 static int answer_stats(struct worker *w)
@@ -150,11 +156,10 @@ static int answer_stats(struct worker *w)
 /* The next message, whenever it comes: between two steps a user may think for hours. */
 static int next_message(struct worker *w, struct control *message)
 {
-    int64_t timeout = w->transport->timeout_ns;
     arena_reset(&w->message);
-    w->transport->timeout_ns = NO_DEADLINE;
+    w->transport->patient = true;
     int status = control_recv(w->transport, 0, message, &w->message);
-    w->transport->timeout_ns = timeout;
+    w->transport->patient = false;
     return status;
 }
 
@@ -204,6 +209,7 @@ int worker_serve(struct transport *t, const struct worker_options *o)
 {
     struct worker w = {.transport = t, .options = o};
     error_capture(true);
+    pulse_bind(t->pulse);
     int status = serve(&w);
     if (status && status != STATUS_LOST_RANK)
         give_up(&w, status);
