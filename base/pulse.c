@@ -12,6 +12,7 @@ void pulse_bind(struct pulse *p)
 
 void pulse_loading(bool loading)
 {
+    pulse();
     if (pulse_here)
         pulse_here->loading = loading;
 }
@@ -27,6 +28,7 @@ void pulse_step(int rows)
     struct pulse *p = pulse_here;
     if (!p)
         return;
+    pulse(); // before it no longer rests
     p->rows = rows;
     p->layer = 0;
     p->step++;
@@ -48,18 +50,18 @@ void pulse_finished(void)
     p->decoding = -1;
 }
 
-/* "prefill of 128 rows", "decode of 3 rows", "prefill of 125 rows and decode of 3" */
+/* "prefill of 128 rows", "decode of 3 rows", "prefill of 125 and decode of 3 rows" */
 static void phase(char *out, size_t size, int rows, int decoding)
 {
     int prompt = rows - decoding;
     if (decoding < 0)
-        snprintf(out, size, "%d rows", rows);
+        snprintf(out, size, "%d row%s", rows, rows == 1 ? "" : "s");
     else if (decoding == 0)
-        snprintf(out, size, "prefill of %d rows", rows);
+        snprintf(out, size, "prefill of %d row%s", rows, rows == 1 ? "" : "s");
     else if (prompt == 0)
         snprintf(out, size, "decode of %d row%s", rows, rows == 1 ? "" : "s");
     else
-        snprintf(out, size, "prefill of %d rows and decode of %d", prompt, decoding);
+        snprintf(out, size, "prefill of %d and decode of %d rows", prompt, decoding);
 }
 
 void pulse_place(const struct pulse *p, char *out, size_t size)

@@ -12,7 +12,7 @@
 
 struct pulse {
     _Atomic uint64_t count;
-    _Atomic bool resting; // awaits a message that may take any time to come
+    _Atomic bool waiting; // for a message that may take any time to come
     _Atomic bool loading;
     _Atomic uint64_t step, finished;   // steps begun and ended
     _Atomic int rows, decoding, layer; // of the step: how many of its rows decode, -1: unknown
@@ -26,6 +26,12 @@ static inline void pulse(void)
     if (p) // one writer: a load and a store will do
         atomic_store_explicit(&p->count, atomic_load_explicit(&p->count, memory_order_relaxed) + 1,
                               memory_order_relaxed);
+}
+
+/* Nothing is expected to move: the rank waits, or has neither weights to load nor a step to run. */
+static inline bool pulse_rests(const struct pulse *p)
+{
+    return p->waiting || (!p->loading && p->step == p->finished);
 }
 
 /* This thread works for p from now on (NULL: for nobody). */

@@ -152,13 +152,11 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
     if (status)
         return status;
     dev_open_cpu(&c->dev, isa, o->threads);
-    pulse_loading(true);
     status = cluster_set_up(t, &terms, isa, m, &c->placement);
     if (!status)
         status = load_here(c, ckpt);
     if (!status)
         status = cluster_await(t, &worker_bytes);
-    pulse_loading(false);
     if (status) {
         weights_close(&c->weights);
         dev_close(&c->dev);
@@ -177,6 +175,7 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
     memset(c, 0, sizeof *c);
     c->transport = t && t->size > 1 ? t : NULL;
     pulse_bind(t ? t->pulse : NULL);
+    pulse_loading(true);
     int status = config_load(&c->config, &c->defaults, o->model_dir);
     if (!status)
         choose_sizes(c, o);
@@ -190,6 +189,7 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
             cluster_stop(c->transport);
         arena_free(&c->memory);
     }
+    pulse_loading(false);
     c->load_seconds = seconds_since(start);
     return status;
 }

@@ -7,9 +7,13 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "coordinator/cluster.h"
 #include "model/hub.h"
 #include "worker/serve.h"
+
+static const int64_t join_ns = 4000000000; // for workers to end once they were told to
 
 struct rank_thread {
     pthread_t thread;
@@ -40,7 +44,15 @@ static int choose_threads(const struct model_options *o, int ranks_here)
 static void *worker_thread(void *argument)
 {
     struct rank_thread *w = argument;
-    worker_serve(w->end, &w->options); // its errors reach the user through the coordinator
+    char name[16];
+    snprintf(name, sizeof name, "rank %d", w->end->rank);
+    pthread_setname_np(pthread_self(), name);
+    // its errors reach the user through the coordinator, unless that is what is lost
+    if (worker_serve(w->end, &w->options) == STATUS_LOST_RANK) {
+        if (w->end->rank == 1)
+            warn("%s", error_text());
+        _exit(STATUS_LOST_RANK);
+    }
     transport_close(w->end);
     return NULL;
 }
@@ -60,10 +72,27 @@ static void start_local(struct ranks *r, int n, int threads)
     }
 }
 
-static void join_local(struct ranks *r)
+/* A thread that does not come back cannot be ended by itself: the process ends instead. All that
+ * was finished has been written. */
+static void abandon(const struct ranks *r, int rank)
 {
+    if (!error_text()[0])
+        fail(STATUS_LOST_RANK, "lost rank %d on %s: it does not end", rank, r->ends[0].hosts[rank]);
+    fflush(stdout);
+    _exit(STATUS_LOST_RANK);
+}
+
+static void join_workers(struct ranks *r)
+{
+    int64_t when_ns = clock_ns() + join_ns;
+    struct timespec when = {when_ns / 1000000000, when_ns % 1000000000};
     for (int i = 1; i < r->n; i++)
-        pthread_join(r->threads[i].thread, NULL);
+        if (pthread_clockjoin_np(r->threads[i].thread, NULL, CLOCK_MONOTONIC, &when) != 0)
+            abandon(r, i);
+}
+
+static void close_local(struct ranks *r)
+{
     if (r->ends)
         transport_close(&r->ends[0]);
     free(r->ends);
@@ -108,8 +137,7 @@ static int serve(const struct process *p, const struct model_options *o)
 {
     struct worker_options w = {o->model, choose_threads(o, p->local_size), program_version()};
     p->mpi->timeout_ns = timeout_ns(o);
-    worker_serve(p->mpi, &w);
-    return 0;
+    return worker_serve(p->mpi, &w) == STATUS_LOST_RANK ? STATUS_LOST_RANK : 0;
 }
 
 int ranks_command(struct process *p, int parsed, const struct model_options *o,
@@ -143,7 +171,8 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
     r->transport_name = t ? t->name : "none";
     status = open_coordinator(r, o, needs, t, threads);
     if (status) {
-        join_local(r);
+        join_workers(r);
+        close_local(r);
         free(r->model_dir);
     }
     return status;
@@ -163,9 +192,13 @@ int ranks_report_wire(struct ranks *r)
     return status;
 }
 
+/* Local workers end first: they read our memory. */
 void ranks_close(struct ranks *r)
 {
+    if (r->ends)
+        cluster_stop(&r->ends[0]);
+    join_workers(r);
     coordinator_close(&r->coordinator);
-    join_local(r);
+    close_local(r);
     free(r->model_dir);
 }

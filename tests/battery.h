@@ -385,8 +385,11 @@ static void battery_stuck_among_resting(struct transport *t)
         release(t, -1);
         return;
     }
-    if (t->rank == 1)
+    if (t->rank == 1) {
+        pulse_loading(true);
         sleep_ms(1200);
+        pulse_loading(false);
+    }
     t->patient = true;
     expect_text(t, 0, "over");
 }

@@ -141,7 +141,7 @@ static int keep_waiting(struct transport *t, uint32_t seen, const bool *awaited,
     int64_t now = clock_ns();
     for (int r = 0; r < t->size; r++) {
         const struct pulse *p = &me->world->ends[r].pulse;
-        bool resting = p->resting; // first: whoever stops resting has moved
+        bool resting = pulse_rests(p); // first: whoever stops resting has moved
         me->watch.signs[r] = (struct sign){p->count, resting, now};
     }
     return watch_look(t, &me->watch, awaited, what, now);
@@ -226,11 +226,11 @@ static int await_message(struct transport *t, int from, struct message **m)
 }
 
 /* While no message need come, standing still is no sign of being stuck. */
-static void rest(struct transport *t, bool resting)
+static void rest(struct transport *t, bool waiting)
 {
     struct end *me = t->state;
     me->pulse.count++;
-    me->pulse.resting = resting;
+    me->pulse.waiting = waiting;
 }
 
 static int local_recv(struct transport *t, int *from, void *buffer, size_t capacity, size_t *bytes)

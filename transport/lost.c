@@ -134,7 +134,16 @@ static bool find_silent(struct transport *t, struct watch *w, int64_t now)
     return any;
 }
 
-/* Where anyone's message would do, those who rest have nothing to say, unless all do. */
+/* Whose standing still counts. Where anyone's message would do, those who rest have nothing to say,
+ * unless all do; and the patient mind only one whose step or loading has come to a halt. */
+static bool is_wanted(const struct transport *t, const struct watch *w, const bool *awaited, int r,
+                      bool all_rest)
+{
+    if (t->patient)
+        return looks_after(t, r) && !w->signs[r].resting;
+    return awaited ? awaited[r] : r != t->rank && (all_rest || !w->signs[r].resting);
+}
+
 static bool find_stuck(struct transport *t, struct watch *w, const bool *awaited, int64_t now)
 {
     int64_t limit = t->timeout_ns + (t->rank ? deference_ns : 0);
@@ -142,11 +151,20 @@ static bool find_stuck(struct transport *t, struct watch *w, const bool *awaited
     for (int r = 0; r < t->size; r++)
         all_rest = all_rest && (r == t->rank || w->signs[r].resting);
     for (int r = 0; r < t->size; r++) {
-        bool wanted = awaited ? awaited[r] : r != t->rank && (all_rest || !w->signs[r].resting);
-        w->lost[r] = wanted && now - w->moved_ns[r] > limit;
+        w->lost[r] = is_wanted(t, w, awaited, r, all_rest) && now - w->moved_ns[r] > limit;
         any = any || w->lost[r];
     }
     return any;
+}
+
+/* Whoever is stuck may have been silent for about as long. */
+static bool is_quiet(const struct transport *t, const struct watch *w, int64_t now)
+{
+    bool quiet = true;
+    for (int r = 0; r < t->size; r++)
+        if (w->lost[r])
+            quiet = quiet && looks_after(t, r) && now - w->signs[r].heard_ns > t->timeout_ns / 2;
+    return quiet;
 }
 
 int watch_look(struct transport *t, struct watch *w, const bool *awaited, const char *what,
@@ -158,12 +176,11 @@ int watch_look(struct transport *t, struct watch *w, const bool *awaited, const 
     if (first)
         return 0;
     take_pulses(t, w, awaited, now);
-    double seconds = (double)t->timeout_ns * 1e-9;
-    snprintf(how, sizeof how, "no sign of life for %.1f s", seconds);
-    if (find_silent(t, w, now))
-        return report_lost(t, w, how, what);
-    snprintf(how, sizeof how, "no progress for %.1f s", seconds);
-    if (!t->patient && find_stuck(t, w, awaited, now))
-        return report_lost(t, w, how, what);
-    return 0;
+    bool silent = find_silent(t, w, now);
+    if (!silent && !find_stuck(t, w, awaited, now))
+        return 0;
+    snprintf(how, sizeof how, "no %s for %.1f s",
+             silent || is_quiet(t, w, now) ? "sign of life" : "progress",
+             (double)t->timeout_ns * 1e-9);
+    return report_lost(t, w, how, what);
 }

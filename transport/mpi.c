@@ -27,9 +27,10 @@ enum {
     NAP_NS = 50000,
     LONG_NAP_NS = 1000000,
 };
-static const int64_t grace_ns = 2000000000;   // for the others to leave, after an error
-static const int64_t end_ns = 2000000000;     // for MPI to end
-static const int64_t start_ns = 120000000000; // and to start, on all hosts
+static const int64_t grace_ns = 2000000000;          // for the others to leave, after an error
+static const int64_t deferent_grace_ns = 3000000000; // rank 0's exit code is the run's
+static const int64_t end_ns = 2000000000;            // for MPI to end
+static const int64_t start_ns = 120000000000;        // and to start, on all hosts
 
 const char *mpi_error(int error)
 {
@@ -196,10 +197,10 @@ static int mpi_recv(struct transport *t, int *from, void *buffer, size_t capacit
     struct mpi_state *s = t->state;
     pthread_mutex_lock(&s->mutex);
     s->pulse.count++; // whoever stops resting, too, has moved
-    s->pulse.resting = t->patient;
+    s->pulse.waiting = t->patient;
     int status = receive(t, from, buffer, capacity, bytes);
     s->pulse.count++;
-    s->pulse.resting = false;
+    s->pulse.waiting = false;
     pthread_mutex_unlock(&s->mutex);
     return status;
 }
@@ -264,7 +265,7 @@ static int part(struct transport *t)
 {
     struct mpi_state *s = t->state;
     bool bad = s->watch.reported || s->cut_short;
-    int64_t since = clock_ns();
+    int64_t until = clock_ns() + (s->watch.lost[0] ? 0 : t->rank ? deferent_grace_ns : grace_ns);
     t->patient = bad || t->rank > 0;
     for (int r = 0; r < t->size; r++)
         if (r != t->rank)
@@ -278,7 +279,7 @@ static int part(struct transport *t)
             return 0;
         lost = mpi_keep_waiting(t, s->awaited, "its goodbye awaited");
         if (bad)
-            lost = clock_ns() - since > grace_ns ? STATUS_LOST_RANK : 0;
+            lost = clock_ns() > until ? STATUS_LOST_RANK : 0;
     }
     return STATUS_LOST_RANK;
 }

@@ -66,8 +66,8 @@ static void send_beat(struct mpi_state *s, int to)
     if (b->requests[to] != MPI_REQUEST_NULL)
         MPI(MPI_Test(&b->requests[to], &done, MPI_STATUS_IGNORE));
     if (!done)
-        return;                      // whoever takes nothing gets no more
-    bool resting = s->pulse.resting; // first: whoever stops resting has moved
+        return;                            // whoever takes nothing gets no more
+    bool resting = pulse_rests(&s->pulse); // first: whoever stops resting has moved
     b->out[to] = (struct beat){s->pulse.count, resting};
     MPI(MPI_Isend(&b->out[to], sizeof(struct beat), MPI_BYTE, to, TAG_BEAT, s->comm,
                   &b->requests[to]));

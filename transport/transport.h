@@ -9,8 +9,8 @@
  * Every wait looks after the other ranks. A rank is lost when it has ended, or has given no sign of
  * life for timeout_ns (a process that was stopped or cut off: between processes each tells rank 0,
  * and rank 0 each, ten times a second that it is there), or is awaited and its pulse has stood
- * still for timeout_ns (it is stuck; one that computes for long moves its pulse and is not). While
- * `patient`, a receive knows only the first two.
+ * still for timeout_ns (it is stuck; one that computes for long moves its pulse and is not). To a
+ * `patient` receive it does not matter how long a rank rests between its steps.
  *
  * Errors: 0, or STATUS_LOST_RANK (fail() names the rank, its host and what it was wanted for), or
  * for messages that break the rules STATUS_FAILED. An end reports its first error only. After an

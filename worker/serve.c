@@ -165,6 +165,7 @@ static int next_message(struct worker *w, struct control *message)
 
 static int serve(struct worker *w)
 {
+    pulse_loading(true); // until Ready, but for the wait for Setup
     int status = say_hello(w);
     struct control message = {0};
     while (!status && message.kind != CONTROL_STOP) {
@@ -174,6 +175,7 @@ static int serve(struct worker *w)
         switch (message.kind) {
         case CONTROL_SETUP:
             status = set_up(w, &message.setup);
+            pulse_loading(false);
             break;
         case CONTROL_STEP:
             status = serve_step(w, message.step.n_rows);

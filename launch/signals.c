@@ -1,0 +1,69 @@
+#include "launch/signals.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/file.h"
+#include "base/log.h"
+
+static sigset_t awaited;
+static bool silent;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // of place
+static const struct pulse *place;
+
+static void say(int number)
+{
+    const char *name = number == SIGINT ? "interrupted" : "terminated";
+    char where[192] = "";
+    pthread_mutex_lock(&mutex);
+    if (place)
+        pulse_place(place, where, sizeof where);
+    pthread_mutex_unlock(&mutex);
+    if (isatty(STDERR_FILENO))
+        fputs("\r\033[K", stderr); // a progress bar, or ^C
+    warn("%s%s%s", name, *where ? " " : "", where);
+}
+
+/* A thread, not a handler: it may call anything. */
+static void *wait_for_signal(void *unused)
+{
+    int number = 0;
+    (void)unused;
+    while (sigwait(&awaited, &number) != 0)
+        ;
+    outfile_discard();
+    if (!silent)
+        say(number);
+    _exit(128 + number);
+}
+
+/* What a shell's `&` or nohup has set to be ignored stays so. */
+static void await(int number)
+{
+    struct sigaction now;
+    if (sigaction(number, NULL, &now) == 0 && now.sa_handler != SIG_IGN)
+        sigaddset(&awaited, number);
+}
+
+void signals_open(bool quiet)
+{
+    pthread_t thread;
+    silent = quiet;
+    sigemptyset(&awaited);
+    await(SIGINT);
+    await(SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &awaited, NULL);
+    CHECK(pthread_create(&thread, NULL, wait_for_signal, NULL) == 0, "no thread for signals");
+    pthread_detach(thread);
+}
+
+void signals_place(const struct pulse *p)
+{
+    pthread_mutex_lock(&mutex);
+    place = p;
+    pthread_mutex_unlock(&mutex);
+}
