@@ -54,10 +54,10 @@ static void stop_spinning(char **argv)
 }
 
 /* Rank 1 says that rank 0 is lost; but first it gives rank 0 the time to say which worker it is
- * that was lost, and to end the run. */
+ * that was lost, and to end the run. The others end when it has spoken. */
 static void mourn_rank_0(int rank, const char *error)
 {
-    const struct timespec deference = {1, 0};
+    const struct timespec deference = {1, rank == 1 ? 0 : 500000000};
     nanosleep(&deference, NULL);
     if (rank == 1)
         warn("%s", error);

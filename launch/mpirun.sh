@@ -86,6 +86,7 @@ take_line() {
         if [ -n "$in_block" ]; then take_block; else in_block=1; fi
         ;;
     'mpirun: abort is already in progress'* | 'mpirun: killing job'*) ;;
+    '['*'] Read -1, expected '*', errno = 3') ;; # from the memory of a rank that is gone
     *)
         if [ -n "$in_block" ] && [[ $1 != epmoe:* ]]; then
             block+=$1$'\n'
@@ -105,12 +106,13 @@ on_signal() { # the terminal has told mpirun, too; kill has not
     kill -TERM "$job" 2>/dev/null
 }
 
-fifo=$(mktemp -u)
-mkfifo -m 600 "$fifo" || exit 1
-mpirun "${arguments[@]}" <&0 2>"$fifo" &
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+export EPMOE_LAST_WORDS=$folder/words # for rank 0, if it is on this host
+mkfifo "$folder/stderr" || exit 1
+mpirun "${arguments[@]}" <&0 2>"$folder/stderr" &
 job=$!
-exec 3<"$fifo"
-rm -f "$fifo"
+exec 3<"$folder/stderr"
 trap 'on_signal 2' INT
 trap 'on_signal 15' TERM
 trap 'on_signal 1' HUP
@@ -137,6 +139,8 @@ while [ "$code" -gt 128 ] && kill -0 "$job" 2>/dev/null; do # a signal to us, no
     wait "$job" 2>/dev/null
     code=$?
 done
+
+[ ! -s "$folder/words" ] || take_line "epmoe: $(cat "$folder/words")"
 
 if [ -n "$signalled" ]; then
     word=terminated

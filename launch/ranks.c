@@ -13,7 +13,7 @@
 #include "model/hub.h"
 #include "worker/serve.h"
 
-static const int64_t join_ns = 4000000000; // for workers to end once they were told to
+static const int64_t join_ns = 4000000000, join_lost_ns = 1000000000; // for workers to end
 
 struct rank_thread {
     pthread_t thread;
@@ -57,13 +57,20 @@ static void *worker_thread(void *argument)
     return NULL;
 }
 
-static void start_local(struct ranks *r, int n, int threads)
+static int64_t timeout_ns(const struct model_options *o)
+{
+    return (int64_t)(o->timeout_s * 1e9);
+}
+
+static void start_local(struct ranks *r, const struct model_options *o, int n, int threads)
 {
     r->n = n;
     r->ends = calloc((size_t)n, sizeof *r->ends);
     r->threads = calloc((size_t)n, sizeof *r->threads);
     CHECK(r->ends && r->threads, "no memory for %d ranks", n);
     transport_open_local(r->ends, n);
+    for (int i = 0; i < n; i++)
+        r->ends[i].timeout_ns = timeout_ns(o);
     for (int i = 1; i < n; i++) {
         struct rank_thread *w = &r->threads[i];
         w->end = &r->ends[i];
@@ -84,7 +91,7 @@ static void abandon(const struct ranks *r, int rank)
 
 static void join_workers(struct ranks *r)
 {
-    int64_t when_ns = clock_ns() + join_ns;
+    int64_t when_ns = clock_ns() + (error_text()[0] ? join_lost_ns : join_ns);
     struct timespec when = {when_ns / 1000000000, when_ns % 1000000000};
     for (int i = 1; i < r->n; i++)
         if (pthread_clockjoin_np(r->threads[i].thread, NULL, CLOCK_MONOTONIC, &when) != 0)
@@ -128,11 +135,6 @@ static int check(const struct process *p, const struct model_options *o)
     return 0;
 }
 
-static int64_t timeout_ns(const struct model_options *o)
-{
-    return (int64_t)(o->timeout_s * 1e9);
-}
-
 static int serve(const struct process *p, const struct model_options *o)
 {
     struct worker_options w = {o->model, choose_threads(o, p->local_size), program_version()};
@@ -163,11 +165,11 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
     if (status)
         return status;
     if (n_local > 1) {
-        start_local(r, n_local, threads);
+        start_local(r, o, n_local, threads);
         t = &r->ends[0];
     }
-    if (t)
-        t->timeout_ns = timeout_ns(o);
+    if (p->mpi)
+        p->mpi->timeout_ns = timeout_ns(o);
     r->transport_name = t ? t->name : "none";
     status = open_coordinator(r, o, needs, t, threads);
     if (status) {

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -15,17 +16,32 @@ static bool silent;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // of place
 static const struct pulse *place;
 
+/* Where the line goes: to the runner, which knows better what the end was (launch/mpirun.sh; mpirun
+ * would not pass it on any more), or to stderr. */
+static void write_line(const char *line)
+{
+    const char *runner = getenv("EPMOE_LAST_WORDS");
+    FILE *f = runner ? fopen(runner, "w") : NULL;
+    if (!f) {
+        warn("%s", line);
+        return;
+    }
+    fprintf(f, "%s\n", line);
+    fclose(f);
+}
+
 static void say(int number)
 {
     const char *name = number == SIGINT ? "interrupted" : "terminated";
-    char where[192] = "";
+    char where[192] = "", line[256];
     pthread_mutex_lock(&mutex);
     if (place)
         pulse_place(place, where, sizeof where);
     pthread_mutex_unlock(&mutex);
     if (isatty(STDERR_FILENO))
         fputs("\r\033[K", stderr); // a progress bar, or ^C
-    warn("%s%s%s", name, *where ? " " : "", where);
+    snprintf(line, sizeof line, "%s%s%s", name, *where ? " " : "", where);
+    write_line(line);
 }
 
 /* A thread, not a handler: it may call anything. */
