@@ -1,6 +1,7 @@
 #include "launch/ranks.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +42,9 @@ static int choose_threads(const struct model_options *o, int ranks_here)
     return (int)o->threads;
 }
 
+/* The first worker to miss rank 0 says so and ends the process. */
+static atomic_flag told = ATOMIC_FLAG_INIT;
+
 static void *worker_thread(void *argument)
 {
     struct rank_thread *w = argument;
@@ -48,9 +52,8 @@ static void *worker_thread(void *argument)
     snprintf(name, sizeof name, "rank %d", w->end->rank);
     pthread_setname_np(pthread_self(), name);
     // its errors reach the user through the coordinator, unless that is what is lost
-    if (worker_serve(w->end, &w->options) == STATUS_LOST_RANK) {
-        if (w->end->rank == 1)
-            warn("%s", error_text());
+    if (worker_serve(w->end, &w->options) == STATUS_LOST_RANK && !atomic_flag_test_and_set(&told)) {
+        warn("%s", error_text());
         _exit(STATUS_LOST_RANK);
     }
     transport_close(w->end);

@@ -2,12 +2,16 @@
  * first thread of that name. Says "frozen"; exits with 77 where ptrace is not allowed. */
 #include <dirent.h>
 #include <errno.h>
+#include <linux/futex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+enum { ATTEMPTS = 500 };
 
 /* The lowest of that name, for threads that a thread starts inherit it; or 0. */
 static pid_t find(const char *pid, const char *name)
@@ -30,6 +34,35 @@ static pid_t find(const char *pid, const char *name)
     return found;
 }
 
+/* Stopped while it waits for a condition: then it neither holds a lock that others need nor stands
+ * in the queue for one, where it would be handed the lock and keep it. */
+static int is_asleep(pid_t thread)
+{
+    char path[64];
+    long number = -1, operation = -1;
+    snprintf(path, sizeof path, "/proc/%d/syscall", thread);
+    FILE *f = fopen(path, "r");
+    if (f && fscanf(f, "%ld %*x %lx", &number, &operation) != 2)
+        number = -1;
+    if (f)
+        fclose(f);
+    return number == SYS_futex && (operation & FUTEX_CMD_MASK) == FUTEX_WAIT_BITSET;
+}
+
+/* Waits a while for a moment in which the thread sleeps; any will do where it never does. */
+static int stop(pid_t thread)
+{
+    for (int attempt = 0;; attempt++) {
+        if (ptrace(PTRACE_INTERRUPT, thread, NULL, NULL) != 0 || waitpid(thread, NULL, __WALL) < 0)
+            return -1;
+        if (is_asleep(thread) || attempt == ATTEMPTS)
+            return 0;
+        if (ptrace(PTRACE_CONT, thread, NULL, NULL) != 0)
+            return -1;
+        usleep(500);
+    }
+}
+
 int main(int argc, char **argv)
 {
     pid_t thread = argc == 3 ? find(argv[1], argv[2]) : 0;
@@ -41,7 +74,7 @@ int main(int argc, char **argv)
         printf("skipped: ptrace is not allowed here\n");
         return 77;
     }
-    if (ptrace(PTRACE_INTERRUPT, thread, NULL, NULL) != 0 || waitpid(thread, NULL, __WALL) < 0) {
+    if (stop(thread) != 0) {
         perror("ptrace");
         return 1;
     }
