@@ -44,6 +44,7 @@ arguments+=("$@")
 # ---- what mpirun and the ranks say on stderr ----
 
 lost='' died='' exited='' daemon='' where='' ended='' signalled='' partial='' block='' in_block=''
+symptoms='' # what Open MPI says of a peer that is gone; told only where we know no better
 limit=0
 
 be_over() { # from now on mpirun has little time left
@@ -65,6 +66,8 @@ take_block() {
     elif [[ $block == *'lost communication with a remote daemon'* && $block =~ $cut ]]; then
         daemon=${BASH_REMATCH[1]}
         be_over
+    elif [[ $block == *'failed to TCP connect to a peer'* || $block == *'has unexpectedly disconnected'* ]]; then
+        symptoms+=$block
     elif [[ $block != *'Primary job  terminated normally'* && $block != *'mpirun has exited due to'* ]]; then
         printf '%s' "$block" >&2
     fi
@@ -86,6 +89,7 @@ take_line() {
         if [ -n "$in_block" ]; then take_block; else in_block=1; fi
         ;;
     'mpirun: abort is already in progress'* | 'mpirun: killing job'*) ;;
+    '['*' sent help message '* | '['*'"orte_base_help_aggregate" to 0'*) symptoms+=$1$'\n' ;;
     '['*'] Read -1, expected '*', errno = 3') ;; # from the memory of a rank that is gone
     *)
         if [ -n "$in_block" ] && [[ $1 != epmoe:* ]]; then
@@ -157,5 +161,5 @@ if [ -n "$daemon" ]; then
     echo "epmoe: lost host $daemon: no connection${where:+,$where}" >&2
     exit 4
 fi
-[ -z "$ended" ] || printf '%s\n' "$ended" >&2
+printf '%s' "$symptoms${ended:+$ended$'\n'}" >&2
 exit "$code"
