@@ -1,11 +1,12 @@
 # How a run ends, for tests that make it end badly; sourced. Needs $work, an empty folder.
 failed=0 passed=0
-result() { # what, condition's status
-    if [ "$2" -eq 0 ]; then
+# The status comes first: in "result WHAT $?" a command in WHAT would change $?.
+result() { # condition's status, what
+    if [ "$1" -eq 0 ]; then
         passed=$((passed + 1))
     else
         failed=$((failed + 1))
-        echo "failed: $1"
+        echo "failed: $2"
         sed 's/^/    /' "$work/stderr"
     fi
 }
@@ -56,13 +57,13 @@ nothing_left() {
 ended() {
     local what=$1 code=$2 want=$3 took=$4 limit=$5 says=$6
     [ "$code" -eq "$want" ]
-    result "$what: exit code $code, expected $want" $?
+    result $? "$what: exit code $code, expected $want"
     less "$took" "$limit"
-    result "$what: took $took s, expected at most $limit s" $?
+    result $? "$what: took $took s, expected at most $limit s"
     [ "$(wc -l <"$work/stderr")" -eq 1 ] && grep -qE -- "$says" "$work/stderr"
-    result "$what: expected one line with: $says" $?
+    result $? "$what: expected one line with: $says"
     nothing_left
-    result "$what: nothing left" $?
+    result $? "$what: nothing left"
 }
 
 # Every line of the output is whole, and one of the input's requests.

@@ -82,9 +82,9 @@ end_batch() {
     code=$?
     ended "$name" "$code" "$want" "$(since "$start")" "$limit" "$says"
     whole_lines "$work/out"
-    result "$name: lines" $?
+    result $? "$name: lines"
     [ "$(wc -l <"$work/out")" -lt 400 ] && [ "$(sort "$work/out" | comm -23 - "$work/sorted" | wc -l)" -eq 0 ]
-    result "$name: expected some of the results and no other, found $(wc -l <"$work/out")" $?
+    result $? "$name: expected some of the results and no other, found $(wc -l <"$work/out")"
 }
 
 for signal in KILL STOP; do
@@ -96,7 +96,7 @@ for signal in KILL STOP; do
 done
 "$epmoe" batch -m "$model" -i "$work/in" -o "$work/out" --max-batch 4 -t 1 -q --resume &&
     sort "$work/out" | cmp -s - "$work/sorted"
-result "--resume after a lost rank" $?
+result $? "--resume after a lost rank"
 
 start_batch
 start=$(now)
@@ -125,7 +125,7 @@ start_batch
 kill -KILL "$job_pid"
 wait "$job_pid" 2>/dev/null
 nothing_left
-result "mpirun killed: nothing left" $?
+result $? "mpirun killed: nothing left"
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -33,13 +33,13 @@ start_batch() {
 # Freeze the thread of that name.
 freeze_thread() {
     "$freeze" "$job" "$1" >"$work/frozen" 2>&1 9>&- &
-    for ((wait = 0; wait < 500; wait++)); do
+    for ((wait = 0; wait < 2000; wait++)); do
         [ -s "$work/frozen" ] && break
         sleep 0.01
     done
     grep -q skipped "$work/frozen" && cat "$work/frozen" && kill "$job" && exit 77
     grep -q frozen "$work/frozen"
-    result "freeze: $(cat "$work/frozen")" $?
+    result $? "freeze: $(cat "$work/frozen")"
 }
 
 end_batch() { # start, name, code, limit, line
@@ -49,7 +49,7 @@ end_batch() { # start, name, code, limit, line
     ended "$2" "$code" "$3" "$(since "$1")" "$4" "$5"
     exec 9>&-
     whole_lines "$work/out" && [ "$(wc -l <"$work/out")" -eq 1 ]
-    result "$2: expected the first result, found $(wc -l <"$work/out") lines" $?
+    result $? "$2: expected the first result, found $(wc -l <"$work/out") lines"
 }
 
 start_batch

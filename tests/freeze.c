@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { ATTEMPTS = 500 };
+enum { ATTEMPTS = 400 };
 
 /* The lowest of that name, for threads that a thread starts inherit it; or 0. */
 static pid_t find(const char *pid, const char *name)

@@ -13,16 +13,16 @@ model=$PWD/models/austen-moe
 
 launch/mpirun.sh -n 3 sh -c 'echo out; echo err >&2; exit 0' >"$work/stdout" 2>"$work/stderr"
 [ $? -eq 0 ] && [ "$(grep -c out "$work/stdout")" -eq 3 ] && [ "$(grep -c err "$work/stderr")" -eq 3 ]
-result "two streams of three ranks" $?
+result $? "two streams of three ranks"
 echo "to rank 0" | launch/mpirun.sh -n 2 sh -c '[ "$OMPI_COMM_WORLD_RANK" = 1 ] || cat' >"$work/stdout" 2>"$work/stderr"
 grep -qx "to rank 0" "$work/stdout"
-result "stdin goes to rank 0" $?
+result $? "stdin goes to rank 0"
 launch/mpirun.sh -n 2 "$epmoe" run -m "$work/no-model" -p x >"$work/stdout" 2>"$work/stderr"
 [ $? -eq 3 ] && [ "$(wc -l <"$work/stderr")" -eq 1 ]
-result "exit code 3 and one line" $?
+result $? "exit code 3 and one line"
 launch/mpirun.sh -n 2 "$work/no-program" >"$work/stdout" 2>"$work/stderr"
-[ $? -ne 0 ] && grep -q 'unable to find the specified executable' "$work/stderr"
-result "what mpirun alone knows is passed on" $?
+[ $? -ne 0 ] && grep -q 'no-program' "$work/stderr"
+result $? "what mpirun alone knows is passed on"
 
 # ---- NUMA ----
 
@@ -64,26 +64,26 @@ for ((wait = 0; wait < 2000; wait++)); do
     sleep 0.01
 done
 [ "$(ours | wc -l)" -eq $((${#nodes[@]} + 1)) ]
-result "--per-numa: expected a coordinator and ${#nodes[@]} workers, found $(ours | wc -l) ranks" $?
+result $? "--per-numa: expected a coordinator and ${#nodes[@]} workers, found $(ours | wc -l) ranks"
 seen=''
 for ((rank = 1; rank <= ${#nodes[@]}; rank++)); do
     pid=$(ours "$rank") node=$(node_of "$(ours "$rank")")
     [ -n "$node" ]
-    result "rank $rank: expected the cores of one node" $?
+    result $? "rank $rank: expected the cores of one node"
     seen+="$node "
     if [ -r "/proc/$pid/numa_maps" ]; then
         read -r here all < <(memory_on "$pid" "$node")
         [ "$all" -gt 3 ] && [ $((here * 10)) -ge $((all * 9)) ]
-        result "rank $rank: $here of $all MB on node $node" $?
+        result $? "rank $rank: $here of $all MB on node $node"
     fi
 done
 [ "$(tr ' ' '\n' <<<"$seen" | grep . | sort -u | wc -l)" -eq ${#nodes[@]} ]
-result "--per-numa: expected a worker on each of ${#nodes[@]} nodes, found them on $seen" $?
+result $? "--per-numa: expected a worker on each of ${#nodes[@]} nodes, found them on $seen"
 exec 9>&-
 wait "$job"
-result "--per-numa: exit code $?" $?
+result $? "--per-numa: exit code $?"
 [ "$(grep -c 'MCW rank' "$work/stderr")" -eq $((${#nodes[@]} + 1)) ]
-result "--report-bindings passes through" $?
+result $? "--report-bindings passes through"
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -58,11 +58,11 @@ export OMP_WAIT_POLICY=passive ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}dete
 job=(run -m "$model" -p Emma -n 20 --temp 0 -q -t 1 --timeout "$timeout")
 "$epmoe" "${job[@]}" >"$work/alone" 2>"$work/stderr"
 "${run[@]}" -x EPMOE_TEST_RUN "$epmoe" "${job[@]}" -v >"$work/stdout" 2>"$work/stderr"
-result "two hosts: exit code $?" $?
+result $? "two hosts: exit code $?"
 cmp -s "$work/alone" "$work/stdout"
-result "two hosts: another text than one process" $?
+result $? "two hosts: another text than one process"
 [ "$(grep -c "rank [234] on $b:" "$work/stderr")" -eq 3 ] && grep -q "rank 1 on $a:" "$work/stderr"
-result "two hosts: expected ranks 2, 3 and 4 on $b" $?
+result $? "two hosts: expected ranks 2, 3 and 4 on $b"
 
 for i in $(seq 2000); do
     echo "{\"id\": \"r$i\", \"prompt\": \"Emma\", \"max_tokens\": $((5 + i % 23)), \"ignore_eos\": true}"
@@ -83,7 +83,7 @@ end_batch() { # start, name, line
     code=$?
     ended "$2" "$code" 4 "$(since "$1")" $((timeout + 5)) "$3"
     whole_lines "$work/out" && [ -s "$work/out" ]
-    result "$2: lines" $?
+    result $? "$2: lines"
 }
 
 silence="no sign of life for $timeout.0 s,"
@@ -111,7 +111,7 @@ for ((wait = 0; wait < 600; wait++)); do
     sleep 0.1
 done
 [ -z "$daemons" ]
-result "left on $b: $daemons" $?
+result $? "left on $b: $daemons"
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
