@@ -32,8 +32,8 @@ static void count(const char *what)
     const char *at = getenv("FAULT_AT"), *rank = getenv("FAULT_RANK");
     const char *mine = getenv("OMPI_COMM_WORLD_RANK");
     size_t n = strlen(what);
-    if (at && rank && mine && strcmp(rank, mine) == 0 && strncmp(at, what, n) == 0 && at[n] == ':' &&
-        ++seen == atoi(at + n + 1))
+    if (at && rank && mine && strcmp(rank, mine) == 0 && strncmp(at, what, n) == 0 &&
+        at[n] == ':' && ++seen == atoi(at + n + 1))
         come_to_grief();
 }
 
