@@ -24,16 +24,27 @@ static void attention_block(struct coordinator *c, int l, const struct positions
     matmul_add(d, s->x, m->dim, s->a, &L->o, n);
 }
 
-/* x += down(silu(gate h) * up h), times the shared expert's sigmoid gate in a sparse layer */
-static void dense_block(struct coordinator *c, const struct layer_weights *L, int n)
+/* dense := down(silu(gate h) * up h) of a dense MLP or the shared expert */
+static struct ffn_job dense_job(const struct state *s, const struct layer_weights *L, int n)
+{
+    return (struct ffn_job){
+        .list = &L->dense, .y = s->dense, .y_type = DTYPE_F32, .x = s->h, .n = n};
+}
+
+/* x += dense, times the shared expert's sigmoid gate in a sparse layer */
+static void add_dense(struct coordinator *c, const struct layer_weights *L, int n)
 {
     const struct config *m = &c->config;
     struct state *s = &c->state;
-    struct ffn_run all = {&L->dense, 0, n};
-
-    run_ffn(&c->dev, s->dense, DTYPE_F32, s->h, &all, 1);
     add_rows(&c->dev, s->x, s->dense, row_stride(m->dim),
              L->sparse ? s->scores + m->n_experts : NULL, L->router.n, n, m->dim);
+}
+
+static void dense_block(struct coordinator *c, const struct layer_weights *L, int n)
+{
+    struct ffn_job job = dense_job(&c->state, L, n);
+    run_ffn(&c->dev, &job, 1);
+    add_dense(c, L, n);
 }
 
 static struct exchange_plan plan_of(const struct state *s, const struct layer_placement *p, int n,
@@ -52,15 +63,31 @@ static struct exchange_plan plan_of(const struct state *s, const struct layer_pl
 }
 
 /* y := the outputs of the experts that stayed at home, at their places */
-static void experts_at_home(struct coordinator *c, int l, const void *h)
+static struct ffn_job home_job(const struct coordinator *c, int l, const struct exchange_plan *plan)
 {
-    struct state *s = &c->state;
-    const int32_t *rank_first = c->placement.layers[l].rank_first;
-    int rows = 0;
-    for (int group = rank_first[0]; group < rank_first[1]; group++)
-        rows += s->count[group];
-    gather(&c->dev, s->home, h, s->source, rows, c->shard.row_bytes);
-    shard_run(&c->shard, &c->dev, l, s->y, s->home, s->count);
+    struct ffn_job job = shard_job(&c->shard, l);
+    job.y = plan->y;
+    job.x = plan->h;
+    job.source = plan->source;
+    job.count = plan->count;
+    job.n = exchange_home_rows(&c->exchange);
+    return job;
+}
+
+/* The shared expert and the experts at home, while rows are away. */
+static void experts_here(struct coordinator *c, int l, const struct exchange_plan *plan)
+{
+    const struct layer_weights *L = &c->weights.layers[l];
+    struct ffn_job jobs[2];
+    int n = 0;
+    if (L->has_dense)
+        jobs[n++] = dense_job(&c->state, L, plan->n);
+    jobs[n++] = home_job(c, l, plan);
+    int together = plan->n <= c->dev.joint_rows ? n : 1;
+    for (int i = 0; i < n; i += together)
+        run_ffn(&c->dev, jobs + i, together);
+    if (L->has_dense)
+        add_dense(c, L, plan->n);
 }
 
 /* x += shared(h) + sum over k of weight[k] * expert[k](h), wherever they live */
@@ -75,16 +102,13 @@ static int expert_block(struct coordinator *c, int l, int n)
     matmul(d, s->scores, L->router.n, s->h, &L->router, n);
     route_rows(d, s->expert, s->weight, s->scores, L->router.n, n, m->n_experts, m->top_k,
                m->norm_topk);
-    sort_rows(d, s->count, s->place, s->source, s->expert, P->group_of, n, m->top_k, m->n_experts);
-    for (int e = 0; e < m->n_experts; e++)
-        c->experts_hit += s->count[e] > 0;
+    sort_rows(d, s->count, s->place, s->source, s->hit, s->expert, c->group_of[l], n, m->top_k,
+              m->n_experts);
     struct exchange_plan plan = plan_of(s, P, n, m->top_k);
     int status = exchange_dispatch(&c->exchange, d, &plan);
     if (status)
         return status;
-    if (L->has_dense)
-        dense_block(c, L, n); // while the rows are away
-    experts_at_home(c, l, plan.h);
+    experts_here(c, l, &plan);
     status = exchange_combine(&c->exchange, d, &plan);
     if (status)
         return status;
@@ -102,12 +126,23 @@ static int announce(struct coordinator *c, int n)
     return status;
 }
 
-static void upload(struct state *s, const struct batch *b)
+/* The batch on the device: tokens, then where the rows stand. */
+static struct positions upload(struct coordinator *c, const struct batch *b)
 {
+    struct state *s = &c->state;
+    struct positions at = {s->inputs + b->n, s->inputs + 2 * b->n, 0, 0};
     size_t bytes = (size_t)b->n * sizeof(int32_t);
-    memcpy(s->tokens, b->tokens, bytes);
-    memcpy(s->seq, b->seq, bytes);
-    memcpy(s->pos, b->pos, bytes);
+    memcpy(s->inputs_host, b->tokens, bytes);
+    memcpy(s->inputs_host + b->n, b->seq, bytes);
+    memcpy(s->inputs_host + 2 * b->n, b->pos, bytes);
+    dev_upload(&c->dev, s->inputs, s->inputs_host, 3 * bytes);
+    kv_cache_upload(&c->kv, &c->dev);
+    for (int i = 0; i < b->n; i++)
+        at.longest = b->pos[i] >= at.longest ? b->pos[i] + 1 : at.longest;
+    while (at.singles < b->n &&
+           (at.singles + 1 == b->n || b->seq[at.singles + 1] != b->seq[at.singles]))
+        at.singles++;
+    return at;
 }
 
 int forward(struct coordinator *c, const struct batch *b)
@@ -115,12 +150,14 @@ int forward(struct coordinator *c, const struct batch *b)
     const struct config *m = &c->config;
     struct state *s = &c->state;
     struct dev *d = &c->dev;
-    struct positions at = {s->seq, s->pos};
 
-    int status = announce(c, b->n);
-    upload(s, b);
-    embed(d, s->x, c->weights.embed_map.data, c->weights.embed_type, c->dtype, s->tokens, b->n,
-          m->dim);
+    int status = dev_wait(d); // the last step's inputs have been read
+    if (!status)
+        status = announce(c, b->n);
+    if (status)
+        return status;
+    struct positions at = upload(c, b);
+    embed(d, s->x, c->weights.embed, c->weights.embed_type, c->dtype, s->inputs, b->n, m->dim);
     for (int l = 0; l < m->n_layers && !status; l++) {
         const struct layer_weights *L = &c->weights.layers[l];
         attention_block(c, l, &at, b->n);
@@ -139,9 +176,12 @@ const float *forward_logits(struct coordinator *c, const int32_t *rows, int n)
     struct state *s = &c->state;
     struct dev *d = &c->dev;
 
-    memcpy(s->picks, rows, (size_t)n * sizeof *rows);
+    memcpy(s->picks_host, rows, (size_t)n * sizeof *rows);
+    dev_upload(d, s->picks, s->picks_host, (size_t)n * sizeof *rows);
     gather(d, s->picked, s->x, s->picks, n, (size_t)m->dim * sizeof(float));
     rmsnorm(d, s->h, c->dtype, s->picked, c->weights.final_norm, n, m->dim, m->norm_eps);
     matmul(d, s->logits, m->vocab_size, s->h, &c->weights.unembed, n);
-    return s->logits;
+    dev_download(d, s->logits_host, s->logits,
+                 (size_t)n * (size_t)m->vocab_size * sizeof *s->logits);
+    return dev_wait(d) ? NULL : s->logits_host;
 }

@@ -146,7 +146,7 @@ static bool coordinate(struct exchange *x, struct dev *d, const struct run *r, c
     memset(h, 0, sizeof h);
     for (int i = 0; i < t->n * WIDTH; i++)
         dtype_store(r->type, h, (size_t)(i / WIDTH * row_stride(WIDTH) + i % WIDTH), t->h[i]);
-    sort_rows(d, count, at, source, t->expert, r->placed->group_of, t->n, K, EXPERTS);
+    sort_rows(d, count, at, source, NULL, t->expert, r->placed->group_of, t->n, K, EXPERTS);
     struct exchange_plan plan = {t->n, K,         h,      y,     t->expert,
                                  at,   t->weight, source, count, layer_of(r->placed)};
     if (exchange_dispatch(x, d, &plan) != 0)
@@ -163,8 +163,14 @@ static bool coordinate(struct exchange *x, struct dev *d, const struct run *r, c
     return true;
 }
 
+/* What rank 0 has counted in a run. */
+struct counted {
+    struct exchange_counters moved;
+    struct wire_error narrow;
+};
+
 /* All steps over `ranks` ranks; sums of all rows into out [STEPS][MOST_ROWS * WIDTH]. */
-static struct exchange_counters run_all(struct run *r, const struct step *steps, float *out)
+static struct counted run_all(struct run *r, const struct step *steps, float *out)
 {
     struct transport ends[MOST_RANKS];
     pthread_t threads[MOST_RANKS];
@@ -182,7 +188,7 @@ static struct exchange_counters run_all(struct run *r, const struct step *steps,
     open_end(&x, &d, &each[0]);
     for (int s = 0; s < STEPS && good; s++)
         good = coordinate(&x, &d, &each[0], &steps[s], out + s * MOST_ROWS * WIDTH);
-    struct exchange_counters counters = x.counters;
+    struct counted counted = {x.counters, exchange_wire_error(&x, &d)};
     if (!good)
         transport_close(&ends[0]);
     for (int rank = 1; rank < r->ranks; rank++) {
@@ -193,7 +199,7 @@ static struct exchange_counters run_all(struct run *r, const struct step *steps,
     assert_true(good);
     transport_close(&ends[0]);
     dev_close(&d);
-    return counters;
+    return counted;
 }
 
 static void describe(char *text, size_t size, const struct run *r, enum placing how,
@@ -224,16 +230,17 @@ static void compare(const float *found, const float *alone, const struct step *s
         }
 }
 
-static void check_counters(const struct exchange_counters *c, const struct run *r, int pairs,
+static void check_counters(const struct counted *counted, const struct run *r, int pairs,
                            const char *what)
 {
+    const struct exchange_counters *c = &counted->moved;
     size_t row = wire_row_bytes(WIRE_MODEL, r->type, WIDTH);
     bool some = r->ranks > 1;
     if (c->logical != 2 * (uint64_t)pairs * row || c->local > c->logical || (c->sent > 0) != some ||
         (c->messages > 0) != some)
         fail_msg("%s: counted %llu of %llu bytes, %llu sent", what, (unsigned long long)c->logical,
                  2ull * (unsigned)pairs * row, (unsigned long long)c->sent);
-    if ((c->narrow.squares > 0) != (r->options.wire != WIRE_MODEL))
+    if ((counted->narrow.squares > 0) != (r->options.wire != WIRE_MODEL))
         fail_msg("%s: expected an error with a narrower wire, and only there", what);
 }
 
@@ -253,7 +260,7 @@ static void check_options(struct run *r, const struct step *steps, int ranks, en
         r->options.strategy = (enum strategy)(i / DEDUP_COUNT);
         r->options.dedup = (enum dedup)(i % DEDUP_COUNT);
         describe(what, sizeof what, r, how, to);
-        struct exchange_counters counters = run_all(r, steps, i ? out : first);
+        struct counted counters = run_all(r, steps, i ? out : first);
         check_counters(&counters, r, pairs, what);
         compare(i ? out : first, alone, steps, r, what);
         if (i && memcmp(out, first, sizeof out) != 0)

@@ -68,11 +68,10 @@ struct exchange_plan {
 
 /* What one rank has moved so far, in bytes. */
 struct exchange_counters {
-    uint64_t sent, received;  // all that travelled: rows, counts, padding
-    uint64_t messages;        // sent
-    uint64_t logical;         // (row, expert) pairs times a row of the model's type, out and back
-    uint64_t local;           // of these, what experts at home took
-    struct wire_error narrow; // of the rows that this rank narrowed
+    uint64_t sent, received; // all that travelled: rows, counts, padding
+    uint64_t messages;       // sent
+    uint64_t logical;        // (row, expert) pairs times a row of the model's type, out and back
+    uint64_t local;          // of these, what experts at home took
 };
 
 /* The messages at hand on a worker. */
@@ -98,6 +97,7 @@ struct exchange {
     const struct strategy_ops *ops;
     size_t row_bytes, wire_row_bytes; // of a row in memory and of one that travels
     struct exchange_counters counters;
+    struct wire_error *narrow, *narrow_host; // of the rows that this rank narrowed
     struct shares *shares;
     size_t *received; // [n_ranks]
     struct uniform round;
@@ -139,6 +139,15 @@ void exchange_open(struct exchange *x, struct dev *d, struct transport *t,
  * plan->place and plan->weight as weighted_sum is to have them. */
 int exchange_dispatch(struct exchange *x, struct dev *d, struct exchange_plan *plan);
 int exchange_combine(struct exchange *x, struct dev *d, struct exchange_plan *plan);
+
+/* Places of the last dispatch that are rank 0's own: the first ones. */
+static inline int exchange_home_rows(const struct exchange *x)
+{
+    return x->first[1];
+}
+
+/* What narrowing has cost on this rank so far. */
+struct wire_error exchange_wire_error(struct exchange *x, struct dev *d);
 
 /* Worker. The next dispatch of a step of n rows; fill (*work)->y, then give it back. Both may wait
  * for the coordinator; exchange_finish() ends a step. */
