@@ -130,7 +130,8 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o,
                   kv_blocks(c, o->kv_bytes));
     rope_open(&c->rope, &c->dev, m, c->context);
     share_placement(c);
-    exchange_open(&c->exchange, &c->dev, c->transport, &exchange, options);
+    c->n_exchanges =
+        exchange_open(c->exchange, &c->dev, c->transport, &exchange, options, &c->moved);
     dev_reserve(&c->dev, &most);
 }
 
@@ -212,9 +213,9 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
 
 int coordinator_wire_error(struct coordinator *c, double *error)
 {
-    struct wire_error all = exchange_wire_error(&c->exchange, &c->dev);
+    struct wire_error all = exchange_wire_error(&c->exchange[0], &c->dev);
     int status = 0;
-    if (c->transport && c->exchange.options.wire != WIRE_MODEL)
+    if (c->transport && c->exchange[0].options.wire != WIRE_MODEL)
         status = cluster_wire_error(c->transport, &all);
     *error = all.squares > 0 ? sqrt(all.errors / all.squares) : 0;
     return status;

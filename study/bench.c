@@ -82,7 +82,7 @@ struct sample {
 
 static uint64_t travelled(const struct coordinator *c)
 {
-    return c->exchange.counters.sent + c->exchange.counters.received;
+    return c->moved.sent + c->moved.received;
 }
 
 static int repeat(struct bench *b, int batch, int prompt, int generate, struct sample *sample)

@@ -2,8 +2,8 @@
  *
  * Layouts on this device. A matrix W [n][k] keeps the checkpoint's row order: n rows of
  * row_stride(k) elements, zero beyond k and, for cuBLAS's sake, nothing beyond n. gate_up of an ffn
- * has gate and up row by row: row 2 i is gate i, row 2 i + 1 is up i, so both sums of a hidden value
- * are neighbours. A block of keys or values is [n_kv_heads][KV_BLOCK][row_stride(head_dim)].
+ * has gate and up row by row: row 2 i is gate i, row 2 i + 1 is up i, so both sums of a hidden
+ * value are neighbours. A block of keys or values is [n_kv_heads][KV_BLOCK][row_stride(head_dim)].
  *
  * Everything is put on d->cuda->stream in the order of the calls. No function waits, but wait, the
  * packing (it gives the caller's memory back) and copies from memory that is not pinned. */
@@ -83,8 +83,8 @@ void cuda_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *sour
 /* wire.cu */
 void cuda_narrow(struct dev *d, void *to, enum wire wire, const void *rows, enum dtype type, int n,
                  int width, struct wire_error *error);
-void cuda_widen(struct dev *d, void *rows, enum dtype type, const void *from, enum wire wire,
-                int n, int width);
+void cuda_widen(struct dev *d, void *rows, enum dtype type, const void *from, enum wire wire, int n,
+                int width);
 
 /* roof.cu */
 double cuda_peak_flops(struct dev *d, enum dtype type);
