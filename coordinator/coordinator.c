@@ -7,7 +7,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/memory.h"
 #include "base/progress.h"
 #include "coordinator/cluster.h"
 #include "kernels/ops.h"
@@ -93,7 +92,7 @@ static void share_placement(struct coordinator *c)
 
 /* What kv_bytes allows; kv_cache_open takes no more than all sequences can fill. However little
  * memory there seems to be, one sequence of full length is tried: pages are touched when needed. */
-static int kv_blocks(const struct coordinator *c, int64_t kv_bytes)
+static int kv_blocks(struct coordinator *c, int64_t kv_bytes)
 {
     const struct config *m = &c->config;
     size_t block =
@@ -103,7 +102,7 @@ static int kv_blocks(const struct coordinator *c, int64_t kv_bytes)
         return 0;
     if (kv_bytes < 0) {
         least = (uint64_t)(c->context + KV_BLOCK - 1) / KV_BLOCK;
-        blocks = memory_available() / 2 / block;
+        blocks = dev_free_bytes(&c->dev) / 2 / block;
     }
     blocks = blocks < INT_MAX ? blocks : INT_MAX;
     return (int)(blocks > least ? blocks : least);

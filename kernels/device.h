@@ -98,6 +98,12 @@ static inline void dev_download(struct dev *d, void *to, const void *from, size_
     d->kernels->download(d, to, from, bytes);
 }
 
+/* Device memory that is still to be had. */
+static inline uint64_t dev_free_bytes(struct dev *d)
+{
+    return d->kernels->free_bytes(d);
+}
+
 /* Everything so far is done: 0, or STATUS_FAILED. */
 static inline int dev_wait(struct dev *d)
 {

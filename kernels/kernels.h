@@ -206,6 +206,7 @@ struct kernels {
     void *(*twin)(struct dev *d, void *host, size_t bytes);
     void (*upload)(struct dev *d, void *to, const void *from, size_t bytes);
     void (*download)(struct dev *d, void *to, const void *from, size_t bytes);
+    uint64_t (*free_bytes)(struct dev *d);
     int (*wait)(struct dev *d);
     bool (*graph_begin)(struct dev *d, uint64_t key);
     void (*graph_end)(struct dev *d);

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "kernels/cpu/cpu.h"
 
 /* ---- memory: the host's own ---- */
@@ -25,6 +26,12 @@ static void cpu_copy(struct dev *d, void *to, const void *from, size_t bytes)
     (void)d;
     if (to != from && bytes)
         memcpy(to, from, bytes);
+}
+
+static uint64_t cpu_free_bytes(struct dev *d)
+{
+    (void)d;
+    return memory_available();
 }
 
 static int cpu_wait(struct dev *d)
@@ -101,6 +108,7 @@ static const struct kernels kernels_cpu = {
     .twin = cpu_twin,
     .upload = cpu_copy,
     .download = cpu_copy,
+    .free_bytes = cpu_free_bytes,
     .wait = cpu_wait,
     .graph_begin = cpu_graph_begin,
     .graph_end = cpu_graph_end,

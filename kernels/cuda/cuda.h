@@ -9,23 +9,32 @@
  * packing (it gives the caller's memory back) and copies from memory that is not pinned. */
 #pragma once
 
+#ifdef __cplusplus
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+extern "C" {
+#endif
+#include "base/log.h"
 #include "kernels/device.h"
+#ifdef __cplusplus
+}
+#endif
+
+/* Up to so many rows an ffn reads its weights once, all jobs in one launch per projection. */
+enum { CUDA_JOINT_ROWS = 16 };
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* dev.cu */
-int cuda_count(void);
-void cuda_describe(char *text, size_t size);
-int dev_open_cuda(struct dev *d, int gpu, enum isa isa, int threads);
-
 /* memory.cu */
 void *cuda_alloc(struct dev *d, size_t bytes);
 void *cuda_alloc_host(struct dev *d, size_t bytes);
-void *cuda_twin(struct dev *d, void *host, size_t bytes);
+void *cuda_alloc_twin(struct dev *d, void *host, size_t bytes);
 void cuda_upload(struct dev *d, void *to, const void *from, size_t bytes);
 void cuda_download(struct dev *d, void *to, const void *from, size_t bytes);
+uint64_t cuda_free_bytes(struct dev *d);
 int cuda_wait(struct dev *d);
 void cuda_reserve(struct dev *d, const struct dev_limits *limits);
 void cuda_close(struct dev *d);
@@ -33,6 +42,7 @@ void cuda_close(struct dev *d);
 /* graph.cu */
 bool cuda_graph_begin(struct dev *d, uint64_t key);
 void cuda_graph_end(struct dev *d);
+void cuda_graphs_close(struct dev *d);
 
 /* matmul.cu: dense products, by cuBLAS for many rows */
 void cuda_matmul(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w, int n);
@@ -105,9 +115,10 @@ struct cuda {
     int gpu, multiprocessors;
     cudaStream_t stream;
     cublasHandle_t blas;
-    struct allocation *allocations; // all that cuda_close() frees
-    struct graph *graphs;
-    void *staging[2]; // pinned, STAGING_BYTES each: the checkpoint on its way
+    struct allocation *allocations;  // all that cuda_close() frees
+    struct graph *graphs, *recorded; // [MOST_GRAPHS]; the one that is being recorded
+    int next_graph;                  // whose place is taken next
+    void *staging[2];                // pinned, STAGING_BYTES each: the checkpoint on its way
     cudaEvent_t staged[2];
     void *staged_rows; // device: [STAGING_BYTES], source rows before they are packed
     int turn;
