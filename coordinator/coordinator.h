@@ -34,7 +34,6 @@ struct coordinator {
     struct transport *transport; // NULL or size 1: alone
     struct dev dev;              // what computes
     struct dev host;             // beside a GPU: its host, for the rows that travel
-    struct dev *wire_dev;        // whose memory rows travel from: &dev or &host
     enum dtype dtype;
     int chunk, context, logit_rows;
     struct arena memory;
@@ -51,6 +50,12 @@ struct coordinator {
     double load_seconds;
     uint64_t weight_bytes; // of all ranks
 };
+
+/* The device whose memory rows travel from. */
+static inline struct dev *wire_dev(struct coordinator *c)
+{
+    return c->host.kernels ? &c->host : &c->dev;
+}
 
 /* Check the checkpoint, greet the workers, agree, load, and wait until all are ready. On failure
  * the workers have been told to stop and nothing is left open. */
