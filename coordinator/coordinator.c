@@ -110,8 +110,7 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o,
     kv_cache_open(&c->kv, &c->dev, m, c->dtype, o->max_sequences, c->context,
                   kv_blocks(c, o->kv_bytes));
     rope_open(&c->rope, &c->dev, m, c->context);
-    c->n_exchanges =
-        exchange_open(c->exchange, &c->dev, c->transport, &exchange, options, &c->moved);
+    c->n_exchanges = exchange_open(c->exchange, &c->dev, c->transport, &exchange, options);
     dev_reserve(&c->dev, &most);
 }
 
@@ -193,7 +192,7 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
 
 int coordinator_wire_error(struct coordinator *c, double *error)
 {
-    struct wire_error all = c->moved.narrow;
+    struct wire_error all = c->exchange[0].counters->narrow;
     int status = 0;
     if (c->transport && c->exchange[0].options.wire != WIRE_MODEL)
         status = cluster_wire_error(c->transport, &all);

@@ -39,7 +39,6 @@ struct coordinator {
     struct placement placement;
     struct exchange exchange[LANES];
     int n_exchanges; // how many are open: of a step, or of its halves
-    struct exchange_counters moved;
     struct kv_cache kv;
     struct rope_table rope;
     struct state state;

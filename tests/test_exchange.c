@@ -111,7 +111,6 @@ static void run_experts(const struct run *r, int rank, void *y, const void *x, c
 /* A rank's end; n: how many exchanges, one or one for each half of a step. */
 struct open_exchange {
     struct exchange at[LANES];
-    struct exchange_counters counters;
     struct dev d;
     int n;
 };
@@ -120,7 +119,7 @@ static void open_end(struct open_exchange *x, const struct run *r)
 {
     struct exchange_limits limits = {MOST_ROWS, K, EXPERTS, WIDTH, r->type};
     dev_open_cpu(&x->d, ISA_PLAIN, 1);
-    x->n = exchange_open(x->at, &x->d, r->end, &limits, &r->options, &x->counters);
+    x->n = exchange_open(x->at, &x->d, r->end, &limits, &r->options);
 }
 
 /* Rows of a step in half i. */
@@ -249,9 +248,10 @@ static struct exchange_counters run_all(struct run *r, const struct step *steps,
         good = good && result;
     }
     assert_true(good);
+    struct exchange_counters counters = *x.at[0].counters;
     transport_close(&ends[0]);
     dev_close(&x.d);
-    return x.counters;
+    return counters;
 }
 
 static void describe(char *text, size_t size, const struct run *r, enum placing how,
