@@ -235,6 +235,74 @@ static void case_large(struct transport *t)
         exchange_large(t, 300000000);
 }
 
+enum { MESSAGES = 5, MESSAGE_BYTES = 70000 };
+
+static size_t queued_size(int which)
+{
+    return (size_t)which * 13000; // the first is empty
+}
+
+static void send_queued(struct transport *t, int to, unsigned char *out, int round)
+{
+    for (int i = 0; i < LANES * MESSAGES; i++) {
+        unsigned char *message = out + i * MESSAGE_BYTES;
+        fill(message, MESSAGE_BYTES, t->rank, to, round + i);
+        EXPECT(t, transport_start_send(t, i % LANES, to, message, queued_size(i / LANES)) == 0);
+    }
+    for (int lane = 0; lane < LANES; lane++)
+        EXPECT(t, transport_wait(t, lane, NULL) == 0);
+}
+
+static void take_queued(struct transport *t, int from, unsigned char *in, int round)
+{
+    size_t *received = room((size_t)t->size * sizeof *received);
+    for (int i = 0; i < LANES * MESSAGES; i++) {
+        int lane = LANES - 1 - i / MESSAGES, which = i % MESSAGES;
+        EXPECT(t, transport_start_recv(t, lane, from, in, MESSAGE_BYTES) == 0);
+        EXPECT(t, transport_advance(t) == 0);
+        EXPECT(t, transport_wait(t, lane, received) == 0);
+        EXPECT(t, received[from] == queued_size(which));
+        EXPECT(t, is_filled(in, received[from], from, t->rank, round + which * LANES + lane));
+        EXPECT(t, t->arrived_ns > 0 && t->arrived_ns <= clock_ns());
+    }
+    free(received);
+}
+
+/* Starting waits for nobody, however much is under way; what left first in a lane comes first; and
+ * one lane's rows are taken while the other's, which left before, are not. */
+static void case_queued(struct transport *t)
+{
+    unsigned char *bytes = room(LANES * MESSAGES * MESSAGE_BYTES);
+    int peer = t->rank ^ 1;
+    for (int round = 0; round < 20 && peer < t->size; round++)
+        if ((t->rank + round) % 2)
+            send_queued(t, peer, bytes, round);
+        else
+            take_queued(t, peer, bytes, round);
+    free(bytes);
+}
+
+/* A wait in one lane takes what is awaited in the other, and keeps it for that one's own wait. */
+static void case_both_lanes(struct transport *t)
+{
+    size_t ranks = (size_t)t->size, *received = room(ranks * sizeof *received);
+    unsigned char out[LANES][64], in[LANES][64];
+    int peer = t->rank ^ 1;
+    for (int round = 0; round < 20 && peer < t->size; round++) {
+        for (int lane = 0; lane < LANES; lane++) {
+            fill(out[lane], 64, t->rank, peer, round + lane);
+            EXPECT(t, transport_start_recv(t, lane, peer, in[lane], 64) == 0);
+            EXPECT(t, transport_start_send(t, lane, peer, out[lane], 64) == 0);
+        }
+        for (int i = 0; i < LANES; i++) {
+            int lane = (i + round) % LANES;
+            EXPECT(t, transport_wait(t, lane, received) == 0);
+            EXPECT(t, received[peer] == 64 && is_filled(in[lane], 64, peer, t->rank, round + lane));
+        }
+    }
+    free(received);
+}
+
 static void case_barrier(struct transport *t)
 {
     size_t *received = room((size_t)t->size * sizeof *received);
@@ -248,8 +316,8 @@ static void case_barrier(struct transport *t)
 static void battery_in_order(struct transport *t)
 {
     void (*const cases[])(struct transport *) = {
-        case_barrier,    case_any_rank, case_named_rank, case_long_messages,
-        case_all_to_all, case_layers,   case_large,      case_any_rank,
+        case_barrier, case_any_rank, case_named_rank, case_long_messages, case_all_to_all,
+        case_layers,  case_queued,   case_both_lanes, case_large,         case_any_rank,
     };
     t->timeout_ns = LONGEST_S * 1000000000ll;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -300,6 +368,25 @@ static void battery_interrupted(struct transport *t)
     EXPECT(t, transport_barrier(t) == 0);
     free(in);
     free(out);
+}
+
+/* What was started and dropped is over: the buffers may go, and words still pass. */
+static void battery_dropped(struct transport *t)
+{
+    t->timeout_ns = LONGEST_S * 1000000000ll;
+    if (t->rank < 2) {
+        char *in = room(MIB), *out = calloc(1, MIB);
+        for (int lane = 0; lane < LANES; lane++) {
+            EXPECT(t, transport_start_recv(t, lane, 1 - t->rank, in, MIB) == 0);
+            EXPECT(t, transport_start_send(t, lane, 1 - t->rank, out, 64) == 0);
+        }
+        transport_drop(t);
+        free(in);
+        free(out);
+        send_text(t, 1 - t->rank, "over");
+        expect_text(t, 1 - t->rank, "over");
+    }
+    EXPECT(t, transport_barrier(t) == 0);
 }
 
 /* The same where rank 1 leaves rows untaken and nothing else is awaited of it. */
@@ -451,6 +538,7 @@ static const struct battery {
     {"in_order", battery_in_order, 1},
     {"interrupted", battery_interrupted, 2},
     {"untaken", battery_untaken, 2},
+    {"dropped", battery_dropped, 2},
     {"silent", battery_silent, 2},
     {"silent_message", battery_silent_message, 2},
     {"gone", battery_gone, 2},

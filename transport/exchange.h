@@ -143,8 +143,7 @@ struct exchange {
  * with, x[0] and x[1], one for each half (exchange_second_half), in a lane of its own. Returns how
  * many: 1 or LANES. Buffers come from the device's memory, sized for the largest step. */
 int exchange_open(struct exchange x[LANES], struct dev *d, struct transport *t,
-                  const struct exchange_limits *limits, const struct exchange_options *o,
-                  struct exchange_counters *counters);
+                  const struct exchange_limits *limits, const struct exchange_options *o);
 
 /* Rows of the second half of a step of n rows; the first has one more of an odd number. */
 static inline int exchange_second_half(int n)
