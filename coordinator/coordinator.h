@@ -37,11 +37,13 @@ struct coordinator {
     struct weights weights;
     struct shard shard; // experts at home
     struct placement placement;
-    struct exchange exchange;
+    struct exchange exchange[LANES];
+    int n_exchanges; // how many are open: of a step, or of its halves
+    struct exchange_counters moved;
     struct kv_cache kv;
     struct rope_table rope;
+    const int32_t **group_of; // [n_layers] the placement's, for the device
     struct state state;
-    uint64_t experts_hit; // experts that had rows, summed over layers and steps
     double load_seconds;
     uint64_t weight_bytes; // of all ranks
 };
@@ -53,4 +55,6 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
 /* The wire's error so far: root mean square of what narrowing changed, over that of the values, on
  * all ranks; 0 on the model's own wire. */
 int coordinator_wire_error(struct coordinator *c, double *error);
+/* Experts that had rows, summed over layers and steps. */
+uint64_t coordinator_experts_hit(struct coordinator *c);
 void coordinator_close(struct coordinator *c); // stops the workers; the transport stays open

@@ -85,7 +85,7 @@ static int open_coordinator(struct ranks *r, const struct model_options *o,
                                     .placement = o->placement,
                                     .exchange = {(enum strategy)o->strategy,
                                                  (enum combine)o->combine, (enum dedup)o->dedup,
-                                                 (enum wire)o->wire},
+                                                 (enum wire)o->wire, (enum overlap)o->overlap},
                                     .kv_bytes = o->kv_bytes};
     return coordinator_open(&r->coordinator, &c, t);
 }
@@ -151,15 +151,15 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
 
 int ranks_report_wire(struct ranks *r)
 {
-    const struct exchange *x = &r->coordinator.exchange;
+    const struct exchange_options *x = &r->coordinator.exchange[0].options;
+    const struct exchange_counters *moved = &r->coordinator.moved;
     double error;
-    if (x->options.wire == WIRE_MODEL)
+    if (x->wire == WIRE_MODEL)
         return 0;
     int status = coordinator_wire_error(&r->coordinator, &error);
     if (!status)
         fprintf(stderr, "wire %s: RMS error %.3g of the rows, %.6g MB travelled\n",
-                exchange_words(&x->options).wire, error,
-                (double)(x->counters.sent + x->counters.received) * 1e-6);
+                exchange_words(x).wire, error, (double)(moved->sent + moved->received) * 1e-6);
     return status;
 }
 
