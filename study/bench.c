@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/progress.h"
 #include "coordinator/cluster.h"
 #include "coordinator/forward.h"
@@ -38,8 +39,8 @@ static int flush(struct bench *b)
     if (r->n == 0)
         return 0;
     int status = forward(b->c, &(struct batch){r->n, r->tokens, r->seq, r->pos});
-    if (!status && r->n_last)
-        forward_logits(b->c, r->last, r->n_last);
+    if (!status && r->n_last && !forward_logits(b->c, r->last, r->n_last))
+        status = STATUS_FAILED;
     r->n = r->n_last = 0;
     return status;
 }
@@ -85,17 +86,17 @@ struct sample {
     struct phase prefill, decode;
 };
 
-static void phase_begin(struct phase *p, const struct coordinator *c)
+static void phase_begin(struct phase *p, struct coordinator *c)
 {
     *p = (struct phase){
-        .start = clock_ns(), .hits = c->experts_hit, .moved = *c->exchange[0].counters};
+        .start = clock_ns(), .hits = coordinator_experts_hit(c), .moved = *c->exchange[0].counters};
 }
 
-static void phase_end(struct phase *p, const struct coordinator *c)
+static void phase_end(struct phase *p, struct coordinator *c)
 {
     const struct exchange_counters *then = &p->moved, *now = c->exchange[0].counters;
     p->seconds = seconds_since(p->start);
-    p->hits = c->experts_hit - p->hits;
+    p->hits = coordinator_experts_hit(c) - p->hits;
     p->bytes = now->sent + now->received - then->sent - then->received;
     p->exposed_s = (double)(now->exposed_ns - then->exposed_ns) * 1e-9;
     p->hidden_s = (double)(now->hidden_ns - then->hidden_ns) * 1e-9;
