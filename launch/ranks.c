@@ -42,6 +42,18 @@ static int choose_threads(const struct model_options *o, int ranks_here)
     return (int)o->threads;
 }
 
+/* The GPU of the i-th rank of a host: ranks take them in turn. */
+static int gpu_of(int i)
+{
+    int n = cuda_count();
+    return n ? i % n : 0;
+}
+
+static enum device worker_device(const struct model_options *o)
+{
+    return (enum device)(o->worker_device ? o->worker_device - 1 : o->device);
+}
+
 /* The first worker to miss rank 0 says so and ends the process. */
 static atomic_flag told = ATOMIC_FLAG_INIT;
 
@@ -77,7 +89,8 @@ static void start_local(struct ranks *r, const struct model_options *o, int n, i
     for (int i = 1; i < n; i++) {
         struct rank_thread *w = &r->threads[i];
         w->end = &r->ends[i];
-        w->options = (struct worker_options){r->model_dir, threads, program_version()};
+        w->options = (struct worker_options){r->model_dir, worker_device(o), gpu_of(i), threads,
+                                             program_version()};
         CHECK(pthread_create(&w->thread, NULL, worker_thread, w) == 0, "no thread for rank %d", i);
     }
 }
@@ -110,11 +123,14 @@ static void close_local(struct ranks *r)
 }
 
 static int open_coordinator(struct ranks *r, const struct model_options *o,
-                            const struct session_needs *needs, struct transport *t, int threads)
+                            const struct session_needs *needs, struct transport *t, int threads,
+                            int gpu_index)
 {
     struct coordinator_options c = {.model_dir = r->model_dir,
                                     .version = program_version(),
                                     .dtype = model_options_dtype(o),
+                                    .device = (enum device)o->device,
+                                    .gpu = gpu_of(gpu_index),
                                     .threads = threads,
                                     .chunk = (int)o->chunk,
                                     .context = (int)o->context,
@@ -124,7 +140,7 @@ static int open_coordinator(struct ranks *r, const struct model_options *o,
                                     .placement = o->placement,
                                     .exchange = {(enum strategy)o->strategy,
                                                  (enum combine)o->combine, (enum dedup)o->dedup,
-                                                 (enum wire)o->wire},
+                                                 (enum wire)o->wire, (enum overlap)o->overlap},
                                     .kv_bytes = o->kv_bytes};
     return coordinator_open(&r->coordinator, &c, t);
 }
@@ -140,7 +156,8 @@ static int check(const struct process *p, const struct model_options *o)
 
 static int serve(const struct process *p, const struct model_options *o)
 {
-    struct worker_options w = {o->model, choose_threads(o, p->local_size), program_version()};
+    struct worker_options w = {o->model, worker_device(o), gpu_of(p->local_rank),
+                               choose_threads(o, p->local_size), program_version()};
     p->mpi->timeout_ns = timeout_ns(o);
     return worker_serve(p->mpi, &w) == STATUS_LOST_RANK ? STATUS_LOST_RANK : 0;
 }
@@ -174,7 +191,7 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
     if (p->mpi)
         p->mpi->timeout_ns = timeout_ns(o);
     r->transport_name = t ? t->name : "none";
-    status = open_coordinator(r, o, needs, t, threads);
+    status = open_coordinator(r, o, needs, t, threads, p->mpi ? p->local_rank : 0);
     if (status) {
         join_workers(r);
         close_local(r);
@@ -183,17 +200,20 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
     return status;
 }
 
-int ranks_report_wire(struct ranks *r)
+int ranks_report_exchange(struct ranks *r)
 {
-    const struct exchange *x = &r->coordinator.exchange;
+    const struct exchange_options *x = &r->coordinator.exchange[0].options;
+    const struct exchange_counters *moved = r->coordinator.exchange[0].counters;
     double error;
-    if (x->options.wire == WIRE_MODEL)
+    if (r->coordinator.transport)
+        note("exchange: rows were away for %.1f ms exposed, %.1f ms hidden",
+             (double)moved->exposed_ns * 1e-6, (double)moved->hidden_ns * 1e-6);
+    if (x->wire == WIRE_MODEL)
         return 0;
     int status = coordinator_wire_error(&r->coordinator, &error);
     if (!status)
         fprintf(stderr, "wire %s: RMS error %.3g of the rows, %.6g MB travelled\n",
-                exchange_words(&x->options).wire, error,
-                (double)(x->counters.sent + x->counters.received) * 1e-6);
+                exchange_words(x).wire, error, (double)(moved->sent + moved->received) * 1e-6);
     return status;
 }
 

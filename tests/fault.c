@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { TAG_ROWS = 2 }; // see transport/mpi_state.h
+enum { TAG_ROWS = 6 }; // and beyond; see transport/mpi_state.h
 
 static void come_to_grief(void)
 {
@@ -58,7 +58,7 @@ void *mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offs
 int MPI_Isend(const void *buffer, int n, MPI_Datatype type, int to, int tag, MPI_Comm comm,
               MPI_Request *request)
 {
-    if (tag == TAG_ROWS)
+    if (tag >= TAG_ROWS)
         count("rows");
     return PMPI_Isend(buffer, n, type, to, tag, comm, request);
 }

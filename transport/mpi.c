@@ -300,7 +300,8 @@ static int mpi_close(struct transport *t)
         return status;
     MPI_Finalize();
     beater_close(s);
-    outgoing_free(&s->rows);
+    for (int lane = 0; lane < LANES; lane++)
+        outgoing_free(&s->rows[lane]);
     outgoing_free(&s->messages);
     watch_close(&s->watch);
     pthread_mutex_destroy(&s->mutex);
@@ -319,6 +320,8 @@ static const struct transport_ops mpi_ops = {
     .start_send = mpi_start_send,
     .start_recv = mpi_start_recv,
     .wait = mpi_wait,
+    .advance = mpi_advance,
+    .drop = mpi_drop,
     .barrier = mpi_barrier,
     .close = mpi_close,
 };
@@ -358,13 +361,13 @@ static void allocate(struct mpi_state *s, int size)
     size_t n = (size_t)size;
     watch_open(&s->watch, size);
     s->hosts = calloc(n, sizeof *s->hosts);
-    s->in = calloc(n, sizeof *s->in);
+    s->in = calloc(LANES * n, sizeof *s->in);
     s->gone = calloc(n, sizeof *s->gone);
     s->spoke = calloc(n, sizeof *s->spoke);
     s->awaited = calloc(n, sizeof *s->awaited);
     CHECK(s->hosts && s->in && s->gone && s->spoke && s->awaited, "no memory for %d ranks", size);
-    for (int r = 0; r < size; r++)
-        s->in[r].chunk = MPI_REQUEST_NULL;
+    for (int i = 0; i < LANES * size; i++)
+        s->in[i].chunk = MPI_REQUEST_NULL;
 }
 
 /* What Open MPI should know before it starts: our loops yield, and so should its own; and a process
