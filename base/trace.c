@@ -30,12 +30,30 @@ const char *phase_name(enum phase phase)
     return phase < PHASE_COUNT ? names[phase] : "unknown";
 }
 
-void trace_open(struct trace *t, size_t capacity)
+/* Both halves of every layer: 16 phases, and for each worker a message packed and sent, twice where
+ * `padded` needs a second round. */
+size_t trace_step_most(int layers, int ranks)
 {
+    return 2 * (size_t)layers * (16 + 4 * (size_t)ranks) + 1024;
+}
+
+void trace_open(struct trace *t, int layers, int ranks)
+{
+    enum { LEAST = 1 << 18 };
+    size_t capacity = 2 * trace_step_most(layers, ranks);
+    capacity = capacity > LEAST ? capacity : LEAST;
     *t = (struct trace){.capacity = capacity, .layer = -1};
     t->events = malloc(capacity * sizeof *t->events);
     CHECK(t->events, "no memory for %zu marks", capacity);
     memset(t->events, 0xff, capacity * sizeof *t->events); // no page fault in a step
+}
+
+void trace_restart(struct trace *t)
+{
+    if (t->n)
+        t->events[0] = t->events[t->n - 1];
+    t->n = t->n > 0;
+    t->dropped = 0;
 }
 
 void trace_close(struct trace *t)

@@ -16,7 +16,7 @@
 enum phase {
     // outside the layers
     PHASE_OUTSIDE, // between steps
-    PHASE_CONTROL, // begins a step: agree with the workers that it follows
+    PHASE_CONTROL, // begins a step: agree with the workers that it follows; detail: its rows
     PHASE_EMBED,
     PHASE_LOGITS,  // final norm and output matrix
     PHASE_SAMPLE,  // pick tokens and hand them on
@@ -42,10 +42,11 @@ const char *phase_name(enum phase phase); // "attention"
 
 struct trace_event {
     int64_t ns;     // clock_ns() when the phase began
-    int32_t detail; // of PHASE_CONTROL: the step's rows; see enum phase
+    int32_t detail; // see enum phase
     int16_t layer;  // -1: outside
     uint8_t phase;
-    uint8_t part; // which half of the step's rows, when it is run as two
+    uint8_t part; // which half of the step's rows, when it is run as two; of PHASE_CONTROL: 1 when
+                  // the step only decodes
 };
 
 struct trace {
@@ -56,7 +57,12 @@ struct trace {
     uint8_t part;
 };
 
-void trace_open(struct trace *t, size_t capacity);
+/* Marks of the largest step that is foreseen, at least; every rank of a run asks for the same. */
+size_t trace_step_most(int layers, int ranks);
+/* Room for two such steps, and for many small ones. */
+void trace_open(struct trace *t, int layers, int ranks);
+/* Forget all but the last mark: its phase goes on. */
+void trace_restart(struct trace *t);
 void trace_close(struct trace *t);
 
 static inline void trace_mark_detail(struct trace *t, enum phase phase, int detail)

@@ -132,8 +132,11 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
 {
     struct transport alone = {.size = 1}, *t = c->transport ? c->transport : &alone;
     const struct config *m = &c->config;
-    struct cluster_terms terms = {
-        .version = o->version, .dtype = c->dtype, .max_rows = c->chunk, .exchange = o->exchange};
+    struct cluster_terms terms = {.version = o->version,
+                                  .dtype = c->dtype,
+                                  .max_rows = c->chunk,
+                                  .profile = o->profile.on,
+                                  .exchange = o->exchange};
     unsigned common;
     enum isa isa;
     uint64_t worker_bytes;
@@ -156,12 +159,15 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
         status = load_here(c, ckpt);
     if (!status)
         status = cluster_await(t, &terms, &worker_bytes);
+    if (!status)
+        status = profile_open(&c->profile, c->transport, m->n_layers, &o->profile);
     if (status) {
         weights_close(&c->weights);
         dev_close(&c->dev);
         return status;
     }
     allocate(c, o, &terms.exchange);
+    c->trace = c->exchange.trace = c->profile ? &c->profile->log : NULL;
     c->weight_bytes = c->weights.bytes + c->shard.bytes + worker_bytes;
     return 0;
 }
@@ -200,10 +206,16 @@ int coordinator_wire_error(struct coordinator *c, double *error)
     return status;
 }
 
+int coordinator_finish_profile(struct coordinator *c)
+{
+    return profile_finish(c->profile, &c->exchange.counters);
+}
+
 void coordinator_close(struct coordinator *c)
 {
     if (c->transport)
         cluster_stop(c->transport);
+    profile_close(c->profile);
     weights_close(&c->weights);
     dev_close(&c->dev);
     arena_free(&c->memory);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "coordinator/kv_cache.h"
+#include "coordinator/profile.h"
 #include "coordinator/state.h"
 #include "model/placement.h"
 #include "model/weights.h"
@@ -21,6 +22,7 @@ struct coordinator_options {
     struct placement_spec placement;
     struct exchange_options exchange;
     int64_t kv_bytes; // of the KV cache at most; 0: all sequences at full length
+    struct profile_options profile;
 };
 
 /* kv_bytes: half of the memory that is available once the weights are loaded. */
@@ -41,7 +43,9 @@ struct coordinator {
     struct kv_cache kv;
     struct rope_table rope;
     struct state state;
-    uint64_t experts_hit; // experts that had rows, summed over layers and steps
+    struct profile *profile; // NULL: none is wanted
+    struct trace *trace;     // its log of this rank, or NULL
+    uint64_t experts_hit;    // experts that had rows, summed over layers and steps
     double load_seconds;
     uint64_t weight_bytes; // of all ranks
 };
@@ -53,4 +57,6 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
 /* The wire's error so far: root mean square of what narrowing changed, over that of the values, on
  * all ranks; 0 on the model's own wire. */
 int coordinator_wire_error(struct coordinator *c, double *error);
+/* Complete c->profile, after the last step; 0 without one. */
+int coordinator_finish_profile(struct coordinator *c);
 void coordinator_close(struct coordinator *c); // stops the workers; the transport stays open

@@ -17,6 +17,7 @@ static void attention_block(struct coordinator *c, int l, const struct positions
     struct state *s = &c->state;
     struct dev *d = &c->dev;
 
+    trace_mark(c->trace, PHASE_ATTENTION);
     rmsnorm(d, s->h, c->dtype, s->x, L->attn_norm, n, m->dim, m->norm_eps);
     matmul(d, s->qkv, L->qkv.n, s->h, &L->qkv, n);
     rope_append(d, s->q, &c->kv.layers[l], s->qkv, L->qkv.n, &c->rope, at, n, m->n_heads);
@@ -31,6 +32,7 @@ static void dense_block(struct coordinator *c, const struct layer_weights *L, in
     struct state *s = &c->state;
     struct ffn_run all = {&L->dense, 0, n};
 
+    trace_mark(c->trace, PHASE_SHARED);
     run_ffn(&c->dev, s->dense, DTYPE_F32, s->h, &all, 1);
     add_rows(&c->dev, s->x, s->dense, row_stride(m->dim),
              L->sparse ? s->scores + m->n_experts : NULL, L->router.n, n, m->dim);
@@ -57,6 +59,7 @@ static void experts_at_home(struct coordinator *c, int l, const void *h)
     struct state *s = &c->state;
     const int32_t *rank_first = c->placement.layers[l].rank_first;
     int rows = 0;
+    trace_mark(c->trace, PHASE_HOME);
     for (int group = rank_first[0]; group < rank_first[1]; group++)
         rows += s->count[group];
     gather(&c->dev, s->home, h, s->source, rows, c->shard.row_bytes);
@@ -75,10 +78,12 @@ static int expert_block(struct coordinator *c, int l, int n)
     matmul(d, s->scores, L->router.n, s->h, &L->router, n);
     route_rows(d, s->expert, s->weight, s->scores, L->router.n, n, m->n_experts, m->top_k,
                m->norm_topk);
+    trace_mark(c->trace, PHASE_PLAN);
     sort_rows(d, s->count, s->place, s->source, s->expert, P->group_of, n, m->top_k, m->n_experts);
     for (int e = 0; e < m->n_experts; e++)
         c->experts_hit += s->count[e] > 0;
     struct exchange_plan plan = plan_of(s, P, n, m->top_k);
+    profile_count_rows(c->profile, l, &plan);
     int status = exchange_dispatch(&c->exchange, d, &plan);
     if (status)
         return status;
@@ -102,6 +107,15 @@ static int announce(struct coordinator *c, int n)
     return status;
 }
 
+/* A sequence's rows stand together: more than one is part of a prompt. */
+static enum step_kind kind_of(const struct batch *b)
+{
+    for (int i = 1; i < b->n; i++)
+        if (b->seq[i] == b->seq[i - 1])
+            return STEP_PREFILL;
+    return STEP_DECODE;
+}
+
 static void upload(struct state *s, const struct batch *b)
 {
     size_t bytes = (size_t)b->n * sizeof(int32_t);
@@ -117,19 +131,26 @@ int forward(struct coordinator *c, const struct batch *b)
     struct dev *d = &c->dev;
     struct positions at = {s->seq, s->pos};
 
-    int status = announce(c, b->n);
+    int status = profile_begin_step(c->profile, kind_of(b), b->n, &c->exchange.counters);
+    if (!status)
+        status = announce(c, b->n);
     upload(s, b);
+    trace_mark(c->trace, PHASE_EMBED);
     embed(d, s->x, c->weights.embed_map.data, c->weights.embed_type, c->dtype, s->tokens, b->n,
           m->dim);
     for (int l = 0; l < m->n_layers && !status; l++) {
         const struct layer_weights *L = &c->weights.layers[l];
+        trace_at(c->trace, l, 0);
         attention_block(c, l, &at, b->n);
+        trace_mark(c->trace, L->sparse ? PHASE_ROUTER : PHASE_SHARED);
         rmsnorm(d, s->h, c->dtype, s->x, L->ffn_norm, b->n, m->dim, m->norm_eps);
         if (L->sparse)
             status = expert_block(c, l, b->n);
         else
             dense_block(c, L, b->n);
     }
+    trace_at(c->trace, -1, 0);
+    trace_mark(c->trace, PHASE_OUTSIDE);
     return status == TRANSPORT_INTERRUPTED ? cluster_fault(c->transport) : status;
 }
 
@@ -139,9 +160,11 @@ const float *forward_logits(struct coordinator *c, const int32_t *rows, int n)
     struct state *s = &c->state;
     struct dev *d = &c->dev;
 
+    trace_mark(c->trace, PHASE_LOGITS);
     memcpy(s->picks, rows, (size_t)n * sizeof *rows);
     gather(d, s->picked, s->x, s->picks, n, (size_t)m->dim * sizeof(float));
     rmsnorm(d, s->h, c->dtype, s->picked, c->weights.final_norm, n, m->dim, m->norm_eps);
     matmul(d, s->logits, m->vocab_size, s->h, &c->weights.unembed, n);
+    trace_mark(c->trace, PHASE_OUTSIDE);
     return s->logits;
 }

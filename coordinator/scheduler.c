@@ -193,6 +193,7 @@ static int take_tokens(struct scheduler *s)
         int left = s->n_wanted - done;
         n = left < c->logit_rows ? left : c->logit_rows;
         const float *logits = forward_logits(c, s->wanted + done, n);
+        trace_mark(c->trace, PHASE_SAMPLE);
         for (int i = 0; i < n && !status; i++) {
             int slot = s->owner[done + i];
             const float *row = logits + (size_t)i * (size_t)c->config.vocab_size;
@@ -200,6 +201,7 @@ static int take_tokens(struct scheduler *s)
                 status = end(s, slot);
         }
     }
+    trace_mark(c->trace, PHASE_OUTSIDE);
     return status;
 }
 

@@ -8,6 +8,7 @@
  * does not hold what the step calls for. */
 #pragma once
 
+#include "base/trace.h"
 #include "kernels/device.h"
 #include "transport/transport.h"
 
@@ -98,6 +99,7 @@ struct exchange {
     const struct strategy_ops *ops;
     size_t row_bytes, wire_row_bytes; // of a row in memory and of one that travels
     struct exchange_counters counters;
+    struct trace *trace; // this rank's log of phases, or NULL; set it after exchange_open
     struct shares *shares;
     size_t *received; // [n_ranks]
     struct uniform round;

@@ -51,6 +51,7 @@ int exchange_choose_wire(struct exchange_options *o, enum dtype type)
 
 int single_send(struct exchange *x, int to, const void *bytes, size_t n)
 {
+    trace_mark_detail(x->trace, PHASE_WIRE_OUT, to);
     x->counters.sent += n;
     x->counters.messages++;
     return transport_start_send(x->transport, to, bytes, n);

@@ -26,6 +26,7 @@ struct worker {
     struct exchange exchange;
     int max_rows;
     struct stats stats;
+    struct trace log, *trace; // trace: the log, once the setup asks for one
 };
 
 static int say_hello(struct worker *w)
@@ -79,6 +80,10 @@ static int load(struct worker *w, const struct setup *setup, const struct exchan
         return status;
     struct exchange_limits limits = {setup->max_rows, m->top_k, m->n_experts, m->dim, setup->dtype};
     exchange_open(&w->exchange, &w->dev, t, &limits, options);
+    if (setup->profile) {
+        trace_open(&w->log, m->n_layers, t->size);
+        w->exchange.trace = w->trace = &w->log;
+    }
     w->max_rows = setup->max_rows;
     struct dev_limits most = {.type = setup->dtype,
                               .rows = setup->max_rows * m->top_k,
@@ -113,6 +118,7 @@ static int set_up(struct worker *w, const struct setup *setup)
  * is the protocol, so no message says which layer it is. */
 static int serve_step(struct worker *w, int n_rows)
 {
+    trace_mark_detail(w->trace, PHASE_CONTROL, n_rows);
     if (n_rows > w->max_rows)
         return fail(STATUS_FAILED, "step: expected at most %d rows, found %d", w->max_rows, n_rows);
     for (int l = 0; l < w->config.n_layers; l++) {
@@ -121,10 +127,12 @@ static int serve_step(struct worker *w, int n_rows)
         const struct layer_placement *at = &w->placement.layers[l];
         const struct exchange_layer layer = {at->group_of, at->rank_first};
         const struct exchange_work *work;
+        trace_at(w->trace, l, 0);
         int status = exchange_receive(&w->exchange, &w->dev, &layer, n_rows, &work);
         if (status)
             return status;
         int64_t start = clock_ns();
+        trace_mark_detail(w->trace, PHASE_COMPUTE, work->n_rows);
         shard_run(&w->shard, &w->dev, l, work->y, work->rows, work->count);
         w->stats.compute_ns += (uint64_t)(clock_ns() - start);
         w->stats.rows += (uint64_t)work->n_rows;
@@ -133,7 +141,10 @@ static int serve_step(struct worker *w, int n_rows)
             return status;
     }
     w->stats.steps++;
-    return exchange_finish(&w->exchange);
+    int status = exchange_finish(&w->exchange);
+    trace_at(w->trace, -1, 0);
+    trace_mark(w->trace, PHASE_OUTSIDE);
+    return status;
 }
 
 static int answer_stats(struct worker *w)
@@ -145,6 +156,31 @@ static int answer_stats(struct worker *w)
     w->stats.errors = w->exchange.counters.narrow.errors;
     struct control answer = {.kind = CONTROL_STATS, .stats = w->stats};
     return control_send(w->transport, 0, &answer);
+}
+
+static int answer_clock(struct worker *w, int64_t heard_ns)
+{
+    struct control answer = {.kind = CONTROL_CLOCK,
+                             .clock = {(uint64_t)heard_ns, (uint64_t)clock_ns()}};
+    return control_send(w->transport, 0, &answer);
+}
+
+/* The log in messages of bearable size; then it starts anew. */
+static int answer_records(struct worker *w)
+{
+    size_t done = 0, n;
+    int status = 0;
+    do {
+        size_t left = w->log.n - done;
+        n = left < CONTROL_MAX_MARKS ? left : CONTROL_MAX_MARKS;
+        struct control answer = {.kind = CONTROL_RECORDS,
+                                 .records = {n ? w->log.events + done : NULL, n, left - n,
+                                             left == n ? w->log.dropped : 0}};
+        status = control_send(w->transport, 0, &answer);
+        done += n;
+    } while (done < w->log.n && !status);
+    trace_restart(&w->log);
+    return status;
 }
 
 /* The next message, whenever it comes: between two steps a user may think for hours. */
@@ -178,6 +214,12 @@ static int serve(struct worker *w)
         case CONTROL_STATS:
             status = answer_stats(w);
             break;
+        case CONTROL_CLOCK:
+            status = answer_clock(w, clock_ns());
+            break;
+        case CONTROL_RECORDS:
+            status = answer_records(w);
+            break;
         case CONTROL_STOP:
             break;
         default:
@@ -210,6 +252,7 @@ int worker_serve(struct transport *t, const struct worker_options *o)
     checkpoint_close(w.checkpoint);
     if (w.dev_is_open)
         dev_close(&w.dev);
+    trace_close(&w.log);
     arena_free(&w.memory);
     arena_free(&w.message);
     free(w.model_dir);
