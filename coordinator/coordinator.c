@@ -110,7 +110,8 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o,
     kv_cache_open(&c->kv, &c->dev, m, c->dtype, o->max_sequences, c->context,
                   kv_blocks(c, o->kv_bytes));
     rope_open(&c->rope, &c->dev, m, c->context);
-    exchange_open(&c->exchange, &c->dev, c->transport, &exchange, options);
+    c->n_exchanges =
+        exchange_open(c->exchange, &c->dev, c->transport, &exchange, options, &c->moved);
     dev_reserve(&c->dev, &most);
 }
 
@@ -167,7 +168,8 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
         return status;
     }
     allocate(c, o, &terms.exchange);
-    c->trace = c->exchange.trace = c->profile ? &c->profile->log : NULL;
+    c->trace = c->profile ? &c->profile->log : NULL;
+    c->exchange[0].trace = c->exchange[1].trace = c->trace;
     c->weight_bytes = c->weights.bytes + c->shard.bytes + worker_bytes;
     return 0;
 }
@@ -198,9 +200,9 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
 
 int coordinator_wire_error(struct coordinator *c, double *error)
 {
-    struct wire_error all = c->exchange.counters.narrow;
+    struct wire_error all = c->moved.narrow;
     int status = 0;
-    if (c->transport && c->exchange.options.wire != WIRE_MODEL)
+    if (c->transport && c->exchange[0].options.wire != WIRE_MODEL)
         status = cluster_wire_error(c->transport, &all);
     *error = all.squares > 0 ? sqrt(all.errors / all.squares) : 0;
     return status;
@@ -208,7 +210,7 @@ int coordinator_wire_error(struct coordinator *c, double *error)
 
 int coordinator_finish_profile(struct coordinator *c)
 {
-    return profile_finish(c->profile, &c->exchange.counters);
+    return profile_finish(c->profile, &c->moved);
 }
 
 void coordinator_close(struct coordinator *c)

@@ -39,7 +39,9 @@ struct coordinator {
     struct weights weights;
     struct shard shard; // experts at home
     struct placement placement;
-    struct exchange exchange;
+    struct exchange exchange[LANES];
+    int n_exchanges; // how many are open: of a step, or of its halves
+    struct exchange_counters moved;
     struct kv_cache kv;
     struct rope_table rope;
     struct state state;

@@ -1,6 +1,15 @@
 /* A layer is attention, then experts; which experts run where is the placement's affair. The worker
  * mirrors the loop (worker/serve.c). Nothing here allocates, and all buffers are in struct state.
- */
+ *
+ * With --overlap the rows of a step go in two halves that take turns, A(0) B(0) A(1) B(1) …: a turn
+ * takes back what the workers made of its rows in the layer before, and ends when they have left
+ * again, so that they are away while the other half computes. Halves are cut between any two rows,
+ * in the middle of a prompt, too: in each layer the keys and values of A are in the cache before B
+ * attends to them, and A attends to none of B's, since a sequence's rows stand in order of
+ * position.
+ *
+ * Nobody waits for ever: dispatch never waits, and when the coordinator waits for what A gets back
+ * it has dispatched all that the workers, who take the same turns, serve before it. */
 #include "coordinator/forward.h"
 
 #include <string.h>
@@ -9,33 +18,45 @@
 #include "kernels/ops.h"
 #include "proto/control.h"
 
+/* The rows that go through the layers together: all of a step, or half. */
+struct half {
+    int n;
+    struct state s; // theirs
+    struct positions at;
+    struct exchange *exchange;
+    struct exchange_plan plan;
+    bool away; // with the workers
+    int layer; // where they are, or were
+};
+
 /* x += Wo attend(q, k, v) */
-static void attention_block(struct coordinator *c, int l, const struct positions *at, int n)
+static void attention_block(struct coordinator *c, int l, struct half *half)
 {
     const struct config *m = &c->config;
     const struct layer_weights *L = &c->weights.layers[l];
-    struct state *s = &c->state;
+    struct state *s = &half->s;
     struct dev *d = &c->dev;
+    int n = half->n;
 
     trace_mark(c->trace, PHASE_ATTENTION);
     rmsnorm(d, s->h, c->dtype, s->x, L->attn_norm, n, m->dim, m->norm_eps);
     matmul(d, s->qkv, L->qkv.n, s->h, &L->qkv, n);
-    rope_append(d, s->q, &c->kv.layers[l], s->qkv, L->qkv.n, &c->rope, at, n, m->n_heads);
-    attention(d, s->a, s->q, &c->kv.layers[l], at, n, m->n_heads);
+    rope_append(d, s->q, &c->kv.layers[l], s->qkv, L->qkv.n, &c->rope, &half->at, n, m->n_heads);
+    attention(d, s->a, s->q, &c->kv.layers[l], &half->at, n, m->n_heads);
     matmul_add(d, s->x, m->dim, s->a, &L->o, n);
 }
 
 /* x += down(silu(gate h) * up h), times the shared expert's sigmoid gate in a sparse layer */
-static void dense_block(struct coordinator *c, const struct layer_weights *L, int n)
+static void dense_block(struct coordinator *c, const struct layer_weights *L, struct half *half)
 {
     const struct config *m = &c->config;
-    struct state *s = &c->state;
-    struct ffn_run all = {&L->dense, 0, n};
+    struct state *s = &half->s;
+    struct ffn_run all = {&L->dense, 0, half->n};
 
     trace_mark(c->trace, PHASE_SHARED);
     run_ffn(&c->dev, s->dense, DTYPE_F32, s->h, &all, 1);
     add_rows(&c->dev, s->x, s->dense, row_stride(m->dim),
-             L->sparse ? s->scores + m->n_experts : NULL, L->router.n, n, m->dim);
+             L->sparse ? s->scores + m->n_experts : NULL, L->router.n, half->n, m->dim);
 }
 
 static struct exchange_plan plan_of(const struct state *s, const struct layer_placement *p, int n,
@@ -54,53 +75,98 @@ static struct exchange_plan plan_of(const struct state *s, const struct layer_pl
 }
 
 /* y := the outputs of the experts that stayed at home, at their places */
-static void experts_at_home(struct coordinator *c, int l, const void *h)
+static void experts_at_home(struct coordinator *c, int l, struct half *half)
 {
-    struct state *s = &c->state;
+    struct state *s = &half->s;
     const int32_t *rank_first = c->placement.layers[l].rank_first;
     int rows = 0;
     trace_mark(c->trace, PHASE_HOME);
     for (int group = rank_first[0]; group < rank_first[1]; group++)
         rows += s->count[group];
-    gather(&c->dev, s->home, h, s->source, rows, c->shard.row_bytes);
+    gather(&c->dev, s->home, half->plan.h, s->source, rows, c->shard.row_bytes);
     shard_run(&c->shard, &c->dev, l, s->y, s->home, s->count);
 }
 
-/* x += shared(h) + sum over k of weight[k] * expert[k](h), wherever they live */
-static int expert_block(struct coordinator *c, int l, int n)
+/* An expert that both halves have hit counts once: see struct coordinator. */
+static void count_hits(struct coordinator *c, const struct half *half)
+{
+    const int32_t *first = c->state.count, *count = half->s.count;
+    for (int e = 0; e < c->config.n_experts; e++)
+        c->experts_hit += count[e] > 0 && (count == first || first[e] == 0);
+}
+
+/* x += shared(h) + sum over k of weight[k] * expert[k](h), wherever they live; the sum follows in
+ * experts_back(). */
+static int expert_block(struct coordinator *c, int l, struct half *half)
 {
     const struct config *m = &c->config;
     const struct layer_weights *L = &c->weights.layers[l];
     const struct layer_placement *P = &c->placement.layers[l];
-    struct state *s = &c->state;
+    struct state *s = &half->s;
     struct dev *d = &c->dev;
+    int n = half->n;
 
     matmul(d, s->scores, L->router.n, s->h, &L->router, n);
     route_rows(d, s->expert, s->weight, s->scores, L->router.n, n, m->n_experts, m->top_k,
                m->norm_topk);
     trace_mark(c->trace, PHASE_PLAN);
     sort_rows(d, s->count, s->place, s->source, s->expert, P->group_of, n, m->top_k, m->n_experts);
-    for (int e = 0; e < m->n_experts; e++)
-        c->experts_hit += s->count[e] > 0;
-    struct exchange_plan plan = plan_of(s, P, n, m->top_k);
-    profile_count_rows(c->profile, l, &plan);
-    int status = exchange_dispatch(&c->exchange, d, &plan);
+    count_hits(c, half);
+    half->plan = plan_of(s, P, n, m->top_k);
+    half->away = true;
+    half->layer = l;
+    profile_count_rows(c->profile, l, &half->plan);
+    int status = exchange_dispatch(half->exchange, d, &half->plan);
     if (status)
         return status;
     if (L->has_dense)
-        dense_block(c, L, n); // while the rows are away
-    experts_at_home(c, l, plan.h);
-    status = exchange_combine(&c->exchange, d, &plan);
+        dense_block(c, L, half); // while the rows are away
+    status = exchange_advance(half->exchange);
+    if (!status)
+        experts_at_home(c, l, half);
+    return status;
+}
+
+/* What the experts of the layer before made of the rows, if there were any. */
+static int experts_back(struct coordinator *c, struct half *half)
+{
+    const struct exchange_plan *plan = &half->plan;
+    if (!half->away)
+        return 0;
+    half->away = false;
+    trace_at(c->trace, half->layer, half->exchange->lane);
+    int status = exchange_combine(half->exchange, &c->dev, &half->plan);
     if (status)
         return status;
-    weighted_sum(d, s->x, s->y, c->dtype, plan.place, plan.weight, n, m->top_k, m->dim);
+    weighted_sum(&c->dev, half->s.x, half->s.y, c->dtype, plan->place, plan->weight, plan->n,
+                 plan->k, c->config.dim);
     return 0;
 }
 
-/* Tell the workers that a step follows. */
-static int announce(struct coordinator *c, int n)
+static int run_layer(struct coordinator *c, int l, struct half *half)
 {
-    struct control message = {.kind = CONTROL_STEP, .step = {n}};
+    const struct config *m = &c->config;
+    const struct layer_weights *L = &c->weights.layers[l];
+    struct state *s = &half->s;
+
+    int status = experts_back(c, half);
+    if (status)
+        return status;
+    trace_at(c->trace, l, half->exchange->lane);
+    attention_block(c, l, half);
+    status = exchange_advance(half->exchange); // the other half's
+    trace_mark(c->trace, L->sparse ? PHASE_ROUTER : PHASE_SHARED);
+    rmsnorm(&c->dev, s->h, c->dtype, s->x, L->ffn_norm, half->n, m->dim, m->norm_eps);
+    if (L->sparse && !status)
+        return expert_block(c, l, half);
+    dense_block(c, L, half);
+    return status;
+}
+
+/* Tell the workers that a step follows. */
+static int announce(struct coordinator *c, int n, int second)
+{
+    struct control message = {.kind = CONTROL_STEP, .step = {n, second}};
     int status = 0;
     for (int rank = 1; c->transport && rank < c->transport->size && !status; rank++)
         status = control_send(c->transport, rank, &message);
@@ -124,31 +190,45 @@ static void upload(struct state *s, const struct batch *b)
     memcpy(s->pos, b->pos, bytes);
 }
 
+/* Rows [first, first + n) of the step. */
+static struct half half_of(struct coordinator *c, int first, int n, struct exchange *x)
+{
+    struct half half = {.n = n, .s = c->state, .exchange = x};
+    if (first)
+        half.s = state_second_half(&c->state, &c->config, c->dtype, first);
+    half.at = (struct positions){half.s.seq, half.s.pos};
+    return half;
+}
+
+static int run_layers(struct coordinator *c, struct half *halves, int n_halves)
+{
+    int status = 0;
+    for (int l = 0; l < c->config.n_layers && !status; l++)
+        for (int i = 0; i < n_halves && !status; i++)
+            status = run_layer(c, l, &halves[i]);
+    for (int i = 0; i < n_halves && !status; i++)
+        status = experts_back(c, &halves[i]);
+    return status;
+}
+
 int forward(struct coordinator *c, const struct batch *b)
 {
-    const struct config *m = &c->config;
-    struct state *s = &c->state;
-    struct dev *d = &c->dev;
-    struct positions at = {s->seq, s->pos};
+    int second = c->n_exchanges > 1 ? exchange_second_half(b->n) : 0, first = b->n - second;
+    struct half halves[LANES] = {half_of(c, 0, first, &c->exchange[0]),
+                                 half_of(c, first, second, &c->exchange[1])};
 
-    int status = profile_begin_step(c->profile, kind_of(b), b->n, &c->exchange.counters);
+    int status = profile_begin_step(c->profile, kind_of(b), b->n, &c->moved);
     if (!status)
-        status = announce(c, b->n);
-    upload(s, b);
+        status = announce(c, b->n, second);
+    if (status)
+        return status;
     trace_mark(c->trace, PHASE_EMBED);
-    embed(d, s->x, c->weights.embed_map.data, c->weights.embed_type, c->dtype, s->tokens, b->n,
-          m->dim);
-    for (int l = 0; l < m->n_layers && !status; l++) {
-        const struct layer_weights *L = &c->weights.layers[l];
-        trace_at(c->trace, l, 0);
-        attention_block(c, l, &at, b->n);
-        trace_mark(c->trace, L->sparse ? PHASE_ROUTER : PHASE_SHARED);
-        rmsnorm(d, s->h, c->dtype, s->x, L->ffn_norm, b->n, m->dim, m->norm_eps);
-        if (L->sparse)
-            status = expert_block(c, l, b->n);
-        else
-            dense_block(c, L, b->n);
-    }
+    upload(&c->state, b);
+    embed(&c->dev, c->state.x, c->weights.embed_map.data, c->weights.embed_type, c->dtype,
+          c->state.tokens, b->n, c->config.dim);
+    status = run_layers(c, halves, second ? LANES : 1);
+    if (status)
+        exchange_drop(&c->exchange[0]);
     trace_at(c->trace, -1, 0);
     trace_mark(c->trace, PHASE_OUTSIDE);
     return status == TRANSPORT_INTERRUPTED ? cluster_fault(c->transport) : status;

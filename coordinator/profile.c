@@ -192,8 +192,9 @@ void profile_count_rows(struct profile *p, int layer, const struct exchange_plan
 
 int profile_finish(struct profile *p, const struct exchange_counters *bytes)
 {
-    if (!p)
+    if (!p || p->finished)
         return 0;
+    p->finished = true;
     count_bytes(p, bytes);
     return collect(p);
 }

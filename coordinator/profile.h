@@ -67,13 +67,14 @@ struct profile {
     struct step_sums steps[STEP_KINDS];
     int64_t outside_ns, profiling_ns; // of rank 0, between steps
     uint64_t dropped;                 // marks that a log had no room for
-    bool keep, kept_all;
+    bool keep, kept_all, finished;
     struct rank_log *kept; // [ranks]
     // private
     struct rank_log *logs;        // [ranks] as they were collected
     struct passage *passages;     // [ranks][layers][halves] of the step at hand
     struct departure *departures; // [layers][halves]
     struct exchange_counters counted;
+    struct departure *away[2]; // of each half, the latest
     enum step_kind kind;
 };
 

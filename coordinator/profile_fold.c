@@ -70,6 +70,25 @@ static const struct passage *last_reply(const struct profile *p, size_t place, i
     return last;
 }
 
+/* Work of rank 0 hides an absence until the last reply, or until it waits for it. */
+static int64_t hidden(const struct departure *d, const struct passage *last, int64_t from)
+{
+    int64_t ns = overlap(d->left, from, d->left, last->replied) - d->elsewhere;
+    return ns > 0 ? ns : 0;
+}
+
+/* Rank 0 waited for one half: the other, if away, was away all the same. */
+static void note_elsewhere(struct profile *p, const struct trace_event *e)
+{
+    struct departure *other = p->away[1 - e->part];
+    int64_t mean;
+    if (!other || other->waited)
+        return;
+    const struct passage *last = last_reply(p, (size_t)(other - p->departures), &mean);
+    if (last)
+        other->elsewhere += overlap(e->ns, e[1].ns, other->left, last->replied);
+}
+
 /* A wait [from, to) is what the last worker to reply did meanwhile: computing, as long as workers
  * do on average; computing for longer (skew); or neither, with rows on their way. */
 static void split_wait(struct profile *p, const struct trace_event *e)
@@ -79,8 +98,9 @@ static void split_wait(struct profile *p, const struct trace_event *e)
     int64_t mean, from = e->ns, to = e[1].ns;
     const struct passage *last = last_reply(p, place_of(e), &mean);
     if (last && !departure->waited)
-        x->hidden += overlap(departure->left, from, departure->left, last->replied);
+        x->hidden += hidden(departure, last, from);
     departure->waited = true;
+    note_elsewhere(p, e);
     int64_t even = last && last->end - last->begin > mean ? last->begin + mean
                    : last                                 ? last->end
                                                           : 0;
@@ -91,6 +111,13 @@ static void split_wait(struct profile *p, const struct trace_event *e)
     x->transfer += to - from - compute - skew;
 }
 
+static void depart(struct profile *p, const struct trace_event *e)
+{
+    struct departure *d = &p->departures[place_of(e)];
+    d->left = e[1].ns;
+    p->away[e->part] = d;
+}
+
 static void begin_step(struct profile *p, const struct trace_event *e)
 {
     size_t places = (size_t)p->n_layers * PROFILE_HALVES;
@@ -99,6 +126,7 @@ static void begin_step(struct profile *p, const struct trace_event *e)
     p->steps[p->kind].rows += (uint64_t)e->detail;
     memset(p->passages, 0, (size_t)p->n_ranks * places * sizeof *p->passages);
     memset(p->departures, 0, places * sizeof *p->departures);
+    p->away[0] = p->away[1] = NULL;
     for (int rank = 1; rank < p->n_ranks; rank++)
         fold_worker_step(p, rank);
 }
@@ -117,7 +145,7 @@ static void fold_own(struct profile *p, const struct trace_event *e)
         begin_step(p, e);
     add_time(p, 0, e);
     if (e->phase == PHASE_WIRE_OUT)
-        p->departures[place_of(e)].left = e[1].ns;
+        depart(p, e);
     else if (e->phase == PHASE_WAIT)
         split_wait(p, e);
 }

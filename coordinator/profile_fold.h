@@ -13,8 +13,9 @@ struct passage {
 
 /* Rank 0's side of the same. */
 struct departure {
-    int64_t left; // the last message was handed to the transport
-    bool waited;  // for it to come back
+    int64_t left;      // the last message was handed to the transport
+    int64_t elsewhere; // meanwhile rank 0 waited for the other half's: that hides nothing
+    bool waited;       // for it to come back
 };
 
 /* Fold p->logs, each of which ends with the mark that the next will begin with: whole steps.

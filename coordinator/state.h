@@ -19,7 +19,7 @@ struct state {
     float *weight;   // [n][top_k] and their weights
     int32_t *place;  // [n][top_k] where each assignment stands in send order
     int32_t *source; // [assignments] the row of each place
-    int32_t *count;  // [n_experts] rows of each group
+    int32_t *count;  // [n_experts] rows of each group; another for the second half of a step
     void *home;      // rows of dim: the places of experts at home, gathered
     void *y;         // rows of dim: every place's output
 
@@ -36,3 +36,8 @@ struct state_limits {
 
 void state_open(struct state *s, struct dev *d, const struct config *m, enum dtype type,
                 const struct state_limits *limits);
+
+/* The same buffers from row `first` on, for the second half of a step. What belongs to
+ * forward_logits is not part of it. */
+struct state state_second_half(const struct state *s, const struct config *m, enum dtype type,
+                               int first);

@@ -41,10 +41,25 @@ void model_options_table(struct option_spec *table, struct model_options *o)
          NULL},
         {"wire", 0, OPTION_CHOICE, &o->wire, "model|bf16|int8",
          "type of the rows that travel; a narrower one has its error reported", 0, 0, NULL},
+        {"overlap", 0, OPTION_CHOICE, &o->overlap, "off|on",
+         "split each step in two halves: one computes while the other is with the workers", 0, 0,
+         NULL},
         {"device", 0, OPTION_CHOICE, &o->device, "cpu", "where this rank computes", 0, 0, NULL},
         {"timeout", 0, OPTION_REAL, &o->timeout_s, "S",
          "seconds without progress until a rank counts as lost (30)", 0.1, 86400, NULL},
         {"verbose", 'v', OPTION_FLAG, &o->verbose, NULL, "say what is loaded where", 0, 0, NULL},
+    };
+    memcpy(table, shared, sizeof shared);
+}
+
+void profile_options_table(struct option_spec *table, struct profile_command *o)
+{
+    const struct option_spec shared[PROFILE_OPTIONS] = {
+        {"profile", 0, OPTION_FLAG, &o->table, NULL,
+         "say where the time goes, by layer, phase and rank; docs/profile.md", 0, 0, NULL},
+        {"profile-json", 0, OPTION_TEXT, &o->json, "FILE", "the same for programs", 0, 0, NULL},
+        {"trace", 0, OPTION_TEXT, &o->trace, "FILE", "the same as a timeline for ui.perfetto.dev",
+         0, 0, NULL},
     };
     memcpy(table, shared, sizeof shared);
 }

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "model/hub.h"
+#include "study/profile.h"
 #include "worker/serve.h"
 
 struct rank_thread {
@@ -73,20 +74,22 @@ static void join_local(struct ranks *r)
 static int open_coordinator(struct ranks *r, const struct model_options *o,
                             const struct session_needs *needs, struct transport *t, int threads)
 {
-    struct coordinator_options c = {.model_dir = r->model_dir,
-                                    .version = program_version(),
-                                    .dtype = model_options_dtype(o),
-                                    .threads = threads,
-                                    .chunk = (int)o->chunk,
-                                    .context = (int)o->context,
-                                    .wanted = needs->context,
-                                    .max_sequences = needs->max_sequences,
-                                    .logit_rows = needs->logit_rows,
-                                    .placement = o->placement,
-                                    .exchange = {(enum strategy)o->strategy,
-                                                 (enum combine)o->combine, (enum dedup)o->dedup,
-                                                 (enum wire)o->wire},
-                                    .kv_bytes = o->kv_bytes};
+    struct coordinator_options c = {
+        .model_dir = r->model_dir,
+        .version = program_version(),
+        .dtype = model_options_dtype(o),
+        .threads = threads,
+        .chunk = (int)o->chunk,
+        .context = (int)o->context,
+        .wanted = needs->context,
+        .max_sequences = needs->max_sequences,
+        .logit_rows = needs->logit_rows,
+        .placement = o->placement,
+        .exchange = {(enum strategy)o->strategy, (enum combine)o->combine, (enum dedup)o->dedup,
+                     (enum wire)o->wire, (enum overlap)o->overlap},
+        .kv_bytes = o->kv_bytes,
+        .profile = {.on = o->profile.table || o->profile.json || o->profile.trace,
+                    .keep = o->profile.trace}};
     return coordinator_open(&r->coordinator, &c, t);
 }
 
@@ -151,15 +154,30 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
 
 int ranks_report_wire(struct ranks *r)
 {
-    const struct exchange *x = &r->coordinator.exchange;
+    const struct exchange_options *x = &r->coordinator.exchange[0].options;
+    const struct exchange_counters *moved = &r->coordinator.moved;
     double error;
-    if (x->options.wire == WIRE_MODEL)
+    if (x->wire == WIRE_MODEL)
         return 0;
     int status = coordinator_wire_error(&r->coordinator, &error);
     if (!status)
         fprintf(stderr, "wire %s: RMS error %.3g of the rows, %.6g MB travelled\n",
-                exchange_words(&x->options).wire, error,
-                (double)(x->counters.sent + x->counters.received) * 1e-6);
+                exchange_words(x).wire, error, (double)(moved->sent + moved->received) * 1e-6);
+    return status;
+}
+
+int ranks_report_profile(struct ranks *r, const struct profile_command *o, FILE *table)
+{
+    const struct profile *p = r->coordinator.profile;
+    if (!p)
+        return 0;
+    int status = coordinator_finish_profile(&r->coordinator);
+    if (!status && o->table && table)
+        profile_print(p, table);
+    if (!status && o->json)
+        status = profile_write_json(p, o->json);
+    if (!status && o->trace)
+        status = profile_write_trace(p, o->trace);
     return status;
 }
 

@@ -81,7 +81,7 @@ struct sample {
 
 static uint64_t travelled(const struct coordinator *c)
 {
-    return c->exchange.counters.sent + c->exchange.counters.received;
+    return c->moved.sent + c->moved.received;
 }
 
 static int repeat(struct bench *b, int batch, int prompt, int generate, struct sample *sample)
@@ -246,6 +246,8 @@ int bench_run(struct bench_report *r, struct coordinator *c, const struct bench_
         status = peak_memory(r, c);
     if (!status)
         status = coordinator_wire_error(c, &r->wire_error);
+    if (!status)
+        status = coordinator_finish_profile(c);
     rows_close(&b.rows);
     return status;
 }

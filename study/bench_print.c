@@ -4,6 +4,7 @@
 #include "commit.h"
 #include "model/sizes.h"
 #include "study/bench.h"
+#include "study/profile.h"
 
 static void name_of(char *text, size_t size, const struct bench_result *t)
 {
@@ -65,7 +66,7 @@ static struct js *result_json(const struct bench_result *t)
 static struct js *exchange_json(const struct bench_report *r, const struct coordinator *c)
 {
     struct js *exchange = js_new_object();
-    struct exchange_words words = exchange_words(&c->exchange.options);
+    struct exchange_words words = exchange_words(&c->exchange[0].options);
     js_set(exchange, "strategy", text(words.strategy));
     js_set(exchange, "dedup", text(words.dedup));
     js_set(exchange, "combine", text(words.combine));
@@ -87,6 +88,8 @@ static void print_json(const struct bench_report *r, const struct coordinator *c
     js_set(root, "results", results);
     js_set(root, "load_s", js_new_real(c->load_seconds));
     js_set(root, "peak_bytes", js_new_int((int64_t)r->peak_bytes));
+    if (c->profile)
+        js_set(root, "profile", profile_json(c->profile));
     js_print(root, out, 2);
     js_free(root);
 }
@@ -94,8 +97,8 @@ static void print_json(const struct bench_report *r, const struct coordinator *c
 /* Only where something travels, or is treated as if it did. */
 static void print_exchange(const struct bench_report *r, const struct coordinator *c, FILE *out)
 {
-    struct exchange_words words = exchange_words(&c->exchange.options);
-    if (c->transport || c->exchange.options.wire != WIRE_MODEL)
+    struct exchange_words words = exchange_words(&c->exchange[0].options);
+    if (c->transport || c->exchange[0].options.wire != WIRE_MODEL)
         fprintf(out, "strategy %s, dedup %s, combine %s, wire %s (RMS error %.3g)\n",
                 words.strategy, words.dedup, words.combine, words.wire, r->wire_error);
     for (int i = 0; i < r->n_results && c->transport; i++)

@@ -23,8 +23,8 @@ int profile_write_trace(const struct profile *p, const char *path);
 struct phase_times profile_rank_times(const struct profile *p, enum step_kind kind, int rank);
 int64_t phase_total(const struct phase_times *t);
 struct exchange_times profile_exchange_times(const struct profile *p, enum step_kind kind);
-/* What the exchange kept rank 0 from: packing, sending and waiting. */
-int64_t phase_exposed(const struct phase_times *t);
+/* What the exchange kept rank 0 from: packing, sending, and waiting, its exposed part. */
+int64_t phase_exchange(const struct phase_times *t);
 /* Rows, or experts that had any, of the busiest rank over the mean of those that hold experts;
  * of one layer, or of all (-1); 0 where there are none. */
 double profile_rows_balance(const struct profile *p, enum step_kind kind, int layer);

@@ -6,13 +6,25 @@
 
 static const char *const kinds[STEP_KINDS] = {[STEP_PREFILL] = "prefill", [STEP_DECODE] = "decode"};
 
+/* "wait for workers" as wait_for_workers */
+static void name_key(char *key, size_t size, enum phase phase)
+{
+    snprintf(key, size, "%s", phase_name(phase));
+    for (char *c = key; *c; c++)
+        if (*c == ' ')
+            *c = '_';
+}
+
 /* Only phases that took time: a worker has others than rank 0. */
 static struct js *phases_json(const struct phase_times *t)
 {
     struct js *phases = js_new_object();
-    for (int phase = 0; phase < PHASE_COUNT; phase++)
+    char key[32];
+    for (int phase = 0; phase < PHASE_COUNT; phase++) {
+        name_key(key, sizeof key, (enum phase)phase);
         if (t->ns[phase])
-            js_set(phases, phase_name((enum phase)phase), js_new_int(t->ns[phase]));
+            js_set(phases, key, js_new_int(t->ns[phase]));
+    }
     return phases;
 }
 
@@ -28,9 +40,10 @@ static struct js *wait_json(const struct exchange_times *x)
 static struct js *exchange_json(const struct phase_times *t, const struct exchange_times *x)
 {
     struct js *exchange = js_new_object();
-    int64_t exposed = phase_exposed(t), total = phase_total(t);
-    js_set(exchange, "exposed_ns", js_new_int(exposed));
-    js_set(exchange, "exposed_share", js_new_real(total ? (double)exposed / (double)total : 0));
+    int64_t ns = phase_exchange(t), total = phase_total(t);
+    js_set(exchange, "ns", js_new_int(ns));
+    js_set(exchange, "share", js_new_real(total ? (double)ns / (double)total : 0));
+    js_set(exchange, "exposed_ns", js_new_int(t->ns[PHASE_WAIT]));
     js_set(exchange, "hidden_ns", js_new_int(x->hidden));
     js_set(exchange, "wait", wait_json(x));
     return exchange;

@@ -30,7 +30,7 @@ struct exchange_times profile_exchange_times(const struct profile *p, enum step_
     return sum;
 }
 
-int64_t phase_exposed(const struct phase_times *t)
+int64_t phase_exchange(const struct phase_times *t)
 {
     return t->ns[PHASE_PACK] + t->ns[PHASE_WIRE_OUT] + t->ns[PHASE_WAIT];
 }

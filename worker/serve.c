@@ -23,7 +23,9 @@ struct worker {
     struct checkpoint *checkpoint;
     struct placement placement;
     struct shard shard;
-    struct exchange exchange;
+    struct exchange exchange[LANES];
+    int n_exchanges; // how many are open: of a step, or of its halves
+    struct exchange_counters moved;
     int max_rows;
     struct stats stats;
     struct trace log, *trace; // trace: the log, once the setup asks for one
@@ -79,10 +81,10 @@ static int load(struct worker *w, const struct setup *setup, const struct exchan
     if (status)
         return status;
     struct exchange_limits limits = {setup->max_rows, m->top_k, m->n_experts, m->dim, setup->dtype};
-    exchange_open(&w->exchange, &w->dev, t, &limits, options);
+    w->n_exchanges = exchange_open(w->exchange, &w->dev, t, &limits, options, &w->moved);
     if (setup->profile) {
         trace_open(&w->log, m->n_layers, t->size);
-        w->exchange.trace = w->trace = &w->log;
+        w->exchange[0].trace = w->exchange[1].trace = w->trace = &w->log;
     }
     w->max_rows = setup->max_rows;
     struct dev_limits most = {.type = setup->dtype,
@@ -99,7 +101,8 @@ static int load(struct worker *w, const struct setup *setup, const struct exchan
 static int set_up(struct worker *w, const struct setup *setup)
 {
     int64_t start = clock_ns();
-    struct exchange_words words = {setup->strategy, setup->combine, setup->dedup, setup->wire};
+    struct exchange_words words = {setup->strategy, setup->combine, setup->dedup, setup->wire,
+                                   setup->overlap};
     struct exchange_options options;
     int status = check_setup(w, setup);
     if (!status)
@@ -114,34 +117,51 @@ static int set_up(struct worker *w, const struct setup *setup)
     return control_send(w->transport, 0, &ready);
 }
 
-/* One step, layer by layer, in lockstep with the coordinator's forward(): the position in this loop
- * is the protocol, so no message says which layer it is. */
-static int serve_step(struct worker *w, int n_rows)
+/* The rows of one half, or of all, through the experts of a layer that are here. */
+static int serve_layer(struct worker *w, int l, struct exchange *x, int n_rows)
 {
-    trace_mark_detail(w->trace, PHASE_CONTROL, n_rows);
-    if (n_rows > w->max_rows)
-        return fail(STATUS_FAILED, "step: expected at most %d rows, found %d", w->max_rows, n_rows);
-    for (int l = 0; l < w->config.n_layers; l++) {
-        if (!w->config.sparse[l])
-            continue;
-        const struct layer_placement *at = &w->placement.layers[l];
-        const struct exchange_layer layer = {at->group_of, at->rank_first};
-        const struct exchange_work *work;
-        trace_at(w->trace, l, 0);
-        int status = exchange_receive(&w->exchange, &w->dev, &layer, n_rows, &work);
-        if (status)
-            return status;
-        int64_t start = clock_ns();
-        trace_mark_detail(w->trace, PHASE_COMPUTE, work->n_rows);
-        shard_run(&w->shard, &w->dev, l, work->y, work->rows, work->count);
-        w->stats.compute_ns += (uint64_t)(clock_ns() - start);
-        w->stats.rows += (uint64_t)work->n_rows;
-        status = exchange_return(&w->exchange, &w->dev);
-        if (status)
-            return status;
-    }
-    w->stats.steps++;
-    int status = exchange_finish(&w->exchange);
+    const struct layer_placement *at = &w->placement.layers[l];
+    const struct exchange_layer layer = {at->group_of, at->rank_first};
+    const struct exchange_work *work;
+    trace_at(w->trace, l, x->lane);
+    int status = exchange_receive(x, &w->dev, &layer, n_rows, &work);
+    if (status)
+        return status;
+    int64_t start = clock_ns();
+    trace_mark_detail(w->trace, PHASE_COMPUTE, work->n_rows);
+    shard_run(&w->shard, &w->dev, l, work->y, work->rows, work->count);
+    w->stats.compute_ns += (uint64_t)(clock_ns() - start);
+    w->stats.rows += (uint64_t)work->n_rows;
+    return exchange_return(x, &w->dev);
+}
+
+static int check_step(const struct worker *w, const struct step *step)
+{
+    int second = w->n_exchanges > 1 ? exchange_second_half(step->n_rows) : 0;
+    if (step->n_rows > w->max_rows)
+        return fail(STATUS_FAILED, "step: expected at most %d rows, found %d", w->max_rows,
+                    step->n_rows);
+    if (step->second != second)
+        return fail(STATUS_FAILED, "step: expected %d of %d rows in the second half, found %d",
+                    second, step->n_rows, step->second);
+    return 0;
+}
+
+/* One step, layer by layer, half by half, in lockstep with the coordinator's forward(): the
+ * position in this loop is the protocol, so no message says which layer or half it is. */
+static int serve_step(struct worker *w, const struct step *step)
+{
+    int rows[LANES] = {step->n_rows - step->second, step->second};
+    int n_halves = step->second ? LANES : 1;
+    trace_mark_detail(w->trace, PHASE_CONTROL, step->n_rows);
+    int status = check_step(w, step);
+    for (int l = 0; l < w->config.n_layers; l++)
+        for (int i = 0; i < n_halves && w->config.sparse[l] && !status; i++)
+            status = serve_layer(w, l, &w->exchange[i], rows[i]);
+    for (int i = 0; i < n_halves && !status; i++)
+        status = exchange_finish(&w->exchange[i]);
+    if (!status)
+        w->stats.steps++;
     trace_at(w->trace, -1, 0);
     trace_mark(w->trace, PHASE_OUTSIDE);
     return status;
@@ -152,8 +172,8 @@ static int answer_stats(struct worker *w)
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     w->stats.peak_bytes = (uint64_t)usage.ru_maxrss * 1024;
-    w->stats.squares = w->exchange.counters.narrow.squares;
-    w->stats.errors = w->exchange.counters.narrow.errors;
+    w->stats.squares = w->moved.narrow.squares;
+    w->stats.errors = w->moved.narrow.errors;
     struct control answer = {.kind = CONTROL_STATS, .stats = w->stats};
     return control_send(w->transport, 0, &answer);
 }
@@ -207,7 +227,7 @@ static int serve(struct worker *w)
             status = set_up(w, &message.setup);
             break;
         case CONTROL_STEP:
-            status = serve_step(w, message.step.n_rows);
+            status = serve_step(w, &message.step);
             if (status == TRANSPORT_INTERRUPTED)
                 status = 0; // the coordinator gave the step up: hear what it has to say
             break;
