@@ -4,9 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "model/hub.h"
 #include "study/profile.h"
@@ -126,6 +128,20 @@ int ranks_command(struct process *p, int parsed, const struct model_options *o,
     return p->mpi && p->mpi->rank > 0 ? serve(p, o) : here(p, options);
 }
 
+/* Before hours are spent on what could not be written in the end; not a pipe, which has a reader.
+ */
+static int check_file(const char *path)
+{
+    struct outfile f;
+    struct stat st;
+    if (!path || (stat(path, &st) == 0 && !S_ISREG(st.st_mode)))
+        return 0;
+    int status = outfile_open(&f, path);
+    if (!status)
+        outfile_abort(&f);
+    return status;
+}
+
 int ranks_open(struct ranks *r, const struct process *p, const struct model_options *o,
                const struct session_needs *needs)
 {
@@ -134,7 +150,11 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
     struct transport *t = p->mpi;
     memset(r, 0, sizeof *r);
     log_verbose(o->verbose);
-    int status = hub_resolve(&r->model_dir, o->model);
+    int status = check_file(o->profile.json);
+    if (!status)
+        status = check_file(o->profile.trace);
+    if (!status)
+        status = hub_resolve(&r->model_dir, o->model);
     if (status)
         return status;
     if (n_local > 1) {
