@@ -44,10 +44,10 @@ struct coordinator {
     struct exchange_counters moved;
     struct kv_cache kv;
     struct rope_table rope;
+    const int32_t **group_of; // [n_layers] the placement's, for the device
     struct state state;
     struct profile *profile; // NULL: none is wanted
     struct trace *trace;     // its log of this rank, or NULL
-    uint64_t experts_hit;    // experts that had rows, summed over layers and steps
     double load_seconds;
     uint64_t weight_bytes; // of all ranks
 };
@@ -61,4 +61,6 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
 int coordinator_wire_error(struct coordinator *c, double *error);
 /* Complete c->profile, after the last step; 0 without one. */
 int coordinator_finish_profile(struct coordinator *c);
+/* Experts that had rows, summed over layers and steps. */
+uint64_t coordinator_experts_hit(struct coordinator *c);
 void coordinator_close(struct coordinator *c); // stops the workers; the transport stays open

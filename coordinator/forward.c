@@ -46,17 +46,29 @@ static void attention_block(struct coordinator *c, int l, struct half *half)
     matmul_add(d, s->x, m->dim, s->a, &L->o, n);
 }
 
-/* x += down(silu(gate h) * up h), times the shared expert's sigmoid gate in a sparse layer */
-static void dense_block(struct coordinator *c, const struct layer_weights *L, struct half *half)
+/* dense := down(silu(gate h) * up h) of a dense MLP or the shared expert */
+static struct ffn_job dense_job(const struct layer_weights *L, const struct half *half)
+{
+    const struct state *s = &half->s;
+    return (struct ffn_job){
+        .list = &L->dense, .y = s->dense, .y_type = DTYPE_F32, .x = s->h, .n = half->n};
+}
+
+/* x += dense, times the shared expert's sigmoid gate in a sparse layer */
+static void add_dense(struct coordinator *c, const struct layer_weights *L, struct half *half)
 {
     const struct config *m = &c->config;
     struct state *s = &half->s;
-    struct ffn_run all = {&L->dense, 0, half->n};
-
-    trace_mark(c->trace, PHASE_SHARED);
-    run_ffn(&c->dev, s->dense, DTYPE_F32, s->h, &all, 1);
     add_rows(&c->dev, s->x, s->dense, row_stride(m->dim),
              L->sparse ? s->scores + m->n_experts : NULL, L->router.n, half->n, m->dim);
+}
+
+static void dense_block(struct coordinator *c, const struct layer_weights *L, struct half *half)
+{
+    struct ffn_job job = dense_job(L, half);
+    trace_mark(c->trace, PHASE_SHARED);
+    run_ffn(&c->dev, &job, 1);
+    add_dense(c, L, half);
 }
 
 static struct exchange_plan plan_of(const struct state *s, const struct layer_placement *p, int n,
@@ -75,24 +87,38 @@ static struct exchange_plan plan_of(const struct state *s, const struct layer_pl
 }
 
 /* y := the outputs of the experts that stayed at home, at their places */
-static void experts_at_home(struct coordinator *c, int l, struct half *half)
+static struct ffn_job home_job(const struct coordinator *c, int l, const struct half *half)
 {
-    struct state *s = &half->s;
-    const int32_t *rank_first = c->placement.layers[l].rank_first;
-    int rows = 0;
-    trace_mark(c->trace, PHASE_HOME);
-    for (int group = rank_first[0]; group < rank_first[1]; group++)
-        rows += s->count[group];
-    gather(&c->dev, s->home, half->plan.h, s->source, rows, c->shard.row_bytes);
-    shard_run(&c->shard, &c->dev, l, s->y, s->home, s->count);
+    const struct exchange_plan *plan = &half->plan;
+    struct ffn_job job = shard_job(&c->shard, l);
+    job.y = plan->y;
+    job.x = plan->h;
+    job.source = plan->source;
+    job.count = plan->count;
+    job.n = exchange_home_rows(half->exchange);
+    return job;
 }
 
-/* An expert that both halves have hit counts once: see struct coordinator. */
-static void count_hits(struct coordinator *c, const struct half *half)
+/* The shared expert and the experts at home, while rows are away. */
+static int experts_here(struct coordinator *c, int l, struct half *half)
 {
-    const int32_t *first = c->state.count, *count = half->s.count;
-    for (int e = 0; e < c->config.n_experts; e++)
-        c->experts_hit += count[e] > 0 && (count == first || first[e] == 0);
+    const struct layer_weights *L = &c->weights.layers[l];
+    struct ffn_job jobs[2];
+    int n = 0, status = 0;
+    if (L->has_dense)
+        jobs[n++] = dense_job(L, half);
+    jobs[n++] = home_job(c, l, half);
+    int together = half->n <= c->dev.joint_rows ? n : 1;
+    for (int i = 0; i < n && !status; i += together) {
+        trace_mark(c->trace, L->has_dense && i == 0 ? PHASE_SHARED : PHASE_HOME);
+        run_ffn(&c->dev, jobs + i, together);
+        status = exchange_advance(half->exchange);
+    }
+    if (L->has_dense) {
+        trace_mark(c->trace, PHASE_SHARED);
+        add_dense(c, L, half);
+    }
+    return status;
 }
 
 /* x += shared(h) + sum over k of weight[k] * expert[k](h), wherever they live; the sum follows in
@@ -110,21 +136,14 @@ static int expert_block(struct coordinator *c, int l, struct half *half)
     route_rows(d, s->expert, s->weight, s->scores, L->router.n, n, m->n_experts, m->top_k,
                m->norm_topk);
     trace_mark(c->trace, PHASE_PLAN);
-    sort_rows(d, s->count, s->place, s->source, s->expert, P->group_of, n, m->top_k, m->n_experts);
-    count_hits(c, half);
+    sort_rows(d, s->count, s->place, s->source, s->hit, s->expert, c->group_of[l], n, m->top_k,
+              m->n_experts);
     half->plan = plan_of(s, P, n, m->top_k);
     half->away = true;
     half->layer = l;
-    profile_count_rows(c->profile, l, &half->plan);
+    profile_count_rows(c->dev.cuda ? NULL : c->profile, l, &half->plan); // counts are on the host
     int status = exchange_dispatch(half->exchange, d, &half->plan);
-    if (status)
-        return status;
-    if (L->has_dense)
-        dense_block(c, L, half); // while the rows are away
-    status = exchange_advance(half->exchange);
-    if (!status)
-        experts_at_home(c, l, half);
-    return status;
+    return status ? status : experts_here(c, l, half);
 }
 
 /* What the experts of the layer before made of the rows, if there were any. */
@@ -182,22 +201,38 @@ static enum step_kind kind_of(const struct batch *b)
     return STEP_DECODE;
 }
 
-static void upload(struct state *s, const struct batch *b)
+/* The batch on the device: tokens, then where the rows stand. */
+static void upload(struct coordinator *c, const struct batch *b)
 {
+    struct state *s = &c->state;
     size_t bytes = (size_t)b->n * sizeof(int32_t);
-    memcpy(s->tokens, b->tokens, bytes);
-    memcpy(s->seq, b->seq, bytes);
-    memcpy(s->pos, b->pos, bytes);
+    memcpy(s->inputs_host, b->tokens, bytes);
+    memcpy(s->inputs_host + b->n, b->seq, bytes);
+    memcpy(s->inputs_host + 2 * b->n, b->pos, bytes);
+    dev_upload(&c->dev, s->inputs, s->inputs_host, 3 * bytes);
+    kv_cache_upload(&c->kv, &c->dev);
 }
 
-/* Rows [first, first + n) of the step. */
-static struct half half_of(struct coordinator *c, int first, int n, struct exchange *x)
+/* Where rows [first, first + n) of the step stand. */
+static struct positions stand(const struct state *s, const struct batch *b, int first, int n)
 {
-    struct half half = {.n = n, .s = c->state, .exchange = x};
-    if (first)
-        half.s = state_second_half(&c->state, &c->config, c->dtype, first);
-    half.at = (struct positions){half.s.seq, half.s.pos};
-    return half;
+    struct positions at = {s->inputs + b->n + first, s->inputs + 2 * b->n + first, 0, 0};
+    const int32_t *seq = b->seq + first, *pos = b->pos + first;
+    for (int i = 0; i < n; i++)
+        at.longest = pos[i] >= at.longest ? pos[i] + 1 : at.longest;
+    while (at.singles < n && (at.singles + 1 == n || seq[at.singles + 1] != seq[at.singles]))
+        at.singles++;
+    return at;
+}
+
+/* The same rows as half of the step, or all of it. */
+static struct half half_of(struct coordinator *c, const struct batch *b, int first, int n)
+{
+    return (struct half){.n = n,
+                         .s = first ? state_second_half(&c->state, &c->config, c->dtype, first)
+                                    : c->state,
+                         .at = stand(&c->state, b, first, n),
+                         .exchange = &c->exchange[first > 0]};
 }
 
 static int run_layers(struct coordinator *c, struct half *halves, int n_halves)
@@ -214,18 +249,19 @@ static int run_layers(struct coordinator *c, struct half *halves, int n_halves)
 int forward(struct coordinator *c, const struct batch *b)
 {
     int second = c->n_exchanges > 1 ? exchange_second_half(b->n) : 0, first = b->n - second;
-    struct half halves[LANES] = {half_of(c, 0, first, &c->exchange[0]),
-                                 half_of(c, first, second, &c->exchange[1])};
+    struct half halves[LANES] = {half_of(c, b, 0, first), half_of(c, b, first, second)};
 
     int status = profile_begin_step(c->profile, kind_of(b), b->n, &c->moved);
+    if (!status)
+        status = dev_wait(&c->dev); // the last step's inputs have been read
     if (!status)
         status = announce(c, b->n, second);
     if (status)
         return status;
     trace_mark(c->trace, PHASE_EMBED);
-    upload(&c->state, b);
-    embed(&c->dev, c->state.x, c->weights.embed_map.data, c->weights.embed_type, c->dtype,
-          c->state.tokens, b->n, c->config.dim);
+    upload(c, b);
+    embed(&c->dev, c->state.x, c->weights.embed, c->weights.embed_type, c->dtype, c->state.inputs,
+          b->n, c->config.dim);
     status = run_layers(c, halves, second ? LANES : 1);
     if (status)
         exchange_drop(&c->exchange[0]);
@@ -241,10 +277,14 @@ const float *forward_logits(struct coordinator *c, const int32_t *rows, int n)
     struct dev *d = &c->dev;
 
     trace_mark(c->trace, PHASE_LOGITS);
-    memcpy(s->picks, rows, (size_t)n * sizeof *rows);
+    memcpy(s->picks_host, rows, (size_t)n * sizeof *rows);
+    dev_upload(d, s->picks, s->picks_host, (size_t)n * sizeof *rows);
     gather(d, s->picked, s->x, s->picks, n, (size_t)m->dim * sizeof(float));
     rmsnorm(d, s->h, c->dtype, s->picked, c->weights.final_norm, n, m->dim, m->norm_eps);
     matmul(d, s->logits, m->vocab_size, s->h, &c->weights.unembed, n);
+    dev_download(d, s->logits_host, s->logits,
+                 (size_t)n * (size_t)m->vocab_size * sizeof *s->logits);
+    int status = dev_wait(d);
     trace_mark(c->trace, PHASE_OUTSIDE);
-    return s->logits;
+    return status ? NULL : s->logits_host;
 }

@@ -33,15 +33,17 @@ void state_open(struct state *s, struct dev *d, const struct config *m, enum dty
         .place = ints(d, n, k),
         .source = ints(d, n, k),
         .count = ints(d, 2, m->n_experts),
-        .home = rows(d, type, n * k, m->dim),
+        .hit_host = dev_alloc_host(d, sizeof(uint64_t)),
         .y = rows(d, type, n * k, m->dim),
-        .tokens = ints(d, n, 1),
-        .seq = ints(d, n, 1),
-        .pos = ints(d, n, 1),
+        .inputs_host = dev_alloc_host(d, 3 * (size_t)n * sizeof(int32_t)),
         .picked = floats(d, wanted, m->dim),
-        .logits = floats(d, wanted, m->vocab_size),
-        .picks = ints(d, wanted, 1),
+        .logits_host = dev_alloc_host(d, (size_t)wanted * (size_t)m->vocab_size * sizeof(float)),
+        .picks_host = dev_alloc_host(d, (size_t)wanted * sizeof(int32_t)),
     };
+    s->inputs = dev_twin(d, s->inputs_host, 3 * (size_t)n * sizeof(int32_t));
+    s->hit = dev_twin(d, s->hit_host, sizeof *s->hit);
+    s->logits = dev_twin(d, s->logits_host, (size_t)wanted * (size_t)m->vocab_size * sizeof(float));
+    s->picks = dev_twin(d, s->picks_host, (size_t)wanted * sizeof(int32_t));
 }
 
 static void *skip_rows(void *rows, enum dtype type, int n, int width)
@@ -67,10 +69,7 @@ struct state state_second_half(const struct state *s, const struct config *m, en
         .place = s->place + pairs,
         .source = s->source + pairs,
         .count = s->count + m->n_experts,
-        .home = skip_rows(s->home, type, (int)pairs, m->dim),
         .y = skip_rows(s->y, type, (int)pairs, m->dim),
-        .tokens = s->tokens + n,
-        .seq = s->seq + n,
-        .pos = s->pos + n,
+        .hit = s->hit,
     };
 }

@@ -20,13 +20,15 @@ struct state {
     int32_t *place;  // [n][top_k] where each assignment stands in send order
     int32_t *source; // [assignments] the row of each place
     int32_t *count;  // [n_experts] rows of each group; another for the second half of a step
-    void *home;      // rows of dim: the places of experts at home, gathered
-    void *y;         // rows of dim: every place's output
+    uint64_t *hit;   // groups that had rows, so far
+    uint64_t *hit_host;
+    void *y; // rows of dim: every place's output
 
-    int32_t *tokens, *seq, *pos; // [n] the batch, on the device
+    int32_t *inputs;             // [3][n] the batch: tokens, sequence slots, positions,
+    int32_t *inputs_host;        // as the host has written them
     float *picked;               // [logit rows][dim] residual rows whose logits are wanted
-    float *logits;               // [logit rows][vocab_size]
-    int32_t *picks;              // [logit rows]
+    float *logits, *logits_host; // [logit rows][vocab_size]
+    int32_t *picks, *picks_host; // [logit rows]
 };
 
 struct state_limits {

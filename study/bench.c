@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/progress.h"
 #include "coordinator/cluster.h"
 #include "coordinator/forward.h"
@@ -38,8 +39,8 @@ static int flush(struct bench *b)
     if (r->n == 0)
         return 0;
     int status = forward(b->c, &(struct batch){r->n, r->tokens, r->seq, r->pos});
-    if (!status && r->n_last)
-        forward_logits(b->c, r->last, r->n_last);
+    if (!status && r->n_last && !forward_logits(b->c, r->last, r->n_last))
+        status = STATUS_FAILED;
     r->n = r->n_last = 0;
     return status;
 }
@@ -89,19 +90,19 @@ static int repeat(struct bench *b, int batch, int prompt, int generate, struct s
     struct coordinator *c = b->c;
     for (int s = 0; s < batch; s++)
         CHECK(kv_cache_extend(&c->kv, s, prompt + generate), "no KV block for sequence %d", s);
-    uint64_t hits = c->experts_hit, bytes = travelled(c);
+    uint64_t hits = coordinator_experts_hit(c), bytes = travelled(c);
     int64_t start = clock_ns();
     int status = prefill_all(b, batch, prompt);
     sample->prefill_s = seconds_since(start);
-    sample->prefill_hits = c->experts_hit - hits;
+    sample->prefill_hits = coordinator_experts_hit(c) - hits;
     sample->prefill_bytes = travelled(c) - bytes;
-    hits = c->experts_hit;
+    hits = coordinator_experts_hit(c);
     bytes = travelled(c);
     start = clock_ns();
     for (int i = 0; i < generate && !status; i++)
         status = decode_step(b, batch, prompt + i);
     sample->decode_s = seconds_since(start);
-    sample->decode_hits = c->experts_hit - hits;
+    sample->decode_hits = coordinator_experts_hit(c) - hits;
     sample->decode_bytes = travelled(c) - bytes;
     for (int s = 0; s < batch; s++)
         kv_cache_release(&c->kv, s);

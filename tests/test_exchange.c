@@ -171,8 +171,8 @@ static bool send_off(struct open_exchange *x, int i, struct half *half, const st
     for (int at = 0; at < n * WIDTH; at++)
         dtype_store(r->type, half->h, (size_t)(at / WIDTH * row_stride(WIDTH) + at % WIDTH),
                     t->h[first * WIDTH + at]);
-    sort_rows(&x->d, half->count, half->place, half->source, expert, r->placed->group_of, n, K,
-              EXPERTS);
+    sort_rows(&x->d, half->count, half->place, half->source, NULL, expert, r->placed->group_of, n,
+              K, EXPERTS);
     half->plan = (struct exchange_plan){n,
                                         K,
                                         half->h,
@@ -204,6 +204,12 @@ static bool take_back(struct open_exchange *x, int i, struct half *half, enum dt
     return true;
 }
 
+/* What rank 0 has counted in a run. */
+struct counted {
+    struct exchange_counters moved;
+    struct wire_error narrow;
+};
+
 /* All steps, each as one layer; sums of all rows into out [STEPS][MOST_ROWS * WIDTH]. The halves of
  * a step take turns as forward() has them: a turn begins with what left in the one before. */
 static bool coordinate(struct open_exchange *x, const struct run *r, const struct step *steps,
@@ -226,7 +232,7 @@ static bool coordinate(struct open_exchange *x, const struct run *r, const struc
 }
 
 /* All steps over `ranks` ranks. */
-static struct exchange_counters run_all(struct run *r, const struct step *steps, float *out)
+static struct counted run_all(struct run *r, const struct step *steps, float *out)
 {
     struct transport ends[MOST_RANKS];
     pthread_t threads[MOST_RANKS];
@@ -241,6 +247,7 @@ static struct exchange_counters run_all(struct run *r, const struct step *steps,
     }
     open_end(&x, &each[0]);
     bool good = coordinate(&x, &each[0], steps, out);
+    struct counted counted = {x.counters, exchange_wire_error(&x.at[0], &x.d)};
     if (!good)
         transport_close(&ends[0]);
     for (int rank = 1; rank < r->ranks; rank++) {
@@ -251,7 +258,7 @@ static struct exchange_counters run_all(struct run *r, const struct step *steps,
     assert_true(good);
     transport_close(&ends[0]);
     dev_close(&x.d);
-    return x.counters;
+    return counted;
 }
 
 static void describe(char *text, size_t size, const struct run *r, enum placing how,
@@ -283,16 +290,17 @@ static void compare(const float *found, const float *alone, const struct step *s
         }
 }
 
-static void check_counters(const struct exchange_counters *c, const struct run *r, int pairs,
+static void check_counters(const struct counted *counted, const struct run *r, int pairs,
                            const char *what)
 {
+    const struct exchange_counters *c = &counted->moved;
     size_t row = wire_row_bytes(WIRE_MODEL, r->type, WIDTH);
     bool some = r->ranks > 1;
     if (c->logical != 2 * (uint64_t)pairs * row || c->local > c->logical || (c->sent > 0) != some ||
         (c->messages > 0) != some)
         fail_msg("%s: counted %llu of %llu bytes, %llu sent", what, (unsigned long long)c->logical,
                  2ull * (unsigned)pairs * row, (unsigned long long)c->sent);
-    if ((c->narrow.squares > 0) != (r->options.wire != WIRE_MODEL))
+    if ((counted->narrow.squares > 0) != (r->options.wire != WIRE_MODEL))
         fail_msg("%s: expected an error with a narrower wire, and only there", what);
 }
 
@@ -313,7 +321,7 @@ static void check_options(struct run *r, const struct step *steps, int ranks, en
         r->options.dedup = (enum dedup)(i / OVERLAP_COUNT % DEDUP_COUNT);
         r->options.overlap = (enum overlap)(i % OVERLAP_COUNT);
         describe(what, sizeof what, r, how, to);
-        struct exchange_counters counters = run_all(r, steps, i ? out : first);
+        struct counted counters = run_all(r, steps, i ? out : first);
         check_counters(&counters, r, pairs, what);
         compare(i ? out : first, alone, steps, r, what);
         if (i && memcmp(out, first, sizeof out) != 0)

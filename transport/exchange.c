@@ -88,9 +88,9 @@ static void open_lane(struct exchange *x, struct dev *d)
     size_t ranks = x->transport ? (size_t)x->transport->size : 1;
     bool coordinator = !x->transport || x->transport->rank == 0;
     if (coordinator) {
-        x->first = dev_alloc(d, (ranks + 1) * sizeof *x->first);
-        x->sent = dev_alloc(d, ranks * sizeof *x->sent);
-        x->back = dev_alloc(d, ranks * sizeof *x->back);
+        x->first = dev_alloc_host(d, (ranks + 1) * sizeof *x->first);
+        x->sent = dev_alloc_host(d, ranks * sizeof *x->sent);
+        x->back = dev_alloc_host(d, ranks * sizeof *x->back);
         if (narrows(x))
             open_narrowing(x, d);
     }
@@ -111,6 +111,8 @@ int exchange_open(struct exchange x[LANES], struct dev *d, struct transport *t,
 {
     bool travels = t && t->size > 1;
     int n = o->overlap == OVERLAP_ON && travels ? LANES : 1;
+    struct wire_error *narrow_host = dev_alloc_host(d, sizeof *narrow_host);
+    struct wire_error *narrow = dev_twin(d, narrow_host, sizeof *narrow);
     *counters = (struct exchange_counters){0};
     for (int lane = 0; lane < n; lane++) {
         x[lane] = (struct exchange){.transport = travels ? t : NULL,
@@ -118,7 +120,9 @@ int exchange_open(struct exchange x[LANES], struct dev *d, struct transport *t,
                                     .limits = *limits,
                                     .options = *o,
                                     .ops = strategies[o->strategy],
-                                    .counters = counters};
+                                    .counters = counters,
+                                    .narrow = narrow,
+                                    .narrow_host = narrow_host};
         if (n > 1)
             x[lane].limits.rows -= exchange_second_half(limits->rows);
         if (o->strategy == STRATEGY_ALLGATHER)
@@ -132,15 +136,25 @@ int exchange_open(struct exchange x[LANES], struct dev *d, struct transport *t,
 
 /* ---- coordinator ---- */
 
+/* Places of one rank: alone, all of them, and the counts are the device's to know. */
+static int places_of(const struct exchange *x, const struct exchange_plan *plan, int rank)
+{
+    int places = 0;
+    if (!x->transport)
+        return plan->n * plan->k;
+    for (int g = plan->layer.rank_first[rank]; g < plan->layer.rank_first[rank + 1]; g++)
+        places += plan->count[g];
+    return places;
+}
+
 /* Which places are whose; x->sent and x->back as if every place travelled. */
 static void find_ranks(struct exchange *x, const struct exchange_plan *plan)
 {
     int n_ranks = x->transport ? x->transport->size : 1, place = 0;
     for (int rank = 0; rank < n_ranks; rank++) {
         x->first[rank] = place;
-        for (int g = plan->layer.rank_first[rank]; g < plan->layer.rank_first[rank + 1]; g++)
-            place += plan->count[g];
-        x->sent[rank] = x->back[rank] = place - x->first[rank];
+        x->sent[rank] = x->back[rank] = places_of(x, plan, rank);
+        place += x->sent[rank];
     }
     x->first[n_ranks] = place;
     x->counters->logical += 2 * (uint64_t)place * x->row_bytes;
@@ -150,8 +164,7 @@ static void find_ranks(struct exchange *x, const struct exchange_plan *plan)
 static void narrow_input(struct exchange *x, struct dev *d, struct exchange_plan *plan)
 {
     const struct exchange_limits *l = &x->limits;
-    narrow_rows(d, x->narrowed, x->options.wire, plan->h, l->type, plan->n, l->width,
-                &x->counters->narrow);
+    narrow_rows(d, x->narrowed, x->options.wire, plan->h, l->type, plan->n, l->width, x->narrow);
     widen_rows(d, x->seen, l->type, x->narrowed, x->options.wire, plan->n, l->width);
     plan->h = x->seen;
 }
@@ -207,8 +220,7 @@ static void widen_output(struct exchange *x, struct dev *d, const struct exchang
 {
     const struct exchange_limits *l = &x->limits;
     int n_ranks = x->transport ? x->transport->size : 1;
-    narrow_rows(d, x->landing, x->options.wire, plan->y, l->type, x->first[1], l->width,
-                &x->counters->narrow);
+    narrow_rows(d, x->landing, x->options.wire, plan->y, l->type, x->first[1], l->width, x->narrow);
     for (int rank = 0; rank < n_ranks; rank++)
         widen_rows(d, (char *)plan->y + (size_t)x->first[rank] * x->row_bytes, l->type,
                    x->landing + (size_t)x->first[rank] * x->wire_row_bytes, x->options.wire,
@@ -243,6 +255,13 @@ int exchange_combine(struct exchange *x, struct dev *d, struct exchange_plan *pl
         plan->weight = x->shares->factor;
     }
     return 0;
+}
+
+struct wire_error exchange_wire_error(struct exchange *x, struct dev *d)
+{
+    dev_download(d, x->narrow_host, x->narrow, sizeof *x->narrow);
+    dev_wait(d);
+    return *x->narrow_host;
 }
 
 /* ---- worker ---- */
@@ -305,8 +324,7 @@ int exchange_return(struct exchange *x, struct dev *d)
         rows = x->sums;
     }
     if (narrows(x)) {
-        narrow_rows(d, x->narrowed, x->options.wire, rows, l->type, x->n_back, l->width,
-                    &x->counters->narrow);
+        narrow_rows(d, x->narrowed, x->options.wire, rows, l->type, x->n_back, l->width, x->narrow);
         rows = x->narrowed;
     }
     return x->ops->give_back(x, rows);

@@ -74,13 +74,12 @@ struct exchange_plan {
  * away from the end of a dispatch until the last of them is back: for the part of it that it waits
  * (exposed), and the part that it works meanwhile (hidden), be it for the other half. */
 struct exchange_counters {
-    uint64_t sent, received;  // all that travelled: rows, counts, padding
-    uint64_t messages;        // sent
-    uint64_t exposed_ns;      // waiting for rows, on a worker, too
-    uint64_t hidden_ns;       // coordinator only
-    uint64_t logical;         // (row, expert) pairs times a row of the model's type, out and back
-    uint64_t local;           // of these, what experts at home took
-    struct wire_error narrow; // of the rows that this rank narrowed
+    uint64_t sent, received; // all that travelled: rows, counts, padding
+    uint64_t messages;       // sent
+    uint64_t exposed_ns;     // waiting for rows, on a worker, too
+    uint64_t hidden_ns;      // coordinator only
+    uint64_t logical;        // (row, expert) pairs times a row of the model's type, out and back
+    uint64_t local;          // of these, what experts at home took
 };
 
 /* The messages at hand on a worker. */
@@ -105,8 +104,9 @@ struct exchange {
     struct exchange_limits limits;
     struct exchange_options options;
     const struct strategy_ops *ops;
-    size_t row_bytes, wire_row_bytes;   // of a row in memory and of one that travels
-    struct exchange_counters *counters; // of all lanes together
+    size_t row_bytes, wire_row_bytes;        // of a row in memory and of one that travels
+    struct exchange_counters *counters;      // of all lanes together
+    struct wire_error *narrow, *narrow_host; // of the rows that this rank narrowed; likewise
     struct trace *trace; // this rank's log of phases, or NULL; set it after exchange_open
     struct shares *shares;
     size_t *received; // [n_ranks]
@@ -163,6 +163,15 @@ int exchange_dispatch(struct exchange *x, struct dev *d, struct exchange_plan *p
 /* In between: let rows that are under way move on, of both halves. Never waits. */
 int exchange_advance(struct exchange *x);
 int exchange_combine(struct exchange *x, struct dev *d, struct exchange_plan *plan);
+
+/* Places of the last dispatch that are rank 0's own: the first ones. */
+static inline int exchange_home_rows(const struct exchange *x)
+{
+    return x->first[1];
+}
+
+/* What narrowing has cost on this rank so far. */
+struct wire_error exchange_wire_error(struct exchange *x, struct dev *d);
 
 /* Worker. The next dispatch of a step of n rows; fill (*work)->y, then give it back. Both may wait
  * for the coordinator; exchange_finish() ends a step. */

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "kernels/ops.h"
 #include "model/hub.h"
 #include "proto/control.h"
 #include "transport/exchange.h"
@@ -117,6 +118,16 @@ static int set_up(struct worker *w, const struct setup *setup)
     return control_send(w->transport, 0, &ready);
 }
 
+static void run_experts(struct worker *w, int layer, const struct exchange_work *work)
+{
+    struct ffn_job job = shard_job(&w->shard, layer);
+    job.y = work->y;
+    job.x = work->rows;
+    job.count = work->count;
+    job.n = work->n_rows;
+    run_ffn(&w->dev, &job, 1);
+}
+
 /* The rows of one half, or of all, through the experts of a layer that are here. */
 static int serve_layer(struct worker *w, int l, struct exchange *x, int n_rows)
 {
@@ -129,7 +140,7 @@ static int serve_layer(struct worker *w, int l, struct exchange *x, int n_rows)
         return status;
     int64_t start = clock_ns();
     trace_mark_detail(w->trace, PHASE_COMPUTE, work->n_rows);
-    shard_run(&w->shard, &w->dev, l, work->y, work->rows, work->count);
+    run_experts(w, l, work);
     w->stats.compute_ns += (uint64_t)(clock_ns() - start);
     w->stats.rows += (uint64_t)work->n_rows;
     return exchange_return(x, &w->dev);
@@ -172,8 +183,9 @@ static int answer_stats(struct worker *w)
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     w->stats.peak_bytes = (uint64_t)usage.ru_maxrss * 1024;
-    w->stats.squares = w->moved.narrow.squares;
-    w->stats.errors = w->moved.narrow.errors;
+    struct wire_error narrow = exchange_wire_error(&w->exchange[0], &w->dev);
+    w->stats.squares = narrow.squares;
+    w->stats.errors = narrow.errors;
     struct control answer = {.kind = CONTROL_STATS, .stats = w->stats};
     return control_send(w->transport, 0, &answer);
 }
