@@ -13,12 +13,12 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 tokens=$(seq -s, 1 40)
 failed=0 passed=0
-result() { # what, condition's status
-    if [ "$2" -eq 0 ]; then
+result() { # condition's status, what
+    if [ "$1" -eq 0 ]; then
         passed=$((passed + 1))
     else
         failed=$((failed + 1))
-        echo "mpi_bitwise: $1"
+        echo "mpi_bitwise: $2"
     fi
 }
 
@@ -29,7 +29,7 @@ for name in moe-60 moe-sparse-step-2; do
         for ranks in 1 2 3 5 8; do
             tests/mpi.sh "$ranks" "$epmoe" "${args[@]}" --chunk 16 -o "$work/mpi" >/dev/null
             cmp -s "$work/alone" "$work/mpi"
-            result "$name $dtype: $ranks ranks gave other bytes" $?
+            result $? "$name $dtype: $ranks ranks gave other bytes"
             rm -f "$work/mpi"
         done
     done
@@ -41,7 +41,7 @@ for isa in $("$epmoe" --version | sed -n 's/^instruction sets usable here: //p')
         EPMOE_ISA=$isa "$epmoe" "${args[@]}" -o "$work/alone"
         EPMOE_ISA=$isa tests/mpi.sh 5 "$epmoe" "${args[@]}" -o "$work/mpi" >/dev/null
         cmp -s "$work/alone" "$work/mpi"
-        result "$isa $dtype: 5 ranks gave other bytes" $?
+        result $? "$isa $dtype: 5 ranks gave other bytes"
         rm -f "$work/mpi"
     done
 done
@@ -50,7 +50,7 @@ args=(logits -m tests/golden/models/moe-top-1 --tokens "$tokens")
 "$epmoe" "${args[@]}" -o "$work/alone"
 tests/mpi.sh 12 "$epmoe" "${args[@]}" -o "$work/mpi" >/dev/null
 cmp -s "$work/alone" "$work/mpi"
-result "12 ranks gave other bytes" $?
+result $? "12 ranks gave other bytes"
 
 # placements: by rule, with experts at home, and a file with an empty worker, each layer another
 python3 - >"$work/plan.json" <<'PY'
@@ -68,7 +68,7 @@ for name in moe-60 moe-sparse-step-2; do
         # shellcheck disable=SC2086 # two or four words
         tests/mpi.sh 5 "$epmoe" "${args[@]}" $placement -o "$work/mpi" >/dev/null
         cmp -s "$work/alone" "$work/mpi"
-        result "$name: $placement gave other bytes" $?
+        result $? "$name: $placement gave other bytes"
         rm -f "$work/mpi"
     done
 done
@@ -80,7 +80,7 @@ expect() {
     timeout 60 "$@" >/dev/null 2>"$work/stderr"
     local found=$?
     [ "$found" -eq "$code" ] && [ "$(grep -cF "$says" "$work/stderr")" -eq 1 ]
-    result "expected exit $code and one line with \"$says\", found $found: $(cat "$work/stderr")" $?
+    result $? "expected exit $code and one line with \"$says\", found $found: $(cat "$work/stderr")"
 }
 
 cp -rL tests/golden/models/moe-60 "$work/other"
@@ -88,17 +88,17 @@ printf '\001' | dd of="$work/other/model.safetensors" bs=1 seek=60000 conv=notru
 cp -rL tests/golden/models/moe-60 "$work/broken"
 truncate -s -1 "$work/broken/model.safetensors"
 one=("$epmoe" logits -m tests/golden/models/moe-60 --tokens 1,2,3 -o "$work/out")
-expect 3 'rank 1' launch/mpirun.sh -n 1 "${one[@]}" : \
+expect 3 'rank 1' tests/mpi.sh 1 "${one[@]}" : \
     -n 1 "$epmoe" logits -m "$work/other" --tokens 1,2,3 -o "$work/out"
-expect 3 'model.safetensors' launch/mpirun.sh -n 2 "${one[@]}" : \
+expect 3 'model.safetensors' tests/mpi.sh 2 "${one[@]}" : \
     -n 1 "$epmoe" logits -m "$work/broken" --tokens 1,2,3 -o "$work/out"
-expect 3 'model.safetensors' launch/mpirun.sh -n 3 \
+expect 3 'model.safetensors' tests/mpi.sh 3 \
     "$epmoe" logits -m "$work/broken" --tokens 1,2,3 -o "$work/out"
-expect 2 'unknown option' launch/mpirun.sh -n 3 "$epmoe" logits --frobnicate
-expect 3 'ranks: expected 3, as many as this run has, found 5' launch/mpirun.sh -n 3 "$epmoe" logits \
+expect 2 'unknown option' tests/mpi.sh 3 "$epmoe" logits --frobnicate
+expect 3 'ranks: expected 3, as many as this run has, found 5' tests/mpi.sh 3 "$epmoe" logits \
     -m tests/golden/models/moe-sparse-step-2 --tokens 1 -o "$work/out" --placement "$work/plan.json"
 [ ! -e "$work/out" ]
-result "a failed run left an output behind" $?
+result $? "a failed run left an output behind"
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -91,12 +91,12 @@ lines() {
 start() { # kind: threads or mpi
     local job=(batch -m "$model" -i "$work/in" -o "$work/out" --resume -q "${options[@]}")
     if [ "$1" = mpi ]; then
-        job=(launch/mpirun.sh -n $ranks "$epmoe" "${job[@]}")
+        job=(tests/mpi.sh $ranks "$epmoe" "${job[@]}")
     else
         job=("$epmoe" "${job[@]}" --ranks $ranks)
     fi
     (
-        timeout -k 5 600 "${job[@]}"
+        EPMOE_MPI_SECONDS=600 timeout -k 5 600 "${job[@]}"
         exit $?
     ) >/dev/null 2>"$work/stderr" &
     root=$!
