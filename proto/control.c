@@ -134,9 +134,10 @@ void *control_pack(const struct control *message, const char *host, size_t *n)
         pack_fault(&fault, &message->fault, host);
         return pack_envelope(message->kind, &fault, n);
     case CONTROL_STOP:
-        return pack_envelope(message->kind, &stop, n);
+        break;
     }
-    CHECK(false, "message kind %d", (int)message->kind);
+    CHECK(message->kind == CONTROL_STOP, "message kind %d", (int)message->kind);
+    return pack_envelope(message->kind, &stop, n);
 }
 
 /* ---- unpacking: what a peer says is checked field by field ---- */
