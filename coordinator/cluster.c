@@ -61,7 +61,8 @@ int cluster_set_up(struct transport *t, const struct cluster_terms *terms, unsig
                                         .strategy = words.strategy,
                                         .combine = words.combine,
                                         .dedup = words.dedup,
-                                        .wire = words.wire}};
+                                        .wire = words.wire,
+                                        .overlap = words.overlap}};
     int status = 0;
     for (int rank = 1; rank < t->size && !status; rank++)
         status = control_send(t, rank, &message);

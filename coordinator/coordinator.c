@@ -7,9 +7,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/memory.h"
 #include "base/progress.h"
 #include "coordinator/cluster.h"
+#include "coordinator/stage.h"
 #include "kernels/ops.h"
 #include "model/sizes.h"
 
@@ -19,7 +19,7 @@ static void rope_open(struct rope_table *r, struct dev *d, const struct config *
 {
     int half = m->head_dim / 2;
     size_t bytes = (size_t)positions * (size_t)half * sizeof(float);
-    float *cosines = dev_alloc(d, bytes), *sines = dev_alloc(d, bytes);
+    float *cosines = dev_alloc_host(d, bytes), *sines = dev_alloc_host(d, bytes);
     for (int i = 0; i < half; i++) {
         float exponent = (float)(2 * i) / (float)m->head_dim;
         float frequency = 1.0f / powf((float)m->rope_theta, exponent);
@@ -29,7 +29,10 @@ static void rope_open(struct rope_table *r, struct dev *d, const struct config *
             sines[p * half + i] = (float)sin((double)angle);
         }
     }
-    *r = (struct rope_table){cosines, sines, half};
+    float *cosines_twin = dev_twin(d, cosines, bytes), *sines_twin = dev_twin(d, sines, bytes);
+    dev_upload(d, cosines_twin, cosines, bytes);
+    dev_upload(d, sines_twin, sines, bytes);
+    *r = (struct rope_table){cosines_twin, sines_twin, half};
 }
 
 static void show_progress(void *context, uint64_t bytes)
@@ -73,9 +76,24 @@ static int load_here(struct coordinator *c, const struct checkpoint *ckpt)
     return 0;
 }
 
+/* The placement's table of each layer, where the device can read it. */
+static void share_placement(struct coordinator *c)
+{
+    size_t bytes = (size_t)c->config.n_experts * sizeof(int32_t);
+    c->group_of = dev_alloc_host(&c->dev, (size_t)c->config.n_layers * sizeof *c->group_of);
+    for (int l = 0; l < c->config.n_layers; l++) {
+        int32_t *host = c->placement.layers[l].group_of;
+        if (!host)
+            continue;
+        int32_t *twin = dev_twin(&c->dev, host, bytes);
+        dev_upload(&c->dev, twin, host, bytes);
+        c->group_of[l] = twin;
+    }
+}
+
 /* What kv_bytes allows; kv_cache_open takes no more than all sequences can fill. However little
  * memory there seems to be, one sequence of full length is tried: pages are touched when needed. */
-static int kv_blocks(const struct coordinator *c, int64_t kv_bytes)
+static int kv_blocks(struct coordinator *c, int64_t kv_bytes)
 {
     const struct config *m = &c->config;
     size_t block =
@@ -85,7 +103,7 @@ static int kv_blocks(const struct coordinator *c, int64_t kv_bytes)
         return 0;
     if (kv_bytes < 0) {
         least = (uint64_t)(c->context + KV_BLOCK - 1) / KV_BLOCK;
-        blocks = memory_available() / 2 / block;
+        blocks = dev_free_bytes(&c->dev) / 2 / block;
     }
     blocks = blocks < INT_MAX ? blocks : INT_MAX;
     return (int)(blocks > least ? blocks : least);
@@ -96,7 +114,7 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o,
                      const struct exchange_options *options)
 {
     const struct config *m = &c->config;
-    struct state_limits limits = {c->chunk, c->logit_rows};
+    struct state_limits limits = {c->chunk, c->logit_rows, c->transport != NULL};
     int widest = m->ffn_dim > m->shared_dim ? m->ffn_dim : m->shared_dim;
     struct dev_limits most = {.type = c->dtype,
                               .rows = m->n_experts ? c->chunk * m->top_k : c->chunk,
@@ -104,14 +122,18 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o,
                               .dim = m->dim,
                               .n_heads = m->n_heads,
                               .head_dim = m->head_dim,
-                              .n_experts = m->n_experts};
+                              .n_experts = m->n_experts,
+                              .context = c->context};
     struct exchange_limits exchange = {c->chunk, m->top_k, m->n_experts, m->dim, c->dtype};
     state_open(&c->state, &c->dev, m, c->dtype, &limits);
     kv_cache_open(&c->kv, &c->dev, m, c->dtype, o->max_sequences, c->context,
                   kv_blocks(c, o->kv_bytes));
     rope_open(&c->rope, &c->dev, m, c->context);
-    exchange_open(&c->exchange, &c->dev, c->transport, &exchange, options);
+    share_placement(c);
+    c->n_exchanges = exchange_open(c->exchange, wire_dev(c), c->transport, &exchange, options);
     dev_reserve(&c->dev, &most);
+    if (is_staged(c))
+        dev_reserve(wire_dev(c), &most);
 }
 
 static void choose_sizes(struct coordinator *c, const struct coordinator_options *o)
@@ -125,6 +147,26 @@ static void choose_sizes(struct coordinator *c, const struct coordinator_options
     int64_t rows = (int64_t)c->context * o->max_sequences;
     c->chunk = o->chunk < rows ? o->chunk : (int)rows;
     c->logit_rows = o->logit_rows;
+}
+
+/* With a transport, a GPU's rows travel through its host's memory. */
+static int open_device(struct coordinator *c, const struct coordinator_options *o, enum isa isa)
+{
+    if (o->device == DEVICE_CPU) {
+        dev_open_cpu(&c->dev, isa, o->threads);
+        return 0;
+    }
+    int status = dev_open_cuda(&c->dev, o->gpu, isa, o->threads);
+    if (!status && c->transport)
+        dev_open_host(&c->host, &c->dev);
+    return status;
+}
+
+static void close_device(struct coordinator *c)
+{
+    weights_close(&c->weights);
+    dev_close(&c->host);
+    dev_close(&c->dev);
 }
 
 static int open_with(struct coordinator *c, const struct coordinator_options *o,
@@ -150,18 +192,21 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
         status = isa_choose(&isa, common);
     if (status)
         return status;
-    dev_open_cpu(&c->dev, isa, o->threads);
-    status = cluster_set_up(t, &terms, isa, m, &c->placement);
+    status = open_device(c, o, isa);
+    if (!status)
+        status = cluster_set_up(t, &terms, isa, m, &c->placement);
     if (!status)
         status = load_here(c, ckpt);
     if (!status)
         status = cluster_await(t, &terms, &worker_bytes);
+    if (!status)
+        allocate(c, o, &terms.exchange);
+    if (!status)
+        status = dev_wait(&c->dev);
     if (status) {
-        weights_close(&c->weights);
-        dev_close(&c->dev);
+        close_device(c);
         return status;
     }
-    allocate(c, o, &terms.exchange);
     c->weight_bytes = c->weights.bytes + c->shard.bytes + worker_bytes;
     return 0;
 }
@@ -192,19 +237,26 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
 
 int coordinator_wire_error(struct coordinator *c, double *error)
 {
-    struct wire_error all = c->exchange.counters.narrow;
+    struct wire_error all = exchange_wire_error(&c->exchange[0], wire_dev(c));
     int status = 0;
-    if (c->transport && c->exchange.options.wire != WIRE_MODEL)
+    if (c->transport && c->exchange[0].options.wire != WIRE_MODEL)
         status = cluster_wire_error(c->transport, &all);
     *error = all.squares > 0 ? sqrt(all.errors / all.squares) : 0;
     return status;
+}
+
+uint64_t coordinator_experts_hit(struct coordinator *c)
+{
+    struct state *s = &c->state;
+    dev_download(&c->dev, s->hit_host, s->hit, sizeof *s->hit);
+    dev_wait(&c->dev);
+    return *s->hit_host;
 }
 
 void coordinator_close(struct coordinator *c)
 {
     if (c->transport)
         cluster_stop(c->transport);
-    weights_close(&c->weights);
-    dev_close(&c->dev);
+    close_device(c);
     arena_free(&c->memory);
 }

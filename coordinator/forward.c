@@ -1,135 +1,254 @@
 /* A layer is attention, then experts; which experts run where is the placement's affair. The worker
  * mirrors the loop (worker/serve.c). Nothing here allocates, and all buffers are in struct state.
- */
+ *
+ * With --overlap the rows of a step go in two halves that take turns, A(0) B(0) A(1) B(1) …: a turn
+ * takes back what the workers made of its rows in the layer before, and ends when they have left
+ * again, so that they are away while the other half computes. Halves are cut between any two rows,
+ * in the middle of a prompt, too: in each layer the keys and values of A are in the cache before B
+ * attends to them, and A attends to none of B's, since a sequence's rows stand in order of
+ * position.
+ *
+ * Nobody waits for ever: dispatch never waits, and when the coordinator waits for what A gets back
+ * it has dispatched all that the workers, who take the same turns, serve before it. */
 #include "coordinator/forward.h"
 
 #include <string.h>
 
 #include "coordinator/cluster.h"
+#include "coordinator/stage.h"
 #include "kernels/ops.h"
 #include "proto/control.h"
 
+/* The rows that go through the layers together: all of a step, or half. */
+struct half {
+    int n;
+    struct state s; // theirs
+    struct positions at;
+    struct exchange *exchange;
+    struct exchange_plan plan;
+    bool away; // with the workers
+};
+
 /* x += Wo attend(q, k, v) */
-static void attention_block(struct coordinator *c, int l, const struct positions *at, int n)
+static void attention_block(struct coordinator *c, int l, struct half *half)
 {
     const struct config *m = &c->config;
     const struct layer_weights *L = &c->weights.layers[l];
-    struct state *s = &c->state;
+    struct state *s = &half->s;
     struct dev *d = &c->dev;
+    int n = half->n;
 
     rmsnorm(d, s->h, c->dtype, s->x, L->attn_norm, n, m->dim, m->norm_eps);
     matmul(d, s->qkv, L->qkv.n, s->h, &L->qkv, n);
-    rope_append(d, s->q, &c->kv.layers[l], s->qkv, L->qkv.n, &c->rope, at, n, m->n_heads);
-    attention(d, s->a, s->q, &c->kv.layers[l], at, n, m->n_heads);
+    rope_append(d, s->q, &c->kv.layers[l], s->qkv, L->qkv.n, &c->rope, &half->at, n, m->n_heads);
+    attention(d, s->a, s->q, &c->kv.layers[l], &half->at, n, m->n_heads);
     matmul_add(d, s->x, m->dim, s->a, &L->o, n);
 }
 
-/* x += down(silu(gate h) * up h), times the shared expert's sigmoid gate in a sparse layer */
-static void dense_block(struct coordinator *c, const struct layer_weights *L, int n)
+/* dense := down(silu(gate h) * up h) of a dense MLP or the shared expert */
+static struct ffn_job dense_job(const struct layer_weights *L, const struct half *half)
 {
-    const struct config *m = &c->config;
-    struct state *s = &c->state;
-    struct ffn_run all = {&L->dense, 0, n};
-
-    run_ffn(&c->dev, s->dense, DTYPE_F32, s->h, &all, 1);
-    add_rows(&c->dev, s->x, s->dense, row_stride(m->dim),
-             L->sparse ? s->scores + m->n_experts : NULL, L->router.n, n, m->dim);
+    const struct state *s = &half->s;
+    return (struct ffn_job){
+        .list = &L->dense, .y = s->dense, .y_type = DTYPE_F32, .x = s->h, .n = half->n};
 }
 
-static struct exchange_plan plan_of(const struct state *s, const struct layer_placement *p, int n,
+/* x += dense, times the shared expert's sigmoid gate in a sparse layer */
+static void add_dense(struct coordinator *c, const struct layer_weights *L, struct half *half)
+{
+    const struct config *m = &c->config;
+    struct state *s = &half->s;
+    add_rows(&c->dev, s->x, s->dense, row_stride(m->dim),
+             L->sparse ? s->scores + m->n_experts : NULL, L->router.n, half->n, m->dim);
+}
+
+static void dense_block(struct coordinator *c, const struct layer_weights *L, struct half *half)
+{
+    struct ffn_job job = dense_job(L, half);
+    run_ffn(&c->dev, &job, 1);
+    add_dense(c, L, half);
+}
+
+static struct exchange_plan plan_of(const struct routed *r, const struct layer_placement *p, int n,
                                     int k)
 {
     return (struct exchange_plan){.n = n,
                                   .k = k,
-                                  .h = s->h,
-                                  .y = s->y,
-                                  .expert = s->expert,
-                                  .place = s->place,
-                                  .weight = s->weight,
-                                  .source = s->source,
-                                  .count = s->count,
+                                  .h = r->h,
+                                  .y = r->y,
+                                  .expert = r->expert,
+                                  .place = r->place,
+                                  .weight = r->weight,
+                                  .source = r->source,
+                                  .count = r->count,
                                   .layer = {p->group_of, p->rank_first}};
 }
 
 /* y := the outputs of the experts that stayed at home, at their places */
-static void experts_at_home(struct coordinator *c, int l, const void *h)
+static struct ffn_job home_job(struct coordinator *c, int l, const struct half *half)
 {
-    struct state *s = &c->state;
-    const int32_t *rank_first = c->placement.layers[l].rank_first;
-    int rows = 0;
-    for (int group = rank_first[0]; group < rank_first[1]; group++)
-        rows += s->count[group];
-    gather(&c->dev, s->home, h, s->source, rows, c->shard.row_bytes);
-    shard_run(&c->shard, &c->dev, l, s->y, s->home, s->count);
+    const struct state *s = &half->s;
+    struct ffn_job job = shard_job(&c->shard, l);
+    job.y = s->y;
+    job.x = stage_home_rows(c, s, &half->plan);
+    job.source = s->source;
+    job.count = s->count;
+    job.n = exchange_home_rows(half->exchange);
+    return job;
 }
 
-/* x += shared(h) + sum over k of weight[k] * expert[k](h), wherever they live */
-static int expert_block(struct coordinator *c, int l, int n)
+/* The shared expert and the experts at home, while rows are away. */
+static int experts_here(struct coordinator *c, int l, struct half *half)
+{
+    const struct layer_weights *L = &c->weights.layers[l];
+    struct ffn_job jobs[2];
+    int n = 0, status = 0;
+    if (L->has_dense)
+        jobs[n++] = dense_job(L, half);
+    jobs[n++] = home_job(c, l, half);
+    int together = half->n <= c->dev.joint_rows ? n : 1;
+    for (int i = 0; i < n && !status; i += together) {
+        run_ffn(&c->dev, jobs + i, together);
+        status = exchange_advance(half->exchange);
+    }
+    if (L->has_dense)
+        add_dense(c, L, half);
+    return status;
+}
+
+/* x += shared(h) + sum over k of weight[k] * expert[k](h), wherever they live; the sum follows in
+ * experts_back(). */
+static int expert_block(struct coordinator *c, int l, struct half *half)
 {
     const struct config *m = &c->config;
     const struct layer_weights *L = &c->weights.layers[l];
     const struct layer_placement *P = &c->placement.layers[l];
-    struct state *s = &c->state;
+    struct state *s = &half->s;
     struct dev *d = &c->dev;
+    int n = half->n;
 
     matmul(d, s->scores, L->router.n, s->h, &L->router, n);
     route_rows(d, s->expert, s->weight, s->scores, L->router.n, n, m->n_experts, m->top_k,
                m->norm_topk);
-    sort_rows(d, s->count, s->place, s->source, s->expert, P->group_of, n, m->top_k, m->n_experts);
-    for (int e = 0; e < m->n_experts; e++)
-        c->experts_hit += s->count[e] > 0;
-    struct exchange_plan plan = plan_of(s, P, n, m->top_k);
-    int status = exchange_dispatch(&c->exchange, d, &plan);
+    sort_rows(d, s->count, s->place, s->source, s->hit, s->expert, c->group_of[l], n, m->top_k,
+              m->n_experts);
+    half->plan = plan_of(&s->host, P, n, m->top_k);
+    half->away = true;
+    int status = is_staged(c) ? stage_down(c, s, n) : 0;
+    if (!status)
+        status = exchange_dispatch(half->exchange, wire_dev(c), &half->plan);
+    return status ? status : experts_here(c, l, half);
+}
+
+/* What the experts of the layer before made of the rows, if there were any. */
+static int experts_back(struct coordinator *c, struct half *half)
+{
+    struct exchange_plan *plan = &half->plan;
+    int home = exchange_home_rows(half->exchange);
+    if (!half->away)
+        return 0;
+    half->away = false;
+    int status = is_staged(c) ? stage_home_results(c, &half->s, home) : 0;
+    if (!status)
+        status = exchange_combine(half->exchange, wire_dev(c), plan);
     if (status)
         return status;
-    if (L->has_dense)
-        dense_block(c, L, n); // while the rows are away
-    experts_at_home(c, l, plan.h);
-    status = exchange_combine(&c->exchange, d, &plan);
-    if (status)
-        return status;
-    weighted_sum(d, s->x, s->y, c->dtype, plan.place, plan.weight, n, m->top_k, m->dim);
+    if (is_staged(c))
+        stage_up(c, &half->s, plan, home);
+    weighted_sum(&c->dev, half->s.x, half->s.y, c->dtype, plan->place, plan->weight, plan->n,
+                 plan->k, c->config.dim);
     return 0;
 }
 
-/* Tell the workers that a step follows. */
-static int announce(struct coordinator *c, int n)
+static int run_layer(struct coordinator *c, int l, struct half *half)
 {
-    struct control message = {.kind = CONTROL_STEP, .step = {n}};
+    const struct config *m = &c->config;
+    const struct layer_weights *L = &c->weights.layers[l];
+    struct state *s = &half->s;
+
+    int status = experts_back(c, half);
+    if (status)
+        return status;
+    attention_block(c, l, half);
+    status = exchange_advance(half->exchange); // the other half's
+    rmsnorm(&c->dev, s->h, c->dtype, s->x, L->ffn_norm, half->n, m->dim, m->norm_eps);
+    if (L->sparse && !status)
+        return expert_block(c, l, half);
+    dense_block(c, L, half);
+    return status;
+}
+
+/* Tell the workers that a step follows. */
+static int announce(struct coordinator *c, int n, int second)
+{
+    struct control message = {.kind = CONTROL_STEP, .step = {n, second}};
     int status = 0;
     for (int rank = 1; c->transport && rank < c->transport->size && !status; rank++)
         status = control_send(c->transport, rank, &message);
     return status;
 }
 
-static void upload(struct state *s, const struct batch *b)
+/* The batch on the device: tokens, then where the rows stand. */
+static void upload(struct coordinator *c, const struct batch *b)
 {
+    struct state *s = &c->state;
     size_t bytes = (size_t)b->n * sizeof(int32_t);
-    memcpy(s->tokens, b->tokens, bytes);
-    memcpy(s->seq, b->seq, bytes);
-    memcpy(s->pos, b->pos, bytes);
+    memcpy(s->inputs_host, b->tokens, bytes);
+    memcpy(s->inputs_host + b->n, b->seq, bytes);
+    memcpy(s->inputs_host + 2 * b->n, b->pos, bytes);
+    dev_upload(&c->dev, s->inputs, s->inputs_host, 3 * bytes);
+    kv_cache_upload(&c->kv, &c->dev);
+}
+
+/* Where rows [first, first + n) of the step stand. */
+static struct positions stand(const struct state *s, const struct batch *b, int first, int n)
+{
+    struct positions at = {s->inputs + b->n + first, s->inputs + 2 * b->n + first, 0, 0};
+    const int32_t *seq = b->seq + first, *pos = b->pos + first;
+    for (int i = 0; i < n; i++)
+        at.longest = pos[i] >= at.longest ? pos[i] + 1 : at.longest;
+    while (at.singles < n && (at.singles + 1 == n || seq[at.singles + 1] != seq[at.singles]))
+        at.singles++;
+    return at;
+}
+
+/* The same rows as half of the step, or all of it. */
+static struct half half_of(struct coordinator *c, const struct batch *b, int first, int n)
+{
+    return (struct half){.n = n,
+                         .s = first ? state_second_half(&c->state, &c->config, c->dtype, first)
+                                    : c->state,
+                         .at = stand(&c->state, b, first, n),
+                         .exchange = &c->exchange[first > 0]};
+}
+
+static int run_layers(struct coordinator *c, struct half *halves, int n_halves)
+{
+    int status = 0;
+    for (int l = 0; l < c->config.n_layers && !status; l++)
+        for (int i = 0; i < n_halves && !status; i++)
+            status = run_layer(c, l, &halves[i]);
+    for (int i = 0; i < n_halves && !status; i++)
+        status = experts_back(c, &halves[i]);
+    return status;
 }
 
 int forward(struct coordinator *c, const struct batch *b)
 {
-    const struct config *m = &c->config;
-    struct state *s = &c->state;
-    struct dev *d = &c->dev;
-    struct positions at = {s->seq, s->pos};
+    int second = c->n_exchanges > 1 ? exchange_second_half(b->n) : 0, first = b->n - second;
+    struct half halves[LANES] = {half_of(c, b, 0, first), half_of(c, b, first, second)};
 
-    int status = announce(c, b->n);
-    upload(s, b);
-    embed(d, s->x, c->weights.embed_map.data, c->weights.embed_type, c->dtype, s->tokens, b->n,
-          m->dim);
-    for (int l = 0; l < m->n_layers && !status; l++) {
-        const struct layer_weights *L = &c->weights.layers[l];
-        attention_block(c, l, &at, b->n);
-        rmsnorm(d, s->h, c->dtype, s->x, L->ffn_norm, b->n, m->dim, m->norm_eps);
-        if (L->sparse)
-            status = expert_block(c, l, b->n);
-        else
-            dense_block(c, L, b->n);
-    }
+    int status = dev_wait(&c->dev); // the last step's inputs have been read
+    if (!status)
+        status = announce(c, b->n, second);
+    if (status)
+        return status;
+    upload(c, b);
+    embed(&c->dev, c->state.x, c->weights.embed, c->weights.embed_type, c->dtype, c->state.inputs,
+          b->n, c->config.dim);
+    status = run_layers(c, halves, second ? LANES : 1);
+    if (status)
+        exchange_drop(&c->exchange[0]);
     return status == TRANSPORT_INTERRUPTED ? cluster_fault(c->transport) : status;
 }
 
@@ -139,9 +258,12 @@ const float *forward_logits(struct coordinator *c, const int32_t *rows, int n)
     struct state *s = &c->state;
     struct dev *d = &c->dev;
 
-    memcpy(s->picks, rows, (size_t)n * sizeof *rows);
+    memcpy(s->picks_host, rows, (size_t)n * sizeof *rows);
+    dev_upload(d, s->picks, s->picks_host, (size_t)n * sizeof *rows);
     gather(d, s->picked, s->x, s->picks, n, (size_t)m->dim * sizeof(float));
     rmsnorm(d, s->h, c->dtype, s->picked, c->weights.final_norm, n, m->dim, m->norm_eps);
     matmul(d, s->logits, m->vocab_size, s->h, &c->weights.unembed, n);
-    return s->logits;
+    dev_download(d, s->logits_host, s->logits,
+                 (size_t)n * (size_t)m->vocab_size * sizeof *s->logits);
+    return dev_wait(d) ? NULL : s->logits_host;
 }

@@ -17,5 +17,5 @@ struct batch {
 int forward(struct coordinator *c, const struct batch *b);
 
 /* Logits of rows[0 .. n) of the last step, n <= coordinator.logit_rows: [n][vocab_size], valid
- * until the next call. */
+ * until the next call; NULL when the device has failed. */
 const float *forward_logits(struct coordinator *c, const int32_t *rows, int n);

@@ -10,7 +10,7 @@ static int blocks_for(int positions)
 static void layers_open(struct kv_cache *kv, struct dev *d, const struct config *m, enum dtype type)
 {
     size_t block = kv_block_bytes(d, type, m->n_kv_heads, m->head_dim);
-    kv->layers = dev_alloc(d, (size_t)m->n_layers * sizeof *kv->layers);
+    kv->layers = dev_alloc_host(d, (size_t)m->n_layers * sizeof *kv->layers);
     for (int l = 0; l < m->n_layers; l++)
         kv->layers[l] = (struct kv_layer){
             .type = type,
@@ -18,7 +18,7 @@ static void layers_open(struct kv_cache *kv, struct dev *d, const struct config 
             .head_dim = m->head_dim,
             .k = dev_alloc(d, block * (size_t)kv->n_blocks),
             .v = dev_alloc(d, block * (size_t)kv->n_blocks),
-            .table = kv->table,
+            .table = kv->table_twin,
             .table_stride = kv->blocks_per_sequence,
         };
 }
@@ -30,14 +30,23 @@ void kv_cache_open(struct kv_cache *kv, struct dev *d, const struct config *m, e
                             .blocks_per_sequence = blocks_for(context)};
     int most = max_sequences * kv->blocks_per_sequence;
     kv->n_blocks = blocks && blocks < most ? blocks : most;
-    kv->table = dev_alloc(d, (size_t)most * sizeof *kv->table);
-    kv->taken = dev_alloc(d, (size_t)max_sequences * sizeof *kv->taken);
-    kv->free_blocks = dev_alloc(d, (size_t)kv->n_blocks * sizeof *kv->free_blocks);
+    kv->table = dev_alloc_host(d, (size_t)most * sizeof *kv->table);
+    kv->table_twin = dev_twin(d, kv->table, (size_t)most * sizeof *kv->table);
+    kv->taken = dev_alloc_host(d, (size_t)max_sequences * sizeof *kv->taken);
+    kv->free_blocks = dev_alloc_host(d, (size_t)kv->n_blocks * sizeof *kv->free_blocks);
     for (int i = 0; i < most; i++)
         kv->table[i] = -1;
     for (int i = kv->n_blocks; i-- > 0;) // so that the first taken is block 0
         kv->free_blocks[kv->n_free++] = i;
     layers_open(kv, d, m, type);
+}
+
+void kv_cache_upload(struct kv_cache *kv, struct dev *d)
+{
+    size_t blocks = (size_t)kv->max_sequences * (size_t)kv->blocks_per_sequence;
+    if (kv->changed)
+        dev_upload(d, kv->table_twin, kv->table, blocks * sizeof *kv->table);
+    kv->changed = false;
 }
 
 bool kv_cache_extend(struct kv_cache *kv, int sequence, int n)
@@ -48,6 +57,7 @@ bool kv_cache_extend(struct kv_cache *kv, int sequence, int n)
     if (need > kv->blocks_per_sequence || missing > kv->n_free)
         return false;
     int32_t *row = kv->table + (size_t)sequence * (size_t)kv->blocks_per_sequence;
+    kv->changed = true;
     while (kv->taken[sequence] < need)
         row[kv->taken[sequence]++] = kv->free_blocks[--kv->n_free];
     return true;

@@ -8,6 +8,8 @@
 struct kv_cache {
     struct kv_layer *layers; // [n_layers], sharing `table`
     int32_t *table;          // [max_sequences][blocks_per_sequence], -1: not taken
+    int32_t *table_twin;     // the device's
+    bool changed;            // since the last kv_cache_upload()
     int32_t *free_blocks;    // a stack
     int *taken;              // [max_sequences] blocks of each
     int n_free, n_blocks, max_sequences, blocks_per_sequence;
@@ -20,5 +22,6 @@ void kv_cache_open(struct kv_cache *kv, struct dev *d, const struct config *m, e
 
 /* Make positions [0, n) of a sequence writable: false when no block is left (nothing changes). */
 bool kv_cache_extend(struct kv_cache *kv, int sequence, int n);
+void kv_cache_upload(struct kv_cache *kv, struct dev *d); // before a step; see dev_upload()
 int kv_cache_positions(const struct kv_cache *kv); // of one sequence, with all blocks its own
 void kv_cache_release(struct kv_cache *kv, int sequence);

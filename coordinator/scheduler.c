@@ -193,6 +193,8 @@ static int take_tokens(struct scheduler *s)
         int left = s->n_wanted - done;
         n = left < c->logit_rows ? left : c->logit_rows;
         const float *logits = forward_logits(c, s->wanted + done, n);
+        if (!logits)
+            return STATUS_FAILED;
         for (int i = 0; i < n && !status; i++) {
             int slot = s->owner[done + i];
             const float *row = logits + (size_t)i * (size_t)c->config.vocab_size;

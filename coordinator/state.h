@@ -5,6 +5,13 @@
 #include "kernels/device.h"
 #include "model/config.h"
 
+/* What the exchange of a layer reads and writes, as struct state has it. */
+struct routed {
+    void *h, *y;
+    int32_t *expert, *place, *source, *count;
+    float *weight;
+};
+
 struct state {
     float *x;      // [n][dim] the residual stream
     void *h;       // rows of dim: what a matmul reads
@@ -19,20 +26,30 @@ struct state {
     float *weight;   // [n][top_k] and their weights
     int32_t *place;  // [n][top_k] where each assignment stands in send order
     int32_t *source; // [assignments] the row of each place
-    int32_t *count;  // [n_experts] rows of each group
-    void *home;      // rows of dim: the places of experts at home, gathered
-    void *y;         // rows of dim: every place's output
+    int32_t *count;  // [n_experts] rows of each group; another for the second half of a step
+    uint64_t *hit;   // groups that had rows, so far
+    uint64_t *hit_host;
+    void *y;            // rows of dim: every place's output
+    struct routed host; // the same in the host's memory, if rows travel; else the device's own
+    void *seen;         // rows of dim: h as a narrower wire shows it to experts at home
 
-    int32_t *tokens, *seq, *pos; // [n] the batch, on the device
+    int32_t *inputs;             // [3][n] the batch: tokens, sequence slots, positions,
+    int32_t *inputs_host;        // as the host has written them
     float *picked;               // [logit rows][dim] residual rows whose logits are wanted
-    float *logits;               // [logit rows][vocab_size]
-    int32_t *picks;              // [logit rows]
+    float *logits, *logits_host; // [logit rows][vocab_size]
+    int32_t *picks, *picks_host; // [logit rows]
 };
 
 struct state_limits {
     int rows;       // tokens of a step
     int logit_rows; // of one forward_logits()
+    bool travels;   // rows of experts leave for other ranks
 };
 
 void state_open(struct state *s, struct dev *d, const struct config *m, enum dtype type,
                 const struct state_limits *limits);
+
+/* The same buffers from row `first` on, for the second half of a step. What belongs to
+ * forward_logits is not part of it. */
+struct state state_second_half(const struct state *s, const struct config *m, enum dtype type,
+                               int first);

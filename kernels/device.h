@@ -1,5 +1,10 @@
 /* A rank's device: which kernels, how many threads, and the memory that lives as long as it does.
- */
+ *
+ * Two kinds of memory. Device memory is what primitives read and write; host memory is the
+ * program's own, from where a device copies fast. On the CPU they are one, so that a twin is its
+ * original and a copy of it to itself is nothing. Both are zeroed and last until dev_close().
+ *
+ * A GPU fails late: the first error sticks, what follows is skipped, and dev_wait() tells. */
 #pragma once
 
 #include "base/arena.h"
@@ -18,14 +23,22 @@ unsigned isa_available(void);
  * unknown or not in `common`. */
 int isa_choose(enum isa *isa, unsigned common);
 
+enum device { DEVICE_CPU, DEVICE_CUDA, DEVICE_COUNT };
+
 struct dev {
     const struct kernels *kernels;
     const struct cpu_isa *cpu; // this path's inner loops; see cpu/isa.h
     enum isa isa;
     int threads;
-    struct arena memory; // dev_alloc
+    int joint_rows;      // see ffn: 0 where jobs gain nothing from company
+    struct arena memory; // the host's
+    uint64_t bytes;      // of device memory so far
     void *scratch;       // per-call scratch, dev_reserve
     size_t scratch_bytes;
+    struct ffn_run *runs; // the same, of ffn: [n_runs]
+    int n_runs;
+    struct cuda *cuda;  // a GPU's own; NULL on the CPU
+    struct dev *lender; // of a GPU's host: the GPU, through which it has its memory; else NULL
 };
 
 /* The most that a later call may ask for: fixes the scratch. */
@@ -34,17 +47,87 @@ struct dev_limits {
     int rows;      // of any call
     int ffn_width; // the widest ffn
     int dim, n_heads, head_dim, n_experts;
+    int context; // positions of a sequence
 };
 
 /* threads >= 1. Never fails for an isa in isa_available(). */
 void dev_open_cpu(struct dev *d, enum isa isa, int threads);
-void dev_reserve(struct dev *d, const struct dev_limits *limits); // may be called again, to grow
-void dev_close(struct dev *d);
 
-/* Device memory, zeroed, until dev_close. */
+/* The CPU beside a GPU: its memory is what the GPU copies fast. Close it before the GPU. */
+void dev_open_host(struct dev *d, struct dev *gpu);
+
+/* GPUs that this build can use, now; 0 also where there is no driver, or no CUDA in this build. */
+int cuda_count(void);
+/* One line for people: "built for sm_80 sm_90; no GPU found". */
+void cuda_describe(char *text, size_t size);
+/* GPU number `gpu`; isa and threads serve what its host does. STATUS_USAGE when there is none. */
+int dev_open_cuda(struct dev *d, int gpu, enum isa isa, int threads);
+
+static inline void dev_reserve(struct dev *d, const struct dev_limits *limits)
+{
+    d->kernels->reserve(d, limits); // may be called again, to grow
+}
+
+static inline void dev_close(struct dev *d)
+{
+    if (d->kernels)
+        d->kernels->close(d);
+}
+
 static inline void *dev_alloc(struct dev *d, size_t bytes)
 {
-    return arena_alloc(&d->memory, bytes);
+    d->bytes += (bytes + 63) / 64 * 64;
+    return d->kernels->alloc(d, bytes);
+}
+
+static inline void *dev_alloc_host(struct dev *d, size_t bytes)
+{
+    return d->kernels->alloc_host(d, bytes);
+}
+
+/* Device memory to go with host memory: dev_upload() fills it, dev_download() reads it back. */
+static inline void *dev_twin(struct dev *d, void *host, size_t bytes)
+{
+    d->bytes += (bytes + 63) / 64 * 64;
+    return d->kernels->twin(d, host, bytes);
+}
+
+/* Copies, in order with the primitives. What is dev_alloc_host's must rest until dev_wait(); any
+ * other host memory is read or written by the time of return. */
+static inline void dev_upload(struct dev *d, void *to, const void *from, size_t bytes)
+{
+    d->kernels->upload(d, to, from, bytes);
+}
+
+static inline void dev_download(struct dev *d, void *to, const void *from, size_t bytes)
+{
+    d->kernels->download(d, to, from, bytes);
+}
+
+/* Device memory that is still to be had. */
+static inline uint64_t dev_free_bytes(struct dev *d)
+{
+    return d->kernels->free_bytes(d);
+}
+
+/* Everything so far is done: 0, or STATUS_FAILED. */
+static inline int dev_wait(struct dev *d)
+{
+    return d->kernels->wait(d);
+}
+
+/* A sequence of primitives that comes again and again with the same arguments (not values) is
+ * recorded the first time and then played as one. True: make the calls, then dev_graph_end();
+ * false: they have been played. Neither waits nor copies to or from other than dev_alloc_host's
+ * memory may stand between. key: not 0, and only ever this sequence's. */
+static inline bool dev_graph_begin(struct dev *d, uint64_t key)
+{
+    return d->kernels->graph_begin(d, key);
+}
+
+static inline void dev_graph_end(struct dev *d)
+{
+    d->kernels->graph_end(d);
 }
 
 /* Cores this process may run on (its affinity mask), at least 1. */

@@ -2,8 +2,10 @@
  *
  * Conventions. Outputs come first, then inputs, then sizes. `n` is a number of rows (tokens or
  * assignments). Activations that enter a matmul are "rows": n rows of row_stride(width) elements of
- * the model's type, zero beyond width. Everything else is f32. No primitive allocates: scratch is
- * sized by dev_reserve(). Nothing may be NULL unless said so. n == 0 is legal and does nothing.
+ * the model's type, zero beyond width. Everything else is f32. Every array is device memory; a GPU
+ * works through the calls in order and on its own time, and dev_wait() waits for it. No primitive
+ * allocates: scratch is sized by dev_reserve(). Nothing may be NULL unless said so. n == 0 is legal
+ * and does nothing.
  *
  * Row invariance (CPU): a row's result depends on that row alone, never on n, on its place among
  * the rows or on the number of threads: every sum runs in one fixed order of its index.
@@ -19,6 +21,7 @@
 #include "base/dtype.h"
 
 struct dev; // one rank's device and its threads; see device.h
+struct dev_limits;
 
 enum { ROW_ALIGN = 32, KV_BLOCK = 64 };
 
@@ -44,16 +47,33 @@ struct ffn {
     struct matrix down;    // n = dim, k = width
 };
 
-/* Rows [first, first + rows) go through one ffn. A list of runs is ordered by first. */
-struct ffn_run {
-    const struct ffn *ffn;
-    int first, rows;
+/* Blocks of one shape that the rows of a call are spread over: the experts of a layer, or one dense
+ * MLP alone. The struct and its array are the host's; ffn_list_open() once, when all are packed. */
+struct ffn_list {
+    const struct ffn *ffns; // [n]
+    int n;
+    void *device; // what a GPU keeps of it
 };
 
-/* Where the rows of a step stand: sequence slot and absolute position of each. */
+/* Rows through a list's blocks: rows y := ffn(rows x), count[i] of them through block i, in order.
+ * Rows beyond the counts' sum are left alone. */
+struct ffn_job {
+    const struct ffn_list *list;
+    void *y; // rows [n] of y_type: the model's or f32
+    enum dtype y_type;
+    const void *x;
+    const int32_t *source; // [n] row i is row source[i] of x; NULL: row i
+    const int32_t *count;  // [list->n]; NULL: all n rows go through the first block
+    int n;                 // rows, with count: at most
+};
+
+/* Where the rows of a step stand: sequence slot and absolute position of each, and what the host
+ * knows of them. Rows of one sequence follow each other, in order of position. */
 struct positions {
     const int32_t *seq; // [n] index into the block table
     const int32_t *pos; // [n] from 0
+    int singles;        // so many rows at the front are their sequences' only ones
+    int longest;        // no pos is as large
 };
 
 /* One layer's keys and values, in blocks of KV_BLOCK positions: position p of sequence s lives in
@@ -94,7 +114,7 @@ struct wire_error {
 };
 
 struct kernels {
-    const char *name; // "cpu"
+    const char *name; // "cpu", "cuda"
 
     /* x [n][dim] f32 := row tokens[i] of the checkpoint's own table [vocab][dim] of type `from`
      * (any alignment), rounded to `as`. */
@@ -112,10 +132,9 @@ struct kernels {
     void (*matmul_add)(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w,
                        int n);
 
-    /* rows y (of y_type, the model's or f32) := ffn(rows x), each run through its own ffn.
-     * Rows that no run names are left alone. */
-    void (*ffn)(struct dev *d, void *y, enum dtype y_type, const void *x,
-                const struct ffn_run *runs, int n_runs);
+    /* See struct ffn_job. Jobs do not depend on each other; up to d->joint_rows rows they are best
+     * given together. */
+    void (*ffn)(struct dev *d, const struct ffn_job *jobs, int n_jobs);
 
     /* From qkv [n][ldqkv] f32 (n_heads query heads, then keys, then values, head_dim each): rotate
      * queries and keys in halves (x1 cos - x2 sin, x2 cos + x1 sin), write queries to
@@ -138,8 +157,9 @@ struct kernels {
                   int n_experts, int k, bool normalise);
 
     /* Sort the n * k assignments by group_of[expert], stable: count [n_groups], place [n][k] the
-     * position of each, source [n * k] the row of each position. */
-    void (*sort_rows)(struct dev *d, int32_t *count, int32_t *place, int32_t *source,
+     * position of each, source [n * k] the row of each position. *hit += groups that have rows
+     * (NULL: nobody counts them). */
+    void (*sort_rows)(struct dev *d, int32_t *count, int32_t *place, int32_t *source, uint64_t *hit,
                       const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups);
 
     /* to[i] := from[index[i]], rows of row_bytes. */
@@ -168,15 +188,30 @@ struct kernels {
     void (*add)(struct dev *d, float *x, const float *y, int ldy, const float *gate, int ldgate,
                 int n, int dim);
 
-    /* Packing, at load. Source rows are the checkpoint's: row-major [rows][k] of any type and
-     * alignment, converted to w->type. matrix_pack writes rows [first, first + rows) of w;
-     * matrix_pack_pair a whole gate_up from [width][k] gate and up. */
+    /* Packing, at load. Source rows are the checkpoint's, in the host's memory and the caller's own
+     * again on return: row-major [rows][k] of any type and alignment, converted to w->type.
+     * matrix_pack writes rows [first, first + rows) of w; matrix_pack_pair a whole gate_up from
+     * [width][k] gate and up. */
     size_t (*matrix_bytes)(enum dtype type, int n, int k);
     void (*matrix_pack)(struct dev *d, struct matrix *w, int first, const void *source,
                         enum dtype from, int rows);
     void (*matrix_pack_pair)(struct dev *d, struct matrix *gate_up, const void *gate,
                              const void *up, enum dtype from, int width);
     size_t (*kv_block_bytes)(enum dtype type, int n_kv_heads, int head_dim);
+    void (*ffn_list_open)(struct dev *d, struct ffn_list *list);
+
+    /* Memory and order: see device.h. */
+    void *(*alloc)(struct dev *d, size_t bytes);
+    void *(*alloc_host)(struct dev *d, size_t bytes);
+    void *(*twin)(struct dev *d, void *host, size_t bytes);
+    void (*upload)(struct dev *d, void *to, const void *from, size_t bytes);
+    void (*download)(struct dev *d, void *to, const void *from, size_t bytes);
+    uint64_t (*free_bytes)(struct dev *d);
+    int (*wait)(struct dev *d);
+    bool (*graph_begin)(struct dev *d, uint64_t key);
+    void (*graph_end)(struct dev *d);
+    void (*reserve)(struct dev *d, const struct dev_limits *limits);
+    void (*close)(struct dev *d);
 
     /* The roof: the best this device does with its threads, measured now. FLOP/s of the
      * instruction that matmul uses for `type`, operands in registers or L1; bytes/s of reading

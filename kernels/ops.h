@@ -29,10 +29,14 @@ static inline void matmul_add(struct dev *d, float *y, int ldy, const void *x,
     d->kernels->matmul_add(d, y, ldy, x, w, n);
 }
 
-static inline void run_ffn(struct dev *d, void *y, enum dtype y_type, const void *x,
-                           const struct ffn_run *runs, int n_runs)
+static inline void run_ffn(struct dev *d, const struct ffn_job *jobs, int n_jobs)
 {
-    d->kernels->ffn(d, y, y_type, x, runs, n_runs);
+    d->kernels->ffn(d, jobs, n_jobs);
+}
+
+static inline void ffn_list_open(struct dev *d, struct ffn_list *list)
+{
+    d->kernels->ffn_list_open(d, list);
 }
 
 static inline void rope_append(struct dev *d, void *q, const struct kv_layer *kv, const float *qkv,
@@ -55,10 +59,10 @@ static inline void route_rows(struct dev *d, int32_t *expert, float *weight, con
 }
 
 static inline void sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source,
-                             const int32_t *expert, const int32_t *group_of, int n, int k,
-                             int n_groups)
+                             uint64_t *hit, const int32_t *expert, const int32_t *group_of, int n,
+                             int k, int n_groups)
 {
-    d->kernels->sort_rows(d, count, place, source, expert, group_of, n, k, n_groups);
+    d->kernels->sort_rows(d, count, place, source, hit, expert, group_of, n, k, n_groups);
 }
 
 static inline void gather(struct dev *d, void *to, const void *from, const int32_t *index, int n,

@@ -66,7 +66,10 @@ static int write_chunk(void *context, struct coordinator *c, int first, int n)
         int count = n - done < LOGIT_ROWS ? n - done : LOGIT_ROWS;
         for (int i = 0; i < count; i++)
             rows[i] = done + i;
-        fwrite(forward_logits(c, rows, count), sizeof(float), (size_t)count * vocab, out->stream);
+        const float *logits = forward_logits(c, rows, count);
+        if (!logits)
+            return STATUS_FAILED;
+        fwrite(logits, sizeof(float), (size_t)count * vocab, out->stream);
     }
     return 0; // outfile_commit() reports what could not be written
 }
@@ -99,7 +102,7 @@ static int logits_here(struct process *p, const void *options)
     if (!status) {
         status = write_logits(&ranks.coordinator, &prompt, o->out);
         if (!status)
-            status = ranks_report_wire(&ranks);
+            status = ranks_report_exchange(&ranks);
         ranks_close(&ranks);
     }
     free(prompt.ids);

@@ -196,11 +196,21 @@ static int vector(struct loader *o, float *to, const char *name)
     return 0;
 }
 
+/* What the host has made, for the device to read. */
+static const void *share(struct dev *d, void *host, size_t bytes)
+{
+    void *twin = dev_twin(d, host, bytes);
+    dev_upload(d, twin, host, bytes);
+    return twin;
+}
+
 static int norm(struct loader *o, const float **to, const char *name)
 {
-    float *w = dev_alloc(o->d, (size_t)o->m->dim * sizeof *w);
-    *to = w;
-    return vector(o, w, name);
+    size_t bytes = (size_t)o->m->dim * sizeof(float);
+    float *w = dev_alloc_host(o->d, bytes);
+    int status = vector(o, w, name);
+    *to = share(o->d, w, bytes);
+    return status;
 }
 
 static int load_qkv(struct loader *o, struct matrix *w, int layer)
@@ -210,8 +220,8 @@ static int load_qkv(struct loader *o, struct matrix *w, int layer)
     int q = m->n_heads * m->head_dim, kv = m->n_kv_heads * m->head_dim;
     int first[3] = {0, q, q + kv};
     matrix_new(o->d, w, o->type, q + 2 * kv, m->dim);
-    float *bias = m->qkv_bias ? dev_alloc(o->d, (size_t)w->n * sizeof *bias) : NULL;
-    w->bias = bias;
+    size_t bias_bytes = (size_t)w->n * sizeof(float);
+    float *bias = m->qkv_bias ? dev_alloc_host(o->d, bias_bytes) : NULL;
     for (int i = 0; i < 3; i++) {
         char what[64], name[NAME_BYTES];
         snprintf(what, sizeof what, "%s.weight", names[i]);
@@ -222,6 +232,7 @@ static int load_qkv(struct loader *o, struct matrix *w, int layer)
         if (status)
             return status;
     }
+    w->bias = bias ? share(o->d, bias, bias_bytes) : NULL;
     return 0;
 }
 
@@ -331,8 +342,11 @@ static int load_layer(struct loader *o, struct layer_weights *w, int layer)
     if (!status && w->sparse)
         status = load_router(o, w, layer);
     if (!status && w->has_dense)
-        status = load_mlp(o, &w->dense, layer, w->sparse ? "mlp.shared_expert" : "mlp",
+        status = load_mlp(o, &w->dense_block, layer, w->sparse ? "mlp.shared_expert" : "mlp",
                           w->sparse ? m->shared_dim : m->ffn_dim);
+    w->dense = (struct ffn_list){.ffns = &w->dense_block, .n = w->has_dense};
+    if (!status && w->has_dense)
+        ffn_list_open(o->d, &w->dense);
     return status;
 }
 
@@ -340,13 +354,15 @@ int weights_open(struct weights *w, struct dev *d, const struct config *m,
                  const struct checkpoint *c, enum dtype type, load_progress progress, void *context)
 {
     struct loader o = {d, m, c, type, progress, context, 0};
-    size_t before = d->memory.bytes;
     memset(w, 0, sizeof *w);
     const struct tensor *embed = checkpoint_find(c, "model.embed_tokens.weight");
     w->embed_type = embed->type;
-    w->layers = dev_alloc(d, (size_t)m->n_layers * sizeof *w->layers);
-    matrix_new(d, &w->unembed, type, m->vocab_size, m->dim);
+    w->layers = dev_alloc_host(d, (size_t)m->n_layers * sizeof *w->layers);
     int status = mapping_open(&w->embed_map, c, embed, 0, embed->bytes);
+    if (!status)
+        w->embed = share(d, (void *)(uintptr_t)w->embed_map.data, embed->bytes);
+    uint64_t before = d->bytes;
+    matrix_new(d, &w->unembed, type, m->vocab_size, m->dim);
     for (int l = 0; l < m->n_layers && !status; l++)
         status = load_layer(&o, &w->layers[l], l);
     if (!status)
@@ -355,7 +371,7 @@ int weights_open(struct weights *w, struct dev *d, const struct config *m,
         status = pack(&o, &w->unembed, 0, m->tied ? embed->name : "lm_head.weight");
     if (status)
         weights_close(w);
-    w->bytes = d->memory.bytes - before;
+    w->bytes = d->bytes - before;
     return status;
 }
 

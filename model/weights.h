@@ -13,12 +13,14 @@ struct layer_weights {
     struct matrix o;                   // [dim][n_heads * head_dim]
     struct matrix router;              // sparse: [n_experts + 1][dim], the last row is the shared
                                        // expert's gate (absent without a shared expert)
-    struct ffn dense;                  // the dense MLP, or a sparse layer's shared expert
+    struct ffn_list dense;             // the dense MLP, or a sparse layer's shared expert
+    struct ffn dense_block;            // the one in it
     bool sparse, has_dense;
 };
 
 struct weights {
-    struct mapping embed_map; // the embedding stays in the file
+    struct mapping embed_map; // the embedding stays in the file,
+    const void *embed;        // or is the device's copy of it
     enum dtype embed_type;
     struct layer_weights *layers; // [n_layers]
     const float *final_norm;      // [dim]

@@ -66,6 +66,7 @@ static void pack_setup(Setup *out, const struct setup *s)
     out->combine = text(s->combine, CONTROL_TEXT_BYTES);
     out->dedup = text(s->dedup, CONTROL_TEXT_BYTES);
     out->wire = text(s->wire, CONTROL_TEXT_BYTES);
+    out->overlap = text(s->overlap, CONTROL_TEXT_BYTES);
 }
 
 static void pack_ready(Ready *out, const struct ready *r)
@@ -126,6 +127,7 @@ void *control_pack(const struct control *message, const char *host, size_t *n)
         return pack_envelope(message->kind, &ready, n);
     case CONTROL_STEP:
         step.n_rows = (uint32_t)message->step.n_rows;
+        step.second = (uint32_t)message->step.second;
         return pack_envelope(message->kind, &step, n);
     case CONTROL_STATS:
         pack_stats(&stats, &message->stats);
@@ -229,6 +231,7 @@ static void read_setup(struct reader *r, struct setup *s, const Setup *in)
     s->combine = read_text(r, "combine", in->combine, 1, CONTROL_TEXT_BYTES);
     s->dedup = read_text(r, "dedup", in->dedup, 1, CONTROL_TEXT_BYTES);
     s->wire = read_text(r, "wire", in->wire, 1, CONTROL_TEXT_BYTES);
+    s->overlap = read_text(r, "overlap", in->overlap, 1, CONTROL_TEXT_BYTES);
 }
 
 static void read_ready(struct reader *r, struct ready *out, const Ready *in)
@@ -262,6 +265,7 @@ static int read_message(struct reader *r, struct control *out, const Control *in
         break;
     case CONTROL_STEP:
         out->step.n_rows = (int)read_int(r, "n_rows", in->step->n_rows, 1, CONTROL_MAX_ROWS);
+        out->step.second = (int)read_int(r, "second", in->step->second, 0, out->step.n_rows - 1);
         break;
     case CONTROL_STATS:
         out->stats =

@@ -28,9 +28,9 @@ struct setup {
     uint32_t isa; // enum isa that all ranks use, 0 to 31
     enum dtype dtype;
     int n_layers, n_experts;
-    const int32_t *rank_of;                        // [n_layers][n_experts]; -1 in dense layers
-    int max_rows;                                  // of any step
-    const char *strategy, *combine, *dedup, *wire; // see transport/exchange.h
+    const int32_t *rank_of; // [n_layers][n_experts]; -1 in dense layers
+    int max_rows;           // of any step
+    const char *strategy, *combine, *dedup, *wire, *overlap; // see transport/exchange.h
 };
 
 struct ready {
@@ -41,6 +41,7 @@ struct ready {
 
 struct step {
     int n_rows; // tokens of the step, at most setup.max_rows
+    int second; // of these, rows of the second half, fewer than n_rows; 0: there is none
 };
 
 struct stats {
@@ -72,7 +73,7 @@ struct control {
 /* Limits of what travels; breaking them is a CHECK for the sender and STATUS_FAILED for the
  * receiver. Texts are not empty (a Fault's may be) and hold no NUL. */
 enum {
-    CONTROL_TEXT_BYTES = 255,   // version, host, device, strategy, combine, dedup, wire
+    CONTROL_TEXT_BYTES = 255,   // version, host, device, and the words of Setup
     CONTROL_FAULT_BYTES = 4095, // a Fault's text; a longer one is cut
     CONTROL_MAX_LAYERS = 4096,
     CONTROL_MAX_EXPERTS = 65536, // of a layer

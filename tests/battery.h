@@ -138,10 +138,10 @@ static void case_all_to_all(struct transport *t)
             int r = (t->rank + i) % t->size;
             size_t n = skewed_size(t->rank, r, round);
             fill(out + (size_t)r * MOST, n, t->rank, r, round);
-            EXPECT(t, transport_start_send(t, r, out + (size_t)r * MOST, n) == 0);
-            EXPECT(t, transport_start_recv(t, r, in + (size_t)r * MOST, MOST) == 0);
+            EXPECT(t, transport_start_send(t, 0, r, out + (size_t)r * MOST, n) == 0);
+            EXPECT(t, transport_start_recv(t, 0, r, in + (size_t)r * MOST, MOST) == 0);
         }
-        EXPECT(t, transport_wait(t, received) == 0);
+        EXPECT(t, transport_wait(t, 0, received) == 0);
         for (int r = 0; r < t->size; r++) {
             size_t n = r == t->rank ? 0 : skewed_size(r, t->rank, round);
             EXPECT(t, received[r] == n);
@@ -159,13 +159,13 @@ static void serve_layers(struct transport *t, int layers, unsigned char *in, uns
 {
     size_t *received = room((size_t)t->size * sizeof *received);
     for (int l = 0; l < layers; l++) {
-        EXPECT(t, transport_start_recv(t, 0, in, 8192) == 0);
-        EXPECT(t, transport_wait(t, received) == 0);
+        EXPECT(t, transport_start_recv(t, 0, 0, in, 8192) == 0);
+        EXPECT(t, transport_wait(t, 0, received) == 0);
         for (size_t i = 0; i < received[0]; i++)
             out[i] = in[i] ^ 0xff;
-        EXPECT(t, transport_start_send(t, 0, out, received[0]) == 0);
+        EXPECT(t, transport_start_send(t, 0, 0, out, received[0]) == 0);
     }
-    EXPECT(t, transport_wait(t, NULL) == 0);
+    EXPECT(t, transport_wait(t, 0, NULL) == 0);
     free(received);
 }
 
@@ -174,10 +174,11 @@ static void dispatch_layer(struct transport *t, int layer, unsigned char *in, un
 {
     for (int r = 1; r < t->size; r++) {
         fill(out + 8192 * r, skewed_size(0, r, layer) % 8193, 0, r, layer);
-        EXPECT(t, transport_start_recv(t, r, in + 8192 * r, 8192) == 0);
-        EXPECT(t, transport_start_send(t, r, out + 8192 * r, skewed_size(0, r, layer) % 8193) == 0);
+        EXPECT(t, transport_start_recv(t, 0, r, in + 8192 * r, 8192) == 0);
+        EXPECT(t,
+               transport_start_send(t, 0, r, out + 8192 * r, skewed_size(0, r, layer) % 8193) == 0);
     }
-    EXPECT(t, transport_wait(t, received) == 0);
+    EXPECT(t, transport_wait(t, 0, received) == 0);
     for (int r = 1; r < t->size; r++) {
         size_t n = skewed_size(0, r, layer) % 8193;
         EXPECT(t, received[r] == n);
@@ -214,9 +215,9 @@ static void exchange_large(struct transport *t, size_t n)
     unsigned char *in = room(n), *out = room(n);
     int peer = 1 - t->rank;
     fill(out, n, t->rank, peer, 0);
-    EXPECT(t, transport_start_recv(t, peer, in, n) == 0);
-    EXPECT(t, transport_start_send(t, peer, out, n) == 0);
-    EXPECT(t, transport_wait(t, received) == 0);
+    EXPECT(t, transport_start_recv(t, 0, peer, in, n) == 0);
+    EXPECT(t, transport_start_send(t, 0, peer, out, n) == 0);
+    EXPECT(t, transport_wait(t, 0, received) == 0);
     EXPECT(t, received[peer] == n && is_filled(in, n, peer, t->rank, 0));
     free(received);
     free(in);
@@ -234,10 +235,78 @@ static void case_large(struct transport *t)
         exchange_large(t, 300000000);
 }
 
+enum { MESSAGES = 5, MESSAGE_BYTES = 70000 };
+
+static size_t queued_size(int which)
+{
+    return (size_t)which * 13000; // the first is empty
+}
+
+static void send_queued(struct transport *t, int to, unsigned char *out, int round)
+{
+    for (int i = 0; i < LANES * MESSAGES; i++) {
+        unsigned char *message = out + i * MESSAGE_BYTES;
+        fill(message, MESSAGE_BYTES, t->rank, to, round + i);
+        EXPECT(t, transport_start_send(t, i % LANES, to, message, queued_size(i / LANES)) == 0);
+    }
+    for (int lane = 0; lane < LANES; lane++)
+        EXPECT(t, transport_wait(t, lane, NULL) == 0);
+}
+
+static void take_queued(struct transport *t, int from, unsigned char *in, int round)
+{
+    size_t *received = room((size_t)t->size * sizeof *received);
+    for (int i = 0; i < LANES * MESSAGES; i++) {
+        int lane = LANES - 1 - i / MESSAGES, which = i % MESSAGES;
+        EXPECT(t, transport_start_recv(t, lane, from, in, MESSAGE_BYTES) == 0);
+        EXPECT(t, transport_advance(t) == 0);
+        EXPECT(t, transport_wait(t, lane, received) == 0);
+        EXPECT(t, received[from] == queued_size(which));
+        EXPECT(t, is_filled(in, received[from], from, t->rank, round + which * LANES + lane));
+        EXPECT(t, t->arrived_ns > 0 && t->arrived_ns <= clock_ns());
+    }
+    free(received);
+}
+
+/* Starting waits for nobody, however much is under way; what left first in a lane comes first; and
+ * one lane's rows are taken while the other's, which left before, are not. */
+static void case_queued(struct transport *t)
+{
+    unsigned char *bytes = room(LANES * MESSAGES * MESSAGE_BYTES);
+    int peer = t->rank ^ 1;
+    for (int round = 0; round < 20 && peer < t->size; round++)
+        if ((t->rank + round) % 2)
+            send_queued(t, peer, bytes, round);
+        else
+            take_queued(t, peer, bytes, round);
+    free(bytes);
+}
+
+/* A wait in one lane takes what is awaited in the other, and keeps it for that one's own wait. */
+static void case_both_lanes(struct transport *t)
+{
+    size_t ranks = (size_t)t->size, *received = room(ranks * sizeof *received);
+    unsigned char out[LANES][64], in[LANES][64];
+    int peer = t->rank ^ 1;
+    for (int round = 0; round < 20 && peer < t->size; round++) {
+        for (int lane = 0; lane < LANES; lane++) {
+            fill(out[lane], 64, t->rank, peer, round + lane);
+            EXPECT(t, transport_start_recv(t, lane, peer, in[lane], 64) == 0);
+            EXPECT(t, transport_start_send(t, lane, peer, out[lane], 64) == 0);
+        }
+        for (int i = 0; i < LANES; i++) {
+            int lane = (i + round) % LANES;
+            EXPECT(t, transport_wait(t, lane, received) == 0);
+            EXPECT(t, received[peer] == 64 && is_filled(in[lane], 64, peer, t->rank, round + lane));
+        }
+    }
+    free(received);
+}
+
 static void case_barrier(struct transport *t)
 {
     size_t *received = room((size_t)t->size * sizeof *received);
-    EXPECT(t, transport_wait(t, received) == 0); // nothing started, nothing awaited
+    EXPECT(t, transport_wait(t, 0, received) == 0); // nothing started, nothing awaited
     EXPECT(t, received[t->size - 1] == 0);
     for (int i = 0; i < 50; i++)
         EXPECT(t, transport_barrier(t) == 0);
@@ -247,8 +316,8 @@ static void case_barrier(struct transport *t)
 static void battery_in_order(struct transport *t)
 {
     void (*const cases[])(struct transport *) = {
-        case_barrier,    case_any_rank, case_named_rank, case_long_messages,
-        case_all_to_all, case_layers,   case_large,      case_any_rank,
+        case_barrier, case_any_rank, case_named_rank, case_long_messages, case_all_to_all,
+        case_layers,  case_queued,   case_both_lanes, case_large,         case_any_rank,
     };
     t->timeout_ns = LONGEST_S * 1000000000ll;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -279,15 +348,15 @@ static void battery_interrupted(struct transport *t)
     char *in = room(ranks * MIB), *out = calloc(ranks, MIB);
     t->timeout_ns = LONGEST_S * 1000000000ll;
     for (int r = 1; r < t->size && t->rank == 0; r++) {
-        EXPECT(t, transport_start_recv(t, r, in + r * MIB, MIB) == 0);
-        EXPECT(t, transport_start_send(t, r, out + r * MIB, MIB) == 0); // 1 never takes it
+        EXPECT(t, transport_start_recv(t, 0, r, in + r * MIB, MIB) == 0);
+        EXPECT(t, transport_start_send(t, 0, r, out + r * MIB, MIB) == 0); // 1 never takes it
     }
     if (t->rank == 1)
         send_text(t, 0, "I give up");
-    int status = t->rank == 1 ? TRANSPORT_INTERRUPTED : transport_wait(t, NULL);
+    int status = t->rank == 1 ? TRANSPORT_INTERRUPTED : transport_wait(t, 0, NULL);
     while (t->rank > 1 && !status) { // it may get this layer's rows yet, but never the next one's
-        EXPECT(t, transport_start_recv(t, 0, in, MIB) == 0);
-        status = transport_wait(t, NULL);
+        EXPECT(t, transport_start_recv(t, 0, 0, in, MIB) == 0);
+        status = transport_wait(t, 0, NULL);
     }
     EXPECT(t, status == TRANSPORT_INTERRUPTED);
     if (t->rank == 0)
@@ -301,14 +370,33 @@ static void battery_interrupted(struct transport *t)
     free(out);
 }
 
+/* What was started and dropped is over: the buffers may go, and words still pass. */
+static void battery_dropped(struct transport *t)
+{
+    t->timeout_ns = LONGEST_S * 1000000000ll;
+    if (t->rank < 2) {
+        char *in = room(MIB), *out = calloc(1, MIB);
+        for (int lane = 0; lane < LANES; lane++) {
+            EXPECT(t, transport_start_recv(t, lane, 1 - t->rank, in, MIB) == 0);
+            EXPECT(t, transport_start_send(t, lane, 1 - t->rank, out, 64) == 0);
+        }
+        transport_drop(t);
+        free(in);
+        free(out);
+        send_text(t, 1 - t->rank, "over");
+        expect_text(t, 1 - t->rank, "over");
+    }
+    EXPECT(t, transport_barrier(t) == 0);
+}
+
 /* The same where rank 1 leaves rows untaken and nothing else is awaited of it. */
 static void battery_untaken(struct transport *t)
 {
     char *out = calloc(1, MIB);
     t->timeout_ns = LONGEST_S * 1000000000ll;
     if (t->rank == 0) {
-        EXPECT(t, transport_start_send(t, 1, out, MIB) == 0);
-        EXPECT(t, transport_wait(t, NULL) == TRANSPORT_INTERRUPTED);
+        EXPECT(t, transport_start_send(t, 0, 1, out, MIB) == 0);
+        EXPECT(t, transport_wait(t, 0, NULL) == TRANSPORT_INTERRUPTED);
         expect_text(t, 1, "no, thanks");
     } else if (t->rank == 1) {
         send_text(t, 0, "no, thanks");
@@ -330,8 +418,8 @@ static void battery_silent(struct transport *t)
     error_capture(true);
     t->timeout_ns = 200000000;
     int64_t start = clock_ns();
-    EXPECT(t, transport_start_recv(t, 1, in, sizeof in) == 0);
-    EXPECT(t, transport_wait(t, NULL) == STATUS_LOST_RANK);
+    EXPECT(t, transport_start_recv(t, 0, 1, in, sizeof in) == 0);
+    EXPECT(t, transport_wait(t, 0, NULL) == STATUS_LOST_RANK);
     EXPECT(t, seconds_since(start) > 0.19 && seconds_since(start) < 5);
     EXPECT(t, strstr(error_text(), "lost rank 1: rank 0 awaited rows"));
     error_capture(true);
@@ -372,8 +460,8 @@ static void battery_gone(struct transport *t)
     }
     error_capture(true);
     expect_text(t, ANY_RANK, "last words");
-    EXPECT(t, transport_start_recv(t, 1, in, sizeof in) == 0);
-    EXPECT(t, transport_wait(t, NULL) == STATUS_LOST_RANK);
+    EXPECT(t, transport_start_recv(t, 0, 1, in, sizeof in) == 0);
+    EXPECT(t, transport_wait(t, 0, NULL) == STATUS_LOST_RANK);
     EXPECT(t, strstr(error_text(), "lost rank 1: rank 0 awaited rows, but it has ended"));
     send_text(t, 1, "to nobody");
     release(t, 1);
@@ -413,13 +501,13 @@ static void battery_too_large(struct transport *t)
     t->timeout_ns = LONGEST_S * 1000000000ll;
     if (t->rank == 0) {
         error_capture(true);
-        EXPECT(t, transport_start_recv(t, 1, bytes, 99) == 0);
-        EXPECT(t, transport_wait(t, NULL) == STATUS_FAILED);
+        EXPECT(t, transport_start_recv(t, 0, 1, bytes, 99) == 0);
+        EXPECT(t, transport_wait(t, 0, NULL) == STATUS_FAILED);
         EXPECT(t, strstr(error_text(), "rank 1: rows: expected at most 99 bytes, found 100"));
         release(t, -1);
     } else {
         if (t->rank == 1)
-            EXPECT(t, transport_start_send(t, 0, bytes, 100) == 0);
+            EXPECT(t, transport_start_send(t, 0, 0, bytes, 100) == 0);
         expect_text(t, 0, "over");
     }
 }
@@ -450,6 +538,7 @@ static const struct battery {
     {"in_order", battery_in_order, 1},
     {"interrupted", battery_interrupted, 2},
     {"untaken", battery_untaken, 2},
+    {"dropped", battery_dropped, 2},
     {"silent", battery_silent, 2},
     {"silent_message", battery_silent_message, 2},
     {"gone", battery_gone, 2},

@@ -45,6 +45,7 @@ static void check_values(const struct control *m)
         break;
     case CONTROL_STEP:
         CHECK(m->step.n_rows >= 1 && m->step.n_rows <= CONTROL_MAX_ROWS, "%d", m->step.n_rows);
+        CHECK(m->step.second >= 0 && m->step.second < m->step.n_rows, "%d", m->step.second);
         break;
     case CONTROL_FAULT:
         CHECK(m->fault.code >= 1 && m->fault.code <= 4, "code %d", m->fault.code);

@@ -14,13 +14,51 @@
 
 #define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
 
+/* A GPU reads host memory that was allocated through it, and its results are there after a wait: so
+ * a test that takes all its memory from buffer() runs on any device unchanged. */
+static inline void settle(void);
+#define embed(...)        (embed(__VA_ARGS__), settle())
+#define rmsnorm(...)      (rmsnorm(__VA_ARGS__), settle())
+#define matmul(...)       (matmul(__VA_ARGS__), settle())
+#define matmul_add(...)   (matmul_add(__VA_ARGS__), settle())
+#define run_ffn(...)      (run_ffn(__VA_ARGS__), settle())
+#define rope_append(...)  (rope_append(__VA_ARGS__), settle())
+#define attention(...)    (attention(__VA_ARGS__), settle())
+#define route_rows(...)   (route_rows(__VA_ARGS__), settle())
+#define sort_rows(...)    (sort_rows(__VA_ARGS__), settle())
+#define gather(...)       (gather(__VA_ARGS__), settle())
+#define weighted_sum(...) (weighted_sum(__VA_ARGS__), settle())
+#define sum_rows(...)     (sum_rows(__VA_ARGS__), settle())
+#define narrow_rows(...)  (narrow_rows(__VA_ARGS__), settle())
+#define widen_rows(...)   (widen_rows(__VA_ARGS__), settle())
+#define add_rows(...)     (add_rows(__VA_ARGS__), settle())
+#define matrix_pack(...)  (matrix_pack(__VA_ARGS__), settle())
+
 static struct dev dev;    // what the present test runs on
 static enum dtype type;   // the model's type in it
 static void *pool[10000]; // freed after each pass
 static int pooled;
 
+static inline bool on_gpu(void)
+{
+    return dev.cuda != NULL;
+}
+
+static inline void settle(void)
+{
+    assert_int_equal(dev_wait(&dev), 0);
+}
+
+static inline const char *path_name(void)
+{
+    return on_gpu() ? dev.kernels->name : isa_name(dev.isa);
+}
+
+/* Zeroed; until drain(), or on a GPU until it is closed. */
 static inline void *buffer(size_t bytes)
 {
+    if (on_gpu())
+        return dev_alloc_host(&dev, bytes);
     assert_true(pooled < LENGTH(pool));
     assert_int_equal(posix_memalign(&pool[pooled], 64, bytes ? bytes : 1), 0);
     return memset(pool[pooled++], 0, bytes);
@@ -32,20 +70,46 @@ static inline void drain(void)
         free(pool[--pooled]);
 }
 
-static inline void open_dev(enum isa isa, int threads)
+static inline void reserve(void)
 {
-    dev_open_cpu(&dev, isa, threads);
     dev_reserve(&dev, &(struct dev_limits){.type = DTYPE_F32,
                                            .rows = 400,
                                            .ffn_width = 1408,
                                            .dim = 2048,
                                            .n_heads = 40,
                                            .head_dim = 128,
-                                           .n_experts = 64});
+                                           .n_experts = 64,
+                                           .context = 2048});
+}
+
+static inline void open_dev(enum isa isa, int threads)
+{
+    dev_open_cpu(&dev, isa, threads);
+    reserve();
+}
+
+static inline void every_type(void (*body)(void))
+{
+    for (type = DTYPE_F32; type <= DTYPE_BF16; type++) {
+        body();
+        drain();
+    }
+    dev_close(&dev);
+}
+
+static inline void on_the_gpu(void (*body)(void))
+{
+    if (cuda_count() == 0) {
+        print_message("           cuda: skipped, no GPU here\n");
+        return;
+    }
+    assert_int_equal(dev_open_cuda(&dev, 0, ISA_PLAIN, 1), 0);
+    reserve();
+    every_type(body);
 }
 
 /* Run `body` for every instruction set and type. */
-static inline void everywhere(void (*body)(void))
+static inline void on_every_cpu(void (*body)(void))
 {
     for (int i = 0; i < ISA_COUNT; i++) {
         if (!(isa_available() >> i & 1)) {
@@ -53,12 +117,15 @@ static inline void everywhere(void (*body)(void))
             continue;
         }
         open_dev((enum isa)i, 1);
-        for (type = DTYPE_F32; type <= DTYPE_BF16; type++) {
-            body();
-            drain();
-        }
-        dev_close(&dev);
+        every_type(body);
     }
+}
+
+/* ... and on a GPU, if there is one. */
+static inline void everywhere(void (*body)(void))
+{
+    on_every_cpu(body);
+    on_the_gpu(body);
 }
 
 static uint64_t seed = 1;
@@ -102,8 +169,8 @@ static inline void near(double found, double wanted, double bound, const char *w
 {
     if (fabs(found - wanted) <= bound + CASE_TINY)
         return;
-    print_error("%s, %s, %s: %.9g, not %.9g +- %.3g\n", isa_name(dev.isa), dtype_name(type), what,
-                found, wanted, bound);
+    print_error("%s, %s, %s: %.9g, not %.9g +- %.3g\n", path_name(), dtype_name(type), what, found,
+                wanted, bound);
     assert_true(fabs(found - wanted) <= bound + CASE_TINY);
 }
 
@@ -111,7 +178,7 @@ static inline void same(const void *a, const void *b, size_t bytes, const char *
 {
     if (memcmp(a, b, bytes) == 0)
         return;
-    print_error("%s, %s: %s changes bits\n", isa_name(dev.isa), dtype_name(type), what);
+    print_error("%s, %s: %s changes bits\n", path_name(), dtype_name(type), what);
     assert_memory_equal(a, b, bytes);
 }
 

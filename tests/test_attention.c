@@ -79,7 +79,7 @@ static void rope_case(int head_dim, int n_heads, int n_kv_heads)
     int heads = n_heads + 2 * n_kv_heads, ld = heads * head_dim + 1, half = head_dim / 2;
     struct kv_layer kv = cache_open(2, n_kv_heads, head_dim);
     struct rope_table rope = rope_open(128, head_dim, false);
-    struct positions where = {seq, pos};
+    struct positions where = {seq, pos, 0, 128};
     float *qkv = floats((size_t)(N * ld), 1);
     size_t q_bytes = (size_t)(N * n_heads) * row_bytes(type, head_dim);
     void *q = memset(buffer(q_bytes), 0x55, q_bytes);
@@ -157,14 +157,14 @@ static struct scene scene_open(const struct attention_case *c)
 /* Rows [first, first + n) as one step would do them. */
 static void append(struct scene *s, int first, int n)
 {
-    struct positions where = {s->seq + first, s->pos + first};
+    struct positions where = {s->seq + first, s->pos + first, 0, STRIDE * KV_BLOCK};
     rope_append(&dev, s->q + (size_t)first * s->q_row, &s->kv, s->qkv + first * s->ld, s->ld,
                 &s->rope, &where, n, s->c->n_heads);
 }
 
 static void attend(struct scene *s, char *a, int first, int n)
 {
-    struct positions where = {s->seq + first, s->pos + first};
+    struct positions where = {s->seq + first, s->pos + first, 0, STRIDE * KV_BLOCK};
     attention(&dev, a + (size_t)first * s->a_row, s->q + (size_t)first * s->q_row, &s->kv, &where,
               n, s->c->n_heads);
 }

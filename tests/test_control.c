@@ -11,9 +11,10 @@ static const int32_t ranks[] = {-1, -1, 1, 65535, 0, 2};
 static const struct control valid[] = {
     {.kind = CONTROL_HELLO, .hello = {"1.2 (abc)", "node7", "cpu", 0x80000001, 0x0123456789abcdef}},
     {.kind = CONTROL_SETUP,
-     .setup = {31, DTYPE_BF16, 2, 3, ranks, CONTROL_MAX_ROWS, "exact", "rows", "on", "model"}},
+     .setup = {31, DTYPE_BF16, 2, 3, ranks, CONTROL_MAX_ROWS, "exact", "rows", "on", "model",
+               "off"}},
     {.kind = CONTROL_READY, .ready = {UINT64_MAX, UINT32_MAX, 1e300}},
-    {.kind = CONTROL_STEP, .step = {CONTROL_MAX_ROWS}},
+    {.kind = CONTROL_STEP, .step = {CONTROL_MAX_ROWS, CONTROL_MAX_ROWS - 1}},
     {.kind = CONTROL_STATS, .stats = {UINT64_MAX, UINT64_MAX - 1, 1ull << 63, 1, 0.1, 1e300}},
     {.kind = CONTROL_FAULT, .fault = {STATUS_LOST_RANK, "no such file: \"x\""}},
     {.kind = CONTROL_STOP},
@@ -64,6 +65,7 @@ static void test_round_trip_setup(void **state)
     assert_string_equal(back.setup.combine, s->combine);
     assert_string_equal(back.setup.dedup, s->dedup);
     assert_string_equal(back.setup.wire, s->wire);
+    assert_string_equal(back.setup.overlap, s->overlap);
 }
 
 static void test_round_trip_setup_extremes(void **state)
@@ -78,7 +80,8 @@ static void test_round_trip_setup_extremes(void **state)
     setup.setup.n_experts = CONTROL_MAX_CELLS / CONTROL_MAX_LAYERS;
     back = round_trip(&setup);
     assert_memory_equal(back.setup.rank_of, many, sizeof many);
-    setup.setup = (struct setup){0, DTYPE_F32, 1, 0, NULL, 1, "e", "r", "d", "w"}; // a dense model
+    setup.setup =
+        (struct setup){0, DTYPE_F32, 1, 0, NULL, 1, "e", "r", "d", "w", "o"}; // a dense model
     back = round_trip(&setup);
     assert_int_equal(back.setup.n_experts, 0);
     assert_int_equal(back.setup.isa, 0);
@@ -91,6 +94,7 @@ static void test_round_trip_others(void **state)
     assert_true(ready.ready.bytes == UINT64_MAX && ready.ready.experts == UINT32_MAX);
     assert_true(ready.ready.seconds == 1e300);
     assert_int_equal(round_trip(&valid[CONTROL_STEP]).step.n_rows, CONTROL_MAX_ROWS);
+    assert_int_equal(round_trip(&valid[CONTROL_STEP]).step.second, CONTROL_MAX_ROWS - 1);
     struct control stats = round_trip(&valid[CONTROL_STATS]);
     assert_memory_equal(&stats.stats, &valid[CONTROL_STATS].stats, sizeof stats.stats);
     struct control question = round_trip(&(struct control){.kind = CONTROL_STATS});
@@ -177,7 +181,7 @@ static void test_malformed(void **state)
         {"0a (0a0176 120168 2001)", "Hello.device"},
         {"0a (0a0176 120168 1a0163)", "Hello.isas: expected 1 to 4294967295, found 0"},
         {"0a (0a0176 120168 1a0163 2001 2801)", "other bytes"}, // a digest of another type
-        // Setup: isa dtype layers experts ranks rows strategy combine dedup wire
+        // Setup: isa dtype layers experts ranks rows strategy combine dedup wire overlap
         {"12 ()", "Setup.isa: expected a single bit, found 0"},
         {"12 (0803 1001 1801 2001 2a0100 3001 3a0165 420172)", "Setup.isa: expected a single bit"},
         {"12 (0801 1801 2001 2a0100 3001 3a0165 420172)", "Setup.dtype: expected 1 to 3, found 0"},
@@ -211,14 +215,16 @@ static void test_malformed(void **state)
          "Setup.combine: expected 1 to 255 bytes of text, found 1 with a NUL"},
         {"12 (0801 1001 1801 2001 2a0100 3001 3a0165 420172 520177)", "Setup.dedup"},
         {"12 (0801 1001 1801 2001 2a0100 3001 3a0165 420172 4a0164)", "Setup.wire"},
+        {"12 (0801 1001 1801 2001 2a0100 3001 3a0165 420172 4a0164 520177)", "Setup.overlap"},
         // Ready.seconds: NaN, infinity, less than nothing
         {"1a (19 000000000000f87f)", "Ready.seconds: expected 0 or more, found "},
         {"1a (19 000000000000f07f)", "Ready.seconds: expected 0 or more, found inf"},
         {"1a (19 000000000000f0bf)", "Ready.seconds: expected 0 or more, found -1"},
-        // Step.n_rows
+        // Step: n_rows second
         {"22 ()", "Step.n_rows: expected 1 to 16777216, found 0"},
         {"22 (0881808008)", "Step.n_rows: expected 1 to 16777216, found 16777217"},
         {"22 (08ffffffff0f)", "Step.n_rows: expected 1 to 16777216, found 4294967295"},
+        {"22 (0805 1005)", "Step.second: expected 0 to 4, found 5"},
         // Fault: code text host
         {"32 (0801 120100)", "Fault.text: expected 0 to 4095 bytes of text, found 1 with a NUL"},
         {"32 (0801 1a0100)", "Fault.host: expected 0 to 255 bytes of text, found 1 with a NUL"},
@@ -237,9 +243,10 @@ static void test_least(void **state)
 {
     static const char *const cases[] = {
         "0a (0a0176 120168 1a0163 2001)",
-        "12 (0801 1001 1801 2001 2a0100 3001 3a0165 420172 4a0164 520177)",
+        "12 (0801 1001 1801 2001 2a0100 3001 3a0165 420172 4a0164 520177 5a016f)",
         "1a ()",
         "22 (0801)",
+        "22 (0803 1002)",
         "2a ()",
         "32 ()",
         "3a ()",
@@ -247,8 +254,8 @@ static void test_least(void **state)
         "22 (0801) 7a (6869)",                       // … beside it
         "22 (0801 7d 01020304 79 0102030405060708)", // … of other types
         "22 (0801) 3a ()",                           // two kinds: the last counts
-        "12 (0801 1001 1801 2002 2800 2801 3001 3a0165 420172 4a0164 520177)", // ranks that are not
-                                                                               // packed
+        // ranks that are not packed
+        "12 (0801 1001 1801 2002 2800 2801 3001 3a0165 420172 4a0164 520177 5a016f)",
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

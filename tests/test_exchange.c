@@ -108,11 +108,25 @@ static void run_experts(const struct run *r, int rank, void *y, const void *x, c
     }
 }
 
-static void open_end(struct exchange *x, struct dev *d, const struct run *r)
+/* A rank's end; n: how many exchanges, one or one for each half of a step. */
+struct open_exchange {
+    struct exchange at[LANES];
+    struct dev d;
+    int n;
+};
+
+static void open_end(struct open_exchange *x, const struct run *r)
 {
     struct exchange_limits limits = {MOST_ROWS, K, EXPERTS, WIDTH, r->type};
-    dev_open_cpu(d, ISA_PLAIN, 1);
-    exchange_open(x, d, r->end, &limits, &r->options);
+    dev_open_cpu(&x->d, ISA_PLAIN, 1);
+    x->n = exchange_open(x->at, &x->d, r->end, &limits, &r->options);
+}
+
+/* Rows of a step in half i. */
+static int rows_of(const struct open_exchange *x, int n, int i)
+{
+    int second = x->n > 1 ? exchange_second_half(n) : 0;
+    return i ? second : n - second;
 }
 
 static void *work(void *argument)
@@ -120,58 +134,109 @@ static void *work(void *argument)
     const struct run *r = argument;
     struct exchange_layer layer = layer_of(r->placed);
     const struct exchange_work *at;
-    struct exchange x;
-    struct dev d;
+    struct open_exchange x;
     bool good = true;
-    open_end(&x, &d, r);
-    for (int s = 0; s < STEPS && good; s++) {
-        good = exchange_receive(&x, &d, &layer, step_rows[s], &at) == 0;
+    open_end(&x, r);
+    for (int turn = 0; turn < STEPS * x.n && good; turn++) {
+        struct exchange *half = &x.at[turn % x.n];
+        int n = rows_of(&x, step_rows[turn / x.n], turn % x.n);
+        good = exchange_receive(half, &x.d, &layer, n, &at) == 0;
         if (good) {
             run_experts(r, r->end->rank, at->y, at->rows, at->count);
-            good = exchange_return(&x, &d) == 0;
+            good = exchange_return(half, &x.d) == 0;
         }
     }
-    good = good && exchange_finish(&x) == 0;
+    for (int i = 0; i < x.n; i++)
+        good = good && exchange_finish(&x.at[i]) == 0;
     transport_close(r->end);
-    dev_close(&d);
+    dev_close(&x.d);
     return good ? argument : NULL;
 }
 
-static bool coordinate(struct exchange *x, struct dev *d, const struct run *r, const struct step *t,
-                       float *sum)
+/* What the coordinator has of a half that is away. */
+struct half {
+    _Alignas(64) char h[MOST_ROWS * 64 * 4], home[MOST_ROWS * K * 64 * 4];
+    _Alignas(64) char y[MOST_ROWS * K * 64 * 4];
+    int32_t count[EXPERTS], place[MOST_ROWS * K], source[MOST_ROWS * K];
+    struct exchange_plan plan;
+};
+
+/* Rows [first, first + n) of a step leave. */
+static bool send_off(struct open_exchange *x, int i, struct half *half, const struct run *r,
+                     const struct step *t, int first, int n)
 {
-    static _Alignas(64) char h[MOST_ROWS * 64 * 4], home[MOST_ROWS * K * 64 * 4];
-    static _Alignas(64) char y[MOST_ROWS * K * 64 * 4];
-    int32_t count[EXPERTS], at[MOST_ROWS * K], source[MOST_ROWS * K];
-    memset(h, 0, sizeof h);
-    for (int i = 0; i < t->n * WIDTH; i++)
-        dtype_store(r->type, h, (size_t)(i / WIDTH * row_stride(WIDTH) + i % WIDTH), t->h[i]);
-    sort_rows(d, count, at, source, t->expert, r->placed->group_of, t->n, K, EXPERTS);
-    struct exchange_plan plan = {t->n, K,         h,      y,     t->expert,
-                                 at,   t->weight, source, count, layer_of(r->placed)};
-    if (exchange_dispatch(x, d, &plan) != 0)
+    const int32_t *expert = t->expert + first * K;
+    memset(half->h, 0, sizeof half->h);
+    for (int at = 0; at < n * WIDTH; at++)
+        dtype_store(r->type, half->h, (size_t)(at / WIDTH * row_stride(WIDTH) + at % WIDTH),
+                    t->h[first * WIDTH + at]);
+    sort_rows(&x->d, half->count, half->place, half->source, NULL, expert, r->placed->group_of, n,
+              K, EXPERTS);
+    half->plan = (struct exchange_plan){n,
+                                        K,
+                                        half->h,
+                                        half->y,
+                                        expert,
+                                        half->place,
+                                        t->weight + first * K,
+                                        half->source,
+                                        half->count,
+                                        layer_of(r->placed)};
+    if (exchange_dispatch(&x->at[i], &x->d, &half->plan) != 0)
         return false;
     int own = 0;
     for (int g = 0; g < r->placed->rank_first[1]; g++)
-        own += count[g];
-    gather(d, home, plan.h, source, own, x->row_bytes);
-    run_experts(r, 0, y, home, count);
-    if (exchange_combine(x, d, &plan) != 0)
+        own += half->count[g];
+    gather(&x->d, half->home, half->plan.h, half->source, own, x->at[i].row_bytes);
+    run_experts(r, 0, half->y, half->home, half->count);
+    return exchange_advance(&x->at[i]) == 0;
+}
+
+static bool take_back(struct open_exchange *x, int i, struct half *half, enum dtype type,
+                      float *sum)
+{
+    struct exchange_plan *plan = &half->plan;
+    if (exchange_combine(&x->at[i], &x->d, plan) != 0)
         return false;
-    memset(sum, 0, (size_t)t->n * WIDTH * sizeof *sum);
-    weighted_sum(d, sum, y, r->type, plan.place, plan.weight, t->n, K, WIDTH);
+    memset(sum, 0, (size_t)plan->n * WIDTH * sizeof *sum);
+    weighted_sum(&x->d, sum, half->y, type, plan->place, plan->weight, plan->n, K, WIDTH);
     return true;
 }
 
-/* All steps over `ranks` ranks; sums of all rows into out [STEPS][MOST_ROWS * WIDTH]. */
-static struct exchange_counters run_all(struct run *r, const struct step *steps, float *out)
+/* What rank 0 has counted in a run. */
+struct counted {
+    struct exchange_counters moved;
+    struct wire_error narrow;
+};
+
+/* All steps, each as one layer; sums of all rows into out [STEPS][MOST_ROWS * WIDTH]. The halves of
+ * a step take turns as forward() has them: a turn begins with what left in the one before. */
+static bool coordinate(struct open_exchange *x, const struct run *r, const struct step *steps,
+                       float *out)
+{
+    static struct half halves[LANES];
+    float *back[LANES] = {NULL, NULL};
+    bool good = true;
+    for (int turn = 0; turn < (STEPS + 1) * x->n && good; turn++) {
+        int i = turn % x->n, s = turn / x->n;
+        if (back[i])
+            good = take_back(x, i, &halves[i], r->type, back[i]);
+        if (!good || s == STEPS)
+            continue;
+        int first = i ? rows_of(x, steps[s].n, 0) : 0;
+        back[i] = out + (s * MOST_ROWS + first) * WIDTH;
+        good = send_off(x, i, &halves[i], r, &steps[s], first, rows_of(x, steps[s].n, i));
+    }
+    return good;
+}
+
+/* All steps over `ranks` ranks. */
+static struct counted run_all(struct run *r, const struct step *steps, float *out)
 {
     struct transport ends[MOST_RANKS];
     pthread_t threads[MOST_RANKS];
     struct run each[MOST_RANKS];
-    struct exchange x;
-    struct dev d;
-    bool good = true;
+    struct open_exchange x;
     transport_open_local(ends, r->ranks);
     for (int rank = 0; rank < r->ranks; rank++) {
         each[rank] = *r;
@@ -179,10 +244,9 @@ static struct exchange_counters run_all(struct run *r, const struct step *steps,
         if (rank)
             assert_int_equal(pthread_create(&threads[rank], NULL, work, &each[rank]), 0);
     }
-    open_end(&x, &d, &each[0]);
-    for (int s = 0; s < STEPS && good; s++)
-        good = coordinate(&x, &d, &each[0], &steps[s], out + s * MOST_ROWS * WIDTH);
-    struct exchange_counters counters = x.counters;
+    open_end(&x, &each[0]);
+    bool good = coordinate(&x, &each[0], steps, out);
+    struct counted counted = {*x.at[0].counters, exchange_wire_error(&x.at[0], &x.d)};
     if (!good)
         transport_close(&ends[0]);
     for (int rank = 1; rank < r->ranks; rank++) {
@@ -192,17 +256,18 @@ static struct exchange_counters run_all(struct run *r, const struct step *steps,
     }
     assert_true(good);
     transport_close(&ends[0]);
-    dev_close(&d);
-    return counters;
+    dev_close(&x.d);
+    return counted;
 }
 
 static void describe(char *text, size_t size, const struct run *r, enum placing how,
                      enum routing to)
 {
     struct exchange_words w = exchange_words(&r->options);
-    snprintf(text, size, "%s, %s, dedup %s, combine %s, wire %s, %d ranks, placing %d, routing %d",
-             dtype_name(r->type), w.strategy, w.dedup, w.combine, w.wire, r->ranks, (int)how,
-             (int)to);
+    snprintf(text, size,
+             "%s, %s, dedup %s, combine %s, wire %s, overlap %s, %d ranks, placing %d, routing %d",
+             dtype_name(r->type), w.strategy, w.dedup, w.combine, w.wire, w.overlap, r->ranks,
+             (int)how, (int)to);
 }
 
 /* Sums of ranks round once more each; a bound of a few roundings of what was added. */
@@ -224,16 +289,17 @@ static void compare(const float *found, const float *alone, const struct step *s
         }
 }
 
-static void check_counters(const struct exchange_counters *c, const struct run *r, int pairs,
+static void check_counters(const struct counted *counted, const struct run *r, int pairs,
                            const char *what)
 {
+    const struct exchange_counters *c = &counted->moved;
     size_t row = wire_row_bytes(WIRE_MODEL, r->type, WIDTH);
     bool some = r->ranks > 1;
     if (c->logical != 2 * (uint64_t)pairs * row || c->local > c->logical || (c->sent > 0) != some ||
         (c->messages > 0) != some)
         fail_msg("%s: counted %llu of %llu bytes, %llu sent", what, (unsigned long long)c->logical,
                  2ull * (unsigned)pairs * row, (unsigned long long)c->sent);
-    if ((c->narrow.squares > 0) != (r->options.wire != WIRE_MODEL))
+    if ((counted->narrow.squares > 0) != (r->options.wire != WIRE_MODEL))
         fail_msg("%s: expected an error with a narrower wire, and only there", what);
 }
 
@@ -249,15 +315,16 @@ static void check_options(struct run *r, const struct step *steps, int ranks, en
     place(&placed, how, ranks);
     r->ranks = ranks;
     r->placed = &placed;
-    for (int i = 0; i < STRATEGY_COUNT * DEDUP_COUNT; i++) {
-        r->options.strategy = (enum strategy)(i / DEDUP_COUNT);
-        r->options.dedup = (enum dedup)(i % DEDUP_COUNT);
+    for (int i = 0; i < STRATEGY_COUNT * DEDUP_COUNT * OVERLAP_COUNT; i++) {
+        r->options.strategy = (enum strategy)(i / OVERLAP_COUNT / DEDUP_COUNT);
+        r->options.dedup = (enum dedup)(i / OVERLAP_COUNT % DEDUP_COUNT);
+        r->options.overlap = (enum overlap)(i % OVERLAP_COUNT);
         describe(what, sizeof what, r, how, to);
-        struct exchange_counters counters = run_all(r, steps, i ? out : first);
+        struct counted counters = run_all(r, steps, i ? out : first);
         check_counters(&counters, r, pairs, what);
         compare(i ? out : first, alone, steps, r, what);
         if (i && memcmp(out, first, sizeof out) != 0)
-            fail_msg("%s: other bytes than exact with dedup", what);
+            fail_msg("%s: other bytes than exact with dedup, no overlap", what);
     }
 }
 
@@ -294,8 +361,7 @@ static void any_placement_by_any_strategy(void **state)
 
 struct pair {
     struct transport ends[2];
-    struct exchange x;
-    struct dev d;
+    struct open_exchange x;
     struct placed placed;
 };
 
@@ -303,8 +369,8 @@ static int offer(struct pair *p, const char *bytes, size_t n)
 {
     struct exchange_layer layer = layer_of(&p->placed);
     const struct exchange_work *at;
-    assert_int_equal(transport_start_send(&p->ends[0], 1, bytes, n), 0);
-    return exchange_receive(&p->x, &p->d, &layer, 2, &at);
+    assert_int_equal(transport_start_send(&p->ends[0], 0, 1, bytes, n), 0);
+    return exchange_receive(&p->x.at[0], &p->x.d, &layer, 2, &at);
 }
 
 /* Two rows, each to experts 1, 2, 3, all on rank 1: dedup on. */
@@ -312,7 +378,7 @@ static size_t honest(char *to, const struct pair *p, enum combine combine)
 {
     struct message_header header = {2, combine == COMBINE_SUM ? 2 : 6, 1, 1};
     int32_t count[EXPERTS] = {0, 2, 2, 2}, index[] = {0, 1, 0, 1, 0, 1};
-    struct layout at = message_layout(&p->x, EXPERTS, 6, 2);
+    struct layout at = message_layout(&p->x.at[0], EXPERTS, 6, 2);
     memset(to, 0, at.bytes);
     memcpy(to, &header, sizeof header);
     memcpy(to + at.count, count, sizeof count);
@@ -325,7 +391,7 @@ static void check_nonsense(struct pair *p, enum combine combine)
     static const int32_t odd[] = {-1, 0, 1, 2, 3, 7, 1000, INT32_MAX, INT32_MIN};
     static _Alignas(16) char good[4096], bad[4096];
     size_t n = honest(good, p, combine);
-    size_t head = message_layout(&p->x, EXPERTS, 6, 2).weight;
+    size_t head = message_layout(&p->x.at[0], EXPERTS, 6, 2).weight;
     int refused = 0, wrong = 0;
     assert_int_equal(offer(p, good, n), 0);
     for (size_t at = 0; at < head; at += 4)
@@ -352,11 +418,11 @@ static void workers_refuse_nonsense(void **state)
         transport_open_local(p.ends, 2);
         r.end = &p.ends[1];
         place(&p.placed, SPREAD, 2);
-        open_end(&p.x, &p.d, &r);
+        open_end(&p.x, &r);
         check_nonsense(&p, (enum combine)combine);
         transport_close(&p.ends[0]);
         transport_close(&p.ends[1]);
-        dev_close(&p.d);
+        dev_close(&p.x.d);
     }
     error_capture(false);
 }
@@ -365,14 +431,15 @@ static void words_and_options_agree(void **state)
 {
     (void)state;
     struct exchange_options o = {0}, back;
-    for (int i = 0; i < 36; i++) {
+    for (int i = 0; i < 72; i++) {
         o = (struct exchange_options){(enum strategy)(i % 3), (enum combine)(i / 3 % 2),
-                                      (enum dedup)(i / 6 % 2), (enum wire)(i / 12)};
+                                      (enum dedup)(i / 6 % 2), (enum wire)(i / 12 % 3),
+                                      (enum overlap)(i / 36)};
         struct exchange_words words = exchange_words(&o);
         assert_int_equal(exchange_understand(&back, &words), 0);
         assert_memory_equal(&o, &back, sizeof o);
     }
-    struct exchange_words odd = {"exact", "rows", "maybe", "model"};
+    struct exchange_words odd = {"exact", "rows", "maybe", "model", "off"};
     error_capture(true);
     assert_int_equal(exchange_understand(&back, &odd), STATUS_FAILED);
     o.wire = WIRE_BF16;

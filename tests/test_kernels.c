@@ -143,31 +143,81 @@ static void check_ffn_row(const struct expert *e, const void *x, int r, const vo
     }
 }
 
-/* Runs with a row between them that no run names. */
+/* What run_ffn is told of a case: its blocks, and how many rows each has. */
+struct spread {
+    struct expert experts[8];
+    struct ffn ffns[8];
+    struct ffn_list list;
+    int32_t *count;
+    int n;
+};
+
+/* Every third block of a long list has no rows. */
+static void spread_open(struct spread *s, const struct ffn_case *c)
+{
+    *s = (struct spread){.count = buffer(8 * sizeof *s->count)};
+    for (int i = 0; i < c->runs; i++) {
+        s->experts[i] = random_expert(c->width, c->dim);
+        s->ffns[i] = s->experts[i].f;
+        int rows = c->runs == 1 ? c->most_rows : 1 + (i + c->most_rows - 1) % c->most_rows;
+        s->count[i] = c->runs > 3 && i % 3 == 1 ? 0 : rows;
+        s->n += s->count[i];
+    }
+    s->list = (struct ffn_list){.ffns = s->ffns, .n = c->runs};
+    ffn_list_open(&dev, &s->list);
+}
+
+/* One row more than the counts hold, which must be left alone; rows taken in order, then through an
+ * index; then each by itself. */
 static void ffn_case_body(const struct ffn_case *c, enum dtype y_type)
 {
-    struct ffn_run runs[8];
-    struct expert experts[8];
-    int n = 0;
-    for (int i = 0; i < c->runs; i++) {
-        experts[i] = random_expert(c->width, c->dim);
-        int rows = c->runs == 1 ? c->most_rows : 1 + (i + c->most_rows - 1) % c->most_rows;
-        runs[i] = (struct ffn_run){&experts[i].f, n, rows};
-        n += rows + 1;
+    struct spread s;
+    spread_open(&s, c);
+    size_t row = row_bytes(y_type, c->dim), bytes = (size_t)(s.n + 1) * row;
+    void *x = typed_rows(s.n + 1, c->dim, 0.5f), *y = memset(buffer(bytes), 0x55, bytes);
+    char *mixed = memset(buffer(bytes), 0x55, bytes), *untouched = memset(buffer(row), 0x55, row);
+    char *shuffled = buffer((size_t)s.n * row_bytes(type, c->dim));
+    int32_t *source = buffer((size_t)s.n * sizeof *source);
+    for (int i = 0; i < s.n; i++) {
+        source[i] = s.n - 1 - i;
+        memcpy(row_of(shuffled, type, c->dim, source[i]), row_of(x, type, c->dim, i),
+               row_bytes(type, c->dim));
     }
-    size_t bytes = (size_t)n * row_bytes(y_type, c->dim), row = row_bytes(y_type, c->dim);
-    void *x = typed_rows(n, c->dim, 0.5f), *y = memset(buffer(bytes), 0x55, bytes);
-    char *one = memset(buffer(bytes), 0x55, bytes), *untouched = memset(buffer(row), 0x55, row);
-    run_ffn(&dev, y, y_type, x, runs, c->runs);
-    for (int i = 0; i < c->runs; i++) {
-        for (int r = 0; r < runs[i].rows; r++) {
-            check_ffn_row(&experts[i], x, runs[i].first + r, y, y_type, c->width, c->dim);
-            struct ffn_run single = {&experts[i].f, runs[i].first + r, 1};
-            run_ffn(&dev, one, y_type, x, &single, 1);
-        }
-        same(row_of(y, y_type, c->dim, runs[i].first + runs[i].rows), untouched, row, "ffn beside");
+    struct ffn_job jobs[2] = {{&s.list, y, y_type, x, NULL, s.count, s.n + 1},
+                              {&s.list, mixed, y_type, shuffled, source, s.count, s.n + 1}};
+    run_ffn(&dev, jobs, 1);
+    run_ffn(&dev, jobs + 1, 1);
+    for (int i = 0, r = 0; i < c->runs; i++)
+        for (int end = r + s.count[i]; r < end; r++)
+            check_ffn_row(&s.experts[i], x, r, y, y_type, c->width, c->dim);
+    same(row_of(y, y_type, c->dim, s.n), untouched, row, "ffn beside");
+    same(mixed, y, bytes, "ffn through an index");
+}
+
+/* All rows through one block, and several jobs in one call; on the CPU bit for bit as each row by
+ * itself. */
+static void ffn_dense_body(const struct ffn_case *c)
+{
+    struct expert e[2] = {random_expert(c->width, c->dim), random_expert(c->width, c->dim)};
+    struct ffn_list list[2] = {{&e[0].f, 1, NULL}, {&e[1].f, 1, NULL}};
+    int n = c->most_rows;
+    size_t row = row_bytes(DTYPE_F32, c->dim);
+    void *x = typed_rows(n, c->dim, 0.5f);
+    char *y[2] = {buffer((size_t)n * row), buffer((size_t)n * row)}, *one = buffer((size_t)n * row);
+    for (int i = 0; i < 2; i++)
+        ffn_list_open(&dev, &list[i]);
+    struct ffn_job jobs[2] = {{&list[0], y[0], DTYPE_F32, x, NULL, NULL, n},
+                              {&list[1], y[1], DTYPE_F32, x, NULL, NULL, n}};
+    run_ffn(&dev, jobs, 2);
+    for (int r = 0; r < n; r++) {
+        check_ffn_row(&e[0], x, r, y[0], DTYPE_F32, c->width, c->dim);
+        check_ffn_row(&e[1], x, r, y[1], DTYPE_F32, c->width, c->dim);
+        struct ffn_job single = {
+            &list[1], one + (size_t)r * row, DTYPE_F32, row_of(x, type, c->dim, r), NULL, NULL, 1};
+        run_ffn(&dev, &single, 1);
     }
-    same(one, y, bytes, "ffn row by row");
+    if (!on_gpu())
+        same(one, y[1], (size_t)n * row, "ffn row by row");
 }
 
 static void ffn_body(void)
@@ -175,6 +225,7 @@ static void ffn_body(void)
     for (int c = 0; c < LENGTH(ffn_cases); c++) {
         ffn_case_body(&ffn_cases[c], type);
         ffn_case_body(&ffn_cases[c], DTYPE_F32);
+        ffn_dense_body(&ffn_cases[c]);
         drain();
     }
 }
@@ -330,33 +381,49 @@ static void test_route(void **state)
     everywhere(route_body);
 }
 
+static void check_sorted(const int32_t *count, const int32_t *place, const int32_t *source,
+                         const int32_t *expert, const int32_t *group_of, int n, int k, int groups)
+{
+    int next = 0;
+    for (int g = 0; g < groups; g++) {
+        int before = next;
+        for (int i = 0; i < n * k; i++)
+            if (group_of[expert[i]] == g) {
+                assert_int_equal(place[i], next);
+                assert_int_equal(source[next++], i / k);
+            }
+        assert_int_equal(count[g], next - before);
+    }
+}
+
+static void sort_body(void)
+{
+    enum { N = 700, K = 3, EXPERTS = 11 };
+    static const int rows[] = {1, 50, N};
+    int32_t *expert = buffer(N * K * 4), *group_of = buffer(EXPERTS * 4), *count = buffer(256);
+    int32_t *place = buffer(N * K * 4), *source = buffer(N * K * 4);
+    uint64_t *hit = buffer(sizeof *hit), wanted = 0;
+    for (int i = 0; i < 9; i++) {
+        int groups = 1 + i % 3 * 5, n = rows[i / 3];
+        for (int e = 0; e < EXPERTS; e++)
+            group_of[e] = (e * 4 + 1) % EXPERTS % groups;
+        for (int j = 0; j < n * K; j++)
+            expert[j] = (int32_t)((uniform() + 1) * 0.4999f * EXPERTS);
+        sort_rows(&dev, count, place, source, hit, expert, group_of, n, K, groups);
+        check_sorted(count, place, source, expert, group_of, n, K, groups);
+        for (int g = 0; g < groups; g++)
+            wanted += count[g] > 0;
+        assert_int_equal(*hit, wanted);
+    }
+    sort_rows(&dev, count, place, source, NULL, expert, group_of, 0, K, EXPERTS);
+    for (int g = 0; g < EXPERTS; g++)
+        assert_int_equal(count[g], 0);
+}
+
 static void test_sort_rows(void **state)
 {
     (void)state;
-    enum { N = 50, K = 3, EXPERTS = 11 };
-    int32_t expert[N * K], group_of[EXPERTS], count[EXPERTS], place[N * K], source[N * K];
-    open_dev(ISA_PLAIN, 1);
-    for (int groups = 1; groups <= EXPERTS; groups += 5) {
-        for (int e = 0; e < EXPERTS; e++)
-            group_of[e] = (e * 4 + 1) % EXPERTS % groups;
-        for (int i = 0; i < N * K; i++)
-            expert[i] = (int32_t)((uniform() + 1) * 0.4999f * EXPERTS);
-        sort_rows(&dev, count, place, source, expert, group_of, N, K, groups);
-        int next = 0;
-        for (int g = 0; g < groups; g++) {
-            int before = next;
-            for (int i = 0; i < N * K; i++)
-                if (group_of[expert[i]] == g) {
-                    assert_int_equal(place[i], next);
-                    assert_int_equal(source[next++], i / K);
-                }
-            assert_int_equal(count[g], next - before);
-        }
-    }
-    sort_rows(&dev, count, place, source, expert, group_of, 0, K, EXPERTS);
-    for (int g = 0; g < EXPERTS; g++)
-        assert_int_equal(count[g], 0);
-    dev_close(&dev);
+    everywhere(sort_body);
 }
 
 /* gather, weighted_sum and add */
@@ -412,7 +479,9 @@ static void threads_body(void)
     enum { N = 90, WIDTH = 200, DIM = 512 };
     enum isa isa = dev.isa;
     struct expert e[2] = {random_expert(WIDTH, DIM), random_expert(WIDTH, DIM)};
-    struct ffn_run runs[2] = {{&e[0].f, 0, 1}, {&e[1].f, 1, N - 1}};
+    struct ffn ffns[2] = {e[0].f, e[1].f};
+    struct ffn_list list = {ffns, 2, NULL};
+    int32_t count[2] = {1, N - 1};
     struct weights w = random_weights(DIM, DIM, true), thin = random_weights(40, DIM, false);
     void *x = typed_rows(N, DIM, 1), *y[4];
     size_t ffn_bytes = (size_t)N * row_bytes(type, DIM), bytes = N * DIM * sizeof(float);
@@ -422,7 +491,8 @@ static void threads_body(void)
         y[threads] = buffer(2 * bytes + ffn_bytes);
         matmul(&dev, y[threads], DIM, x, &w.m, N);
         matmul(&dev, (float *)y[threads] + N * DIM, 40, x, &thin.m, N);
-        run_ffn(&dev, (char *)y[threads] + 2 * bytes, type, x, runs, 2);
+        struct ffn_job job = {&list, (char *)y[threads] + 2 * bytes, type, x, NULL, count, N};
+        run_ffn(&dev, &job, 1);
         dev_close(&dev);
         dev = one;
         same(y[1], y[threads], 2 * bytes + ffn_bytes, "the number of threads");
@@ -432,7 +502,7 @@ static void threads_body(void)
 static void test_threads(void **state)
 {
     (void)state;
-    everywhere(threads_body);
+    on_every_cpu(threads_body);
 }
 
 static void test_choose(void **state)

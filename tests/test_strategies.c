@@ -1,9 +1,9 @@
 /* However rows travel, the logits are those of a single process: 1 to 9 workers (more than experts,
- * too), every strategy, dedup, combine and wire.
+ * too), every strategy, dedup, combine and wire, whole steps and overlapped halves.
  *   combine rows            the same bytes, on any wire
  *   combine sum, f32        max |delta| <= 1e-5 of the logits' range
  *   combine sum, otherwise  as near to the f32 logits as combine rows on the same wire, times 1.3,
- *                           and the same bytes for every strategy and dedup
+ *                           and the same bytes for every strategy, dedup and overlap
  *   wire bf16, int8         within 1 %, 3 % of the logits on the model's own wire
  * Near is the median token's RMS distance over RMS. The measured figures are printed.
  * Uneven placements: tests/test_exchange.c. Over MPI: tests/mpi_strategies.sh. */
@@ -91,8 +91,8 @@ static void describe(char *text, size_t size, const struct model *m, int workers
 {
     struct exchange_words w = exchange_words(x);
     const char *name = strrchr(m->dir, '/') + 1;
-    snprintf(text, size, "%s %s, %d workers, %s, dedup %s, combine %s, wire %s", name,
-             dtype_name(m->type), workers, w.strategy, w.dedup, w.combine, w.wire);
+    snprintf(text, size, "%s %s, %d workers, %s, dedup %s, combine %s, wire %s, overlap %s", name,
+             dtype_name(m->type), workers, w.strategy, w.dedup, w.combine, w.wire, w.overlap);
 }
 
 /* What sums of ranks may change. *worst: the largest ratio, for the record. */
@@ -113,10 +113,11 @@ static void check_workers(struct model *m, int workers, enum combine combine, en
 {
     size_t bytes = (size_t)N_TOKENS * (size_t)m->vocab * sizeof(float);
     float *first = NULL;
-    char what[200];
-    for (int i = 0; i < STRATEGY_COUNT * DEDUP_COUNT; i++) {
-        struct exchange_options x = {(enum strategy)(i / DEDUP_COUNT), combine,
-                                     (enum dedup)(i % DEDUP_COUNT), wire};
+    char what[240];
+    for (int i = 0; i < STRATEGY_COUNT * DEDUP_COUNT * OVERLAP_COUNT; i++) {
+        struct exchange_options x = {(enum strategy)(i / OVERLAP_COUNT / DEDUP_COUNT), combine,
+                                     (enum dedup)(i / OVERLAP_COUNT % DEDUP_COUNT), wire,
+                                     (enum overlap)(i % OVERLAP_COUNT)};
         float *logits = run(m, m->type, workers + 1, &x);
         const float *wanted = combine == COMBINE_ROWS ? m->alone : first;
         describe(what, sizeof what, m, workers, &x);

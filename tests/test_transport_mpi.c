@@ -32,8 +32,8 @@ static int hang(struct transport *t)
     t->timeout_ns = t->rank == 0 ? 300000000 : NO_DEADLINE;
     while (t->rank == 1)
         pause();
-    int status = transport_start_recv(t, t->rank == 0 ? 1 : 0, in, sizeof in);
-    return status ? status : transport_wait(t, NULL);
+    int status = transport_start_recv(t, 0, t->rank == 0 ? 1 : 0, in, sizeof in);
+    return status ? status : transport_wait(t, 0, NULL);
 }
 
 static void leave_untidy(struct transport *t)
@@ -43,11 +43,11 @@ static void leave_untidy(struct transport *t)
     t->timeout_ns = 300000000;
     for (int r = 1; r < t->size && t->rank == 0; r++) {
         EXPECT(t, transport_send(t, r, rows, 8 * MIB) == 0);
-        EXPECT(t, transport_start_send(t, r, rows, BYTES) == 0);
+        EXPECT(t, transport_start_send(t, 0, r, rows, BYTES) == 0);
     }
     if (t->rank == 0) {
         error_capture(true);
-        EXPECT(t, transport_wait(t, NULL) == STATUS_LOST_RANK);
+        EXPECT(t, transport_wait(t, 0, NULL) == STATUS_LOST_RANK);
     } else {
         sleep_ms(500);
     }
@@ -60,14 +60,14 @@ static int run(struct transport *t, const char *what, int code)
         if (t->rank == 1)
             _exit(code);
         t->timeout_ns = NO_DEADLINE;
-        transport_start_recv(t, t->rank == 0 ? 1 : 0, in, sizeof in);
-        return transport_wait(t, NULL);
+        transport_start_recv(t, 0, t->rank == 0 ? 1 : 0, in, sizeof in);
+        return transport_wait(t, 0, NULL);
     }
     if (strcmp(what, "abort") == 0) {
         if (t->rank == 0)
             transport_abort(t, code);
-        transport_start_recv(t, 0, in, sizeof in);
-        return transport_wait(t, NULL);
+        transport_start_recv(t, 0, 0, in, sizeof in);
+        return transport_wait(t, 0, NULL);
     }
     if (strcmp(what, "hang") == 0)
         return hang(t);

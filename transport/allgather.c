@@ -72,7 +72,8 @@ static int allgather_unpack(struct exchange *x, struct dev *d, const struct exch
         status = check_routing(x, expert, n * k);
     if (status)
         return status;
-    sort_rows(d, x->count, x->place, x->source, expert, layer->group_of, n, k, x->limits.experts);
+    sort_rows(d, x->count, x->place, x->source, NULL, expert, layer->group_of, n, k,
+              x->limits.experts);
     for (int group = 0; group < begin; group++)
         first += x->count[group];
     for (int group = begin; group < end; group++)

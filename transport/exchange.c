@@ -1,6 +1,7 @@
 /* What all strategies share: where rows stand, the wire's type, sums, and counting. */
 #include "transport/exchange.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "kernels/ops.h"
 #include "transport/strategy.h"
@@ -82,23 +83,14 @@ static void open_narrowing(struct exchange *x, struct dev *d)
     x->landing_wire = dev_alloc(d, pairs * x->wire_row_bytes);
 }
 
-void exchange_open(struct exchange *x, struct dev *d, struct transport *t,
-                   const struct exchange_limits *limits, const struct exchange_options *o)
+static void open_lane(struct exchange *x, struct dev *d)
 {
-    *x = (struct exchange){.transport = t && t->size > 1 ? t : NULL,
-                           .limits = *limits,
-                           .options = *o,
-                           .ops = strategies[o->strategy]};
-    if (o->strategy == STRATEGY_ALLGATHER)
-        x->options.dedup = DEDUP_ON; // it is, whatever was asked for
-    x->row_bytes = wire_row_bytes(WIRE_MODEL, limits->type, limits->width);
-    x->wire_row_bytes = wire_row_bytes(o->wire, limits->type, limits->width);
-    size_t ranks = x->transport ? (size_t)t->size : 1;
-    bool coordinator = !x->transport || t->rank == 0;
+    size_t ranks = x->transport ? (size_t)x->transport->size : 1;
+    bool coordinator = !x->transport || x->transport->rank == 0;
     if (coordinator) {
-        x->first = dev_alloc(d, (ranks + 1) * sizeof *x->first);
-        x->sent = dev_alloc(d, ranks * sizeof *x->sent);
-        x->back = dev_alloc(d, ranks * sizeof *x->back);
+        x->first = dev_alloc_host(d, (ranks + 1) * sizeof *x->first);
+        x->sent = dev_alloc_host(d, ranks * sizeof *x->sent);
+        x->back = dev_alloc_host(d, ranks * sizeof *x->back);
         if (narrows(x))
             open_narrowing(x, d);
     }
@@ -106,14 +98,54 @@ void exchange_open(struct exchange *x, struct dev *d, struct transport *t,
         return;
     x->received = dev_alloc(d, ranks * sizeof *x->received);
     x->shares = dev_alloc(d, sizeof *x->shares);
-    shares_open(x->shares, d, limits->rows, limits->top_k);
+    shares_open(x->shares, d, x->limits.rows, x->limits.top_k);
     if (coordinator)
         open_coordinator(x, d);
     else
         open_worker(x, d);
 }
 
+int exchange_open(struct exchange x[LANES], struct dev *d, struct transport *t,
+                  const struct exchange_limits *limits, const struct exchange_options *o)
+{
+    bool travels = t && t->size > 1;
+    int n = o->overlap == OVERLAP_ON && travels ? LANES : 1;
+    struct wire_error *narrow_host = dev_alloc_host(d, sizeof *narrow_host);
+    struct wire_error *narrow = dev_twin(d, narrow_host, sizeof *narrow);
+    struct exchange_counters *counters = dev_alloc_host(d, sizeof *counters);
+    *counters = (struct exchange_counters){0};
+    for (int lane = 0; lane < n; lane++) {
+        x[lane] = (struct exchange){.transport = travels ? t : NULL,
+                                    .lane = lane,
+                                    .limits = *limits,
+                                    .options = *o,
+                                    .ops = strategies[o->strategy],
+                                    .counters = counters,
+                                    .narrow = narrow,
+                                    .narrow_host = narrow_host};
+        if (n > 1)
+            x[lane].limits.rows -= exchange_second_half(limits->rows);
+        if (o->strategy == STRATEGY_ALLGATHER)
+            x[lane].options.dedup = DEDUP_ON; // it is, whatever was asked for
+        x[lane].row_bytes = wire_row_bytes(WIRE_MODEL, limits->type, limits->width);
+        x[lane].wire_row_bytes = wire_row_bytes(o->wire, limits->type, limits->width);
+        open_lane(&x[lane], d);
+    }
+    return n;
+}
+
 /* ---- coordinator ---- */
+
+/* Places of one rank: alone, all of them, and the counts are the device's to know. */
+static int places_of(const struct exchange *x, const struct exchange_plan *plan, int rank)
+{
+    int places = 0;
+    if (!x->transport)
+        return plan->n * plan->k;
+    for (int g = plan->layer.rank_first[rank]; g < plan->layer.rank_first[rank + 1]; g++)
+        places += plan->count[g];
+    return places;
+}
 
 /* Which places are whose; x->sent and x->back as if every place travelled. */
 static void find_ranks(struct exchange *x, const struct exchange_plan *plan)
@@ -121,20 +153,18 @@ static void find_ranks(struct exchange *x, const struct exchange_plan *plan)
     int n_ranks = x->transport ? x->transport->size : 1, place = 0;
     for (int rank = 0; rank < n_ranks; rank++) {
         x->first[rank] = place;
-        for (int g = plan->layer.rank_first[rank]; g < plan->layer.rank_first[rank + 1]; g++)
-            place += plan->count[g];
-        x->sent[rank] = x->back[rank] = place - x->first[rank];
+        x->sent[rank] = x->back[rank] = places_of(x, plan, rank);
+        place += x->sent[rank];
     }
     x->first[n_ranks] = place;
-    x->counters.logical += 2 * (uint64_t)place * x->row_bytes;
-    x->counters.local += 2 * (uint64_t)x->first[1] * x->row_bytes;
+    x->counters->logical += 2 * (uint64_t)place * x->row_bytes;
+    x->counters->local += 2 * (uint64_t)x->first[1] * x->row_bytes;
 }
 
 static void narrow_input(struct exchange *x, struct dev *d, struct exchange_plan *plan)
 {
     const struct exchange_limits *l = &x->limits;
-    narrow_rows(d, x->narrowed, x->options.wire, plan->h, l->type, plan->n, l->width,
-                &x->counters.narrow);
+    narrow_rows(d, x->narrowed, x->options.wire, plan->h, l->type, plan->n, l->width, x->narrow);
     widen_rows(d, x->seen, l->type, x->narrowed, x->options.wire, plan->n, l->width);
     plan->h = x->seen;
 }
@@ -171,7 +201,15 @@ int exchange_dispatch(struct exchange *x, struct dev *d, struct exchange_plan *p
     x->rounds = x->rounds_back = 1;
     if (has_index(x))
         find_shares(x, plan);
-    return x->ops->dispatch(x, d, plan);
+    int status = x->ops->dispatch(x, d, plan);
+    x->away_ns = clock_ns();
+    x->exposed_then = x->counters->exposed_ns;
+    return status;
+}
+
+int exchange_advance(struct exchange *x)
+{
+    return x->transport ? transport_advance(x->transport) : 0;
 }
 
 /* What landed becomes rows of plan->y; experts at home speak through the same narrow wire. */
@@ -179,17 +217,29 @@ static void widen_output(struct exchange *x, struct dev *d, const struct exchang
 {
     const struct exchange_limits *l = &x->limits;
     int n_ranks = x->transport ? x->transport->size : 1;
-    narrow_rows(d, x->landing, x->options.wire, plan->y, l->type, x->first[1], l->width,
-                &x->counters.narrow);
+    narrow_rows(d, x->landing, x->options.wire, plan->y, l->type, x->first[1], l->width, x->narrow);
     for (int rank = 0; rank < n_ranks; rank++)
         widen_rows(d, (char *)plan->y + (size_t)x->first[rank] * x->row_bytes, l->type,
                    x->landing + (size_t)x->first[rank] * x->wire_row_bytes, x->options.wire,
                    x->back[rank], l->width);
 }
 
+/* Wait until the rows are back. Work hides their absence until they are, or this wait begins;
+ * waiting for the other half's is not work. */
+static int take_back(struct exchange *x, const struct exchange_plan *plan)
+{
+    int64_t start = clock_ns();
+    uint64_t waited = x->counters->exposed_ns - x->exposed_then;
+    int status = x->ops->combine(x, plan);
+    int64_t back = x->transport->arrived_ns;
+    int64_t worked = (back && back < start ? back : start) - x->away_ns - (int64_t)waited;
+    x->counters->hidden_ns += worked > 0 ? (uint64_t)worked : 0;
+    return status;
+}
+
 int exchange_combine(struct exchange *x, struct dev *d, struct exchange_plan *plan)
 {
-    int status = x->transport ? x->ops->combine(x, plan) : 0;
+    int status = x->transport ? take_back(x, plan) : 0;
     if (status)
         return status;
     if (narrows(x))
@@ -199,6 +249,13 @@ int exchange_combine(struct exchange *x, struct dev *d, struct exchange_plan *pl
         plan->weight = x->shares->factor;
     }
     return 0;
+}
+
+struct wire_error exchange_wire_error(struct exchange *x, struct dev *d)
+{
+    dev_download(d, x->narrow_host, x->narrow, sizeof *x->narrow);
+    dev_wait(d);
+    return *x->narrow_host;
 }
 
 /* ---- worker ---- */
@@ -258,8 +315,7 @@ int exchange_return(struct exchange *x, struct dev *d)
         rows = x->sums;
     }
     if (narrows(x)) {
-        narrow_rows(d, x->narrowed, x->options.wire, rows, l->type, x->n_back, l->width,
-                    &x->counters.narrow);
+        narrow_rows(d, x->narrowed, x->options.wire, rows, l->type, x->n_back, l->width, x->narrow);
         rows = x->narrowed;
     }
     return x->ops->give_back(x, rows);
@@ -267,5 +323,11 @@ int exchange_return(struct exchange *x, struct dev *d)
 
 int exchange_finish(struct exchange *x)
 {
-    return transport_wait(x->transport, NULL);
+    return exchange_wait(x);
+}
+
+void exchange_drop(struct exchange *x)
+{
+    if (x->transport)
+        transport_drop(x->transport);
 }

@@ -20,6 +20,8 @@ enum strategy {
 enum dedup { DEDUP_ON, DEDUP_OFF, DEDUP_COUNT }; // a row travels once a rank, or once an expert
 /* What comes back: the output of each expert, or, for each row, the rank's weighted sum of them. */
 enum combine { COMBINE_ROWS, COMBINE_SUM, COMBINE_COUNT };
+/* A step goes whole, or in two halves that take turns: one computes while the other is away. */
+enum overlap { OVERLAP_OFF, OVERLAP_ON, OVERLAP_COUNT };
 
 /* All zero is the default. Every rank must have the same. */
 struct exchange_options {
@@ -27,11 +29,12 @@ struct exchange_options {
     enum combine combine;
     enum dedup dedup; // without effect under STRATEGY_ALLGATHER
     enum wire wire;   // of rows, both ways; see exchange_choose_wire
+    enum overlap overlap;
 };
 
 /* The same as words, as --help and the Setup message have them. */
 struct exchange_words {
-    const char *strategy, *combine, *dedup, *wire;
+    const char *strategy, *combine, *dedup, *wire, *overlap;
 };
 struct exchange_words exchange_words(const struct exchange_options *o);
 int exchange_understand(struct exchange_options *o, const struct exchange_words *words);
@@ -66,13 +69,16 @@ struct exchange_plan {
     struct exchange_layer layer;
 };
 
-/* What one rank has moved so far, in bytes. */
+/* What one rank has moved so far, in bytes, and how it spent the time. On the coordinator rows are
+ * away from the end of a dispatch until the last of them is back: for the part of it that it waits
+ * (exposed), and the part that it works meanwhile (hidden), be it for the other half. */
 struct exchange_counters {
-    uint64_t sent, received;  // all that travelled: rows, counts, padding
-    uint64_t messages;        // sent
-    uint64_t logical;         // (row, expert) pairs times a row of the model's type, out and back
-    uint64_t local;           // of these, what experts at home took
-    struct wire_error narrow; // of the rows that this rank narrowed
+    uint64_t sent, received; // all that travelled: rows, counts, padding
+    uint64_t messages;       // sent
+    uint64_t exposed_ns;     // waiting for rows, on a worker, too
+    uint64_t hidden_ns;      // coordinator only
+    uint64_t logical;        // (row, expert) pairs times a row of the model's type, out and back
+    uint64_t local;          // of these, what experts at home took
 };
 
 /* The messages at hand on a worker. */
@@ -93,11 +99,13 @@ struct shares; // see transport/strategy.h
 
 struct exchange {
     struct transport *transport; // NULL with a single rank: nothing travels
+    int lane;                    // of the transport
     struct exchange_limits limits;
     struct exchange_options options;
     const struct strategy_ops *ops;
-    size_t row_bytes, wire_row_bytes; // of a row in memory and of one that travels
-    struct exchange_counters counters;
+    size_t row_bytes, wire_row_bytes;        // of a row in memory and of one that travels
+    struct exchange_counters *counters;      // of all lanes together
+    struct wire_error *narrow, *narrow_host; // of the rows that this rank narrowed; likewise
     struct shares *shares;
     size_t *received; // [n_ranks]
     struct uniform round;
@@ -105,8 +113,10 @@ struct exchange {
     void *narrowed;          // coordinator: wire rows of h; worker: of what goes back
 
     // coordinator
-    void *seen; // rows of h as the experts see them, when the wire is narrower
-    char *out;  // messages, one after the other
+    int64_t away_ns;       // when the rows had left
+    uint64_t exposed_then; // counters.exposed_ns at that time
+    void *seen;            // rows of h as the experts see them, when the wire is narrower
+    char *out;             // messages, one after the other
     size_t out_capacity;
     size_t *begin; // [n_ranks + 1] where each begins
     int *first;    // [n_ranks + 1] first place of each rank
@@ -129,16 +139,36 @@ struct exchange {
     int32_t *count, *place, *source; // of STRATEGY_ALLGATHER: the worker sorts for itself
 };
 
-/* Buffers come from the device's memory, sized for the largest step. */
-void exchange_open(struct exchange *x, struct dev *d, struct transport *t,
-                   const struct exchange_limits *limits, const struct exchange_options *o);
+/* Open what a step needs: x[0] for all of its rows; or, with OVERLAP_ON and somebody to exchange
+ * with, x[0] and x[1], one for each half (exchange_second_half), in a lane of its own. Returns how
+ * many: 1 or LANES. Buffers come from the device's memory, sized for the largest step. */
+int exchange_open(struct exchange x[LANES], struct dev *d, struct transport *t,
+                  const struct exchange_limits *limits, const struct exchange_options *o);
+
+/* Rows of the second half of a step of n rows; the first has one more of an odd number. */
+static inline int exchange_second_half(int n)
+{
+    return n / 2;
+}
 
 /* Coordinator. Rows for other ranks leave; theirs will land in plan->y. Nothing of the plan may
  * change before exchange_combine() is back, but plan->h becomes the rows as the experts are to see
- * them, and rank 0's own places of plan->y are to be filled meanwhile. exchange_combine() leaves
+ * them, and rank 0's own places of plan->y are to be filled meanwhile. exchange_dispatch() never
+ * waits for another rank, so there may be one under way in each lane. exchange_combine() leaves
  * plan->place and plan->weight as weighted_sum is to have them. */
 int exchange_dispatch(struct exchange *x, struct dev *d, struct exchange_plan *plan);
+/* In between: let rows that are under way move on, of both halves. Never waits. */
+int exchange_advance(struct exchange *x);
 int exchange_combine(struct exchange *x, struct dev *d, struct exchange_plan *plan);
+
+/* Places of the last dispatch that are rank 0's own: the first ones. */
+static inline int exchange_home_rows(const struct exchange *x)
+{
+    return x->first[1];
+}
+
+/* What narrowing has cost on this rank so far. */
+struct wire_error exchange_wire_error(struct exchange *x, struct dev *d);
 
 /* Worker. The next dispatch of a step of n rows; fill (*work)->y, then give it back. Both may wait
  * for the coordinator; exchange_finish() ends a step. */
@@ -146,3 +176,6 @@ int exchange_receive(struct exchange *x, struct dev *d, const struct exchange_la
                      const struct exchange_work **work);
 int exchange_return(struct exchange *x, struct dev *d);
 int exchange_finish(struct exchange *x);
+
+/* Either, after an error: give up what is under way, in both lanes. The buffers may go then. */
+void exchange_drop(struct exchange *x);

@@ -1,14 +1,10 @@
 /* Ranks are threads of one process.
  *
- * One mutex guards everything that ranks share; nothing slow happens under it. Rows are not
- * buffered: a sender offers its buffer in the slot of its (from, to) pair, the receiver copies
- * straight out of it with the mutex released, and the emptied slot tells the sender. Control
- * messages are copied and queue at their receiver. Every change that a rank may be waiting for
+ * One mutex guards everything that ranks share; nothing slow happens under it. Control messages are
+ * copied and queue at their receiver. Every change that a rank may be waiting for
  * counts up its `events`; waiting is looking, then sleeping until that number moves. */
 #include <errno.h>
-#include <pthread.h>
 #include <sched.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,60 +12,14 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "transport/local_state.h"
 #include "transport/lost.h"
-#include "transport/transport.h"
 
 /* A sleeping thread takes tens of microseconds to start again, so a rank with a core to itself
  * first spins, longer the more often that has been worth it lately. */
 enum { SPIN_LEAST_NS = 4000, SPIN_MOST_NS = 1000000 };
 
-struct message {
-    struct message *next;
-    int from;
-    size_t bytes;
-    char data[];
-};
-
-struct slot {
-    enum { SLOT_EMPTY, SLOT_OFFERED, SLOT_BEING_TAKEN } state;
-    const void *rows;
-    size_t bytes;
-};
-
-struct incoming {
-    bool active;
-    void *buffer;
-    size_t capacity;
-};
-
-struct end {
-    _Alignas(64) _Atomic uint32_t events; // written under the mutex, watched without it
-    _Alignas(64) struct world *world;
-    // shared
-    pthread_cond_t wake;
-    bool asleep, closed;
-    unsigned barriers; // that this rank has come to
-    struct message *first, **last;
-    // this rank's own
-    struct incoming *in; // [size]
-    bool *awaited;       // [size] for reports
-    bool reported;
-    int64_t spin_ns; // 0: there are more ranks than cores
-};
-
-struct world {
-    pthread_mutex_t mutex;
-    int size, n_open;
-    struct end *ends;   // [size]
-    struct slot *slots; // [from][to]
-};
-
-static struct slot *slot_of(const struct world *w, int from, int to)
-{
-    return &w->slots[from * w->size + to];
-}
-
-static void notify(struct end *e)
+void local_notify(struct end *e)
 {
     atomic_fetch_add_explicit(&e->events, 1, memory_order_release);
     if (e->asleep)
@@ -79,7 +29,7 @@ static void notify(struct end *e)
 static void notify_all(struct world *w)
 {
     for (int r = 0; r < w->size; r++)
-        notify(&w->ends[r]);
+        local_notify(&w->ends[r]);
 }
 
 /* Beyond the shortest wait the core is offered to others: the rank that we wait for may be one. */
@@ -109,9 +59,7 @@ static bool sleep_until(struct end *e, int64_t when_ns)
     return pthread_cond_timedwait(&e->wake, &e->world->mutex, &when) != ETIMEDOUT;
 }
 
-/* Wait for an event after `seen`; when_ns < 0: for ever. Called and left with the mutex held.
- * False: the time is over. */
-static bool await_event(struct end *e, uint32_t seen, int64_t when_ns)
+bool local_await_event(struct end *e, uint32_t seen, int64_t when_ns)
 {
     int64_t start = clock_ns();
     bool in_time = true;
@@ -129,7 +77,7 @@ static bool await_event(struct end *e, uint32_t seen, int64_t when_ns)
     return e->events != seen;
 }
 
-static int64_t deadline_of(const struct transport *t)
+int64_t local_deadline(const struct transport *t)
 {
     return t->timeout_ns == NO_DEADLINE ? -1 : clock_ns() + t->timeout_ns;
 }
@@ -148,7 +96,7 @@ static int local_send(struct transport *t, int to, const void *bytes, size_t n)
     if (deliver) {
         *peer->last = m;
         peer->last = &m->next;
-        notify(peer);
+        local_notify(peer);
     }
     pthread_mutex_unlock(&me->world->mutex);
     if (!deliver)
@@ -156,8 +104,7 @@ static int local_send(struct transport *t, int to, const void *bytes, size_t n)
     return 0;
 }
 
-/* The link to the first message from `from`, or NULL. */
-static struct message **find_message(struct end *me, int from)
+struct message **local_find_message(struct end *me, int from)
 {
     for (struct message **link = &me->first; *link; link = &(*link)->next)
         if (from == ANY_RANK || (*link)->from == from)
@@ -188,10 +135,10 @@ static int find_gone(const struct transport *t, int from)
 static int await_message(struct transport *t, int from, struct message **m)
 {
     struct end *me = t->state;
-    int64_t when = deadline_of(t);
+    int64_t when = local_deadline(t);
     for (;;) {
         uint32_t seen = me->events;
-        struct message **link = find_message(me, from);
+        struct message **link = local_find_message(me, from);
         int gone = find_gone(t, from);
         if (link) {
             *m = unlink_message(me, link);
@@ -199,7 +146,7 @@ static int await_message(struct transport *t, int from, struct message **m)
         }
         if (gone >= 0)
             return report_gone(t, &me->reported, gone, "a message");
-        if (!await_event(me, seen, when)) {
+        if (!local_await_event(me, seen, when)) {
             memset(me->awaited, 0, (size_t)t->size);
             if (from != ANY_RANK)
                 me->awaited[from] = true;
@@ -227,118 +174,6 @@ static int local_recv(struct transport *t, int *from, void *buffer, size_t capac
     return status;
 }
 
-static int local_start_send(struct transport *t, int to, const void *rows, size_t bytes)
-{
-    struct end *me = t->state;
-    CHECK(to >= 0 && to < t->size && to != t->rank, "rank %d sends rows to %d", t->rank, to);
-    struct slot *slot = slot_of(me->world, t->rank, to);
-    pthread_mutex_lock(&me->world->mutex);
-    CHECK(slot->state == SLOT_EMPTY, "rank %d has rows for %d in flight", t->rank, to);
-    *slot = (struct slot){SLOT_OFFERED, rows, bytes};
-    notify(&me->world->ends[to]);
-    pthread_mutex_unlock(&me->world->mutex);
-    return 0;
-}
-
-static int local_start_recv(struct transport *t, int from, void *buffer, size_t capacity)
-{
-    struct end *me = t->state;
-    CHECK(from >= 0 && from < t->size && from != t->rank, "rank %d receives rows from %d", t->rank,
-          from);
-    CHECK(!me->in[from].active, "rank %d awaits rows from %d already", t->rank, from);
-    me->in[from] = (struct incoming){true, buffer, capacity};
-    return 0;
-}
-
-static void copy_rows(struct end *me, int rank, int from, size_t bytes)
-{
-    struct world *w = me->world;
-    struct slot *slot = slot_of(w, from, rank);
-    slot->state = SLOT_BEING_TAKEN;
-    pthread_mutex_unlock(&w->mutex);
-    if (bytes)
-        memcpy(me->in[from].buffer, slot->rows, bytes);
-    pthread_mutex_lock(&w->mutex);
-    slot->state = SLOT_EMPTY;
-    me->in[from].active = false;
-    notify(&w->ends[from]);
-}
-
-/* What can be done now about the rows awaited from one rank; *moved when something was. */
-static int progress_recv(struct transport *t, int from, size_t *received, bool *moved)
-{
-    struct end *me = t->state;
-    const struct slot *slot = slot_of(me->world, from, t->rank);
-    size_t capacity = me->in[from].capacity, bytes = slot->bytes;
-    if (slot->state != SLOT_OFFERED)
-        return 0;
-    if (bytes > capacity)
-        return report_too_large(&me->reported, from, "rows", bytes, capacity);
-    copy_rows(me, t->rank, from, bytes);
-    if (received)
-        received[from] = bytes;
-    *moved = true;
-    return 0;
-}
-
-/* One look at everything that was started. me->awaited := who is still missing. */
-static int progress(struct transport *t, size_t *received, bool *moved, bool *done)
-{
-    struct end *me = t->state;
-    *moved = false;
-    *done = true;
-    for (int r = 0; r < t->size; r++) {
-        int status = me->in[r].active ? progress_recv(t, r, received, moved) : 0;
-        if (status)
-            return status;
-        me->awaited[r] = me->in[r].active || slot_of(me->world, t->rank, r)->state != SLOT_EMPTY;
-        *done = *done && !me->awaited[r];
-        if (me->awaited[r] && find_message(me, r))
-            return TRANSPORT_INTERRUPTED;
-        if (me->awaited[r] && me->world->ends[r].closed)
-            return report_gone(t, &me->reported, r, "rows");
-    }
-    return 0;
-}
-
-/* Forget all that was started; a copy under way is let finish, since it reads our memory. */
-static void drop_rows(struct transport *t)
-{
-    struct end *me = t->state;
-    for (int r = 0; r < t->size; r++) {
-        struct slot *out = slot_of(me->world, t->rank, r);
-        while (out->state == SLOT_BEING_TAKEN)
-            await_event(me, me->events, -1);
-        out->state = SLOT_EMPTY;
-        me->in[r].active = false;
-    }
-}
-
-static int local_wait(struct transport *t, size_t *received)
-{
-    struct end *me = t->state;
-    bool moved, done;
-    if (received)
-        memset(received, 0, (size_t)t->size * sizeof *received);
-    pthread_mutex_lock(&me->world->mutex);
-    int64_t when = deadline_of(t);
-    for (;;) {
-        uint32_t seen = me->events;
-        int status = progress(t, received, &moved, &done);
-        if (!status && !done) {
-            if (moved)
-                when = deadline_of(t);
-            if (await_event(me, seen, when))
-                continue;
-            status = report_silent(t, &me->reported, me->awaited, "rows");
-        }
-        if (status)
-            drop_rows(t);
-        pthread_mutex_unlock(&me->world->mutex);
-        return status;
-    }
-}
-
 /* All ranks must have come to as many barriers as this one. */
 static int barrier_is_open(struct transport *t, bool *open)
 {
@@ -359,14 +194,14 @@ static int local_barrier(struct transport *t)
     struct end *me = t->state;
     bool open;
     pthread_mutex_lock(&me->world->mutex);
-    int64_t when = deadline_of(t);
+    int64_t when = local_deadline(t);
     me->barriers++;
     notify_all(me->world);
     for (;;) {
         uint32_t seen = me->events;
         int status = barrier_is_open(t, &open);
         if (!status && !open) {
-            if (await_event(me, seen, when))
+            if (local_await_event(me, seen, when))
                 continue;
             status = report_silent(t, &me->reported, me->awaited, "all at a barrier");
         }
@@ -383,7 +218,9 @@ static void free_world(struct world *w)
         free(w->ends[r].awaited);
     }
     pthread_mutex_destroy(&w->mutex);
-    free(w->slots);
+    for (int i = 0; i < LANES * w->size * w->size; i++)
+        free(w->queues[i].offers);
+    free(w->queues);
     free(w->ends);
     free(w);
 }
@@ -393,7 +230,7 @@ static void local_close(struct transport *t)
     struct end *me = t->state;
     struct world *w = me->world;
     pthread_mutex_lock(&w->mutex);
-    drop_rows(t);
+    local_drop_rows(t);
     me->closed = true;
     while (me->first)
         free(unlink_message(me, &me->first));
@@ -411,6 +248,8 @@ static const struct transport_ops local_ops = {
     .start_send = local_start_send,
     .start_recv = local_start_recv,
     .wait = local_wait,
+    .advance = local_advance,
+    .drop = local_drop,
     .barrier = local_barrier,
     .close = local_close,
 };
@@ -430,7 +269,7 @@ static void open_end(struct world *w, struct end *e)
     pthread_condattr_destroy(&monotonic);
     e->world = w;
     e->last = &e->first;
-    e->in = calloc((size_t)w->size, sizeof *e->in);
+    e->in = calloc((size_t)(LANES * w->size), sizeof *e->in);
     e->awaited = calloc((size_t)w->size, sizeof *e->awaited);
     CHECK(e->in && e->awaited, "no memory for %d ranks", w->size);
     e->spin_ns = enough_cores(w->size) ? SPIN_MOST_NS : 0;
@@ -444,8 +283,8 @@ void transport_open_local(struct transport *ends, int size)
     CHECK(w, "no memory for %d ranks", size);
     w->size = w->n_open = size;
     w->ends = aligned_alloc(64, n * sizeof *w->ends);
-    w->slots = calloc(n * n, sizeof *w->slots);
-    CHECK(w->ends && w->slots, "no memory for %d ranks", size);
+    w->queues = calloc(LANES * n * n, sizeof *w->queues);
+    CHECK(w->ends && w->queues, "no memory for %d ranks", size);
     memset(w->ends, 0, n * sizeof *w->ends);
     pthread_mutex_init(&w->mutex, NULL);
     for (int r = 0; r < size; r++) {

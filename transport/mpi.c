@@ -235,7 +235,8 @@ static void mpi_close(struct transport *t)
         MPI_Comm_free(&s->comm);
         MPI_Finalize();
     }
-    outgoing_free(&s->rows);
+    for (int lane = 0; lane < LANES; lane++)
+        outgoing_free(&s->rows[lane]);
     outgoing_free(&s->messages);
     free(s->in);
     free(s->gone);
@@ -251,6 +252,8 @@ static const struct transport_ops mpi_ops = {
     .start_send = mpi_start_send,
     .start_recv = mpi_start_recv,
     .wait = mpi_wait,
+    .advance = mpi_advance,
+    .drop = mpi_drop,
     .barrier = mpi_barrier,
     .close = mpi_close,
 };
@@ -288,13 +291,13 @@ static void look_around(struct mpi_state *s, int *local_rank, int *local_size)
 static void allocate(struct mpi_state *s, int size)
 {
     size_t n = (size_t)size;
-    s->in = calloc(n, sizeof *s->in);
+    s->in = calloc(LANES * n, sizeof *s->in);
     s->gone = calloc(n, sizeof *s->gone);
     s->spoke = calloc(n, sizeof *s->spoke);
     s->awaited = calloc(n, sizeof *s->awaited);
     CHECK(s->in && s->gone && s->spoke && s->awaited, "no memory for %d ranks", size);
-    for (int r = 0; r < size; r++)
-        s->in[r].chunk = MPI_REQUEST_NULL;
+    for (int i = 0; i < LANES * size; i++)
+        s->in[i].chunk = MPI_REQUEST_NULL;
 }
 
 /* What Open MPI should know before it starts: our loops yield, and so should its own; and a process

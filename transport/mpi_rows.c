@@ -68,36 +68,41 @@ void outgoing_free(struct outgoing *o)
 
 /* ---- rows ---- */
 
-int mpi_start_send(struct transport *t, int to, const void *rows, size_t bytes)
+static struct incoming *incoming_of(const struct transport *t, int lane, int from)
+{
+    struct mpi_state *s = t->state;
+    return &s->in[lane * t->size + from];
+}
+
+int mpi_start_send(struct transport *t, int lane, int to, const void *rows, size_t bytes)
 {
     struct mpi_state *s = t->state;
     CHECK(to >= 0 && to < t->size && to != t->rank, "rank %d sends rows to %d", t->rank, to);
     for (size_t at = 0;; at += CHUNK_BYTES) {
         size_t n = bytes - at < CHUNK_BYTES ? bytes - at : CHUNK_BYTES;
-        outgoing_add(s, &s->rows, (const char *)rows + at, n, to, TAG_ROWS, NULL);
+        outgoing_add(s, &s->rows[lane], (const char *)rows + at, n, to, TAG_ROWS + lane, NULL);
         if (n < CHUNK_BYTES)
             return 0;
     }
 }
 
-int mpi_start_recv(struct transport *t, int from, void *buffer, size_t capacity)
+int mpi_start_recv(struct transport *t, int lane, int from, void *buffer, size_t capacity)
 {
-    struct mpi_state *s = t->state;
+    struct incoming *in = incoming_of(t, lane, from);
     CHECK(from >= 0 && from < t->size && from != t->rank, "rank %d receives rows from %d", t->rank,
           from);
-    CHECK(!s->in[from].active, "rank %d awaits rows from %d already", t->rank, from);
-    s->in[from] = (struct incoming){true, buffer, capacity, 0, MPI_REQUEST_NULL};
+    CHECK(!in->active, "rank %d awaits rows from %d already", t->rank, from);
+    *in = (struct incoming){true, buffer, capacity, 0, MPI_REQUEST_NULL, 0};
     return 0;
 }
 
 /* Start receiving the next chunk if it is there. */
-static int match_chunk(struct mpi_state *s, int from)
+static int match_chunk(struct mpi_state *s, int lane, int from, struct incoming *in)
 {
-    struct incoming *in = &s->in[from];
     MPI_Message handle;
     MPI_Status status;
     int found;
-    MPI(MPI_Improbe(from, TAG_ROWS, s->comm, &found, &handle, &status));
+    MPI(MPI_Improbe(from, TAG_ROWS + lane, s->comm, &found, &handle, &status));
     if (!found)
         return 0;
     int n = mpi_status_bytes(&status);
@@ -108,11 +113,12 @@ static int match_chunk(struct mpi_state *s, int from)
 }
 
 /* What can be done now about the rows awaited from one rank; *moved when something was. */
-static int progress_recv(struct mpi_state *s, int from, size_t *received, bool *moved)
+static int progress_recv(struct transport *t, int lane, int from, bool *moved)
 {
-    struct incoming *in = &s->in[from];
+    struct incoming *in = incoming_of(t, lane, from);
     while (in->active) {
-        int done, status = in->chunk == MPI_REQUEST_NULL ? match_chunk(s, from) : 0;
+        bool matched = in->chunk != MPI_REQUEST_NULL;
+        int done, status = matched ? 0 : match_chunk(t->state, lane, from, in);
         if (status || in->chunk == MPI_REQUEST_NULL)
             return status;
         MPI_Status arrived;
@@ -122,10 +128,25 @@ static int progress_recv(struct mpi_state *s, int from, size_t *received, bool *
         int n = mpi_status_bytes(&arrived);
         in->bytes += (size_t)n;
         in->active = n == CHUNK_BYTES;
+        in->time_ns = clock_ns();
         *moved = true;
     }
-    if (received)
-        received[from] = in->bytes;
+    return 0;
+}
+
+/* Send and take what can move now, in all lanes. */
+static int move_rows(struct transport *t, bool *moved)
+{
+    struct mpi_state *s = t->state;
+    *moved = false;
+    for (int lane = 0; lane < LANES; lane++) {
+        *moved |= outgoing_progress(&s->rows[lane]);
+        for (int r = 0; r < t->size; r++) {
+            int status = progress_recv(t, lane, r, moved);
+            if (status)
+                return status;
+        }
+    }
     return 0;
 }
 
@@ -142,10 +163,11 @@ static void listen(struct transport *t)
 
 /* The awaited rank has left, or speaks of something else. That our rows were taken may be news
  * still on its way, which no order is promised for: *settled when it had time to come in. */
-static int check_rank(struct transport *t, int r, bool settled)
+static int check_rank(struct transport *t, int lane, int r, bool settled)
 {
     struct mpi_state *s = t->state;
-    bool nothing_more = s->in[r].active ? s->in[r].chunk == MPI_REQUEST_NULL : settled;
+    const struct incoming *in = incoming_of(t, lane, r);
+    bool nothing_more = in->active ? in->chunk == MPI_REQUEST_NULL : settled;
     if (nothing_more && s->spoke[r])
         return TRANSPORT_INTERRUPTED;
     if (nothing_more && s->gone[r])
@@ -153,39 +175,42 @@ static int check_rank(struct transport *t, int r, bool settled)
     return 0;
 }
 
-/* One look at everything that was started. s->awaited := who is still missing. */
-static int progress(struct transport *t, size_t *received, bool settled, bool *moved, bool *done)
+/* s->awaited := whose rows, or whose taking of ours, is missing in this lane; true if anybody's. */
+static bool find_awaited(struct transport *t, int lane)
+{
+    struct mpi_state *s = t->state;
+    const struct outgoing *rows = &s->rows[lane];
+    bool any = rows->n > 0;
+    for (int r = 0; r < t->size; r++) {
+        s->awaited[r] = incoming_of(t, lane, r)->active;
+        any = any || s->awaited[r];
+    }
+    for (int i = 0; i < rows->n; i++)
+        s->awaited[rows->to[i]] = true;
+    return any;
+}
+
+/* One look at everything that was started. */
+static int progress(struct transport *t, int lane, bool settled, bool *moved, bool *done)
 {
     struct mpi_state *s = t->state;
     listen(t);
-    *moved = outgoing_progress(&s->rows);
-    *done = s->rows.n == 0;
+    int status = move_rows(t, moved);
     outgoing_progress(&s->messages);
-    for (int r = 0; r < t->size; r++) {
-        int status = s->in[r].active ? progress_recv(s, r, received, moved) : 0;
-        if (status)
-            return status;
-        s->awaited[r] = s->in[r].active;
-        *done = *done && !s->in[r].active;
-    }
-    for (int i = 0; i < s->rows.n; i++)
-        s->awaited[s->rows.to[i]] = true;
-    for (int r = 0; r < t->size; r++) {
-        int status = s->awaited[r] ? check_rank(t, r, settled) : 0;
-        if (status)
-            return status;
-    }
-    return 0;
+    *done = !find_awaited(t, lane);
+    for (int r = 0; r < t->size && !status; r++)
+        status = s->awaited[r] ? check_rank(t, lane, r, settled) : 0;
+    return status;
 }
 
-/* Forget all that was started. A receive that has begun writes to our buffer: let it end. */
-static void drop_rows(struct transport *t)
+/* A receive that has begun writes to our buffer: let it end. */
+void mpi_drop(struct transport *t)
 {
     struct mpi_state *s = t->state;
     int64_t start = clock_ns();
     s->cut_short = true;
-    for (int r = 0; r < t->size; r++) {
-        struct incoming *in = &s->in[r];
+    for (int i = 0; i < LANES * t->size; i++) {
+        struct incoming *in = &s->in[i];
         int done = in->chunk == MPI_REQUEST_NULL;
         while (!done && clock_ns() - start < DRAIN_NS)
             MPI(MPI_Test(&in->chunk, &done, MPI_STATUS_IGNORE));
@@ -193,19 +218,32 @@ static void drop_rows(struct transport *t)
             MPI(MPI_Request_free(&in->chunk));
         in->active = false;
     }
-    outgoing_drop(&s->rows);
+    for (int lane = 0; lane < LANES; lane++)
+        outgoing_drop(&s->rows[lane]);
 }
 
-int mpi_wait(struct transport *t, size_t *received)
+/* What a finished lane has received. */
+static void tell_received(struct transport *t, int lane, size_t *received)
+{
+    t->arrived_ns = 0;
+    for (int r = 0; r < t->size; r++) {
+        struct incoming *in = incoming_of(t, lane, r);
+        if (received)
+            received[r] = in->bytes;
+        if (in->time_ns > t->arrived_ns)
+            t->arrived_ns = in->time_ns;
+        *in = (struct incoming){.chunk = MPI_REQUEST_NULL};
+    }
+}
+
+int mpi_wait(struct transport *t, int lane, size_t *received)
 {
     struct mpi_state *s = t->state;
     int64_t since = clock_ns();
     bool moved, done;
-    if (received)
-        memset(received, 0, (size_t)t->size * sizeof *received);
     memset(s->awaited, true, (size_t)t->size);
     for (;;) {
-        int status = progress(t, received, clock_ns() - since > SETTLE_NS, &moved, &done);
+        int status = progress(t, lane, clock_ns() - since > SETTLE_NS, &moved, &done);
         if (moved)
             since = clock_ns();
         if (!status && !done) {
@@ -214,7 +252,14 @@ int mpi_wait(struct transport *t, size_t *received)
             status = report_silent(t, &s->reported, s->awaited, "rows");
         }
         if (status)
-            drop_rows(t);
+            mpi_drop(t);
+        tell_received(t, lane, received);
         return status;
     }
+}
+
+int mpi_advance(struct transport *t)
+{
+    bool moved;
+    return move_rows(t, &moved);
 }

@@ -7,13 +7,14 @@
 #include "base/check.h"
 #include "transport/transport.h"
 
-enum { TAG_CONTROL = 1, TAG_ROWS, TAG_ARRIVE, TAG_RELEASE, TAG_GOODBYE };
+enum { TAG_CONTROL = 1, TAG_ARRIVE, TAG_RELEASE, TAG_GOODBYE, TAG_ROWS }; // TAG_ROWS + lane
 
 struct incoming {
     bool active;
     char *buffer;
     size_t capacity, bytes;
     MPI_Request chunk; // being received, or MPI_REQUEST_NULL
+    int64_t time_ns;   // when all of it was seen to be there
 };
 
 /* Sends under way, in parallel arrays. */
@@ -27,8 +28,8 @@ struct outgoing {
 struct mpi_state {
     MPI_Comm comm;
     bool crowded;        // more ranks than cores on this host
-    struct incoming *in; // [size]
-    struct outgoing rows, messages;
+    struct incoming *in; // [lane][size]
+    struct outgoing rows[LANES], messages;
     bool *gone;     // [size] said goodbye
     bool *spoke;    // [size] has a control message for us, while rows are awaited
     bool *awaited;  // [size] whose rows, or whose taking of ours, is missing
@@ -63,6 +64,8 @@ void outgoing_drop(struct outgoing *o);
 void outgoing_free(struct outgoing *o);
 
 /* transport_ops */
-int mpi_start_send(struct transport *t, int to, const void *rows, size_t bytes);
-int mpi_start_recv(struct transport *t, int from, void *buffer, size_t capacity);
-int mpi_wait(struct transport *t, size_t *received);
+int mpi_start_send(struct transport *t, int lane, int to, const void *rows, size_t bytes);
+int mpi_start_recv(struct transport *t, int lane, int from, void *buffer, size_t capacity);
+int mpi_wait(struct transport *t, int lane, size_t *received);
+int mpi_advance(struct transport *t);
+void mpi_drop(struct transport *t);

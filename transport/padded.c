@@ -53,8 +53,9 @@ static int await_round(struct exchange *x)
 {
     int status = 0;
     for (int rank = 1; rank < x->transport->size && !status; rank++)
-        status = transport_start_recv(
-            x->transport, rank, x->staging + (size_t)(rank - 1) * x->round.back, x->round.back);
+        status =
+            transport_start_recv(x->transport, x->lane, rank,
+                                 x->staging + (size_t)(rank - 1) * x->round.back, x->round.back);
     return status;
 }
 
@@ -89,12 +90,8 @@ static int padded_dispatch(struct exchange *x, struct dev *d, const struct excha
     count_rounds(x);
     for (int rank = 1; rank < x->transport->size; rank++)
         message_pack(x, d, plan, rank);
-    for (int round = 0; round < x->rounds && !status; round++) {
-        if (round > 0)
-            status = transport_wait(x->transport, NULL);
-        if (!status)
-            status = send_round(x, round);
-    }
+    for (int round = 0; round < x->rounds && !status; round++)
+        status = send_round(x, round);
     return status ? status : await_round(x);
 }
 
@@ -105,7 +102,7 @@ static int take_round(struct exchange *x, int round)
         if (x->received[rank] != x->round.back)
             return fail(STATUS_FAILED, "rank %d: expected %zu bytes of rows back, found %zu", rank,
                         x->round.back, x->received[rank]);
-        x->counters.received += x->round.back;
+        x->counters->received += x->round.back;
         int done = round * x->round.back_rows,
             rows = least(x->back[rank] - done, x->round.back_rows);
         if (rows > 0)
@@ -124,7 +121,7 @@ static int padded_combine(struct exchange *x, const struct exchange_plan *plan)
         if (round > 0)
             status = await_round(x);
         if (!status)
-            status = transport_wait(x->transport, x->received);
+            status = exchange_wait(x);
         if (!status)
             status = take_round(x, round);
     }
@@ -134,14 +131,14 @@ static int padded_combine(struct exchange *x, const struct exchange_plan *plan)
 static int receive_round(struct exchange *x)
 {
     size_t bytes = x->round.out;
-    int status = transport_start_recv(x->transport, 0, x->in + x->in_bytes, bytes);
+    int status = transport_start_recv(x->transport, x->lane, 0, x->in + x->in_bytes, bytes);
     if (!status)
-        status = transport_wait(x->transport, x->received);
+        status = exchange_wait(x);
     if (!status && x->received[0] != bytes)
         status = fail(STATUS_FAILED, "dispatch: expected a round of %zu bytes, found %zu", bytes,
                       x->received[0]);
     x->in_bytes += bytes;
-    x->counters.received += bytes;
+    x->counters->received += bytes;
     return status;
 }
 
@@ -177,12 +174,8 @@ static int padded_give_back(struct exchange *x, const void *rows)
 {
     size_t bytes = (size_t)x->n_back * x->wire_row_bytes;
     int status = 0;
-    for (int round = 0; round < x->rounds_back && !status; round++) {
-        if (round > 0)
-            status = transport_wait(x->transport, NULL);
-        if (!status)
-            status = single_send(x, 0, piece(rows, bytes, round, x->round.back), x->round.back);
-    }
+    for (int round = 0; round < x->rounds_back && !status; round++)
+        status = single_send(x, 0, piece(rows, bytes, round, x->round.back), x->round.back);
     return status;
 }
 

@@ -3,17 +3,19 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 
 static const char *const strategies[] = {"exact", "padded", "allgather"};
 static const char *const combines[] = {"rows", "sum"};
 static const char *const dedups[] = {"on", "off"};
 static const char *const wires[] = {"model", "bf16", "int8"};
+static const char *const overlaps[] = {"off", "on"};
 
 struct exchange_words exchange_words(const struct exchange_options *o)
 {
     return (struct exchange_words){strategies[o->strategy], combines[o->combine], dedups[o->dedup],
-                                   wires[o->wire]};
+                                   wires[o->wire], overlaps[o->overlap]};
 }
 
 /* The word's number, or -1 after fail(). */
@@ -32,10 +34,11 @@ int exchange_understand(struct exchange_options *o, const struct exchange_words 
     int combine = strategy < 0 ? -1 : find("combine", combines, COMBINE_COUNT, words->combine);
     int dedup = combine < 0 ? -1 : find("dedup", dedups, DEDUP_COUNT, words->dedup);
     int wire = dedup < 0 ? -1 : find("wire", wires, WIRE_COUNT, words->wire);
-    if (wire < 0)
+    int overlap = wire < 0 ? -1 : find("overlap", overlaps, OVERLAP_COUNT, words->overlap);
+    if (overlap < 0)
         return STATUS_FAILED;
     *o = (struct exchange_options){(enum strategy)strategy, (enum combine)combine,
-                                   (enum dedup)dedup, (enum wire)wire};
+                                   (enum dedup)dedup, (enum wire)wire, (enum overlap)overlap};
     return 0;
 }
 
@@ -49,18 +52,26 @@ int exchange_choose_wire(struct exchange_options *o, enum dtype type)
     return 0;
 }
 
+int exchange_wait(struct exchange *x)
+{
+    int64_t start = clock_ns();
+    int status = transport_wait(x->transport, x->lane, x->received);
+    x->counters->exposed_ns += (uint64_t)(clock_ns() - start);
+    return status;
+}
+
 int single_send(struct exchange *x, int to, const void *bytes, size_t n)
 {
-    x->counters.sent += n;
-    x->counters.messages++;
-    return transport_start_send(x->transport, to, bytes, n);
+    x->counters->sent += n;
+    x->counters->messages++;
+    return transport_start_send(x->transport, x->lane, to, bytes, n);
 }
 
 int single_await(struct exchange *x)
 {
     int status = 0;
     for (int rank = 1; rank < x->transport->size && !status; rank++)
-        status = transport_start_recv(x->transport, rank,
+        status = transport_start_recv(x->transport, x->lane, rank,
                                       x->landing + (size_t)x->first[rank] * x->wire_row_bytes,
                                       (size_t)x->back[rank] * x->wire_row_bytes);
     return status;
@@ -69,10 +80,10 @@ int single_await(struct exchange *x)
 int single_combine(struct exchange *x, const struct exchange_plan *plan)
 {
     (void)plan;
-    int status = transport_wait(x->transport, x->received);
+    int status = exchange_wait(x);
     for (int rank = 1; rank < x->transport->size && !status; rank++) {
         size_t expected = (size_t)x->back[rank] * x->wire_row_bytes;
-        x->counters.received += expected;
+        x->counters->received += expected;
         if (x->received[rank] != expected)
             status = fail(STATUS_FAILED, "rank %d: expected %zu bytes of rows back, found %zu",
                           rank, expected, x->received[rank]);
@@ -94,11 +105,11 @@ static int exact_dispatch(struct exchange *x, struct dev *d, const struct exchan
 int single_receive(struct exchange *x, const struct exchange_layer *layer, int n)
 {
     (void)layer, (void)n;
-    int status = transport_start_recv(x->transport, 0, x->in, x->in_capacity);
+    int status = transport_start_recv(x->transport, x->lane, 0, x->in, x->in_capacity);
     if (!status)
-        status = transport_wait(x->transport, x->received);
+        status = exchange_wait(x);
     x->in_bytes = x->received[0];
-    x->counters.received += x->in_bytes;
+    x->counters->received += x->in_bytes;
     return status;
 }
 

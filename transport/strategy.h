@@ -67,6 +67,9 @@ struct uniform uniform_most(const struct exchange *x);
 
 /* ---- one message each way (strategy.c) ---- */
 
+/* Finish what was started in this lane: x->received, and the time that took. */
+int exchange_wait(struct exchange *x);
+
 int single_send(struct exchange *x, int to, const void *bytes, size_t n);
 int single_await(struct exchange *x); // start receiving what workers give back
 int single_combine(struct exchange *x, const struct exchange_plan *plan);

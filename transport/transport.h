@@ -1,9 +1,13 @@
 /* How messages and rows move between the ranks of a run.
  *
  * A transport is one rank's end. Control messages are short, host memory, blocking. Rows are what
- * a layer exchanges: at most one rows message in flight per peer and direction; all that were
- * started are finished by one transport_wait(). A rows message may be shorter than the buffer that
- * waits for it: counts and rows travel together, and the receiver learns the size.
+ * a layer exchanges. A rows message may be shorter than the buffer that waits for it: counts and
+ * rows travel together, and the receiver learns the size.
+ *
+ * Rows travel in lanes, which know nothing of each other: two exchanges can be under way at once.
+ * Starting never waits. Any number of sends may be under way, and arrive in order; of each peer one
+ * message at a time is received. transport_wait() finishes all that was started in one lane, sends
+ * as well: two ranks must not both start several sends to each other before they wait.
  * Everything runs on the rank's own thread (MPI_THREAD_FUNNELED is enough).
  *
  * Errors: 0, or STATUS_LOST_RANK (fail() names the rank and what was awaited), or for messages
@@ -18,6 +22,7 @@
 
 enum { ANY_RANK = -1, NO_DEADLINE = 0 };
 enum { CONTROL_MAX_BYTES = 16 << 20 };
+enum { LANES = 2 };
 
 struct transport {
     const struct transport_ops *ops;
@@ -26,15 +31,18 @@ struct transport {
     char host[64];
     int64_t
         timeout_ns; // without progress, in transport_wait and control receives; NO_DEADLINE: never
+    int64_t arrived_ns; // when the last rows of the last transport_wait were seen to be there
     void *state;
 };
 
 struct transport_ops {
     int (*send)(struct transport *t, int to, const void *message, size_t bytes);
     int (*recv)(struct transport *t, int *from, void *buffer, size_t capacity, size_t *bytes);
-    int (*start_send)(struct transport *t, int to, const void *rows, size_t bytes);
-    int (*start_recv)(struct transport *t, int from, void *buffer, size_t capacity);
-    int (*wait)(struct transport *t, size_t *received);
+    int (*start_send)(struct transport *t, int lane, int to, const void *rows, size_t bytes);
+    int (*start_recv)(struct transport *t, int lane, int from, void *buffer, size_t capacity);
+    int (*wait)(struct transport *t, int lane, size_t *received);
+    int (*advance)(struct transport *t);
+    void (*drop)(struct transport *t);
     int (*barrier)(struct transport *t);
     void (*close)(struct transport *t);
 };
@@ -57,24 +65,40 @@ static inline int transport_recv(struct transport *t, int *from, void *buffer, s
 
 /* Start sending rows; the buffer belongs to the transport until transport_wait(). bytes may be 0:
  * an empty message still travels, so that both ends count alike. */
-static inline int transport_start_send(struct transport *t, int to, const void *rows, size_t bytes)
+static inline int transport_start_send(struct transport *t, int lane, int to, const void *rows,
+                                       size_t bytes)
 {
-    return t->ops->start_send(t, to, rows, bytes);
+    return t->ops->start_send(t, lane, to, rows, bytes);
 }
 
-static inline int transport_start_recv(struct transport *t, int from, void *buffer, size_t capacity)
+static inline int transport_start_recv(struct transport *t, int lane, int from, void *buffer,
+                                       size_t capacity)
 {
-    return t->ops->start_recv(t, from, buffer, capacity);
+    return t->ops->start_recv(t, lane, from, buffer, capacity);
 }
 
-/* Finish everything started; received[r] := bytes that came from rank r (NULL: not wanted; [size]).
+/* Finish everything started in a lane; received[r] := bytes that came from rank r (NULL: not
+ * wanted; [size]). Rows in the other lane move on meanwhile.
  * A control message from a rank whose rows are awaited, or that has not taken ours, means that it
  * gave up: the wait ends with TRANSPORT_INTERRUPTED, nothing is printed, and the caller receives
  * that message. */
 enum { TRANSPORT_INTERRUPTED = 100 };
-static inline int transport_wait(struct transport *t, size_t *received)
+static inline int transport_wait(struct transport *t, int lane, size_t *received)
 {
-    return t->ops->wait(t, received);
+    return t->ops->wait(t, lane, received);
+}
+
+/* Let rows in all lanes move on as far as they can without waiting: where no hardware does it,
+ * long messages stand still while a rank computes. */
+static inline int transport_advance(struct transport *t)
+{
+    return t->ops->advance(t);
+}
+
+/* Give up all rows that were started, in all lanes: their buffers are the caller's again. */
+static inline void transport_drop(struct transport *t)
+{
+    t->ops->drop(t);
 }
 
 static inline int transport_barrier(struct transport *t)

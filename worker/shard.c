@@ -12,25 +12,23 @@ static uint64_t expert_file_bytes(const struct config *m, enum dtype type)
 
 static void alloc_layers(struct shard *s, struct dev *d, const struct placement *p, int rank)
 {
-    int most = 0;
-    s->layers = dev_alloc(d, (size_t)p->n_layers * sizeof *s->layers);
+    s->layers = dev_alloc_host(d, (size_t)p->n_layers * sizeof *s->layers);
     for (int l = 0; l < p->n_layers; l++) {
         if (!p->layers[l].rank_of)
             continue;
         struct shard_layer *here = &s->layers[l];
         here->n_experts = placement_count(&p->layers[l], rank);
-        here->experts = dev_alloc(d, (size_t)here->n_experts * sizeof *here->experts);
+        here->experts = dev_alloc_host(d, (size_t)here->n_experts * sizeof *here->experts);
+        here->list = (struct ffn_list){.ffns = here->experts, .n = here->n_experts};
         s->n_experts += here->n_experts;
-        most = here->n_experts > most ? here->n_experts : most;
     }
-    s->runs = dev_alloc(d, (size_t)most * sizeof *s->runs);
 }
 
 int shard_open(struct shard *s, struct dev *d, const struct config *m, const struct checkpoint *c,
                enum dtype type, const struct placement *p, int rank, load_progress progress,
                void *context)
 {
-    size_t before = d->memory.bytes;
+    uint64_t before = d->bytes;
     *s = (struct shard){.type = type,
                         .row_bytes = (size_t)row_stride(m->dim) * (size_t)dtype_bytes(type)};
     alloc_layers(s, d, p, rank);
@@ -46,20 +44,9 @@ int shard_open(struct shard *s, struct dev *d, const struct config *m, const str
             if (progress)
                 progress(context, loaded);
         }
+        if (s->layers[l].n_experts)
+            ffn_list_open(d, &s->layers[l].list);
     }
-    s->bytes = d->memory.bytes - before;
+    s->bytes = d->bytes - before;
     return 0;
-}
-
-void shard_run(struct shard *s, struct dev *d, int layer, void *y, const void *x,
-               const int32_t *count)
-{
-    const struct shard_layer *here = &s->layers[layer];
-    int n_runs = 0, first = 0;
-    for (int i = 0; i < here->n_experts; i++) {
-        if (count[i] > 0)
-            s->runs[n_runs++] = (struct ffn_run){&here->experts[i], first, count[i]};
-        first += count[i];
-    }
-    run_ffn(d, y, s->type, x, s->runs, n_runs);
 }

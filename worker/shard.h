@@ -9,11 +9,11 @@
 struct shard_layer {
     int n_experts;       // here
     struct ffn *experts; // [n_experts] in the order of the placement's groups
+    struct ffn_list list;
 };
 
 struct shard {
     struct shard_layer *layers; // [n_layers]
-    struct ffn_run *runs;       // scratch, [most experts of a layer]
     int n_experts;              // in all layers
     uint64_t bytes;             // packed
     enum dtype type;
@@ -25,7 +25,8 @@ int shard_open(struct shard *s, struct dev *d, const struct config *m, const str
                enum dtype type, const struct placement *p, int rank, load_progress progress,
                void *context);
 
-/* rows y := each run of rows x through its expert. count[i] rows belong to the layer's i-th expert
- * here, in order. Both buffers hold rows of the model's type. */
-void shard_run(struct shard *s, struct dev *d, int layer, void *y, const void *x,
-               const int32_t *count);
+/* A layer's experts here, as run_ffn takes them: y, x, source, count and n are the caller's. */
+static inline struct ffn_job shard_job(const struct shard *s, int layer)
+{
+    return (struct ffn_job){.list = &s->layers[layer].list, .y_type = s->type};
+}

@@ -3,11 +3,16 @@
 
 #include "kernels/cpu/isa.h"
 
+/* Rows [first, first + rows) of a call of ffn go through one block. */
+struct ffn_run {
+    const struct ffn *ffn;
+    int first, rows;
+};
+
 /* matmul.c */
 void cpu_matmul(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w, int n);
 void cpu_matmul_add(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w, int n);
-void cpu_ffn(struct dev *d, void *y, enum dtype y_type, const void *x, const struct ffn_run *runs,
-             int n_runs);
+void cpu_ffn(struct dev *d, const struct ffn_job *jobs, int n_jobs);
 
 /* attention.c */
 void cpu_rope_append(struct dev *d, void *q, const struct kv_layer *kv, const float *qkv, int ldqkv,
@@ -24,7 +29,7 @@ void cpu_rmsnorm(struct dev *d, void *h, enum dtype type, const float *x, const 
                  int n, int dim, float eps);
 void cpu_route(struct dev *d, int32_t *expert, float *weight, const float *scores, int ld, int n,
                int n_experts, int k, bool normalise);
-void cpu_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source,
+void cpu_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source, uint64_t *hit,
                    const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups);
 void cpu_gather(struct dev *d, void *to, const void *from, const int32_t *index, int n,
                 size_t bytes);

@@ -5,7 +5,81 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "kernels/cpu/cpu.h"
+
+/* ---- memory: the host's own ---- */
+
+static void *cpu_alloc(struct dev *d, size_t bytes)
+{
+    return d->lender ? dev_alloc_host(d->lender, bytes) : arena_alloc(&d->memory, bytes);
+}
+
+static void *cpu_twin(struct dev *d, void *host, size_t bytes)
+{
+    (void)d, (void)bytes;
+    return host;
+}
+
+static void cpu_copy(struct dev *d, void *to, const void *from, size_t bytes)
+{
+    (void)d;
+    if (to != from && bytes)
+        memcpy(to, from, bytes);
+}
+
+static uint64_t cpu_free_bytes(struct dev *d)
+{
+    (void)d;
+    return memory_available();
+}
+
+static int cpu_wait(struct dev *d)
+{
+    (void)d;
+    return 0;
+}
+
+/* Nothing is gained by recording: a call is a call. */
+static bool cpu_graph_begin(struct dev *d, uint64_t key)
+{
+    (void)d, (void)key;
+    return true;
+}
+
+static void cpu_graph_end(struct dev *d)
+{
+    (void)d;
+}
+
+static void cpu_ffn_list_open(struct dev *d, struct ffn_list *list)
+{
+    (void)d;
+    list->device = NULL;
+}
+
+static void cpu_reserve(struct dev *d, const struct dev_limits *most)
+{
+    size_t hidden = (size_t)most->rows *
+                    (row_bytes(most->type, most->ffn_width) + row_bytes(most->type, most->dim));
+    size_t heads = (size_t)d->threads * attention_scratch_bytes(most->type, most->head_dim);
+    size_t need = hidden > heads ? hidden : heads;
+    int runs = most->n_experts > 1 ? most->n_experts : 1;
+    if (runs > d->n_runs) {
+        d->runs = arena_alloc(&d->memory, (size_t)runs * sizeof *d->runs);
+        d->n_runs = runs;
+    }
+    if (need <= d->scratch_bytes)
+        return;
+    d->scratch = dev_alloc(d, need);
+    d->scratch_bytes = need;
+}
+
+static void cpu_close(struct dev *d)
+{
+    arena_free(&d->memory);
+    *d = (struct dev){0};
+}
 
 static const struct kernels kernels_cpu = {
     .name = "cpu",
@@ -28,6 +102,18 @@ static const struct kernels kernels_cpu = {
     .matrix_pack = cpu_matrix_pack,
     .matrix_pack_pair = cpu_matrix_pack_pair,
     .kv_block_bytes = cpu_kv_block_bytes,
+    .ffn_list_open = cpu_ffn_list_open,
+    .alloc = cpu_alloc,
+    .alloc_host = cpu_alloc,
+    .twin = cpu_twin,
+    .upload = cpu_copy,
+    .download = cpu_copy,
+    .free_bytes = cpu_free_bytes,
+    .wait = cpu_wait,
+    .graph_begin = cpu_graph_begin,
+    .graph_end = cpu_graph_end,
+    .reserve = cpu_reserve,
+    .close = cpu_close,
     .peak_flops = cpu_peak_flops,
     .read_bandwidth = cpu_read_bandwidth,
 };
@@ -122,19 +208,8 @@ void dev_open_cpu(struct dev *d, enum isa isa, int threads)
     CHECK(d->cpu && threads >= 1, "isa %s, %d threads", isa_name(isa), threads);
 }
 
-void dev_reserve(struct dev *d, const struct dev_limits *most)
+void dev_open_host(struct dev *d, struct dev *gpu)
 {
-    size_t hidden = (size_t)most->rows * row_bytes(most->type, most->ffn_width);
-    size_t heads = (size_t)d->threads * attention_scratch_bytes(most->type, most->head_dim);
-    size_t need = hidden > heads ? hidden : heads;
-    if (need <= d->scratch_bytes)
-        return;
-    d->scratch = dev_alloc(d, need);
-    d->scratch_bytes = need;
-}
-
-void dev_close(struct dev *d)
-{
-    arena_free(&d->memory);
-    *d = (struct dev){0};
+    dev_open_cpu(d, gpu->isa, gpu->threads);
+    d->lender = gpu;
 }

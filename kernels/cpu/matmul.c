@@ -218,7 +218,6 @@ static struct product gate_up_product(const struct work *w, int i)
     const struct ffn_call *c = w->of;
     const struct ffn_run *run = &c->runs[i];
     const struct matrix *m = &run->ffn->gate_up;
-    // hidden rows are rows of their own ffn's width, packed from where the widest would begin
     size_t at = (size_t)run->first * c->hidden_stride * (size_t)dtype_bytes(m->type);
     return (struct product){.w = m,
                             .x = c->x + (size_t)run->first * row_bytes(m->type, m->k),
@@ -251,20 +250,14 @@ static void ffn_phases(struct work *gate_up, struct work *down)
     work_run(down);
 }
 
-/* Fix the layout of hidden rows, and see that they have room. */
-static void hidden_open(const struct dev *d, struct ffn_call *c, int n_runs)
+/* Fix the layout of hidden rows; they and the gathered rows before them have room. */
+static void hidden_open(const struct dev *d, struct ffn_call *c, const struct ffn *f, int n)
 {
-    size_t end = 0;
-    for (int i = 0; i < n_runs; i++) {
-        const struct matrix *down = &c->runs[i].ffn->down;
-        size_t stride = (size_t)row_stride(down->k);
-        size_t last =
-            (size_t)(c->runs[i].first + c->runs[i].rows) * (size_t)dtype_bytes(down->type);
-        c->hidden_stride = stride > c->hidden_stride ? stride : c->hidden_stride;
-        end = last > end ? last : end;
-    }
-    CHECK(end * c->hidden_stride <= d->scratch_bytes, "%zu rows' bytes of %zu elements in %zu", end,
-          c->hidden_stride, d->scratch_bytes);
+    size_t hidden = (size_t)n * row_bytes(f->down.type, f->down.k);
+    size_t before = (size_t)(c->hidden - (char *)d->scratch);
+    c->hidden_stride = (size_t)row_stride(f->down.k);
+    CHECK(before + hidden <= d->scratch_bytes, "%d rows of %d in %zu bytes of scratch", n,
+          f->down.k, d->scratch_bytes);
 }
 
 static double work_cost(const struct work *w)
@@ -277,19 +270,52 @@ static double work_cost(const struct work *w)
     return cost;
 }
 
-void cpu_ffn(struct dev *d, void *y, enum dtype y_type, const void *x, const struct ffn_run *runs,
-             int n_runs)
+/* Who gets which rows. Returns the number of runs, and of their rows in *rows. */
+static int find_runs(struct dev *d, const struct ffn_job *job, int *rows)
 {
-    struct ffn_call call = {.runs = runs, .x = x, .y = y, .hidden = d->scratch, .y_type = y_type};
-    hidden_open(d, &call, n_runs);
+    int n = 0;
+    *rows = 0;
+    CHECK(job->list->n <= d->n_runs || !job->count, "%d blocks, reserved for %d", job->list->n,
+          d->n_runs);
+    if (!job->count) {
+        d->runs[0] = (struct ffn_run){job->list->ffns, 0, job->n};
+        *rows = job->n;
+        return job->n > 0;
+    }
+    for (int i = 0; i < job->list->n; i++) {
+        if (job->count[i] > 0)
+            d->runs[n++] = (struct ffn_run){&job->list->ffns[i], *rows, job->count[i]};
+        *rows += job->count[i];
+    }
+    return n;
+}
+
+static void run_job(struct dev *d, const struct ffn_job *job)
+{
+    int rows, n_runs = find_runs(d, job, &rows);
+    if (n_runs == 0)
+        return;
+    const struct ffn *one = job->list->ffns;
+    struct ffn_call call = {
+        .runs = d->runs, .x = job->x, .y = job->y, .hidden = d->scratch, .y_type = job->y_type};
+    if (job->source) {
+        size_t bytes = row_bytes(one->gate_up.type, one->gate_up.k);
+        cpu_gather(d, d->scratch, job->x, job->source, rows, bytes);
+        call.x = d->scratch;
+        call.hidden += (size_t)rows * bytes;
+    }
+    hidden_open(d, &call, one, rows);
     struct work gate_up = {.isa = d->cpu, .at = gate_up_product, .of = &call, .n = n_runs};
     struct work down = {.isa = d->cpu, .at = down_product, .of = &call, .n = n_runs};
-    double cost = work_cost(&gate_up) + work_cost(&down);
-    if (cost == 0)
-        return;
-    int threads = team_size(d, cost);
+    int threads = team_size(d, work_cost(&gate_up) + work_cost(&down));
     work_open(&gate_up, threads);
     work_open(&down, threads);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     ffn_phases(&gate_up, &down);
+}
+
+void cpu_ffn(struct dev *d, const struct ffn_job *jobs, int n_jobs)
+{
+    for (int i = 0; i < n_jobs; i++)
+        run_job(d, &jobs[i]);
 }

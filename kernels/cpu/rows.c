@@ -67,7 +67,7 @@ void cpu_route(struct dev *d, int32_t *expert, float *weight, const float *score
                   scores + (size_t)i * (size_t)ld, n_experts, k, normalise);
 }
 
-void cpu_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source,
+void cpu_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source, uint64_t *hit,
                    const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups)
 {
     (void)d;
@@ -84,6 +84,8 @@ void cpu_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *sourc
     // count[g] is now where g begins
     for (int g = 0; g < n_groups; g++)
         count[g] = (g + 1 < n_groups ? count[g + 1] : n * k) - count[g];
+    for (int g = 0; hit && g < n_groups; g++)
+        *hit += count[g] > 0;
 }
 
 void cpu_gather(struct dev *d, void *to, const void *from, const int32_t *index, int n,

@@ -1,0 +1,139 @@
+/* The CUDA device's table, function by function, and what its files share.
+ *
+ * Layouts on this device. A matrix W [n][k] keeps the checkpoint's row order: n rows of
+ * row_stride(k) elements, zero beyond k and, for cuBLAS's sake, nothing beyond n. gate_up of an ffn
+ * has gate and up row by row: row 2 i is gate i, row 2 i + 1 is up i, so both sums of a hidden
+ * value are neighbours. A block of keys or values is [n_kv_heads][KV_BLOCK][row_stride(head_dim)].
+ *
+ * Everything is put on d->cuda->stream in the order of the calls. No function waits, but wait, the
+ * packing (it gives the caller's memory back) and copies from memory that is not pinned. */
+#pragma once
+
+#ifdef __cplusplus
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+extern "C" {
+#endif
+#include "base/log.h"
+#include "kernels/device.h"
+#ifdef __cplusplus
+}
+#endif
+
+/* Up to so many rows an ffn reads its weights once, all jobs in one launch per projection. */
+enum { CUDA_JOINT_ROWS = 16 };
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* memory.cu */
+void *cuda_alloc(struct dev *d, size_t bytes);
+void *cuda_alloc_host(struct dev *d, size_t bytes);
+void *cuda_alloc_twin(struct dev *d, void *host, size_t bytes);
+void cuda_upload(struct dev *d, void *to, const void *from, size_t bytes);
+void cuda_download(struct dev *d, void *to, const void *from, size_t bytes);
+uint64_t cuda_free_bytes(struct dev *d);
+int cuda_wait(struct dev *d);
+void cuda_reserve(struct dev *d, const struct dev_limits *limits);
+void cuda_close(struct dev *d);
+
+/* graph.cu */
+bool cuda_graph_begin(struct dev *d, uint64_t key);
+void cuda_graph_end(struct dev *d);
+void cuda_graphs_close(struct dev *d);
+
+/* matmul.cu: dense products, by cuBLAS for many rows */
+void cuda_matmul(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w, int n);
+void cuda_matmul_add(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w,
+                     int n);
+
+/* ffn.cu: experts and dense blocks */
+void cuda_ffn(struct dev *d, const struct ffn_job *jobs, int n_jobs);
+void cuda_ffn_list_open(struct dev *d, struct ffn_list *list);
+size_t cuda_ffn_scratch_bytes(const struct dev_limits *limits);
+
+/* pack.cu */
+size_t cuda_matrix_bytes(enum dtype type, int n, int k);
+void cuda_matrix_pack(struct dev *d, struct matrix *w, int first, const void *source,
+                      enum dtype from, int rows);
+void cuda_matrix_pack_pair(struct dev *d, struct matrix *gate_up, const void *gate, const void *up,
+                           enum dtype from, int width);
+
+/* attention.cu, decode.cu, rope.cu */
+void cuda_rope_append(struct dev *d, void *q, const struct kv_layer *kv, const float *qkv,
+                      int ldqkv, const struct rope_table *rope, const struct positions *at, int n,
+                      int n_heads);
+void cuda_attention(struct dev *d, void *a, const void *q, const struct kv_layer *kv,
+                    const struct positions *at, int n, int n_heads);
+size_t cuda_kv_block_bytes(enum dtype type, int n_kv_heads, int head_dim);
+size_t cuda_attention_scratch_bytes(const struct dev_limits *limits);
+
+/* rows.cu */
+void cuda_embed(struct dev *d, float *x, const void *table, enum dtype from, enum dtype as,
+                const int32_t *tokens, int n, int dim);
+void cuda_rmsnorm(struct dev *d, void *h, enum dtype type, const float *x, const float *weight,
+                  int n, int dim, float eps);
+void cuda_gather(struct dev *d, void *to, const void *from, const int32_t *index, int n,
+                 size_t bytes);
+void cuda_weighted_sum(struct dev *d, float *x, const void *y, enum dtype type,
+                       const int32_t *place, const float *weight, int n, int k, int dim);
+void cuda_sum_rows(struct dev *d, void *out, const void *y, enum dtype type, const int32_t *place,
+                   const float *weight, int n, int k, int dim);
+void cuda_add(struct dev *d, float *x, const float *y, int ldy, const float *gate, int ldgate,
+              int n, int dim);
+
+/* route.cu */
+void cuda_route(struct dev *d, int32_t *expert, float *weight, const float *scores, int ld, int n,
+                int n_experts, int k, bool normalise);
+void cuda_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source, uint64_t *hit,
+                    const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups);
+
+/* wire.cu */
+void cuda_narrow(struct dev *d, void *to, enum wire wire, const void *rows, enum dtype type, int n,
+                 int width, struct wire_error *error);
+void cuda_widen(struct dev *d, void *rows, enum dtype type, const void *from, enum wire wire, int n,
+                int width);
+
+/* roof.cu */
+double cuda_peak_flops(struct dev *d, enum dtype type);
+double cuda_read_bandwidth(struct dev *d);
+
+#ifdef __cplusplus
+}
+
+#include <cublas_v2.h>
+#include <cuda_runtime.h>
+
+enum { STAGING_BYTES = 16 << 20 };
+
+struct graph; // see graph.cu
+
+/* One GPU, as one rank uses it. */
+struct cuda {
+    int gpu, multiprocessors;
+    cudaStream_t stream;
+    cublasHandle_t blas;
+    struct allocation *allocations;  // all that cuda_close() frees
+    struct graph *graphs, *recorded; // [MOST_GRAPHS]; the one that is being recorded
+    int next_graph;                  // whose place is taken next
+    void *staging[2];                // pinned, STAGING_BYTES each: the checkpoint on its way
+    cudaEvent_t staged[2];
+    void *staged_rows; // device: [STAGING_BYTES], source rows before they are packed
+    int turn;
+    int status; // the first error's; what follows is skipped
+    bool recording;
+};
+
+/* True unless an error has stopped this device: the first thing every function asks. */
+static inline bool cuda_works(const struct dev *d)
+{
+    return d->cuda->status == 0;
+}
+
+/* Note an error of the runtime's or cuBLAS's once, with what was being done. False when there is
+ * one. */
+bool cuda_good(struct dev *d, cudaError_t error, const char *doing);
+bool cublas_good(struct dev *d, cublasStatus_t error, const char *doing);
+#endif

@@ -1,0 +1,175 @@
+/* Opening a GPU, and what goes wrong with one. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "kernels/cuda/cuda.h"
+
+#ifndef EPMOE_CUDA_BUILT_FOR
+#define EPMOE_CUDA_BUILT_FOR "sm_80 sm_90"
+#endif
+
+enum { LEAST_MAJOR = 8, BLAS_WORKSPACE_BYTES = 32 << 20 };
+
+/* In the order of struct kernels: C++17 has no designators. */
+static struct kernels cuda_table(void)
+{
+    struct kernels k;
+    memset(&k, 0, sizeof k);
+    k.name = "cuda";
+    k.embed = cuda_embed;
+    k.rmsnorm = cuda_rmsnorm;
+    k.matmul = cuda_matmul;
+    k.matmul_add = cuda_matmul_add;
+    k.ffn = cuda_ffn;
+    k.rope_append = cuda_rope_append;
+    k.attention = cuda_attention;
+    k.route = cuda_route;
+    k.sort_rows = cuda_sort_rows;
+    k.gather = cuda_gather;
+    k.weighted_sum = cuda_weighted_sum;
+    k.sum_rows = cuda_sum_rows;
+    k.narrow = cuda_narrow;
+    k.widen = cuda_widen;
+    k.add = cuda_add;
+    k.matrix_bytes = cuda_matrix_bytes;
+    k.matrix_pack = cuda_matrix_pack;
+    k.matrix_pack_pair = cuda_matrix_pack_pair;
+    k.kv_block_bytes = cuda_kv_block_bytes;
+    k.ffn_list_open = cuda_ffn_list_open;
+    k.alloc = cuda_alloc;
+    k.alloc_host = cuda_alloc_host;
+    k.twin = cuda_alloc_twin;
+    k.upload = cuda_upload;
+    k.download = cuda_download;
+    k.free_bytes = cuda_free_bytes;
+    k.wait = cuda_wait;
+    k.graph_begin = cuda_graph_begin;
+    k.graph_end = cuda_graph_end;
+    k.reserve = cuda_reserve;
+    k.close = cuda_close;
+    k.peak_flops = cuda_peak_flops;
+    k.read_bandwidth = cuda_read_bandwidth;
+    return k;
+}
+
+static const struct kernels kernels_cuda = cuda_table();
+
+/* GPUs of the driver, whatever they can; 0 without a driver. */
+static int devices(void)
+{
+    int n = 0;
+    if (cudaGetDeviceCount(&n) != cudaSuccess) {
+        cudaGetLastError(); // it is not an error to have none
+        return 0;
+    }
+    return n;
+}
+
+static bool is_new_enough(int gpu, cudaDeviceProp *p)
+{
+    return cudaGetDeviceProperties(p, gpu) == cudaSuccess && p->major >= LEAST_MAJOR;
+}
+
+int cuda_count(void)
+{
+    cudaDeviceProp p;
+    int n = 0, all = devices();
+    while (n < all && is_new_enough(n, &p))
+        n++;
+    return n;
+}
+
+void cuda_describe(char *text, size_t size)
+{
+    cudaDeviceProp p;
+    int all = devices();
+    size_t used = (size_t)snprintf(text, size, "built for %s; ", EPMOE_CUDA_BUILT_FOR);
+    if (used < size && all == 0)
+        snprintf(text + used, size - used, "no GPU found");
+    for (int gpu = 0; gpu < all && used < size; gpu++) {
+        bool usable = is_new_enough(gpu, &p);
+        used += (size_t)snprintf(text + used, size - used, "%sGPU %d: %s, sm_%d%d, %.1f GiB%s",
+                                 gpu ? "; " : "", gpu, p.name, p.major, p.minor,
+                                 (double)p.totalGlobalMem / (1 << 30),
+                                 usable ? "" : " (too old: sm_80 is needed)");
+    }
+}
+
+bool cuda_good(struct dev *d, cudaError_t error, const char *doing)
+{
+    if (error == cudaSuccess)
+        return true;
+    cudaGetLastError();
+    if (d->cuda->status == 0)
+        d->cuda->status =
+            fail(STATUS_FAILED, "GPU %d: %s: %s", d->cuda->gpu, doing, cudaGetErrorString(error));
+    return false;
+}
+
+bool cublas_good(struct dev *d, cublasStatus_t error, const char *doing)
+{
+    if (error == CUBLAS_STATUS_SUCCESS)
+        return true;
+    if (d->cuda->status == 0)
+        d->cuda->status = fail(STATUS_FAILED, "GPU %d: %s: %s", d->cuda->gpu, doing,
+                               cublasGetStatusString(error));
+    return false;
+}
+
+/* cuBLAS may not allocate while a graph is recorded, so its workspace is given. */
+static bool open_blas(struct dev *d)
+{
+    struct cuda *c = d->cuda;
+    return cublas_good(d, cublasCreate(&c->blas), "opening cuBLAS") &&
+           cublas_good(d, cublasSetStream(c->blas, c->stream), "cuBLAS on a stream") &&
+           cublas_good(d,
+                       cublasSetWorkspace(c->blas, cuda_alloc(d, BLAS_WORKSPACE_BYTES),
+                                          BLAS_WORKSPACE_BYTES),
+                       "cuBLAS's workspace");
+}
+
+static bool open_staging(struct dev *d)
+{
+    struct cuda *c = d->cuda;
+    for (int i = 0; i < 2; i++) {
+        c->staging[i] = cuda_alloc_host(d, STAGING_BYTES);
+        if (!cuda_good(d, cudaEventCreateWithFlags(&c->staged[i], cudaEventDisableTiming),
+                       "creating an event"))
+            return false;
+    }
+    c->staged_rows = cuda_alloc(d, STAGING_BYTES);
+    return cuda_works(d);
+}
+
+int dev_open_cuda(struct dev *d, int gpu, enum isa isa, int threads)
+{
+    int n = cuda_count();
+    memset(d, 0, sizeof *d);
+    CHECK(threads >= 1, "%d threads", threads);
+    if (gpu < 0 || gpu >= n) {
+        char found[256];
+        cuda_describe(found, sizeof found);
+        return fail(STATUS_USAGE, "--device cuda: expected a GPU number %d, found: CUDA %s", gpu,
+                    found);
+    }
+    d->kernels = &kernels_cuda;
+    d->isa = isa;
+    d->threads = threads;
+    d->joint_rows = CUDA_JOINT_ROWS;
+    d->cuda = (struct cuda *)arena_alloc(&d->memory, sizeof *d->cuda);
+    d->cuda->gpu = gpu;
+    bool good = cuda_good(d, cudaSetDevice(gpu), "choosing it") &&
+                cuda_good(d,
+                          cudaDeviceGetAttribute(&d->cuda->multiprocessors,
+                                                 cudaDevAttrMultiProcessorCount, gpu),
+                          "asking for its size") &&
+                cuda_good(d, cudaStreamCreateWithFlags(&d->cuda->stream, cudaStreamNonBlocking),
+                          "creating a stream") &&
+                open_blas(d) && open_staging(d);
+    if (good)
+        return 0;
+    int status = d->cuda->status;
+    cuda_close(d);
+    return status;
+}

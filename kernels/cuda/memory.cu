@@ -1,0 +1,159 @@
+/* The GPU's memory and the host's that it reads fast: pieces of large allocations, zeroed, until
+ * the device is closed. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "kernels/cuda/cuda.h"
+
+/* A chunk that pieces are cut from. */
+struct allocation {
+    struct allocation *next;
+    char *data;
+    size_t size, used;
+    bool host;
+};
+
+enum { PIECE_ALIGN = 256 };
+
+static size_t round_up(size_t n, size_t unit)
+{
+    return (n + unit - 1) / unit * unit;
+}
+
+/* As much again as there is, within bounds: few allocations, little waste. Under emulation each
+ * piece is its own, so that running over its end is noticed. */
+static size_t chunk_bytes(const struct dev *d, size_t need)
+{
+#ifdef EPMOE_EMULATED
+    (void)d;
+    return need;
+#else
+    size_t total = 0, least = (size_t)1 << 20, most = (size_t)256 << 20;
+    for (const struct allocation *a = d->cuda->allocations; a; a = a->next)
+        total += a->size;
+    size_t wish = total < least ? least : total < most ? total : most;
+    return need > wish ? need : round_up(wish, PIECE_ALIGN);
+#endif
+}
+
+static bool take_memory(struct dev *d, struct allocation *a)
+{
+    char doing[96];
+    uint64_t free_bytes = cuda_free_bytes(d);
+    snprintf(doing, sizeof doing, "allocating %.1f MB more, with %.1f MB free",
+             (double)a->size * 1e-6, (double)free_bytes * 1e-6);
+    void *data = NULL;
+    cudaError_t error = a->host ? cudaMallocHost(&data, a->size) : cudaMalloc(&data, a->size);
+    a->data = (char *)data;
+    if (!cuda_good(d, error, a->host ? "allocating pinned memory" : doing))
+        return false;
+    if (a->host)
+        memset(a->data, 0, a->size);
+    else
+        return cuda_good(d, cudaMemsetAsync(a->data, 0, a->size, d->cuda->stream), "clearing");
+    return true;
+}
+
+static void *take_piece(struct dev *d, size_t bytes, bool host)
+{
+    size_t need = round_up(bytes ? bytes : 1, PIECE_ALIGN);
+    if (!cuda_works(d))
+        return NULL;
+    CHECK(!d->cuda->recording, "%zu bytes wanted while a graph is recorded", bytes);
+    for (struct allocation *a = d->cuda->allocations; a; a = a->next)
+        if (a->host == host && a->size - a->used >= need) {
+            a->used += need;
+            return a->data + a->used - need;
+        }
+    struct allocation *a = (struct allocation *)arena_alloc(&d->memory, sizeof *a);
+    a->host = host;
+    a->size = chunk_bytes(d, need);
+    if (!take_memory(d, a))
+        return NULL;
+    a->used = need;
+    a->next = d->cuda->allocations;
+    d->cuda->allocations = a;
+    return a->data;
+}
+
+void *cuda_alloc(struct dev *d, size_t bytes)
+{
+    return take_piece(d, bytes, false);
+}
+
+void *cuda_alloc_host(struct dev *d, size_t bytes)
+{
+    void *piece = take_piece(d, bytes, true);
+    // what is built in host memory after an error is never used, but it is written
+    return piece ? piece : arena_alloc(&d->memory, bytes);
+}
+
+void *cuda_alloc_twin(struct dev *d, void *host, size_t bytes)
+{
+    (void)host;
+    return cuda_alloc(d, bytes);
+}
+
+uint64_t cuda_free_bytes(struct dev *d)
+{
+    size_t free_bytes = 0, total = 0;
+    (void)d;
+    if (cudaMemGetInfo(&free_bytes, &total) != cudaSuccess)
+        cudaGetLastError();
+    return free_bytes;
+}
+
+void cuda_upload(struct dev *d, void *to, const void *from, size_t bytes)
+{
+    if (bytes && cuda_works(d))
+        cuda_good(d, cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, d->cuda->stream),
+                  "copying to it");
+}
+
+void cuda_download(struct dev *d, void *to, const void *from, size_t bytes)
+{
+    if (bytes && cuda_works(d))
+        cuda_good(d, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, d->cuda->stream),
+                  "copying from it");
+}
+
+int cuda_wait(struct dev *d)
+{
+    CHECK(!d->cuda->recording, "a wait while a graph is recorded");
+    if (cuda_works(d))
+        cuda_good(d, cudaStreamSynchronize(d->cuda->stream), "computing");
+    return d->cuda->status;
+}
+
+void cuda_reserve(struct dev *d, const struct dev_limits *most)
+{
+    size_t ffn = cuda_ffn_scratch_bytes(most), heads = cuda_attention_scratch_bytes(most);
+    size_t need = ffn > heads ? ffn : heads;
+    if (need <= d->scratch_bytes)
+        return;
+    d->scratch = cuda_alloc(d, need);
+    d->scratch_bytes = need;
+}
+
+void cuda_close(struct dev *d)
+{
+    struct cuda *c = d->cuda;
+    if (c->stream)
+        cudaStreamSynchronize(c->stream);
+    cuda_graphs_close(d);
+    for (int i = 0; i < 2; i++)
+        if (c->staged[i])
+            cudaEventDestroy(c->staged[i]);
+    if (c->blas)
+        cublasDestroy(c->blas);
+    for (struct allocation *a = c->allocations; a; a = a->next)
+        if (a->host)
+            cudaFreeHost(a->data);
+        else
+            cudaFree(a->data);
+    if (c->stream)
+        cudaStreamDestroy(c->stream);
+    arena_free(&d->memory);
+    memset(d, 0, sizeof *d);
+}

@@ -1,0 +1,187 @@
+/* Rows between threads. They are not buffered: a sender offers its buffer in the queue of its
+ * (lane, from, to), the receiver copies straight out of it with the mutex released, and the emptied
+ * queue tells the sender. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "transport/local_state.h"
+#include "transport/lost.h"
+
+static struct queue *queue_of(const struct world *w, int lane, int from, int to)
+{
+    return &w->queues[(lane * w->size + from) * w->size + to];
+}
+
+static struct incoming *incoming_of(const struct end *e, int lane, int from)
+{
+    return &e->in[lane * e->world->size + from];
+}
+
+/* Room is made seldom, and kept. */
+static void push(struct queue *q, const struct offer *offer)
+{
+    if (q->n == 0)
+        q->first = 0;
+    if (q->first + q->n == q->capacity) {
+        q->capacity = q->capacity ? 2 * q->capacity : 4;
+        q->offers = realloc(q->offers, (size_t)q->capacity * sizeof *q->offers);
+        CHECK(q->offers, "no memory for %d rows messages", q->capacity);
+    }
+    q->offers[q->first + q->n++] = *offer;
+}
+
+int local_start_send(struct transport *t, int lane, int to, const void *rows, size_t bytes)
+{
+    struct end *me = t->state;
+    CHECK(to >= 0 && to < t->size && to != t->rank, "rank %d sends rows to %d", t->rank, to);
+    struct offer offer = {rows, bytes, clock_ns()};
+    pthread_mutex_lock(&me->world->mutex);
+    push(queue_of(me->world, lane, t->rank, to), &offer);
+    local_notify(&me->world->ends[to]);
+    pthread_mutex_unlock(&me->world->mutex);
+    return 0;
+}
+
+int local_start_recv(struct transport *t, int lane, int from, void *buffer, size_t capacity)
+{
+    struct incoming *in = incoming_of(t->state, lane, from);
+    CHECK(from >= 0 && from < t->size && from != t->rank, "rank %d receives rows from %d", t->rank,
+          from);
+    CHECK(!in->active, "rank %d awaits rows from %d already", t->rank, from);
+    *in = (struct incoming){.active = true, .buffer = buffer, .capacity = capacity};
+    return 0;
+}
+
+static void take_rows(struct world *w, struct incoming *in, struct queue *q, struct end *sender)
+{
+    struct offer offer = q->offers[q->first];
+    q->being_taken = true;
+    pthread_mutex_unlock(&w->mutex);
+    if (offer.bytes)
+        memcpy(in->buffer, offer.rows, offer.bytes);
+    pthread_mutex_lock(&w->mutex);
+    q->being_taken = false;
+    q->first++;
+    q->n--;
+    in->active = false;
+    in->bytes = offer.bytes;
+    in->time_ns = offer.time_ns;
+    local_notify(sender);
+}
+
+/* What can be done now about the rows awaited from one rank; *moved when something was. */
+static int progress_recv(struct transport *t, int lane, int from, bool *moved)
+{
+    struct end *me = t->state;
+    struct incoming *in = incoming_of(me, lane, from);
+    struct queue *q = queue_of(me->world, lane, from, t->rank);
+    if (!in->active || q->n == 0)
+        return 0;
+    size_t bytes = q->offers[q->first].bytes;
+    if (bytes > in->capacity)
+        return report_too_large(&me->reported, from, "rows", bytes, in->capacity);
+    take_rows(me->world, in, q, &me->world->ends[from]);
+    *moved = true;
+    return 0;
+}
+
+/* Take what is there, in all lanes. */
+static int take_all(struct transport *t, bool *moved)
+{
+    *moved = false;
+    for (int lane = 0; lane < LANES; lane++)
+        for (int r = 0; r < t->size; r++) {
+            int status = progress_recv(t, lane, r, moved);
+            if (status)
+                return status;
+        }
+    return 0;
+}
+
+/* One look at everything that was started. me->awaited := who is still missing in this lane. */
+static int progress(struct transport *t, int lane, bool *moved, bool *done)
+{
+    struct end *me = t->state;
+    int status = take_all(t, moved);
+    *done = true;
+    for (int r = 0; r < t->size && !status; r++) {
+        me->awaited[r] =
+            incoming_of(me, lane, r)->active || queue_of(me->world, lane, t->rank, r)->n > 0;
+        *done = *done && !me->awaited[r];
+        if (me->awaited[r] && local_find_message(me, r))
+            status = TRANSPORT_INTERRUPTED;
+        else if (me->awaited[r] && me->world->ends[r].closed)
+            status = report_gone(t, &me->reported, r, "rows");
+    }
+    return status;
+}
+
+void local_drop_rows(struct transport *t)
+{
+    struct end *me = t->state;
+    for (int i = 0; i < LANES * t->size; i++) {
+        struct queue *q = queue_of(me->world, i / t->size, t->rank, i % t->size);
+        while (q->being_taken)
+            local_await_event(me, me->events, -1);
+        q->n = 0;
+        me->in[i].active = false;
+    }
+}
+
+/* What a finished lane has received. */
+static void tell_received(struct transport *t, int lane, size_t *received)
+{
+    t->arrived_ns = 0;
+    for (int r = 0; r < t->size; r++) {
+        struct incoming *in = incoming_of(t->state, lane, r);
+        if (received)
+            received[r] = in->bytes;
+        if (in->time_ns > t->arrived_ns)
+            t->arrived_ns = in->time_ns;
+        *in = (struct incoming){0};
+    }
+}
+
+int local_wait(struct transport *t, int lane, size_t *received)
+{
+    struct end *me = t->state;
+    bool moved, done;
+    pthread_mutex_lock(&me->world->mutex);
+    int64_t when = local_deadline(t);
+    for (;;) {
+        uint32_t seen = me->events;
+        int status = progress(t, lane, &moved, &done);
+        if (!status && !done) {
+            if (moved)
+                when = local_deadline(t);
+            if (local_await_event(me, seen, when))
+                continue;
+            status = report_silent(t, &me->reported, me->awaited, "rows");
+        }
+        if (status)
+            local_drop_rows(t);
+        pthread_mutex_unlock(&me->world->mutex);
+        tell_received(t, lane, received);
+        return status;
+    }
+}
+
+int local_advance(struct transport *t)
+{
+    struct end *me = t->state;
+    bool moved;
+    pthread_mutex_lock(&me->world->mutex);
+    int status = take_all(t, &moved);
+    pthread_mutex_unlock(&me->world->mutex);
+    return status;
+}
+
+void local_drop(struct transport *t)
+{
+    struct end *me = t->state;
+    pthread_mutex_lock(&me->world->mutex);
+    local_drop_rows(t);
+    pthread_mutex_unlock(&me->world->mutex);
+}

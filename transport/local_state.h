@@ -1,0 +1,77 @@
+/* What the two halves of the local transport share: local.c (start, end, waiting, control messages)
+ * and local_rows.c (rows). Private to transport/. */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "transport/transport.h"
+
+struct message {
+    struct message *next;
+    int from;
+    size_t bytes;
+    char data[];
+};
+
+struct offer {
+    const void *rows;
+    size_t bytes;
+    int64_t time_ns;
+};
+
+/* Rows that a rank has for another, oldest first. */
+struct queue {
+    struct offer *offers;
+    int first, n, capacity;
+    bool being_taken; // the first of them
+};
+
+struct incoming {
+    bool active;
+    void *buffer;
+    size_t capacity, bytes;
+    int64_t time_ns; // of the offer that was taken
+};
+
+struct end {
+    _Alignas(64) _Atomic uint32_t events; // written under the mutex, watched without it
+    _Alignas(64) struct world *world;
+    // shared
+    pthread_cond_t wake;
+    bool asleep, closed;
+    unsigned barriers; // that this rank has come to
+    struct message *first, **last;
+    // this rank's own
+    struct incoming *in; // [lane][size]
+    bool *awaited;       // [size] for reports
+    bool reported;
+    int64_t spin_ns; // 0: there are more ranks than cores
+};
+
+struct world {
+    pthread_mutex_t mutex;
+    int size, n_open;
+    struct end *ends;     // [size]
+    struct queue *queues; // [lane][from][to]
+};
+
+/* Something that this end may be waiting for has changed. The mutex is held. */
+void local_notify(struct end *e);
+/* Wait for an event after `seen`; when_ns < 0: for ever. Called and left with the mutex held.
+ * False: the time is over. */
+bool local_await_event(struct end *e, uint32_t seen, int64_t when_ns);
+int64_t local_deadline(const struct transport *t);
+/* The link to the first message from `from` (ANY_RANK: from anybody), or NULL. The mutex is held.
+ */
+struct message **local_find_message(struct end *me, int from);
+/* Forget all that was started; a copy under way is let finish, since it reads our memory. The mutex
+ * is held. */
+void local_drop_rows(struct transport *t);
+
+/* transport_ops */
+int local_start_send(struct transport *t, int lane, int to, const void *rows, size_t bytes);
+int local_start_recv(struct transport *t, int lane, int from, void *buffer, size_t capacity);
+int local_wait(struct transport *t, int lane, size_t *received);
+int local_advance(struct transport *t);
+void local_drop(struct transport *t);
