@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034 # what is set here is used by whoever sources this
 # How the tests of whole runs over MPI begin and end; sourced, with the program as first argument.
 # Skips where there is no mpirun. From here on: $epmoe, $work (a directory that goes), the
 # repository's root as working directory, and `same`, `expect` and `result`, which count.
