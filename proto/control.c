@@ -165,7 +165,7 @@ void *control_pack(const struct control *message, const char *host, size_t *n)
         pack_fault(&fault, &message->fault, host);
         return pack_envelope(message->kind, &fault, n);
     case CONTROL_STOP:
-        return pack_envelope(message->kind, &stop, n);
+        break;
     case CONTROL_CLOCK:
         clock.heard_ns = message->clock.heard_ns;
         clock.said_ns = message->clock.said_ns;
@@ -176,7 +176,8 @@ void *control_pack(const struct control *message, const char *host, size_t *n)
         free(records.after_ns);
         return bytes;
     }
-    CHECK(false, "message kind %d", (int)message->kind);
+    CHECK(message->kind == CONTROL_STOP, "message kind %d", (int)message->kind);
+    return pack_envelope(message->kind, &stop, n);
 }
 
 /* ---- unpacking: what a peer says is checked field by field ---- */
