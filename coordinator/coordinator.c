@@ -255,7 +255,7 @@ int coordinator_wire_error(struct coordinator *c, double *error)
 
 int coordinator_finish_profile(struct coordinator *c)
 {
-    return profile_finish(c->profile, &c->moved);
+    return profile_finish(c->profile, c->exchange[0].counters);
 }
 
 uint64_t coordinator_experts_hit(struct coordinator *c)

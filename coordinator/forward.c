@@ -260,7 +260,7 @@ int forward(struct coordinator *c, const struct batch *b)
     int second = c->n_exchanges > 1 ? exchange_second_half(b->n) : 0, first = b->n - second;
     struct half halves[LANES] = {half_of(c, b, 0, first), half_of(c, b, first, second)};
 
-    int status = profile_begin_step(c->profile, kind_of(b), b->n, &c->moved);
+    int status = profile_begin_step(c->profile, kind_of(b), b->n, c->exchange[0].counters);
     if (!status)
         status = dev_wait(&c->dev); // the last step's inputs have been read
     if (!status)
