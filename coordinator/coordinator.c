@@ -130,8 +130,7 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o,
                   kv_blocks(c, o->kv_bytes));
     rope_open(&c->rope, &c->dev, m, c->context);
     share_placement(c);
-    c->n_exchanges =
-        exchange_open(c->exchange, wire_dev(c), c->transport, &exchange, options, &c->moved);
+    c->n_exchanges = exchange_open(c->exchange, wire_dev(c), c->transport, &exchange, options);
     dev_reserve(&c->dev, &most);
     if (is_staged(c))
         dev_reserve(wire_dev(c), &most);

@@ -30,9 +30,11 @@ int ranks_command(struct process *p, int parsed, const struct model_options *o,
 /* Rank 0: start local workers where asked for and open the coordinator; or the exit code. */
 int ranks_open(struct ranks *r, const struct process *p, const struct model_options *o,
                const struct session_needs *needs);
-/* After a run, when the wire is narrower than the model: what it cost and what travelled, one line
- * on stderr. */
-int ranks_report_wire(struct ranks *r);
+/* After a run: with -v, how long the coordinator waited for rows, and worked while they were away;
+ * when the wire is narrower than the model, what it cost and what travelled. A line each, on
+ * stderr.
+ */
+int ranks_report_exchange(struct ranks *r);
 /* After a run, where asked for: complete the profile, write its files, and its table to `table`
  * (NULL: not here). */
 int ranks_report_profile(struct ranks *r, const struct profile_command *o, FILE *table);

@@ -172,7 +172,7 @@ static int generate_and_print(struct ranks *ranks, const struct run_options *o,
     text_out_free(&printer.out);
     if (!status && !o->quiet) {
         print_summary(&printer.result, ranks);
-        status = ranks_report_wire(ranks);
+        status = ranks_report_exchange(ranks);
     }
     return status ? status : ranks_report_profile(ranks, &o->model.profile, stderr);
 }
