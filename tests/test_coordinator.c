@@ -122,8 +122,9 @@ static void repetition_is_penalised_on_both_sides_of_zero(void **state)
     sampler_close(&s);
 }
 
-static void open_tiny(struct ranks *r, int ranks, int sequences)
+static struct ranks open_tiny(int ranks, int sequences)
 {
+    struct ranks r;
     struct process p = {.local_size = 1};
     struct model_options o = model_options_default();
     struct session_needs needs = {sequences, 8, 100};
@@ -131,7 +132,8 @@ static void open_tiny(struct ranks *r, int ranks, int sequences)
     o.threads = 1;
     o.ranks = ranks;
     unsetenv("EPMOE_ISA");
-    assert_int_equal(ranks_open(r, &p, &o, &needs), 0);
+    assert_int_equal(ranks_open(&r, &p, &o, &needs), 0);
+    return r;
 }
 
 /* Three sequences interleaved in shared steps give, each, the bytes it has alone. */
@@ -139,9 +141,7 @@ static void sequences_that_share_a_step_do_not_touch(void **state)
 {
     (void)state;
     enum { N = 40, S = 3 };
-    struct ranks shared, alone;
-    open_tiny(&shared, 3, S);
-    open_tiny(&alone, 1, 1);
+    struct ranks shared = open_tiny(3, S), alone = open_tiny(1, 1);
     size_t bytes = (size_t)shared.coordinator.config.vocab_size * sizeof(float);
     for (int s = 0; s < S; s++)
         assert_true(kv_cache_extend(&shared.coordinator.kv, s, N));

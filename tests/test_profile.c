@@ -428,6 +428,52 @@ static void nothing_is_kept_unless_asked_for(void **state)
     ranks_close(&r);
 }
 
+/* Marks on or off: those of rank 0. */
+static void set_marks(struct coordinator *c, struct profile *p)
+{
+    c->profile = p;
+    c->trace = c->exchange[0].trace = c->exchange[1].trace = p ? &p->log : NULL;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* For the record: what rank 0's marks cost a decode step, with and without them step by step. */
+static void what_marks_cost(void **state)
+{
+    enum { STEPS = 1000 };
+    static int64_t ns[2][STEPS];
+    (void)state;
+    for (int ranks = 1; ranks <= 3; ranks += 2) {
+        struct ranks r;
+        open_model(&r, SOURCE_DIR "/models/austen-moe", ranks, OVERLAP_OFF, true);
+        struct coordinator *c = &r.coordinator;
+        struct profile *p = c->profile;
+        int32_t token = 1, seq = 0, row = 0;
+        assert_true(kv_cache_extend(&c->kv, 0, 100));
+        for (int i = 0; i < 2 * STEPS; i++) {
+            int32_t pos = i / 2 % 100;
+            set_marks(c, i % 2 ? p : NULL);
+            int64_t start = clock_ns();
+            assert_int_equal(forward(c, &(struct batch){1, &token, &seq, &pos}), 0);
+            assert_non_null(forward_logits(c, &row, 1));
+            ns[i % 2][i / 2] = clock_ns() - start;
+        }
+        set_marks(c, p);
+        for (int on = 0; on < 2; on++)
+            qsort(ns[on], STEPS, sizeof **ns, ascending);
+        double off = (double)ns[0][STEPS / 2], on = (double)ns[1][STEPS / 2];
+        print_message(
+            "           austen-moe, %d ranks: a step %.1f us, with marks %.1f: %+.2f %%\n", ranks,
+            off * 1e-3, on * 1e-3, 100 * (on / off - 1));
+        assert_true(p->log.n > STEPS); // they were on
+        ranks_close(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -439,6 +485,7 @@ int main(void)
         cmocka_unit_test(a_log_of_another_model_is_refused),
         cmocka_unit_test(runs_are_accounted_for),
         cmocka_unit_test(nothing_is_kept_unless_asked_for),
+        cmocka_unit_test(what_marks_cost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
