@@ -164,7 +164,7 @@ static void run_block(uint3 index)
     here->run.index = index;
     here->backwards = (index.x + index.y + index.z) & 1;
     prepare_lanes();
-    spoil_shared(here->run.shared, here->run.kernel->shared_bytes);
+    spoil_shared();
     run_to_the_end();
 }
 
@@ -231,7 +231,7 @@ void run_grid(const kernel_launch &k)
         for (unsigned y = 0; y < k.grid.y; y++)
             for (unsigned x = 0; x < k.grid.x; x++)
                 run_block({x, y, z});
-    shared_close(s->run.shared, k.shared_bytes);
+    shared_close();
     now = nullptr;
 }
 

@@ -29,6 +29,19 @@ static void check_same(const lane *me, const lane *other)
             me->at.line, me->mask, other->mask, thread_name(other));
 }
 
+/* Whoever waits for me, or I for it, must be where I am. One is enough: the rest is checked when
+ * all have come. */
+static void check_company(const lane *me, const lane *first, unsigned waiting)
+{
+    for (; waiting; waiting &= waiting - 1) {
+        int i = __builtin_ctz(waiting);
+        if ((me->mask >> i & 1) || (first[i].mask >> me->index % WARP & 1)) {
+            check_same(me, first + i);
+            return;
+        }
+    }
+}
+
 /* All have come: compute for all, and let the others go on. */
 static void complete(lane *me, lane *first, collective *f)
 {
@@ -55,8 +68,7 @@ void collect(site at, unsigned mask, const void *in, void *out, collective *f)
     me->in = in;
     me->out = out;
     check_mask(me, first, w->left);
-    if (w->waiting & mask)
-        check_same(me, first + __builtin_ctz(w->waiting & mask));
+    check_company(me, first, w->waiting);
     w->waiting |= 1u << me->index % WARP;
     if ((w->waiting & mask) != mask) {
         wait(AT_WARP);
