@@ -137,7 +137,14 @@ __global__ void not_in_its_mask(float *x)
 
 __global__ void two_masks(float *x)
 {
-    x[threadIdx.x] = __shfl_sync(threadIdx.x < 16 ? 0xffffffffu : 0xffff0000u, x[threadIdx.x], 16);
+    x[threadIdx.x] = __shfl_sync(threadIdx.x < 16 ? 0xffffffffu : 0xffff0001u, x[threadIdx.x], 16);
+}
+
+__global__ void waits_for_the_next_block(float *x)
+{
+    atomicAdd(x, 1.0f);
+    while (blockIdx.x == 0 && threadIdx.x == 0 && atomicAdd(x, 0.0f) < 64)
+        __nanosleep(100);
 }
 
 template <void (*kernel)(float *), int THREADS> static void run_one()
@@ -164,7 +171,8 @@ static void test_divergence(void **)
     kills(run_one<shuffle_and_barrier, 32>, "divergence: thread (0,0,0) is in __shfl_sync", block);
     kills(run_one<not_in_its_mask, 32>, "mask 0x0000ffff does not name the calling lane",
           "thread (16,0,0)");
-    kills(run_one<two_masks, 32>, "mask 0xffff0000 here, 0xffffffff in thread (0,0,0)", block);
+    kills(run_one<waits_for_the_next_block, 32>, "a thread spins for ever", "thread (0,0,0)");
+    kills(run_one<two_masks, 32>, "mask 0xffff0001 here, 0xffffffff in thread (0,0,0)", block);
 }
 
 /* ---- Memory ---- */
