@@ -22,7 +22,7 @@ extern "C" {
 #endif
 
 /* Up to so many rows an ffn reads its weights once, all jobs in one launch per projection. */
-enum { CUDA_JOINT_ROWS = 16 };
+enum { CUDA_JOINT_ROWS = 32 };
 
 #ifdef __cplusplus
 extern "C" {
