@@ -12,6 +12,8 @@ struct coordinator_options {
     const char *model_dir;
     const char *version; // of the program; workers must have the same
     int dtype;           // enum dtype, or -1: what config.json says
+    enum device device;
+    int gpu; // its number, of DEVICE_CUDA
     int threads;
     int chunk;         // rows of the largest step
     int context;       // positions of a sequence, beyond the model's maximum too; 0: see wanted
@@ -30,7 +32,9 @@ struct coordinator {
     struct config config;
     struct generation_defaults defaults;
     struct transport *transport; // NULL or size 1: alone
-    struct dev dev;
+    struct dev dev;              // what computes
+    struct dev host;             // beside a GPU: its host, for the rows that travel
+    struct dev *wire_dev;        // whose memory rows travel from: &dev or &host
     enum dtype dtype;
     int chunk, context, logit_rows;
     struct arena memory;
