@@ -264,10 +264,11 @@ void cuda_weighted_sum(struct dev *d, float *x, const void *y, enum dtype type,
                        const int32_t *place, const float *weight, int n, int k, int dim)
 {
     sum_call c = {y, place, weight, k, dim, row_stride(dim)};
+    bool wide = dim % 4 == 0 && aligned(x, 16);
     if (cuda_works(d) && n)
-        FOR_TYPE(
-            type, T,
-            LAUNCH(weighted_sum<T>, sum_grid(n, type, dim), ROW_THREADS, 0, d->cuda->stream, x, c));
+        FOR_TYPE(type, T,
+                 LAUNCH(weighted_sum<T>, sum_grid(n, type, dim), ROW_THREADS, 0, d->cuda->stream, x,
+                        c, wide));
 }
 
 void cuda_sum_rows(struct dev *d, void *out, const void *y, enum dtype type, const int32_t *place,
