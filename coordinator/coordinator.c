@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "coordinator/cluster.h"
+#include "coordinator/stage.h"
 #include "kernels/ops.h"
 #include "model/sizes.h"
 
@@ -113,7 +114,7 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o,
                      const struct exchange_options *options)
 {
     const struct config *m = &c->config;
-    struct state_limits limits = {c->chunk, c->logit_rows};
+    struct state_limits limits = {c->chunk, c->logit_rows, c->transport != NULL};
     int widest = m->ffn_dim > m->shared_dim ? m->ffn_dim : m->shared_dim;
     struct dev_limits most = {.type = c->dtype,
                               .rows = m->n_experts ? c->chunk * m->top_k : c->chunk,
@@ -129,9 +130,10 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o,
                   kv_blocks(c, o->kv_bytes));
     rope_open(&c->rope, &c->dev, m, c->context);
     share_placement(c);
-    c->n_exchanges =
-        exchange_open(c->exchange, &c->dev, c->transport, &exchange, options, &c->moved);
+    c->n_exchanges = exchange_open(c->exchange, wire_dev(c), c->transport, &exchange, options);
     dev_reserve(&c->dev, &most);
+    if (is_staged(c))
+        dev_reserve(wire_dev(c), &most);
 }
 
 static void choose_sizes(struct coordinator *c, const struct coordinator_options *o)
@@ -145,6 +147,26 @@ static void choose_sizes(struct coordinator *c, const struct coordinator_options
     int64_t rows = (int64_t)c->context * o->max_sequences;
     c->chunk = o->chunk < rows ? o->chunk : (int)rows;
     c->logit_rows = o->logit_rows;
+}
+
+/* With a transport, a GPU's rows travel through its host's memory. */
+static int open_device(struct coordinator *c, const struct coordinator_options *o, enum isa isa)
+{
+    if (o->device == DEVICE_CPU) {
+        dev_open_cpu(&c->dev, isa, o->threads);
+        return 0;
+    }
+    int status = dev_open_cuda(&c->dev, o->gpu, isa, o->threads);
+    if (!status && c->transport)
+        dev_open_host(&c->host, &c->dev);
+    return status;
+}
+
+static void close_device(struct coordinator *c)
+{
+    weights_close(&c->weights);
+    dev_close(&c->host);
+    dev_close(&c->dev);
 }
 
 static int open_with(struct coordinator *c, const struct coordinator_options *o,
@@ -170,18 +192,21 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
         status = isa_choose(&isa, common);
     if (status)
         return status;
-    dev_open_cpu(&c->dev, isa, o->threads);
-    status = cluster_set_up(t, &terms, isa, m, &c->placement);
+    status = open_device(c, o, isa);
+    if (!status)
+        status = cluster_set_up(t, &terms, isa, m, &c->placement);
     if (!status)
         status = load_here(c, ckpt);
     if (!status)
         status = cluster_await(t, &terms, &worker_bytes);
+    if (!status)
+        allocate(c, o, &terms.exchange);
+    if (!status)
+        status = dev_wait(&c->dev);
     if (status) {
-        weights_close(&c->weights);
-        dev_close(&c->dev);
+        close_device(c);
         return status;
     }
-    allocate(c, o, &terms.exchange);
     c->weight_bytes = c->weights.bytes + c->shard.bytes + worker_bytes;
     return 0;
 }
@@ -212,7 +237,7 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
 
 int coordinator_wire_error(struct coordinator *c, double *error)
 {
-    struct wire_error all = exchange_wire_error(&c->exchange[0], &c->dev);
+    struct wire_error all = exchange_wire_error(&c->exchange[0], wire_dev(c));
     int status = 0;
     if (c->transport && c->exchange[0].options.wire != WIRE_MODEL)
         status = cluster_wire_error(c->transport, &all);
@@ -232,7 +257,6 @@ void coordinator_close(struct coordinator *c)
 {
     if (c->transport)
         cluster_stop(c->transport);
-    weights_close(&c->weights);
-    dev_close(&c->dev);
+    close_device(c);
     arena_free(&c->memory);
 }

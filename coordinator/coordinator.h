@@ -12,6 +12,8 @@ struct coordinator_options {
     const char *model_dir;
     const char *version; // of the program; workers must have the same
     int dtype;           // enum dtype, or -1: what config.json says
+    enum device device;
+    int gpu; // its number, of DEVICE_CUDA
     int threads;
     int chunk;         // rows of the largest step
     int context;       // positions of a sequence, beyond the model's maximum too; 0: see wanted
@@ -30,7 +32,8 @@ struct coordinator {
     struct config config;
     struct generation_defaults defaults;
     struct transport *transport; // NULL or size 1: alone
-    struct dev dev;
+    struct dev dev;              // what computes
+    struct dev host;             // beside a GPU: its host, for the rows that travel
     enum dtype dtype;
     int chunk, context, logit_rows;
     struct arena memory;
@@ -39,7 +42,6 @@ struct coordinator {
     struct placement placement;
     struct exchange exchange[LANES];
     int n_exchanges; // how many are open: of a step, or of its halves
-    struct exchange_counters moved;
     struct kv_cache kv;
     struct rope_table rope;
     const int32_t **group_of; // [n_layers] the placement's, for the device
@@ -47,6 +49,12 @@ struct coordinator {
     double load_seconds;
     uint64_t weight_bytes; // of all ranks
 };
+
+/* The device whose memory rows travel from. */
+static inline struct dev *wire_dev(struct coordinator *c)
+{
+    return c->host.kernels ? &c->host : &c->dev;
+}
 
 /* Check the checkpoint, greet the workers, agree, load, and wait until all are ready. On failure
  * the workers have been told to stop and nothing is left open. */

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "coordinator/cluster.h"
+#include "coordinator/stage.h"
 #include "kernels/ops.h"
 #include "proto/control.h"
 
@@ -68,30 +69,30 @@ static void dense_block(struct coordinator *c, const struct layer_weights *L, st
     add_dense(c, L, half);
 }
 
-static struct exchange_plan plan_of(const struct state *s, const struct layer_placement *p, int n,
+static struct exchange_plan plan_of(const struct routed *r, const struct layer_placement *p, int n,
                                     int k)
 {
     return (struct exchange_plan){.n = n,
                                   .k = k,
-                                  .h = s->h,
-                                  .y = s->y,
-                                  .expert = s->expert,
-                                  .place = s->place,
-                                  .weight = s->weight,
-                                  .source = s->source,
-                                  .count = s->count,
+                                  .h = r->h,
+                                  .y = r->y,
+                                  .expert = r->expert,
+                                  .place = r->place,
+                                  .weight = r->weight,
+                                  .source = r->source,
+                                  .count = r->count,
                                   .layer = {p->group_of, p->rank_first}};
 }
 
 /* y := the outputs of the experts that stayed at home, at their places */
-static struct ffn_job home_job(const struct coordinator *c, int l, const struct half *half)
+static struct ffn_job home_job(struct coordinator *c, int l, const struct half *half)
 {
-    const struct exchange_plan *plan = &half->plan;
+    const struct state *s = &half->s;
     struct ffn_job job = shard_job(&c->shard, l);
-    job.y = plan->y;
-    job.x = plan->h;
-    job.source = plan->source;
-    job.count = plan->count;
+    job.y = s->y;
+    job.x = stage_home_rows(c, s, &half->plan);
+    job.source = s->source;
+    job.count = s->count;
     job.n = exchange_home_rows(half->exchange);
     return job;
 }
@@ -131,22 +132,29 @@ static int expert_block(struct coordinator *c, int l, struct half *half)
                m->norm_topk);
     sort_rows(d, s->count, s->place, s->source, s->hit, s->expert, c->group_of[l], n, m->top_k,
               m->n_experts);
-    half->plan = plan_of(s, P, n, m->top_k);
+    half->plan = plan_of(&s->host, P, n, m->top_k);
     half->away = true;
-    int status = exchange_dispatch(half->exchange, d, &half->plan);
+    int status = is_staged(c) ? stage_down(c, s, n) : 0;
+    if (!status)
+        status = exchange_dispatch(half->exchange, wire_dev(c), &half->plan);
     return status ? status : experts_here(c, l, half);
 }
 
 /* What the experts of the layer before made of the rows, if there were any. */
 static int experts_back(struct coordinator *c, struct half *half)
 {
-    const struct exchange_plan *plan = &half->plan;
+    struct exchange_plan *plan = &half->plan;
+    int home = exchange_home_rows(half->exchange);
     if (!half->away)
         return 0;
     half->away = false;
-    int status = exchange_combine(half->exchange, &c->dev, &half->plan);
+    int status = is_staged(c) ? stage_home_results(c, &half->s, home) : 0;
+    if (!status)
+        status = exchange_combine(half->exchange, wire_dev(c), plan);
     if (status)
         return status;
+    if (is_staged(c))
+        stage_up(c, &half->s, plan, home);
     weighted_sum(&c->dev, half->s.x, half->s.y, c->dtype, plan->place, plan->weight, plan->n,
                  plan->k, c->config.dim);
     return 0;

@@ -10,36 +10,52 @@ static float *floats(struct dev *d, int n, int width)
     return dev_alloc(d, (size_t)n * (size_t)width * sizeof(float));
 }
 
-static int32_t *ints(struct dev *d, int n, int width)
+/* Device memory that the host has a copy of when rows travel. */
+static void *shared(struct dev *d, void *host_pointer, size_t bytes, bool travels)
 {
-    return dev_alloc(d, (size_t)n * (size_t)width * sizeof(int32_t));
+    void **host = host_pointer;
+    if (!travels)
+        return *host = dev_alloc(d, bytes);
+    *host = dev_alloc_host(d, bytes);
+    return dev_twin(d, *host, bytes);
+}
+
+static void open_routed(struct state *s, struct dev *d, const struct config *m, enum dtype type,
+                        const struct state_limits *limits)
+{
+    size_t n = (size_t)limits->rows, wanted = (size_t)limits->logit_rows;
+    size_t pairs = n * (size_t)(m->n_experts ? m->top_k : 0);
+    size_t row = (size_t)row_stride(m->dim) * (size_t)dtype_bytes(type);
+    bool travels = limits->travels;
+    s->h = shared(d, &s->host.h, (n > wanted ? n : wanted) * row, travels);
+    s->y = shared(d, &s->host.y, pairs * row, travels);
+    s->expert = shared(d, &s->host.expert, pairs * sizeof *s->expert, travels);
+    s->place = shared(d, &s->host.place, pairs * sizeof *s->place, travels);
+    s->source = shared(d, &s->host.source, pairs * sizeof *s->source, travels);
+    s->count = shared(d, &s->host.count, 2 * (size_t)m->n_experts * sizeof *s->count, travels);
+    s->weight = shared(d, &s->host.weight, pairs * sizeof *s->weight, travels);
+    s->seen = travels && d->cuda ? dev_alloc(d, n * row) : NULL;
 }
 
 void state_open(struct state *s, struct dev *d, const struct config *m, enum dtype type,
                 const struct state_limits *limits)
 {
-    int n = limits->rows, k = m->n_experts ? m->top_k : 0, wanted = limits->logit_rows;
+    int n = limits->rows, wanted = limits->logit_rows;
     int heads = m->n_heads + 2 * m->n_kv_heads;
     *s = (struct state){
         .x = floats(d, n, m->dim),
-        .h = rows(d, type, n > wanted ? n : wanted, m->dim),
         .qkv = floats(d, n, heads * m->head_dim),
         .q = rows(d, type, n * m->n_heads, m->head_dim),
         .a = rows(d, type, n, m->n_heads * m->head_dim),
         .scores = floats(d, n, m->n_experts + 1),
         .dense = floats(d, n, row_stride(m->dim)),
-        .expert = ints(d, n, k),
-        .weight = floats(d, n, k),
-        .place = ints(d, n, k),
-        .source = ints(d, n, k),
-        .count = ints(d, 2, m->n_experts),
         .hit_host = dev_alloc_host(d, sizeof(uint64_t)),
-        .y = rows(d, type, n * k, m->dim),
         .inputs_host = dev_alloc_host(d, 3 * (size_t)n * sizeof(int32_t)),
         .picked = floats(d, wanted, m->dim),
         .logits_host = dev_alloc_host(d, (size_t)wanted * (size_t)m->vocab_size * sizeof(float)),
         .picks_host = dev_alloc_host(d, (size_t)wanted * sizeof(int32_t)),
     };
+    open_routed(s, d, m, type, limits);
     s->inputs = dev_twin(d, s->inputs_host, 3 * (size_t)n * sizeof(int32_t));
     s->hit = dev_twin(d, s->hit_host, sizeof *s->hit);
     s->logits = dev_twin(d, s->logits_host, (size_t)wanted * (size_t)m->vocab_size * sizeof(float));
@@ -51,25 +67,42 @@ static void *skip_rows(void *rows, enum dtype type, int n, int width)
     return (char *)rows + (size_t)n * (size_t)row_stride(width) * (size_t)dtype_bytes(type);
 }
 
+static struct routed routed_second_half(const struct routed *r, const struct config *m,
+                                        enum dtype type, int first)
+{
+    size_t pairs = (size_t)first * (size_t)(m->n_experts ? m->top_k : 0);
+    return (struct routed){.h = skip_rows(r->h, type, first, m->dim),
+                           .y = skip_rows(r->y, type, (int)pairs, m->dim),
+                           .expert = r->expert + pairs,
+                           .place = r->place + pairs,
+                           .source = r->source + pairs,
+                           .count = r->count + m->n_experts,
+                           .weight = r->weight + pairs};
+}
+
 struct state state_second_half(const struct state *s, const struct config *m, enum dtype type,
                                int first)
 {
-    size_t n = (size_t)first, pairs = n * (size_t)(m->n_experts ? m->top_k : 0);
+    struct routed all = {s->h, s->y, s->expert, s->place, s->source, s->count, s->weight};
+    struct routed here = routed_second_half(&all, m, type, first);
+    size_t n = (size_t)first;
     int heads = m->n_heads + 2 * m->n_kv_heads;
     return (struct state){
         .x = s->x + n * (size_t)m->dim,
-        .h = skip_rows(s->h, type, first, m->dim),
+        .h = here.h,
         .qkv = s->qkv + n * (size_t)(heads * m->head_dim),
         .q = skip_rows(s->q, type, first * m->n_heads, m->head_dim),
         .a = skip_rows(s->a, type, first, m->n_heads * m->head_dim),
         .scores = s->scores + n * (size_t)(m->n_experts + 1),
         .dense = s->dense + n * (size_t)row_stride(m->dim),
-        .expert = s->expert + pairs,
-        .weight = s->weight + pairs,
-        .place = s->place + pairs,
-        .source = s->source + pairs,
-        .count = s->count + m->n_experts,
-        .y = skip_rows(s->y, type, (int)pairs, m->dim),
+        .expert = here.expert,
+        .weight = here.weight,
+        .place = here.place,
+        .source = here.source,
+        .count = here.count,
         .hit = s->hit,
+        .y = here.y,
+        .host = routed_second_half(&s->host, m, type, first),
+        .seen = s->seen ? skip_rows(s->seen, type, first, m->dim) : NULL,
     };
 }

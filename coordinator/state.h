@@ -5,6 +5,13 @@
 #include "kernels/device.h"
 #include "model/config.h"
 
+/* What the exchange of a layer reads and writes, as struct state has it. */
+struct routed {
+    void *h, *y;
+    int32_t *expert, *place, *source, *count;
+    float *weight;
+};
+
 struct state {
     float *x;      // [n][dim] the residual stream
     void *h;       // rows of dim: what a matmul reads
@@ -22,7 +29,9 @@ struct state {
     int32_t *count;  // [n_experts] rows of each group; another for the second half of a step
     uint64_t *hit;   // groups that had rows, so far
     uint64_t *hit_host;
-    void *y; // rows of dim: every place's output
+    void *y;            // rows of dim: every place's output
+    struct routed host; // the same in the host's memory, if rows travel; else the device's own
+    void *seen;         // rows of dim: h as a narrower wire shows it to experts at home
 
     int32_t *inputs;             // [3][n] the batch: tokens, sequence slots, positions,
     int32_t *inputs_host;        // as the host has written them
@@ -34,6 +43,7 @@ struct state {
 struct state_limits {
     int rows;       // tokens of a step
     int logit_rows; // of one forward_logits()
+    bool travels;   // rows of experts leave for other ranks
 };
 
 void state_open(struct state *s, struct dev *d, const struct config *m, enum dtype type,

@@ -23,6 +23,8 @@ unsigned isa_available(void);
  * unknown or not in `common`. */
 int isa_choose(enum isa *isa, unsigned common);
 
+enum device { DEVICE_CPU, DEVICE_CUDA, DEVICE_COUNT };
+
 struct dev {
     const struct kernels *kernels;
     const struct cpu_isa *cpu; // this path's inner loops; see cpu/isa.h
@@ -35,7 +37,8 @@ struct dev {
     size_t scratch_bytes;
     struct ffn_run *runs; // the same, of ffn: [n_runs]
     int n_runs;
-    struct cuda *cuda; // a GPU's own; NULL on the CPU
+    struct cuda *cuda;  // a GPU's own; NULL on the CPU
+    struct dev *lender; // of a GPU's host: the GPU, through which it has its memory; else NULL
 };
 
 /* The most that a later call may ask for: fixes the scratch. */
@@ -49,6 +52,9 @@ struct dev_limits {
 
 /* threads >= 1. Never fails for an isa in isa_available(). */
 void dev_open_cpu(struct dev *d, enum isa isa, int threads);
+
+/* The CPU beside a GPU: its memory is what the GPU copies fast. Close it before the GPU. */
+void dev_open_host(struct dev *d, struct dev *gpu);
 
 /* GPUs that this build can use, now; 0 also where there is no driver, or no CUDA in this build. */
 int cuda_count(void);

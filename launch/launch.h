@@ -35,8 +35,9 @@ void print_version(void);
 /* The options that every command with a model shares. */
 struct model_options {
     const char *model;
-    int dtype;                                           // index in the choice "auto|f32|f16|bf16"
-    int device, strategy, dedup, combine, wire, overlap; // as struct exchange_options has them
+    int dtype;                 // index in the choice "auto|f32|f16|bf16"
+    int device, worker_device; // enum device; of workers one more: 0 is "as rank 0"
+    int strategy, dedup, combine, wire, overlap; // as struct exchange_options has them
     struct placement_spec placement;
     long threads, chunk, context, ranks;
     long kv_bytes; // see coordinator_options
@@ -44,7 +45,7 @@ struct model_options {
     bool verbose;
 };
 struct model_options model_options_default(void);
-enum { MODEL_OPTIONS = 16 };
+enum { MODEL_OPTIONS = 17 };
 /* Fill MODEL_OPTIONS entries of a command's table. */
 void model_options_table(struct option_spec *table, struct model_options *o);
 int model_options_dtype(const struct model_options *o); // enum dtype, or -1 for the file's own

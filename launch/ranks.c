@@ -37,6 +37,18 @@ static int choose_threads(const struct model_options *o, int ranks_here)
     return (int)o->threads;
 }
 
+/* The GPU of the i-th rank of a host: ranks take them in turn. */
+static int gpu_of(int i)
+{
+    int n = cuda_count();
+    return n ? i % n : 0;
+}
+
+static enum device worker_device(const struct model_options *o)
+{
+    return (enum device)(o->worker_device ? o->worker_device - 1 : o->device);
+}
+
 static void *worker_thread(void *argument)
 {
     struct rank_thread *w = argument;
@@ -45,7 +57,7 @@ static void *worker_thread(void *argument)
     return NULL;
 }
 
-static void start_local(struct ranks *r, int n, int threads)
+static void start_local(struct ranks *r, const struct model_options *o, int n, int threads)
 {
     r->n = n;
     r->ends = calloc((size_t)n, sizeof *r->ends);
@@ -55,7 +67,8 @@ static void start_local(struct ranks *r, int n, int threads)
     for (int i = 1; i < n; i++) {
         struct rank_thread *w = &r->threads[i];
         w->end = &r->ends[i];
-        w->options = (struct worker_options){r->model_dir, threads, program_version()};
+        w->options = (struct worker_options){r->model_dir, worker_device(o), gpu_of(i), threads,
+                                             program_version()};
         CHECK(pthread_create(&w->thread, NULL, worker_thread, w) == 0, "no thread for rank %d", i);
     }
 }
@@ -71,11 +84,14 @@ static void join_local(struct ranks *r)
 }
 
 static int open_coordinator(struct ranks *r, const struct model_options *o,
-                            const struct session_needs *needs, struct transport *t, int threads)
+                            const struct session_needs *needs, struct transport *t, int threads,
+                            int gpu_index)
 {
     struct coordinator_options c = {.model_dir = r->model_dir,
                                     .version = program_version(),
                                     .dtype = model_options_dtype(o),
+                                    .device = (enum device)o->device,
+                                    .gpu = gpu_of(gpu_index),
                                     .threads = threads,
                                     .chunk = (int)o->chunk,
                                     .context = (int)o->context,
@@ -106,7 +122,8 @@ static int64_t timeout_ns(const struct model_options *o)
 
 static int serve(const struct process *p, const struct model_options *o)
 {
-    struct worker_options w = {o->model, choose_threads(o, p->local_size), program_version()};
+    struct worker_options w = {o->model, worker_device(o), gpu_of(p->local_rank),
+                               choose_threads(o, p->local_size), program_version()};
     p->mpi->timeout_ns = timeout_ns(o);
     worker_serve(p->mpi, &w);
     return 0;
@@ -135,13 +152,13 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
     if (status)
         return status;
     if (n_local > 1) {
-        start_local(r, n_local, threads);
+        start_local(r, o, n_local, threads);
         t = &r->ends[0];
     }
     if (t)
         t->timeout_ns = timeout_ns(o);
     r->transport_name = t ? t->name : "none";
-    status = open_coordinator(r, o, needs, t, threads);
+    status = open_coordinator(r, o, needs, t, threads, p->mpi ? p->local_rank : 0);
     if (status) {
         join_local(r);
         free(r->model_dir);
@@ -149,11 +166,14 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
     return status;
 }
 
-int ranks_report_wire(struct ranks *r)
+int ranks_report_exchange(struct ranks *r)
 {
     const struct exchange_options *x = &r->coordinator.exchange[0].options;
-    const struct exchange_counters *moved = &r->coordinator.moved;
+    const struct exchange_counters *moved = r->coordinator.exchange[0].counters;
     double error;
+    if (r->coordinator.transport)
+        note("exchange: rows were away for %.1f ms exposed, %.1f ms hidden",
+             (double)moved->exposed_ns * 1e-6, (double)moved->hidden_ns * 1e-6);
     if (x->wire == WIRE_MODEL)
         return 0;
     int status = coordinator_wire_error(&r->coordinator, &error);

@@ -17,8 +17,11 @@ struct worker {
     const struct worker_options *options;
     struct arena memory;  // the placement
     struct arena message; // the control message at hand
-    struct dev dev;
-    bool dev_is_open;
+    struct dev dev;       // what computes
+    struct dev host;      // beside a GPU: its host, where rows come and go
+    struct dev *wire_dev; // &dev or &host
+    void *rows, *y;       // a GPU's copies of what the exchange has
+    int32_t *count;       // likewise
     char *model_dir;
     struct config config;
     struct checkpoint *checkpoint;
@@ -26,7 +29,6 @@ struct worker {
     struct shard shard;
     struct exchange exchange[LANES];
     int n_exchanges; // how many are open: of a step, or of its halves
-    struct exchange_counters moved;
     int max_rows;
     struct stats stats;
 };
@@ -49,7 +51,7 @@ static int say_hello(struct worker *w)
         return status;
     hello->version = w->options->version;
     hello->host = w->transport->host;
-    hello->device = "cpu";
+    hello->device = w->options->device == DEVICE_CUDA ? "cuda" : "cpu";
     hello->isas = isa_available();
     return control_send(w->transport, 0, &message);
 }
@@ -66,14 +68,41 @@ static int check_setup(const struct worker *w, const struct setup *setup)
     return 0;
 }
 
+static int open_device(struct worker *w, enum isa isa)
+{
+    const struct worker_options *o = w->options;
+    w->wire_dev = &w->dev;
+    if (o->device == DEVICE_CPU) {
+        dev_open_cpu(&w->dev, isa, o->threads);
+        return 0;
+    }
+    int status = dev_open_cuda(&w->dev, o->gpu, isa, o->threads);
+    if (status)
+        return status;
+    dev_open_host(&w->host, &w->dev);
+    w->wire_dev = &w->host;
+    return 0;
+}
+
+/* Rows that arrive in the host's memory are copied to a GPU, and its results back. */
+static void alloc_copies(struct worker *w, const struct setup *setup)
+{
+    size_t pairs = (size_t)setup->max_rows * (size_t)w->config.top_k;
+    if (w->wire_dev == &w->dev)
+        return;
+    w->rows = dev_alloc(&w->dev, pairs * w->shard.row_bytes);
+    w->y = dev_alloc(&w->dev, pairs * w->shard.row_bytes);
+    w->count = dev_alloc(&w->dev, (size_t)w->config.n_experts * sizeof *w->count);
+}
+
 /* Everything that a step will need, sized once. */
 static int load(struct worker *w, const struct setup *setup, const struct exchange_options *options)
 {
     const struct config *m = &w->config;
     struct transport *t = w->transport;
-    dev_open_cpu(&w->dev, setup->isa, w->options->threads);
-    w->dev_is_open = true;
-    int status = placement_from_ranks(&w->placement, &w->memory, setup->rank_of, m->n_layers,
+    int status = open_device(w, setup->isa);
+    if (!status)
+        status = placement_from_ranks(&w->placement, &w->memory, setup->rank_of, m->n_layers,
                                       m->n_experts, t->size);
     if (!status)
         status = shard_open(&w->shard, &w->dev, m, w->checkpoint, setup->dtype, &w->placement,
@@ -81,7 +110,7 @@ static int load(struct worker *w, const struct setup *setup, const struct exchan
     if (status)
         return status;
     struct exchange_limits limits = {setup->max_rows, m->top_k, m->n_experts, m->dim, setup->dtype};
-    w->n_exchanges = exchange_open(w->exchange, &w->dev, t, &limits, options, &w->moved);
+    w->n_exchanges = exchange_open(w->exchange, w->wire_dev, t, &limits, options);
     w->max_rows = setup->max_rows;
     struct dev_limits most = {.type = setup->dtype,
                               .rows = setup->max_rows * m->top_k,
@@ -91,7 +120,10 @@ static int load(struct worker *w, const struct setup *setup, const struct exchan
                               .head_dim = m->head_dim,
                               .n_experts = m->n_experts};
     dev_reserve(&w->dev, &most);
-    return 0;
+    if (w->wire_dev != &w->dev)
+        dev_reserve(w->wire_dev, &most);
+    alloc_copies(w, setup);
+    return dev_wait(&w->dev);
 }
 
 static int set_up(struct worker *w, const struct setup *setup)
@@ -113,14 +145,25 @@ static int set_up(struct worker *w, const struct setup *setup)
     return control_send(w->transport, 0, &ready);
 }
 
-static void run_experts(struct worker *w, int layer, const struct exchange_work *work)
+/* Rows work->y := the experts' outputs, by way of the GPU if there is one. */
+static int run_experts(struct worker *w, int layer, const struct exchange_work *work)
 {
+    struct dev *d = &w->dev;
+    size_t bytes = (size_t)work->n_rows * w->shard.row_bytes;
     struct ffn_job job = shard_job(&w->shard, layer);
-    job.y = work->y;
-    job.x = work->rows;
-    job.count = work->count;
+    bool copied = w->rows != NULL;
+    job.y = copied ? w->y : work->y;
+    job.x = copied ? w->rows : work->rows;
+    job.count = copied ? w->count : work->count;
     job.n = work->n_rows;
-    run_ffn(&w->dev, &job, 1);
+    if (copied) {
+        dev_upload(d, w->rows, work->rows, bytes);
+        dev_upload(d, w->count, work->count,
+                   (size_t)w->shard.layers[layer].n_experts * sizeof *w->count);
+    }
+    run_ffn(d, &job, 1);
+    dev_download(d, work->y, job.y, bytes);
+    return dev_wait(d);
 }
 
 /* The rows of one half, or of all, through the experts of a layer that are here. */
@@ -129,14 +172,16 @@ static int serve_layer(struct worker *w, int l, struct exchange *x, int n_rows)
     const struct layer_placement *at = &w->placement.layers[l];
     const struct exchange_layer layer = {at->group_of, at->rank_first};
     const struct exchange_work *work;
-    int status = exchange_receive(x, &w->dev, &layer, n_rows, &work);
+    int status = exchange_receive(x, w->wire_dev, &layer, n_rows, &work);
     if (status)
         return status;
     int64_t start = clock_ns();
-    run_experts(w, l, work);
+    status = run_experts(w, l, work);
+    if (status)
+        return status;
     w->stats.compute_ns += (uint64_t)(clock_ns() - start);
     w->stats.rows += (uint64_t)work->n_rows;
-    return exchange_return(x, &w->dev);
+    return exchange_return(x, w->wire_dev);
 }
 
 static int check_step(const struct worker *w, const struct step *step)
@@ -173,9 +218,11 @@ static int answer_stats(struct worker *w)
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     w->stats.peak_bytes = (uint64_t)usage.ru_maxrss * 1024;
-    struct wire_error narrow = exchange_wire_error(&w->exchange[0], &w->dev);
-    w->stats.squares = narrow.squares;
-    w->stats.errors = narrow.errors;
+    if (w->n_exchanges) { // it has been set up
+        struct wire_error narrow = exchange_wire_error(&w->exchange[0], w->wire_dev);
+        w->stats.squares = narrow.squares;
+        w->stats.errors = narrow.errors;
+    }
     struct control answer = {.kind = CONTROL_STATS, .stats = w->stats};
     return control_send(w->transport, 0, &answer);
 }
@@ -241,8 +288,8 @@ int worker_serve(struct transport *t, const struct worker_options *o)
     if (status && status != STATUS_LOST_RANK)
         give_up(&w, status);
     checkpoint_close(w.checkpoint);
-    if (w.dev_is_open)
-        dev_close(&w.dev);
+    dev_close(&w.host);
+    dev_close(&w.dev);
     arena_free(&w.memory);
     arena_free(&w.message);
     free(w.model_dir);

@@ -2,10 +2,13 @@
  * The mirror image of coordinator/forward.c. */
 #pragma once
 
+#include "kernels/device.h"
 #include "transport/transport.h"
 
 struct worker_options {
     const char *model; // a directory or a name, resolved on this rank's own host
+    enum device device;
+    int gpu; // its number, of DEVICE_CUDA
     int threads;
     const char *version; // must equal the coordinator's
 };

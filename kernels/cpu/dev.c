@@ -12,7 +12,7 @@
 
 static void *cpu_alloc(struct dev *d, size_t bytes)
 {
-    return arena_alloc(&d->memory, bytes);
+    return d->lender ? dev_alloc_host(d->lender, bytes) : arena_alloc(&d->memory, bytes);
 }
 
 static void *cpu_twin(struct dev *d, void *host, size_t bytes)
@@ -206,4 +206,10 @@ void dev_open_cpu(struct dev *d, enum isa isa, int threads)
 {
     *d = (struct dev){.kernels = &kernels_cpu, .cpu = tables[isa], .isa = isa, .threads = threads};
     CHECK(d->cpu && threads >= 1, "isa %s, %d threads", isa_name(isa), threads);
+}
+
+void dev_open_host(struct dev *d, struct dev *gpu)
+{
+    dev_open_cpu(d, gpu->isa, gpu->threads);
+    d->lender = gpu;
 }

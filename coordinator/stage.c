@@ -1,0 +1,54 @@
+#include "coordinator/stage.h"
+
+static size_t row_size(const struct coordinator *c)
+{
+    return (size_t)row_stride(c->config.dim) * (size_t)dtype_bytes(c->dtype);
+}
+
+int stage_down(struct coordinator *c, const struct state *s, int n)
+{
+    const struct routed *host = &s->host;
+    size_t pairs = (size_t)n * (size_t)c->config.top_k;
+    size_t experts = (size_t)c->config.n_experts;
+    dev_download(&c->dev, host->h, s->h, (size_t)n * row_size(c));
+    dev_download(&c->dev, host->expert, s->expert, pairs * sizeof *s->expert);
+    dev_download(&c->dev, host->weight, s->weight, pairs * sizeof *s->weight);
+    dev_download(&c->dev, host->place, s->place, pairs * sizeof *s->place);
+    dev_download(&c->dev, host->source, s->source, pairs * sizeof *s->source);
+    dev_download(&c->dev, host->count, s->count, experts * sizeof *s->count);
+    return dev_wait(&c->dev);
+}
+
+const void *stage_home_rows(struct coordinator *c, const struct state *s,
+                            const struct exchange_plan *plan)
+{
+    if (!is_staged(c))
+        return plan->h;
+    if (plan->h == s->host.h)
+        return s->h;
+    dev_upload(&c->dev, s->seen, plan->h, (size_t)plan->n * row_size(c));
+    return s->seen;
+}
+
+int stage_home_results(struct coordinator *c, const struct state *s, int home_rows)
+{
+    if (c->exchange[0].options.wire == WIRE_MODEL)
+        return 0;
+    dev_download(&c->dev, s->host.y, s->y, (size_t)home_rows * row_size(c));
+    return dev_wait(&c->dev);
+}
+
+void stage_up(struct coordinator *c, const struct state *s, struct exchange_plan *plan,
+              int home_rows)
+{
+    size_t pairs = (size_t)plan->n * (size_t)plan->k;
+    size_t first = c->exchange[0].options.wire == WIRE_MODEL ? (size_t)home_rows : 0;
+    size_t skip = first * row_size(c);
+    dev_upload(&c->dev, (char *)s->y + skip, (char *)s->host.y + skip, pairs * row_size(c) - skip);
+    if (plan->place != s->host.place) { // sums have places and weights of their own
+        dev_upload(&c->dev, s->place, plan->place, pairs * sizeof *s->place);
+        dev_upload(&c->dev, s->weight, plan->weight, pairs * sizeof *s->weight);
+    }
+    plan->place = s->place;
+    plan->weight = s->weight;
+}

@@ -1,0 +1,27 @@
+/* Between the device that computes and the memory that rows travel from. A transport moves the
+ * host's memory; where the coordinator's device is another one, what the exchange reads comes down
+ * to struct routed of the host, and what has landed there goes up again. On the CPU, and with
+ * everything at home, both are one and nothing is copied. */
+#pragma once
+
+#include "coordinator/coordinator.h"
+
+/* Must rows be copied between the two? */
+static inline bool is_staged(const struct coordinator *c)
+{
+    return c->host.kernels != NULL;
+}
+
+/* What the device has routed is the host's to read. Waits. */
+int stage_down(struct coordinator *c, const struct state *s, int n);
+
+/* The rows that experts at home are to read: those of a narrower wire, if there is one. */
+const void *stage_home_rows(struct coordinator *c, const struct state *s,
+                            const struct exchange_plan *plan);
+
+/* Before combine: what experts at home made, where it must be narrowed like the rest. Waits. */
+int stage_home_results(struct coordinator *c, const struct state *s, int home_rows);
+
+/* After combine: results, places and weights as weighted_sum is to have them, on the device. */
+void stage_up(struct coordinator *c, const struct state *s, struct exchange_plan *plan,
+              int home_rows);
