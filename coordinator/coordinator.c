@@ -130,11 +130,10 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o,
                   kv_blocks(c, o->kv_bytes));
     rope_open(&c->rope, &c->dev, m, c->context);
     share_placement(c);
-    c->n_exchanges =
-        exchange_open(c->exchange, c->wire_dev, c->transport, &exchange, options, &c->moved);
+    c->n_exchanges = exchange_open(c->exchange, wire_dev(c), c->transport, &exchange, options);
     dev_reserve(&c->dev, &most);
     if (is_staged(c))
-        dev_reserve(c->wire_dev, &most);
+        dev_reserve(wire_dev(c), &most);
 }
 
 static void choose_sizes(struct coordinator *c, const struct coordinator_options *o)
@@ -153,16 +152,13 @@ static void choose_sizes(struct coordinator *c, const struct coordinator_options
 /* With a transport, a GPU's rows travel through its host's memory. */
 static int open_device(struct coordinator *c, const struct coordinator_options *o, enum isa isa)
 {
-    c->wire_dev = &c->dev;
     if (o->device == DEVICE_CPU) {
         dev_open_cpu(&c->dev, isa, o->threads);
         return 0;
     }
     int status = dev_open_cuda(&c->dev, o->gpu, isa, o->threads);
-    if (!status && c->transport) {
+    if (!status && c->transport)
         dev_open_host(&c->host, &c->dev);
-        c->wire_dev = &c->host;
-    }
     return status;
 }
 
@@ -241,7 +237,7 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
 
 int coordinator_wire_error(struct coordinator *c, double *error)
 {
-    struct wire_error all = exchange_wire_error(&c->exchange[0], c->wire_dev);
+    struct wire_error all = exchange_wire_error(&c->exchange[0], wire_dev(c));
     int status = 0;
     if (c->transport && c->exchange[0].options.wire != WIRE_MODEL)
         status = cluster_wire_error(c->transport, &all);

@@ -34,7 +34,6 @@ struct coordinator {
     struct transport *transport; // NULL or size 1: alone
     struct dev dev;              // what computes
     struct dev host;             // beside a GPU: its host, for the rows that travel
-    struct dev *wire_dev;        // whose memory rows travel from: &dev or &host
     enum dtype dtype;
     int chunk, context, logit_rows;
     struct arena memory;
@@ -43,7 +42,6 @@ struct coordinator {
     struct placement placement;
     struct exchange exchange[LANES];
     int n_exchanges; // how many are open: of a step, or of its halves
-    struct exchange_counters moved;
     struct kv_cache kv;
     struct rope_table rope;
     const int32_t **group_of; // [n_layers] the placement's, for the device
@@ -51,6 +49,12 @@ struct coordinator {
     double load_seconds;
     uint64_t weight_bytes; // of all ranks
 };
+
+/* The device whose memory rows travel from. */
+static inline struct dev *wire_dev(struct coordinator *c)
+{
+    return c->host.kernels ? &c->host : &c->dev;
+}
 
 /* Check the checkpoint, greet the workers, agree, load, and wait until all are ready. On failure
  * the workers have been told to stop and nothing is left open. */

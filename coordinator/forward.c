@@ -136,7 +136,7 @@ static int expert_block(struct coordinator *c, int l, struct half *half)
     half->away = true;
     int status = is_staged(c) ? stage_down(c, s, n) : 0;
     if (!status)
-        status = exchange_dispatch(half->exchange, c->wire_dev, &half->plan);
+        status = exchange_dispatch(half->exchange, wire_dev(c), &half->plan);
     return status ? status : experts_here(c, l, half);
 }
 
@@ -150,7 +150,7 @@ static int experts_back(struct coordinator *c, struct half *half)
     half->away = false;
     int status = is_staged(c) ? stage_home_results(c, &half->s, home) : 0;
     if (!status)
-        status = exchange_combine(half->exchange, c->wire_dev, plan);
+        status = exchange_combine(half->exchange, wire_dev(c), plan);
     if (status)
         return status;
     if (is_staged(c))

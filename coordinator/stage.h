@@ -9,7 +9,7 @@
 /* Must rows be copied between the two? */
 static inline bool is_staged(const struct coordinator *c)
 {
-    return c->wire_dev != &c->dev;
+    return c->host.kernels != NULL;
 }
 
 /* What the device has routed is the host's to read. Waits. */

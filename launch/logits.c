@@ -102,7 +102,7 @@ static int logits_here(struct process *p, const void *options)
     if (!status) {
         status = write_logits(&ranks.coordinator, &prompt, o->out);
         if (!status)
-            status = ranks_report_wire(&ranks);
+            status = ranks_report_exchange(&ranks);
         ranks_close(&ranks);
     }
     free(prompt.ids);

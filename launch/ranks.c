@@ -166,11 +166,14 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
     return status;
 }
 
-int ranks_report_wire(struct ranks *r)
+int ranks_report_exchange(struct ranks *r)
 {
     const struct exchange_options *x = &r->coordinator.exchange[0].options;
-    const struct exchange_counters *moved = &r->coordinator.moved;
+    const struct exchange_counters *moved = r->coordinator.exchange[0].counters;
     double error;
+    if (r->coordinator.transport)
+        note("exchange: rows were away for %.1f ms exposed, %.1f ms hidden",
+             (double)moved->exposed_ns * 1e-6, (double)moved->hidden_ns * 1e-6);
     if (x->wire == WIRE_MODEL)
         return 0;
     int status = coordinator_wire_error(&r->coordinator, &error);

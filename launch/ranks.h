@@ -28,7 +28,9 @@ int ranks_command(struct process *p, int parsed, const struct model_options *o,
 /* Rank 0: start local workers where asked for and open the coordinator; or the exit code. */
 int ranks_open(struct ranks *r, const struct process *p, const struct model_options *o,
                const struct session_needs *needs);
-/* After a run, when the wire is narrower than the model: what it cost and what travelled, one line
- * on stderr. */
-int ranks_report_wire(struct ranks *r);
+/* After a run: with -v, how long the coordinator waited for rows, and worked while they were away;
+ * when the wire is narrower than the model, what it cost and what travelled. A line each, on
+ * stderr.
+ */
+int ranks_report_exchange(struct ranks *r);
 void ranks_close(struct ranks *r);

@@ -172,7 +172,7 @@ static int generate_and_print(struct ranks *ranks, const struct run_options *o,
     if (status || o->quiet)
         return status;
     print_summary(&printer.result, ranks);
-    return ranks_report_wire(ranks);
+    return ranks_report_exchange(ranks);
 }
 
 /* Everything on rank 0, once the options are known. */

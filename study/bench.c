@@ -73,16 +73,33 @@ static int decode_step(struct bench *b, int batch, int position)
     return status ? status : flush(b);
 }
 
-/* What one repetition took, how many experts it read, and how many bytes travelled. */
-struct sample {
-    double prefill_s, decode_s;
-    uint64_t prefill_hits, decode_hits;
-    uint64_t prefill_bytes, decode_bytes;
+/* What a phase of one repetition took, how many experts it read, and what the exchange did. */
+struct phase {
+    double seconds, exposed_s, hidden_s;
+    uint64_t hits, bytes;
+    // at its beginning
+    int64_t start;
+    struct exchange_counters moved;
 };
 
-static uint64_t travelled(const struct coordinator *c)
+struct sample {
+    struct phase prefill, decode;
+};
+
+static void phase_begin(struct phase *p, struct coordinator *c)
 {
-    return c->moved.sent + c->moved.received;
+    *p = (struct phase){
+        .start = clock_ns(), .hits = coordinator_experts_hit(c), .moved = *c->exchange[0].counters};
+}
+
+static void phase_end(struct phase *p, struct coordinator *c)
+{
+    const struct exchange_counters *then = &p->moved, *now = c->exchange[0].counters;
+    p->seconds = seconds_since(p->start);
+    p->hits = coordinator_experts_hit(c) - p->hits;
+    p->bytes = now->sent + now->received - then->sent - then->received;
+    p->exposed_s = (double)(now->exposed_ns - then->exposed_ns) * 1e-9;
+    p->hidden_s = (double)(now->hidden_ns - then->hidden_ns) * 1e-9;
 }
 
 static int repeat(struct bench *b, int batch, int prompt, int generate, struct sample *sample)
@@ -90,20 +107,13 @@ static int repeat(struct bench *b, int batch, int prompt, int generate, struct s
     struct coordinator *c = b->c;
     for (int s = 0; s < batch; s++)
         CHECK(kv_cache_extend(&c->kv, s, prompt + generate), "no KV block for sequence %d", s);
-    uint64_t hits = coordinator_experts_hit(c), bytes = travelled(c);
-    int64_t start = clock_ns();
+    phase_begin(&sample->prefill, c);
     int status = prefill_all(b, batch, prompt);
-    sample->prefill_s = seconds_since(start);
-    sample->prefill_hits = coordinator_experts_hit(c) - hits;
-    sample->prefill_bytes = travelled(c) - bytes;
-    hits = coordinator_experts_hit(c);
-    bytes = travelled(c);
-    start = clock_ns();
+    phase_end(&sample->prefill, c);
+    phase_begin(&sample->decode, c);
     for (int i = 0; i < generate && !status; i++)
         status = decode_step(b, batch, prompt + i);
-    sample->decode_s = seconds_since(start);
-    sample->decode_hits = coordinator_experts_hit(c) - hits;
-    sample->decode_bytes = travelled(c) - bytes;
+    phase_end(&sample->decode, c);
     for (int s = 0; s < batch; s++)
         kv_cache_release(&c->kv, s);
     return status;
@@ -150,11 +160,19 @@ static void set_roof(struct bench_result *r, const struct bench *b, const struct
 }
 
 static struct bench_result *new_result(struct bench_report *r, const struct bench *b,
-                                       const char *kind, int length, int batch)
+                                       const char *kind, int length, int batch,
+                                       const struct phase *last)
 {
     struct bench_result *result = &r->results[r->n_results++];
-    *result = (struct bench_result){
-        .kind = kind, .length = length, .batch = batch, .ranks = b->c->placement.n_ranks};
+    int tokens = batch * length;
+    *result = (struct bench_result){.kind = kind,
+                                    .length = length,
+                                    .batch = batch,
+                                    .ranks = b->c->placement.n_ranks,
+                                    .wire_bytes = (double)last->bytes / tokens,
+                                    .last_s = last->seconds,
+                                    .exposed_s = last->exposed_s,
+                                    .hidden_s = last->hidden_s};
     return result;
 }
 
@@ -167,10 +185,10 @@ static int one_batch(struct bench_report *r, struct bench *b, int batch, struct 
     int status = repeat(b, batch, o->prompt, o->generate < 4 ? o->generate : 4, &sample); // warm up
     for (int i = 0; i < o->repeats && !status; i++) {
         status = repeat(b, batch, o->prompt, o->generate, &sample);
-        prefill[i] = sample.prefill_s;
-        decode[i] = sample.decode_s / (o->generate ? o->generate : 1);
-        prefill_hits += sample.prefill_hits / (uint64_t)o->repeats;
-        decode_hits += sample.decode_hits / (uint64_t)o->repeats;
+        prefill[i] = sample.prefill.seconds;
+        decode[i] = sample.decode.seconds / (o->generate ? o->generate : 1);
+        prefill_hits += sample.prefill.hits / (uint64_t)o->repeats;
+        decode_hits += sample.decode.hits / (uint64_t)o->repeats;
         progress_update(bar, r->n_results / 2.0 + (i + 1.0) / o->repeats);
     }
     if (status)
@@ -178,17 +196,15 @@ static int one_batch(struct bench_report *r, struct bench *b, int batch, struct 
     double kv = (double)kv_bytes_per_token(&b->c->config, b->c->dtype);
     int tokens = batch * o->prompt, steps = (tokens + b->c->chunk - 1) / b->c->chunk;
     if (o->prompt) {
-        struct bench_result *pp = new_result(r, b, "pp", o->prompt, batch);
+        struct bench_result *pp = new_result(r, b, "pp", o->prompt, batch, &sample.prefill);
         statistics(pp, prefill, o->repeats, tokens);
-        pp->wire_bytes = (double)sample.prefill_bytes / tokens;
         set_roof(pp, b, &r->roof, steps, tokens, batch,
                  batch * attention_flops(&b->c->config, 0, o->prompt), kv * tokens, prefill_hits);
     }
     if (o->generate) {
-        struct bench_result *tg = new_result(r, b, "tg", o->generate, batch);
+        struct bench_result *tg = new_result(r, b, "tg", o->generate, batch, &sample.decode);
         double context = o->prompt + o->generate / 2.0;
         statistics(tg, decode, o->repeats, batch);
-        tg->wire_bytes = (double)sample.decode_bytes / (batch * o->generate);
         set_roof(tg, b, &r->roof, 1, batch, batch,
                  batch * attention_flops(&b->c->config, (int)context, 1), kv * context * batch,
                  decode_hits / (uint64_t)o->generate);

@@ -27,7 +27,10 @@ struct bench_result {
     double seconds;          // median: TTFT of pp, TPOT of tg
     double roof;             // tokens/s at the machine's peak FLOP/s and read bandwidth
     const char *bound;       // "flops" or "bytes": which of the two
-    double wire_bytes;       // that travelled, both ways, a token (of the last repetition)
+    // of the last repetition
+    double wire_bytes;          // that travelled, both ways, a token
+    double last_s;              // what it took
+    double exposed_s, hidden_s; // see struct exchange_counters
 };
 
 struct bench_report {

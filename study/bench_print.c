@@ -59,6 +59,9 @@ static struct js *result_json(const struct bench_result *t)
     js_set(result, "roof_fraction", js_new_real(t->median / t->roof));
     js_set(result, "bound", text(t->bound));
     js_set(result, "wire_bytes_per_token", js_new_real(t->wire_bytes));
+    js_set(result, "last_s", js_new_real(t->last_s));
+    js_set(result, "exposed_s", js_new_real(t->exposed_s));
+    js_set(result, "hidden_s", js_new_real(t->hidden_s));
     return result;
 }
 
@@ -70,6 +73,7 @@ static struct js *exchange_json(const struct bench_report *r, const struct coord
     js_set(exchange, "dedup", text(words.dedup));
     js_set(exchange, "combine", text(words.combine));
     js_set(exchange, "wire", text(words.wire));
+    js_set(exchange, "overlap", text(words.overlap));
     js_set(exchange, "wire_rms_error", js_new_real(r->wire_error));
     return exchange;
 }
@@ -96,11 +100,17 @@ static void print_exchange(const struct bench_report *r, const struct coordinato
 {
     struct exchange_words words = exchange_words(&c->exchange[0].options);
     if (c->transport || c->exchange[0].options.wire != WIRE_MODEL)
-        fprintf(out, "strategy %s, dedup %s, combine %s, wire %s (RMS error %.3g)\n",
-                words.strategy, words.dedup, words.combine, words.wire, r->wire_error);
-    for (int i = 0; i < r->n_results && c->transport; i++)
-        fprintf(out, "%s%d, batch %d: %.0f bytes a token travelled\n", r->results[i].kind,
-                r->results[i].length, r->results[i].batch, r->results[i].wire_bytes);
+        fprintf(out, "strategy %s, dedup %s, combine %s, wire %s (RMS error %.3g), overlap %s\n",
+                words.strategy, words.dedup, words.combine, words.wire, r->wire_error,
+                words.overlap);
+    for (int i = 0; i < r->n_results && c->transport; i++) {
+        const struct bench_result *t = &r->results[i];
+        fprintf(out,
+                "%s%d, batch %d: %.0f bytes a token travelled; of %.1f ms, rows were away for "
+                "%.1f ms exposed, %.1f ms hidden\n",
+                t->kind, t->length, t->batch, t->wire_bytes, t->last_s * 1e3, t->exposed_s * 1e3,
+                t->hidden_s * 1e3);
+    }
     fprintf(out, "\n");
 }
 

@@ -48,6 +48,7 @@ static int open_case(struct ranks *r, const struct logits_case *t, const struct 
     o.combine = (int)x->combine;
     o.dedup = (int)x->dedup;
     o.wire = (int)x->wire;
+    o.overlap = (int)x->overlap;
     if (t->isa)
         setenv("EPMOE_ISA", t->isa, 1);
     else

@@ -1,6 +1,7 @@
 /* Row invariance, end to end: the same logits, byte for byte, for any number of threads, any chunk
- * and any number of ranks (more workers than experts too) and any placement, in f32 and bf16, on
- * every instruction set that this machine has. tests/mpi_bitwise.sh does the same over MPI. */
+ * and any number of ranks (more workers than experts too), overlapped or not, and any placement, in
+ * f32 and bf16, on every instruction set that this machine has. tests/mpi_bitwise.sh does the same
+ * over MPI. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,11 +14,16 @@ enum { N_TOKENS = 150 };
 
 struct variant {
     int threads, chunk, ranks;
+    enum overlap overlap;
 };
 
 static const struct variant variants[] = {
-    {2, 2048, 1}, {3, 2048, 1}, {1, 1, 1},  {2, 7, 1},    {1, 64, 1},   {1, 2048, 2},
-    {1, 2048, 3}, {2, 33, 5},   {1, 50, 8}, {1, 2048, 9}, {1, 100, 70},
+    {2, 2048, 1, OVERLAP_OFF}, {3, 2048, 1, OVERLAP_OFF}, {1, 1, 1, OVERLAP_OFF},
+    {2, 7, 1, OVERLAP_OFF},    {1, 64, 1, OVERLAP_OFF},   {1, 2048, 2, OVERLAP_OFF},
+    {1, 2048, 3, OVERLAP_OFF}, {2, 33, 5, OVERLAP_OFF},   {1, 50, 8, OVERLAP_OFF},
+    {1, 2048, 9, OVERLAP_OFF}, {1, 100, 70, OVERLAP_OFF}, {1, 2048, 1, OVERLAP_ON},
+    {1, 2048, 2, OVERLAP_ON},  {2, 33, 5, OVERLAP_ON},    {1, 3, 4, OVERLAP_ON},
+    {1, 1, 3, OVERLAP_ON},     {1, 100, 70, OVERLAP_ON},
 };
 
 /* Tokens that any vocabulary of 64 and more has. */
@@ -42,12 +48,13 @@ static void check(const char *dir, enum dtype dtype, const char *isa)
         t.threads = variants[i].threads;
         t.chunk = variants[i].chunk;
         t.ranks = variants[i].ranks;
-        float *logits = logits_of(&t, &vocab);
+        struct exchange_options x = {.overlap = variants[i].overlap};
+        float *logits = logits_over(&t, &x, &vocab);
         assert_non_null(logits);
         size_t bytes = (size_t)N_TOKENS * (size_t)vocab * sizeof *logits;
         if (memcmp(logits, reference, bytes) != 0)
-            fail_msg("%s %s %s: other bytes with -t %d --chunk %d --ranks %d", dir, isa,
-                     dtype_name(dtype), t.threads, t.chunk, t.ranks);
+            fail_msg("%s %s %s: other bytes with -t %d --chunk %d --ranks %d --overlap %s", dir,
+                     isa, dtype_name(dtype), t.threads, t.chunk, t.ranks, x.overlap ? "on" : "off");
         free(logits);
     }
     free(reference);
@@ -93,12 +100,15 @@ static void check_placements(const char *dir, enum dtype dtype, int home)
     for (t.ranks = 2; t.ranks <= 10; t.ranks++) {
         draw_placement(&m, t.ranks, path);
         for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+            struct exchange_options x = {.overlap = (enum overlap)((t.ranks + (int)i) % 2)};
             t.placement = specs[i];
-            float *logits = logits_of(&t, &vocab);
+            float *logits = logits_over(&t, &x, &vocab);
             assert_non_null(logits);
             if (memcmp(logits, reference, (size_t)N_TOKENS * (size_t)vocab * sizeof *logits) != 0)
-                fail_msg("%s %s: other bytes with --ranks %d --placement %s --home %ld", dir,
-                         dtype_name(dtype), t.ranks, specs[i].text, specs[i].home);
+                fail_msg(
+                    "%s %s: other bytes with --ranks %d --placement %s --home %ld --overlap %s",
+                    dir, dtype_name(dtype), t.ranks, specs[i].text, specs[i].home,
+                    x.overlap ? "on" : "off");
             free(logits);
         }
     }

@@ -111,7 +111,6 @@ static void run_experts(const struct run *r, int rank, void *y, const void *x, c
 /* A rank's end; n: how many exchanges, one or one for each half of a step. */
 struct open_exchange {
     struct exchange at[LANES];
-    struct exchange_counters counters;
     struct dev d;
     int n;
 };
@@ -120,7 +119,7 @@ static void open_end(struct open_exchange *x, const struct run *r)
 {
     struct exchange_limits limits = {MOST_ROWS, K, EXPERTS, WIDTH, r->type};
     dev_open_cpu(&x->d, ISA_PLAIN, 1);
-    x->n = exchange_open(x->at, &x->d, r->end, &limits, &r->options, &x->counters);
+    x->n = exchange_open(x->at, &x->d, r->end, &limits, &r->options);
 }
 
 /* Rows of a step in half i. */
@@ -247,7 +246,7 @@ static struct counted run_all(struct run *r, const struct step *steps, float *ou
     }
     open_end(&x, &each[0]);
     bool good = coordinate(&x, &each[0], steps, out);
-    struct counted counted = {x.counters, exchange_wire_error(&x.at[0], &x.d)};
+    struct counted counted = {*x.at[0].counters, exchange_wire_error(&x.at[0], &x.d)};
     if (!good)
         transport_close(&ends[0]);
     for (int rank = 1; rank < r->ranks; rank++) {

@@ -87,7 +87,7 @@ static void fill(struct answer *answers, int n)
 }
 
 struct setting {
-    int sequences, chunk, ranks, blocks;
+    int sequences, chunk, ranks, blocks, overlap;
 };
 
 static struct ranks open_tiny(const struct setting *t)
@@ -101,6 +101,7 @@ static struct ranks open_tiny(const struct setting *t)
     o.ranks = t->ranks;
     o.chunk = t->chunk;
     o.kv_bytes = t->blocks * BLOCK_BYTES;
+    o.overlap = t->overlap;
     unsetenv("EPMOE_ISA");
     assert_int_equal(ranks_open(&r, &p, &o, &needs), 0);
     if (t->blocks)
@@ -135,7 +136,7 @@ static int run_all(struct ranks *r, struct answer *answers, int n)
 
 static void answer_alone(struct answer *answers, int n)
 {
-    struct ranks r = open_tiny(&(struct setting){1, 2048, 1, 0});
+    struct ranks r = open_tiny(&(struct setting){1, 2048, 1, 0, 0});
     for (int i = 0; i < n; i++)
         assert_int_equal(generate(&r.coordinator, &answers[i].request), 0);
     ranks_close(&r);
@@ -157,9 +158,12 @@ static void each_gives_what_it_gives_alone(void **state)
 {
     (void)state;
     static const struct setting settings[] = {
-        {1, 5, 1, 0},  {3, 5, 1, 0},  {8, 5, 1, 0},     {1, 64, 1, 0}, {3, 64, 1, 0}, {8, 64, 1, 0},
-        {1, 5, 4, 0},  {3, 5, 4, 0},  {8, 5, 4, 0},     {1, 64, 4, 0}, {3, 64, 4, 0}, {8, 64, 4, 0},
-        {8, 64, 1, 3}, {30, 7, 1, 9}, {30, 2048, 2, 0}, {8, 1, 1, 0},  {3, 64, 70, 4}};
+        {1, 5, 1, 0, 0},      {3, 5, 1, 0, 0},  {8, 5, 1, 0, 0},     {1, 64, 1, 0, 0},
+        {3, 64, 1, 0, 0},     {8, 64, 1, 0, 0}, {1, 5, 4, 0, 0},     {3, 5, 4, 0, 0},
+        {8, 5, 4, 0, 0},      {1, 64, 4, 0, 0}, {3, 64, 4, 0, 0},    {8, 64, 4, 0, 0},
+        {8, 64, 1, 3, 0},     {30, 7, 1, 9, 0}, {30, 2048, 2, 0, 0}, {8, 1, 1, 0, 0},
+        {3, 64, 70, 4, 0},    {8, 5, 4, 0, 1},  {8, 64, 2, 0, 1},    {30, 7, 3, 9, 1},
+        {30, 2048, 10, 0, 1}, {3, 1, 4, 0, 1}};
     static struct answer alone[REQUESTS], together[REQUESTS];
     fill(alone, REQUESTS);
     answer_alone(alone, REQUESTS);
@@ -183,7 +187,7 @@ static void a_free_place_is_taken_at_once(void **state)
 {
     (void)state;
     static struct answer answers[8];
-    struct ranks r = open_tiny(&(struct setting){4, 64, 1, 0});
+    struct ranks r = open_tiny(&(struct setting){4, 64, 1, 0, 0});
     fill(answers, 8);
     for (int i = 0; i < 8; i++) {
         answers[i].stop_at = 0;
@@ -205,7 +209,7 @@ static void memory_bounds_how_many_run(void **state)
 {
     (void)state;
     static struct answer answers[6];
-    struct ranks r = open_tiny(&(struct setting){6, 64, 1, 4}); // 4 blocks of 64
+    struct ranks r = open_tiny(&(struct setting){6, 64, 1, 4, 0}); // 4 blocks of 64
     struct scheduler s;
     fill(answers, 6);
     for (int i = 0; i < 6; i++) {
@@ -240,7 +244,7 @@ static int refusal(const struct coordinator *c, int n, int n_predict, int32_t to
 static void what_can_never_run_is_refused(void **state)
 {
     (void)state;
-    struct ranks r = open_tiny(&(struct setting){2, 64, 1, 2}); // 128 positions
+    struct ranks r = open_tiny(&(struct setting){2, 64, 1, 2, 0}); // 128 positions
     const struct coordinator *c = &r.coordinator;
     error_capture(true);
     assert_int_equal(refusal(c, 100, 28, 1, ""), 0);
@@ -266,7 +270,7 @@ static void an_error_at_the_end_of_a_request_ends_the_run(void **state)
 {
     (void)state;
     static struct answer answers[3];
-    struct ranks r = open_tiny(&(struct setting){3, 64, 1, 0});
+    struct ranks r = open_tiny(&(struct setting){3, 64, 1, 0, 0});
     struct scheduler s;
     fill(answers, 3);
     scheduler_open(&s, &r.coordinator);

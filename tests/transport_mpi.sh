@@ -23,7 +23,7 @@ expect() { # exit code, ranks, arguments…
 for n in 1 2 3 5; do
     expect 0 "$n" in_order
 done
-for end in interrupted untaken silent silent_message gone gone_message gone_barrier \
+for end in interrupted untaken dropped silent silent_message gone gone_message gone_barrier \
     too_large too_large_message untidy; do
     expect 0 2 "$end"
     expect 0 4 "$end"

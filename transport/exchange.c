@@ -106,13 +106,13 @@ static void open_lane(struct exchange *x, struct dev *d)
 }
 
 int exchange_open(struct exchange x[LANES], struct dev *d, struct transport *t,
-                  const struct exchange_limits *limits, const struct exchange_options *o,
-                  struct exchange_counters *counters)
+                  const struct exchange_limits *limits, const struct exchange_options *o)
 {
     bool travels = t && t->size > 1;
     int n = o->overlap == OVERLAP_ON && travels ? LANES : 1;
     struct wire_error *narrow_host = dev_alloc_host(d, sizeof *narrow_host);
     struct wire_error *narrow = dev_twin(d, narrow_host, sizeof *narrow);
+    struct exchange_counters *counters = dev_alloc_host(d, sizeof *counters);
     *counters = (struct exchange_counters){0};
     for (int lane = 0; lane < n; lane++) {
         x[lane] = (struct exchange){.transport = travels ? t : NULL,

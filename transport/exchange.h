@@ -71,7 +71,8 @@ struct exchange_plan {
 
 /* What one rank has moved so far, in bytes, and how it spent the time. On the coordinator rows are
  * away from the end of a dispatch until the last of them is back: for the part of it that it waits
- * (exposed), and the part that it works meanwhile (hidden), be it for the other half. */
+ * (exposed), and the part that it works meanwhile (hidden), be it for the other half. Over MPI rows
+ * count as back when they are next looked for. */
 struct exchange_counters {
     uint64_t sent, received; // all that travelled: rows, counts, padding
     uint64_t messages;       // sent
@@ -143,8 +144,7 @@ struct exchange {
  * with, x[0] and x[1], one for each half (exchange_second_half), in a lane of its own. Returns how
  * many: 1 or LANES. Buffers come from the device's memory, sized for the largest step. */
 int exchange_open(struct exchange x[LANES], struct dev *d, struct transport *t,
-                  const struct exchange_limits *limits, const struct exchange_options *o,
-                  struct exchange_counters *counters);
+                  const struct exchange_limits *limits, const struct exchange_options *o);
 
 /* Rows of the second half of a step of n rows; the first has one more of an odd number. */
 static inline int exchange_second_half(int n)

@@ -5,9 +5,9 @@
  * rows travel together, and the receiver learns the size.
  *
  * Rows travel in lanes, which know nothing of each other: two exchanges can be under way at once.
- * Starting never waits, for nobody, and any number of sends may be under way; they arrive in order.
- * Of each peer one message at a time is received. transport_wait() finishes all that was started in
- * one lane.
+ * Starting never waits. Any number of sends may be under way, and arrive in order; of each peer one
+ * message at a time is received. transport_wait() finishes all that was started in one lane, sends
+ * as well: two ranks must not both start several sends to each other before they wait.
  * Everything runs on the rank's own thread (MPI_THREAD_FUNNELED is enough).
  *
  * Errors: 0, or STATUS_LOST_RANK (fail() names the rank and what was awaited), or for messages

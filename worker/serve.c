@@ -29,7 +29,6 @@ struct worker {
     struct shard shard;
     struct exchange exchange[LANES];
     int n_exchanges; // how many are open: of a step, or of its halves
-    struct exchange_counters moved;
     int max_rows;
     struct stats stats;
 };
@@ -111,7 +110,7 @@ static int load(struct worker *w, const struct setup *setup, const struct exchan
     if (status)
         return status;
     struct exchange_limits limits = {setup->max_rows, m->top_k, m->n_experts, m->dim, setup->dtype};
-    w->n_exchanges = exchange_open(w->exchange, w->wire_dev, t, &limits, options, &w->moved);
+    w->n_exchanges = exchange_open(w->exchange, w->wire_dev, t, &limits, options);
     w->max_rows = setup->max_rows;
     struct dev_limits most = {.type = setup->dtype,
                               .rows = setup->max_rows * m->top_k,
@@ -219,9 +218,11 @@ static int answer_stats(struct worker *w)
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     w->stats.peak_bytes = (uint64_t)usage.ru_maxrss * 1024;
-    struct wire_error narrow = exchange_wire_error(&w->exchange[0], w->wire_dev);
-    w->stats.squares = narrow.squares;
-    w->stats.errors = narrow.errors;
+    if (w->n_exchanges) { // it has been set up
+        struct wire_error narrow = exchange_wire_error(&w->exchange[0], w->wire_dev);
+        w->stats.squares = narrow.squares;
+        w->stats.errors = narrow.errors;
+    }
     struct control answer = {.kind = CONTROL_STATS, .stats = w->stats};
     return control_send(w->transport, 0, &answer);
 }

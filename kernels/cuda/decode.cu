@@ -22,11 +22,13 @@ enum {
     KEYS = SPLIT_THREADS / KEY_LANES, // keys at a time
     PASSES = SPLIT / KEYS,            //
     COMBINE_WARPS = 8,                //
-    SCRATCH_BYTES = 64 << 20,         // as much as is good for anything
     MOST_ROWS = 65535,                // of a grid's z
     DEFAULT_SHARED_BYTES = 48 << 10,  // more must be asked for
     COMBINE_COLUMNS = 4 * WARP_LANES  // a float4 for each lane
 };
+
+/* Scratch for so many splits that more would gain nothing. */
+static const size_t ENOUGH_BYTES = 64 << 20;
 
 /* What a split leaves of a head: [rows][n_heads][splits] of each. */
 struct partial {
@@ -57,8 +59,8 @@ size_t decode_scratch_bytes(const struct dev_limits *limits)
 {
     size_t row =
         (size_t)split_count(limits->context) * split_bytes(limits->n_heads, limits->head_dim);
-    size_t all = (size_t)limits->rows * row;
-    return all < SCRATCH_BYTES ? all : row > SCRATCH_BYTES ? row : SCRATCH_BYTES;
+    size_t all = (size_t)limits->rows * row, enough = row > ENOUGH_BYTES ? row : ENOUGH_BYTES;
+    return all < enough ? all : enough;
 }
 
 __device__ __forceinline__ size_t partial_index(const decode_call &c, int row, int head, int split)

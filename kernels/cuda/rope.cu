@@ -43,20 +43,20 @@ template <class T>
 static __global__ void __launch_bounds__(HEADS *WARP_LANES) rope_append(const rope_call<T> c)
 {
     int row = (int)blockIdx.x, head = (int)(blockIdx.y * HEADS + threadIdx.y);
-    int lane = (int)threadIdx.x, half = c.rope.half, head_dim = c.kv.head_dim;
+    int lane = (int)threadIdx.x, pairs = c.rope.half, head_dim = c.kv.head_dim;
     if (head >= c.n_heads + 2 * c.kv.n_kv_heads)
         return;
     int pos = c.at.pos[row];
     const float *from = c.qkv + (size_t)row * c.ldqkv + (size_t)head * head_dim;
     T *to = destination(c, row, head, pos);
     if (head < c.n_heads + c.kv.n_kv_heads) {
-        const float *cosines = c.rope.cosines + (size_t)pos * half;
-        const float *sines = c.rope.sines + (size_t)pos * half;
+        const float *cosines = c.rope.cosines + (size_t)pos * pairs;
+        const float *sines = c.rope.sines + (size_t)pos * pairs;
         float scale = head < c.n_heads ? c.scale : 1;
-        for (int i = lane; i < half; i += WARP_LANES) {
-            float x = from[i], y = from[half + i], cosine = cosines[i], sine = sines[i];
+        for (int i = lane; i < pairs; i += WARP_LANES) {
+            float x = from[i], y = from[pairs + i], cosine = cosines[i], sine = sines[i];
             set(&to[i], (x * cosine - y * sine) * scale);
-            set(&to[half + i], (y * cosine + x * sine) * scale);
+            set(&to[pairs + i], (y * cosine + x * sine) * scale);
         }
     } else {
         for (int i = lane; i < head_dim; i += WARP_LANES)

@@ -43,8 +43,8 @@ static __global__ void __launch_bounds__(ROW_THREADS) embed(const embed_call c)
     else if (c.from == DTYPE_F32)
         x = ((const float *)c.table)[at];
     else {
-        uint16_t half = ((const uint16_t *)c.table)[at];
-        x = c.from == DTYPE_BF16 ? bf16_to_float(half) : f16_to_float(half);
+        uint16_t bits = ((const uint16_t *)c.table)[at];
+        x = c.from == DTYPE_BF16 ? bf16_to_float(bits) : f16_to_float(bits);
     }
     c.x[(size_t)row * c.dim + i] = dtype_round(c.as, x);
 }

@@ -27,8 +27,8 @@ template <enum dtype TYPE> __device__ __forceinline__ float element(const void *
 {
     if (TYPE == DTYPE_F32)
         return ((const float *)row)[i];
-    uint16_t half = ((const uint16_t *)row)[i];
-    return TYPE == DTYPE_BF16 ? bf16_to_float(half) : f16_to_float(half);
+    uint16_t bits = ((const uint16_t *)row)[i];
+    return TYPE == DTYPE_BF16 ? bf16_to_float(bits) : f16_to_float(bits);
 }
 
 /* As bits, magnitudes are ordered like integers, with infinity and then NaN above all numbers. */
