@@ -298,6 +298,7 @@ static int mpi_close(struct transport *t)
     t->state = NULL;
     if (status)
         return status;
+    MPI_Comm_free(&s->comm);
     MPI_Finalize();
     beater_close(s);
     for (int lane = 0; lane < LANES; lane++)
