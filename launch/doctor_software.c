@@ -142,8 +142,10 @@ static void look_at_model(struct models *m, const char *folder)
     if (!can_run(name))
         return;
     size_t used = strlen(m->names), need = strlen(name) + 2;
-    if (used + need < sizeof m->names)
-        snprintf(m->names + used, sizeof m->names - used, "%s%s", m->runnable ? ", " : "", name);
+    if (used + need < sizeof m->names) {
+        strcat(m->names, m->runnable ? ", " : "");
+        strcat(m->names, name);
+    }
     m->runnable++;
 }
 

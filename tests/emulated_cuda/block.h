@@ -1,0 +1,91 @@
+/* A block of threads on the CPU. Each thread is a lane; lanes run one at a time, on fibers, and
+ * change only where they must wait for each other. A fiber runs lane after lane as long as none has
+ * to wait: a kernel without barriers needs one. */
+#pragma once
+
+#include <functional>
+#include <stddef.h>
+
+#include "cuda_runtime_api.h"
+
+namespace emulated
+{
+
+enum { WARP = 32, MOST_THREADS = 1024 };
+
+struct site { // where a lane waits
+    const char *what, *file;
+    int line;
+};
+
+enum lane_state { NEW, READY, RUNNING, AT_BARRIER, AT_WARP, LEFT };
+enum reduction { COUNT, AND, OR };
+
+struct fiber;
+/* What the last lane to arrive does for all lanes of `mask`: reads in[lane], writes out[lane]. */
+typedef void collective(unsigned mask, const void *const in[WARP], void *const out[WARP]);
+
+struct lane {
+    uint3 thread;
+    int index; // in the block
+    lane_state state;
+    struct fiber *on;
+    site at;             // while it waits
+    int result;          // of a barrier
+    unsigned mask;       // of a warp's operation
+    const void *in;      // its operand
+    void *out;           // its result
+    bool pending_copies; // cp.async not waited for
+};
+
+struct kernel_launch {
+    const char *name;
+    const void *function;
+    dim3 grid, block;
+    size_t shared_bytes;
+    std::function<void()> body; // one thread's run
+};
+
+struct running { // what the present OS thread executes
+    const kernel_launch *kernel;
+    dim3 grid, block;
+    uint3 index;
+    int n; // threads of a block
+    void *shared;
+};
+
+extern __thread lane *self; // of the running lane; null on the host
+extern __thread running *now;
+
+/* Run all blocks of a grid, here and now. */
+void run_grid(const kernel_launch &k);
+
+/* Wait for all lanes of the block; their predicates, reduced. */
+int barrier(site at, reduction how, int predicate);
+
+/* Wait for the lanes of mask, which must all come to the same operation; the last one runs f. */
+void collect(site at, unsigned mask, const void *in, void *out, collective *f);
+
+/* Let other lanes run first (a spin on memory must call this, there is no other preemption). */
+void yield();
+
+/* Check a launch and queue it; what is wrong is printed and becomes the last error. */
+void launch_kernel(kernel_launch k, cudaStream_t stream);
+void check_pointer(const char *kernel, int index, const void *argument);
+
+cudaError_t copy_to_symbol(void *symbol, size_t size, const void *from, size_t bytes,
+                           size_t offset);
+
+/* cp.async: copies that this lane has issued happen when it waits for them, not before. */
+void copy_later(void *shared, const void *global, size_t bytes, bool zero);
+void close_copies();         // commit
+void finish_copies(int but); // wait for all groups but the last `but`
+void abandon_copies(lane *l);
+
+/* The block's dynamic shared memory, 1024-byte aligned. */
+inline void *dynamic_shared()
+{
+    return now->shared;
+}
+
+} // namespace emulated

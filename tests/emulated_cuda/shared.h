@@ -1,0 +1,20 @@
+/* A block's shared memory. Before each block all of it is filled with 0xff bytes (NaN, -1), so that
+ * what is read before it is written shows. */
+#pragma once
+
+#include <stddef.h>
+
+namespace emulated
+{
+
+/* Dynamic shared memory; under AddressSanitizer nothing beyond `bytes` may be touched. */
+void *shared_open(size_t bytes);
+void shared_close();
+
+/* Fill the dynamic memory and every __shared__ variable of the program. */
+void spoil_shared();
+
+/* Whether it is in shared memory of either kind. */
+bool is_shared(const void *at);
+
+} // namespace emulated

@@ -1,0 +1,74 @@
+/* Streams: work is queued when it is issued and runs when something waits for it, in an order that
+ * CUDA allows and a careless program does not expect. Three orders take turns at random (seed
+ * EPMOE_EMULATED_SEED): only what is waited for; everything else first; any.
+ * All of it under api_lock. */
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <stdint.h>
+#include <thread>
+#include <vector>
+
+#include "cuda_runtime_api.h"
+
+namespace emulated
+{
+
+struct marker { // one recording of an event
+    CUstream_st *on;
+    bool done;
+    double milliseconds; // when it happened
+};
+
+struct work {
+    std::function<void()> run;
+    std::shared_ptr<marker> wait; // runnable only once this has happened
+};
+
+struct graph_node {
+    std::function<void()> run;
+    std::vector<int> after; // nodes that must have run
+};
+
+struct capture {
+    CUstream_st *origin;
+    std::thread::id thread;
+    cudaStreamCaptureMode mode;
+    bool lost;
+    std::vector<graph_node> nodes;
+    std::vector<CUstream_st *> streams; // origin and those that joined
+};
+
+/* Queue it, or record it where the stream is being captured. */
+cudaError_t issue(cudaStream_t stream, std::function<void()> run);
+
+/* Run what has been issued: to one stream, or to all. */
+void finish(cudaStream_t stream);
+void finish_everything();
+
+/* The capture that this host thread's call may break, or null. */
+capture *endangered_capture();
+bool is_capturing(cudaStream_t stream);
+cudaError_t record_node(cudaStream_t stream, std::function<void()> run);
+void leave_capture(capture *c);
+uint64_t next_random();
+
+} // namespace emulated
+
+struct CUstream_st {
+    int device;
+    bool blocking; // waits for the legacy default stream, and it for this one
+    std::deque<emulated::work> queue;
+    uint64_t issued, done;
+    std::shared_ptr<emulated::capture> captured;
+    std::vector<int> frontier; // nodes that the next captured one must follow
+};
+
+struct CUevent_st {
+    bool timed;
+    std::shared_ptr<emulated::marker> last;     // recorded
+    std::shared_ptr<emulated::capture> capture; // or recorded in a capture, after these nodes
+    std::vector<int> frontier;
+};
