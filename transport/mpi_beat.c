@@ -91,9 +91,11 @@ static bool beat(struct mpi_state *s, int rank)
     while (pthread_mutex_trylock(&s->mutex) != 0)
         if (sleep_a_beat(b, RETRY_NS))
             return false;
-    for (int r = rank ? 0 : 1; r < (rank ? 1 : b->n); r++)
-        send_beat(s, r);
-    mpi_hear(s);
+    if (b->on) { // it may have ended while we waited
+        for (int r = rank ? 0 : 1; r < (rank ? 1 : b->n); r++)
+            send_beat(s, r);
+        mpi_hear(s);
+    }
     pthread_mutex_unlock(&s->mutex);
     return true;
 }
