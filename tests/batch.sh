@@ -86,7 +86,7 @@ if command -v mpirun >/dev/null; then
     result $? "mpirun's exit code $?: $(tail "$work/stderr")"
     sort "$work/mpi" | cmp - "$work/sorted"
     result $? "mpirun differs"
-    tests/mpi.sh 3 "$epmoe" "${job[@]}" -o "$work/mpi" >/dev/null 2>"$work/stderr"
+    launch/mpirun.sh -n 3 "$epmoe" "${job[@]}" -o "$work/mpi" >/dev/null 2>"$work/stderr"
     [ $? -eq 2 ] && [ "$(grep -c 'expected a new or empty file' "$work/stderr")" -eq 1 ]
     result $? "an error under mpirun: $(cat "$work/stderr")"
 else
