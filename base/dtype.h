@@ -5,12 +5,19 @@
 #include <stdint.h>
 #include <string.h>
 
+/* What a GPU's kernels call as well. */
+#ifdef __CUDACC__
+#define DEVICE_TOO __host__ __device__
+#else
+#define DEVICE_TOO
+#endif
+
 enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16 };
 
 typedef uint16_t bf16; // the upper half of a float
 typedef uint16_t f16;  // IEEE binary16
 
-static inline int dtype_bytes(enum dtype t)
+static inline DEVICE_TOO int dtype_bytes(enum dtype t)
 {
     return t == DTYPE_F32 ? 4 : 2;
 }
@@ -21,26 +28,26 @@ static inline const char *dtype_name(enum dtype t)
     return names[t];
 }
 
-static inline float bits_to_float(uint32_t bits)
+static inline DEVICE_TOO float bits_to_float(uint32_t bits)
 {
     float f;
     memcpy(&f, &bits, 4);
     return f;
 }
 
-static inline uint32_t float_to_bits(float f)
+static inline DEVICE_TOO uint32_t float_to_bits(float f)
 {
     uint32_t bits;
     memcpy(&bits, &f, 4);
     return bits;
 }
 
-static inline float bf16_to_float(bf16 h)
+static inline DEVICE_TOO float bf16_to_float(bf16 h)
 {
     return bits_to_float((uint32_t)h << 16);
 }
 
-static inline bf16 float_to_bf16(float f)
+static inline DEVICE_TOO bf16 float_to_bf16(float f)
 {
     uint32_t bits = float_to_bits(f);
     if ((bits & 0x7fffffff) > 0x7f800000)
@@ -48,7 +55,7 @@ static inline bf16 float_to_bf16(float f)
     return (bf16)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-static inline float f16_to_float(f16 h)
+static inline DEVICE_TOO float f16_to_float(f16 h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, magnitude = h & 0x7fff;
     if (magnitude >= 0x7c00) // infinity or NaN
@@ -58,7 +65,7 @@ static inline float f16_to_float(f16 h)
     return bits_to_float(sign | float_to_bits(scaled));
 }
 
-static inline f16 float_to_f16(float f)
+static inline DEVICE_TOO f16 float_to_f16(float f)
 {
     uint32_t bits = float_to_bits(f), magnitude = bits & 0x7fffffff;
     f16 sign = (f16)(bits >> 16 & 0x8000);
@@ -75,7 +82,7 @@ static inline f16 float_to_f16(float f)
 }
 
 /* Element i of an array of type t that may be unaligned (a mapped file). */
-static inline float dtype_load(enum dtype t, const void *array, size_t i)
+static inline DEVICE_TOO float dtype_load(enum dtype t, const void *array, size_t i)
 {
     const char *at = (const char *)array + i * (size_t)dtype_bytes(t);
     uint32_t word;
@@ -89,7 +96,7 @@ static inline float dtype_load(enum dtype t, const void *array, size_t i)
 }
 
 /* Element i of an aligned array of type t := f, rounded. */
-static inline void dtype_store(enum dtype t, void *array, size_t i, float f)
+static inline DEVICE_TOO void dtype_store(enum dtype t, void *array, size_t i, float f)
 {
     if (t == DTYPE_F32)
         ((float *)array)[i] = f;
@@ -97,7 +104,7 @@ static inline void dtype_store(enum dtype t, void *array, size_t i, float f)
         ((uint16_t *)array)[i] = t == DTYPE_BF16 ? float_to_bf16(f) : float_to_f16(f);
 }
 
-static inline float dtype_round(enum dtype t, float f)
+static inline DEVICE_TOO float dtype_round(enum dtype t, float f)
 {
     if (t == DTYPE_F32)
         return f;

@@ -26,7 +26,7 @@ struct dev_limits;
 enum { ROW_ALIGN = 32, KV_BLOCK = 64 };
 
 /* Elements from one row to the next, and of a row on the wire. */
-static inline int row_stride(int width)
+static inline DEVICE_TOO int row_stride(int width)
 {
     return (width + ROW_ALIGN - 1) / ROW_ALIGN * ROW_ALIGN;
 }
@@ -99,7 +99,7 @@ struct rope_table {
  * 127. */
 enum wire { WIRE_MODEL, WIRE_BF16, WIRE_INT8, WIRE_COUNT };
 
-static inline size_t wire_row_bytes(enum wire wire, enum dtype type, int width)
+static inline DEVICE_TOO size_t wire_row_bytes(enum wire wire, enum dtype type, int width)
 {
     size_t n = (size_t)row_stride(width);
     return wire == WIRE_INT8   ? sizeof(float) + n

@@ -5,7 +5,7 @@
 
 enum { STRIDE = 32 }; // blocks of a sequence
 
-/* Where element i of the key (or value) of a position is. */
+/* Where element i of the key (or value) of a position is: on a GPU position by position. */
 static size_t cache_index(const struct kv_layer *kv, bool key, int seq, int pos, int head, int i)
 {
     size_t block = kv_block_bytes(&dev, type, 1, kv->head_dim) / (size_t)dtype_bytes(type);
@@ -13,6 +13,8 @@ static size_t cache_index(const struct kv_layer *kv, bool key, int seq, int pos,
     size_t start = ((size_t)number * (size_t)kv->n_kv_heads + (size_t)head) * block;
     size_t slot = (size_t)(pos % KV_BLOCK), input = (size_t)i, output = slot;
     size_t inputs = (size_t)row_stride(kv->head_dim);
+    if (on_gpu())
+        return start + slot * inputs + input;
     if (!key) {
         input = slot;
         output = (size_t)i;
@@ -75,7 +77,9 @@ static double cached(const struct kv_layer *kv, bool key, int seq, int pos, int 
 static void rope_case(int head_dim, int n_heads, int n_kv_heads)
 {
     enum { N = 5 };
-    int32_t seq[N] = {0, 0, 0, 1, 1}, pos[N] = {62, 63, 64, 0, 127};
+    static const int32_t seqs[N] = {0, 0, 0, 1, 1}, places[N] = {62, 63, 64, 0, 127};
+    int32_t *seq = memcpy(buffer(sizeof seqs), seqs, sizeof seqs);
+    int32_t *pos = memcpy(buffer(sizeof places), places, sizeof places);
     int heads = n_heads + 2 * n_kv_heads, ld = heads * head_dim + 1, half = head_dim / 2;
     struct kv_layer kv = cache_open(2, n_kv_heads, head_dim);
     struct rope_table rope = rope_open(128, head_dim, false);
@@ -267,7 +271,51 @@ static void chunks_body(void)
 static void test_chunks(void **state)
 {
     (void)state;
-    everywhere(chunks_body);
+    on_every_cpu(chunks_body);
+}
+
+/* Rows that are alone of their sequences, at the end of more and less of it, before rows that are
+ * not; each beside the formula, and on a GPU the same bits with less company. */
+static void singles_body(void)
+{
+    static const struct attention_case shapes[] = {
+        {64, 6, 2, 5, 1, 150}, {128, 4, 4, 4, 1, 129}, {10, 3, 1, 3, 1, 66}};
+    for (int i = 0; i < LENGTH(shapes); i++) {
+        const struct attention_case *c = &shapes[i];
+        enum { TAIL = 3 };
+        struct scene s = scene_open(c);
+        int n = c->sequences - 1 + TAIL;
+        append(&s, 0, s.rows);
+        struct scene few = s;
+        few.seq = buffer((size_t)n * sizeof *few.seq);
+        few.pos = buffer((size_t)n * sizeof *few.pos);
+        few.q = buffer((size_t)n * s.q_row);
+        for (int r = 0; r < n; r++) {
+            few.seq[r] = r < c->sequences ? r : c->sequences - 1;
+            few.pos[r] = r + 1 < c->sequences ? r * c->context / c->sequences : c->context - n + r;
+            memcpy(few.q + (size_t)r * s.q_row,
+                   s.q + (size_t)(few.seq[r] * c->context + few.pos[r]) * s.q_row, s.q_row);
+        }
+        char *a = buffer((size_t)n * s.a_row), *one = buffer((size_t)n * s.a_row);
+        struct positions where = {few.seq, few.pos, c->sequences - 1, c->context};
+        attention(&dev, a, few.q, &s.kv, &where, n, c->n_heads);
+        for (int r = 0; r < n; r++)
+            for (int head = 0; head < c->n_heads; head++)
+                check_head(&few, a, r, head);
+        for (int r = 0; r < where.singles; r++) {
+            struct positions alone = {few.seq + r, few.pos + r, 1, few.pos[r] + 1};
+            attention(&dev, one + (size_t)r * s.a_row, few.q + (size_t)r * s.q_row, &s.kv, &alone,
+                      1, c->n_heads);
+        }
+        same(a, one, (size_t)where.singles * s.a_row, "the company");
+        drain();
+    }
+}
+
+static void test_singles(void **state)
+{
+    (void)state;
+    everywhere(singles_body);
 }
 
 /* Scores so far apart that all but one key vanish, and rows of equal scores. */
@@ -295,9 +343,8 @@ static void test_extremes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rope),
-        cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_rope),     cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_chunks),   cmocka_unit_test(test_singles),
         cmocka_unit_test(test_extremes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

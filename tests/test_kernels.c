@@ -242,7 +242,6 @@ static void test_ffn(void **state)
 static void embed_body(void)
 {
     enum { VOCAB = 7, N = 9 };
-    int32_t tokens[N];
     for (int c = 0; c < LENGTH(row_widths); c++)
         for (enum dtype from = DTYPE_F32; from <= DTYPE_BF16; from++) {
             int dim = row_widths[c];
@@ -252,6 +251,7 @@ static void embed_body(void)
                 dtype_store(from, aligned, (size_t)i, uniform());
             char *table = (char *)buffer(bytes + 1) + 1;
             memcpy(table, aligned, bytes);
+            int32_t *tokens = buffer(N * sizeof *tokens);
             for (int i = 0; i < N; i++)
                 tokens[i] = (i * 5 + 3) % VOCAB;
             float *x = buffer((size_t)(N * dim) * sizeof *x);
@@ -323,7 +323,7 @@ static void exp_body(void)
 static void test_exp(void **state)
 {
     (void)state;
-    everywhere(exp_body);
+    on_every_cpu(exp_body);
 }
 
 static void check_route(const struct route_case *c, const float *score, const int32_t *expert,

@@ -53,10 +53,10 @@ static void check_wire(enum wire wire, int n, int dim)
     void *x = typed_rows(n, dim, 3), *back = typed_rows(n, dim, 1);
     size_t bytes = wire_row_bytes(wire, type, dim);
     char *wired = buffer((size_t)n * bytes), *one = buffer(bytes);
-    struct wire_error error = {0}, other = {0};
+    struct wire_error *error = buffer(sizeof *error), *other = buffer(sizeof *other);
     double squares = 0, errors = 0;
     memset(row_of(x, type, dim, 0), 0, row_bytes(type, dim)); // a row of zeros
-    narrow_rows(&dev, wired, wire, x, type, n, dim, &error);
+    narrow_rows(&dev, wired, wire, x, type, n, dim, error);
     widen_rows(&dev, back, type, wired, wire, n, dim);
     for (int r = 0; r < n; r++) {
         for (int i = 0; i < row_stride(dim); i++) {
@@ -65,12 +65,12 @@ static void check_wire(enum wire wire, int n, int dim)
             squares += value * value;
             errors += (value - arrived) * (value - arrived);
         }
-        narrow_rows(&dev, one, wire, row_of(x, type, dim, r), type, 1, dim, &other);
+        narrow_rows(&dev, one, wire, row_of(x, type, dim, r), type, 1, dim, other);
         same(one, wired + (size_t)r * bytes, bytes, "narrowing row by row");
     }
     if (wire != WIRE_MODEL) {
-        near(error.squares, squares, 1e-5 * squares, "sum of squares");
-        near(error.errors, errors, 1e-5 * errors, "sum of errors");
+        near(error->squares, squares, 1e-5 * squares, "sum of squares");
+        near(error->errors, errors, 1e-5 * errors, "sum of errors");
     }
 }
 

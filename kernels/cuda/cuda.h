@@ -22,7 +22,7 @@ extern "C" {
 #endif
 
 /* Up to so many rows an ffn reads its weights once, all jobs in one launch per projection. */
-enum { CUDA_JOINT_ROWS = 16 };
+enum { CUDA_JOINT_ROWS = 32 };
 
 #ifdef __cplusplus
 extern "C" {
@@ -95,6 +95,7 @@ void cuda_narrow(struct dev *d, void *to, enum wire wire, const void *rows, enum
                  int width, struct wire_error *error);
 void cuda_widen(struct dev *d, void *rows, enum dtype type, const void *from, enum wire wire, int n,
                 int width);
+size_t cuda_wire_scratch_bytes(const struct dev_limits *limits);
 
 /* roof.cu */
 double cuda_peak_flops(struct dev *d, enum dtype type);

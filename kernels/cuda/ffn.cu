@@ -1,0 +1,249 @@
+/* Experts and dense blocks. A few rows of any number of jobs take two launches, whose tiles read
+ * the weights of the blocks that have rows once each (stream.cuh); many rows: ffn_many.cu.
+ *
+ * Which block has which rows is known on the device alone. Grids have the size of the worst case,
+ * and what finds no tile leaves. */
+#include "base/check.h"
+#include "kernels/cuda/ffn.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/product.cuh"
+#include "kernels/cuda/stream.cuh"
+#include "kernels/cuda/strip.cuh"
+
+enum {
+    MOST_PARTS = 8,
+    MEAN_ROWS = 8, // of a block; with more the other way is better
+};
+
+/* Jobs that share their launches. Those whose tiles take longest come first. */
+struct ffn_call {
+    ffn_part parts[MOST_PARTS];
+    int n_parts;
+};
+
+/* hidden := swiglu(gate_up x): gate and up of a hidden value are two outputs of one tile. */
+struct gate_up_side {
+    static __host__ __device__ int outputs(const ffn_part &p)
+    {
+        return 2 * p.width_stride;
+    }
+
+    template <class T, int FRAGMENTS>
+    static __device__ __forceinline__ void fill(stream_tile<FRAGMENTS> &tile, const ffn_part &p,
+                                                const strip &s, int output, int lane)
+    {
+        int bytes = p.dim_stride * (int)sizeof(T);
+        stream_outputs(tile, p.blocks[s.block].gate_up, bytes, outputs(p), output, lane);
+        stream_rows(tile, p.x, bytes, p.source, s.first, s.rows, lane);
+    }
+
+    template <class T, int WARPS, int ROWS, class Tile>
+    static __device__ __forceinline__ void finish(const ffn_part &p, const Tile &tile,
+                                                  const float (&sums)[WARPS][TILE_OUTPUTS][ROWS])
+    {
+        const int columns = TILE_OUTPUTS / 2;
+        for (int i = (int)threadIdx.x; i < tile.rows * columns; i += WARPS * WARP_SIZE) {
+            int r = i / columns, column = i % columns;
+            float h = swiglu(add_warps<WARPS>(sums, 2 * column, r),
+                             add_warps<WARPS>(sums, 2 * column + 1, r));
+            set((T *)p.hidden + (size_t)(tile.first + r) * (size_t)p.width_stride +
+                    tile.output / 2 + column,
+                h);
+        }
+    }
+};
+
+/* y := down hidden, zero beyond dim. */
+struct down_side {
+    static __host__ __device__ int outputs(const ffn_part &p)
+    {
+        return p.dim_stride;
+    }
+
+    template <class T, int FRAGMENTS>
+    static __device__ __forceinline__ void fill(stream_tile<FRAGMENTS> &tile, const ffn_part &p,
+                                                const strip &s, int output, int lane)
+    {
+        int bytes = p.width_stride * (int)sizeof(T);
+        stream_outputs(tile, p.blocks[s.block].down, bytes, p.dim, output, lane);
+        stream_rows(tile, p.hidden, bytes, NULL, s.first, s.rows, lane);
+    }
+
+    template <class T, int WARPS, int ROWS, class Tile>
+    static __device__ __forceinline__ void finish(const ffn_part &p, const Tile &tile,
+                                                  const float (&sums)[WARPS][TILE_OUTPUTS][ROWS])
+    {
+        for (int i = (int)threadIdx.x; i < tile.rows * TILE_OUTPUTS; i += WARPS * WARP_SIZE) {
+            int r = i / TILE_OUTPUTS, o = tile.output + i % TILE_OUTPUTS;
+            float sum = o < p.dim ? add_warps<WARPS>(sums, i % TILE_OUTPUTS, r) : 0;
+            put<T>(p.y, (size_t)(tile.first + r) * (size_t)p.dim_stride + o, sum, p.y_is_f32);
+        }
+    }
+};
+
+template <class T, int FRAGMENTS, class Side> struct ffn_tiles {
+    const ffn_call &call;
+
+    __device__ __forceinline__ stream_tile<FRAGMENTS> find(int number, int lane) const
+    {
+        stream_tile<FRAGMENTS> tile = {};
+        for (int i = 0; i < call.n_parts; i++) {
+            const ffn_part &p = call.parts[i];
+            int tiles = Side::outputs(p) / TILE_OUTPUTS;
+            strip s = find_strip(p.count, p.n_blocks, p.n, FRAGMENTS * FRAGMENT_ROWS,
+                                 number / tiles, lane);
+            if (s.rows) {
+                Side::template fill<T>(tile, p, s, number % tiles * TILE_OUTPUTS, lane);
+                tile.job = i;
+                break;
+            }
+            number -= s.block * tiles;
+        }
+        return tile;
+    }
+
+    template <int WARPS, int ROWS>
+    __device__ __forceinline__ void finish(const stream_tile<FRAGMENTS> &tile,
+                                           const float (&sums)[WARPS][TILE_OUTPUTS][ROWS]) const
+    {
+        Side::template finish<T>(call.parts[tile.job], tile, sums);
+    }
+};
+
+template <class T, int FRAGMENTS, class Side>
+__global__ void __launch_bounds__(STREAM_WARPS *WARP_SIZE, stream_blocks<T, FRAGMENTS>())
+    ffn_stream(const __grid_constant__ ffn_call call)
+{
+    stream<T, FRAGMENTS, STREAM_WARPS>(ffn_tiles<T, FRAGMENTS, Side>{call});
+}
+
+template <class T, int FRAGMENTS, class Side>
+static void launch_side(struct dev *d, const ffn_call &call)
+{
+    size_t tiles = 0, most = (size_t)(d->cuda->multiprocessors * stream_blocks<T, FRAGMENTS>());
+    for (int i = 0; i < call.n_parts; i++) {
+        const ffn_part &p = call.parts[i];
+        int strips = most_strips(p.n, p.n_blocks, FRAGMENTS * FRAGMENT_ROWS);
+        tiles += (size_t)strips * (size_t)(Side::outputs(p) / TILE_OUTPUTS);
+    }
+    LAUNCH((ffn_stream<T, FRAGMENTS, Side>), (unsigned)(tiles < most ? tiles : most),
+           STREAM_WARPS * WARP_SIZE, 0, d->cuda->stream, call);
+}
+
+template <class T, int FRAGMENTS> static void launch_sides(struct dev *d, const ffn_call &call)
+{
+    launch_side<T, FRAGMENTS, gate_up_side>(d, call);
+    launch_side<T, FRAGMENTS, down_side>(d, call);
+}
+
+static void launch_call(struct dev *d, const ffn_call &call, enum dtype type)
+{
+    int most = 0;
+    for (int i = 0; i < call.n_parts; i++)
+        most = call.parts[i].n > most ? call.parts[i].n : most;
+    if (type == DTYPE_F32)
+        launch_sides<float, 1>(d, call);
+    else if (type == DTYPE_F16 && most <= FEW_ROWS)
+        launch_sides<__half, 1>(d, call);
+    else if (type == DTYPE_F16)
+        launch_sides<__half, 4>(d, call);
+    else if (most <= FEW_ROWS)
+        launch_sides<__nv_bfloat16, 1>(d, call);
+    else
+        launch_sides<__nv_bfloat16, 4>(d, call);
+}
+
+size_t ffn_hidden_bytes(const struct ffn_job *job)
+{
+    const struct matrix *down = &ffn_shape(job)->down;
+    return (size_t)job->n * (size_t)row_stride(down->k) * (size_t)dtype_bytes(down->type);
+}
+
+ffn_part ffn_part_of(const struct ffn_job *job, void *hidden)
+{
+    const struct ffn *f = ffn_shape(job);
+    return {(const ffn_weights *)job->list->device,
+            job->count,
+            job->source,
+            job->x,
+            hidden,
+            job->y,
+            job->count ? job->list->n : 1,
+            job->n,
+            f->down.n,
+            row_stride(f->down.n),
+            row_stride(f->down.k),
+            job->y_type == DTYPE_F32};
+}
+
+/* Keep the parts in order of width, the widest first. */
+static void insert_part(ffn_call *call, const ffn_part &part)
+{
+    int at = call->n_parts++;
+    for (; at > 0 && call->parts[at - 1].width_stride < part.width_stride; at--)
+        call->parts[at] = call->parts[at - 1];
+    call->parts[at] = part;
+}
+
+/* Floats have no tensor cores to make tiles for: only cuBLAS does better than streaming. */
+static bool is_many(const struct ffn_job *job)
+{
+    int blocks = job->count ? job->list->n : 1;
+    if (ffn_shape(job)->down.type == DTYPE_F32 && (job->count || job->source))
+        return false;
+    return job->n > STREAM_ROWS && job->n > MEAN_ROWS * blocks;
+}
+
+/* As many jobs of few rows, from the first on, as there is room for together; returns how many. */
+static int run_together(struct dev *d, const struct ffn_job *jobs, int n_jobs)
+{
+    ffn_call call = {};
+    size_t used = 0;
+    int i = 0;
+    for (; i < n_jobs && call.n_parts < MOST_PARTS && !is_many(&jobs[i]); i++) {
+        size_t bytes = ffn_hidden_bytes(&jobs[i]);
+        if (jobs[i].n == 0)
+            continue;
+        CHECK(bytes <= d->scratch_bytes, "%d rows in %zu bytes of scratch", jobs[i].n,
+              d->scratch_bytes);
+        if (used + bytes > d->scratch_bytes)
+            break;
+        insert_part(&call, ffn_part_of(&jobs[i], (char *)d->scratch + used));
+        used += bytes;
+    }
+    if (call.n_parts)
+        launch_call(d, call, ffn_shape(jobs)->down.type);
+    return i;
+}
+
+void cuda_ffn(struct dev *d, const struct ffn_job *jobs, int n_jobs)
+{
+    int i = 0;
+    while (i < n_jobs && cuda_works(d))
+        if (is_many(&jobs[i]))
+            ffn_many(d, &jobs[i++]);
+        else
+            i += run_together(d, jobs + i, n_jobs - i);
+}
+
+/* The lists of a model are opened once and never freed before the device is. */
+void cuda_ffn_list_open(struct dev *d, struct ffn_list *list)
+{
+    size_t bytes = (size_t)list->n * sizeof(ffn_weights);
+    list->device = cuda_alloc(d, bytes);
+    ffn_weights *blocks = (ffn_weights *)malloc(bytes);
+    CHECK(blocks, "no memory for %d blocks", list->n);
+    for (int i = 0; i < list->n; i++)
+        blocks[i] = {list->ffns[i].gate_up.data, list->ffns[i].down.data};
+    cuda_upload(d, list->device, blocks, bytes);
+    free(blocks);
+    ffn_many_open(d);
+}
+
+size_t cuda_ffn_scratch_bytes(const struct dev_limits *limits)
+{
+    size_t stride = (size_t)row_stride(limits->ffn_width);
+    size_t hidden = (size_t)limits->rows * stride * (size_t)dtype_bytes(limits->type);
+    size_t dense = ffn_dense_bytes(limits->type, limits->rows, limits->ffn_width);
+    return hidden > dense ? hidden : dense;
+}

@@ -1,0 +1,51 @@
+/* What the two ways through an ffn share: few rows (ffn.cu) and many (ffn_many.cu). */
+#pragma once
+
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/number.cuh"
+
+/* One block of a list, on the device. */
+struct ffn_weights {
+    const void *gate_up, *down;
+};
+
+/* A job as kernels see it. Strides are those of rows of dim and of hidden values, in elements. */
+struct ffn_part {
+    const ffn_weights *blocks; // [n_blocks]
+    const int32_t *count;      // [n_blocks] or NULL
+    const int32_t *source;     // [n] or NULL
+    const void *x;
+    void *hidden, *y; // hidden [n][width_stride], y [n][dim_stride]
+    int n_blocks, n;
+    int dim, dim_stride, width_stride;
+    bool y_is_f32;
+};
+
+__device__ __forceinline__ float swiglu(float gate, float up)
+{
+    return gate / (1 + expf(-gate)) * up;
+}
+
+/* Element i of an array of T, or of floats, := x. */
+template <class T> __device__ __forceinline__ void put(void *array, size_t i, float x, bool as_f32)
+{
+    if (as_f32)
+        ((float *)array)[i] = x;
+    else
+        set((T *)array + i, x);
+}
+
+static inline const struct ffn *ffn_shape(const struct ffn_job *job)
+{
+    return &job->list->ffns[0];
+}
+
+/* Bytes of a job's hidden rows, and the job with them at `hidden`. */
+size_t ffn_hidden_bytes(const struct ffn_job *job);
+ffn_part ffn_part_of(const struct ffn_job *job, void *hidden);
+
+/* A job of many rows; in floats, of one block's and not through an index. */
+void ffn_many(struct dev *d, const struct ffn_job *job);
+void ffn_many_open(struct dev *d);
+/* Scratch that a block's own rows take there. */
+size_t ffn_dense_bytes(enum dtype type, int rows, int width);

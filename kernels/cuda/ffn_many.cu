@@ -1,0 +1,299 @@
+/* An ffn of many rows. A dense block is two products of cuBLAS's, a slice of rows at a time, so
+ * that gate and up pass through the L2 cache in f32. Blocks that share the rows are one launch per
+ * projection of tiles of 128 rows by 128 outputs, with SwiGLU in the first one's epilogue.
+ *
+ * A tile's 4 warps have 32 outputs each, of all its rows: steps of 16 rows that a block's last tile
+ * does not have are skipped, which with some 100 rows a block is a good part. k passes through
+ * shared memory in slices of 32, STAGES of them at a time. Rows there are 64 bytes, whose pieces of
+ * 16 are moved about so that 8 rows' pieces of one k are in 8 different places modulo 128 bytes:
+ * ldmatrix then reads without conflicts. */
+#include "base/check.h"
+#include "kernels/cuda/async.cuh"
+#include "kernels/cuda/ffn.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/product.cuh"
+#include "kernels/cuda/strip.cuh"
+#include "kernels/cuda/tile.cuh"
+
+enum {
+    TILE_ROWS = 128,
+    TILE_COLUMNS = 128,
+    TILE_WARPS = 4,
+    TILE_THREADS = TILE_WARPS * 32,
+    WARP_COLUMNS = TILE_COLUMNS / TILE_WARPS,
+    SLICE_BYTES = 64, // of k, in each row
+    STAGES = 4,
+    STAGE_BYTES = (TILE_ROWS + TILE_COLUMNS) * SLICE_BYTES,
+    ROWS_AT_ONCE = TILE_THREADS / 4, // whose pieces the threads copy together
+    PASSES = TILE_ROWS / ROWS_AT_ONCE,
+    ROW_STEPS = TILE_ROWS / 16,
+    COLUMN_STEPS = WARP_COLUMNS / 8,
+    DENSE_ROWS = 512, // of a slice of a dense block
+};
+
+/* One projection of a job. */
+struct many_call {
+    ffn_part p;
+    bool gate_up;
+    int n, stride, k_bytes; // outputs that there are; with padding; of a row of weights and of x
+};
+
+struct many_sums {
+    float d[ROW_STEPS][COLUMN_STEPS][4];
+};
+
+/* Where a thread copies from: pieces of PASSES rows of x and of weights, of slice 0. */
+struct many_source {
+    const char *x[PASSES], *w[PASSES];
+    int rows; // of x that are read, a multiple of 16
+};
+
+__device__ __forceinline__ int piece_at(int row, int piece)
+{
+    return row * SLICE_BYTES + ((piece ^ (row / 2 % 4)) * 16);
+}
+
+/* Rows beyond the strip's and outputs beyond the last are read as the last; nobody looks at them.
+ */
+__device__ __forceinline__ many_source find_source(const many_call &c, const strip &s)
+{
+    many_source from;
+    const ffn_weights &block = c.p.blocks[s.block];
+    const char *x = (const char *)(c.gate_up ? c.p.x : c.p.hidden);
+    const char *w = (const char *)(c.gate_up ? block.gate_up : block.down);
+    int piece = (int)threadIdx.x % 4 * 16;
+    from.rows = (s.rows + 15) / 16 * 16;
+#pragma unroll
+    for (int i = 0; i < PASSES; i++) {
+        int at = i * ROWS_AT_ONCE + (int)threadIdx.x / 4;
+        int row = s.first + min(at, s.rows - 1);
+        int column = min((int)blockIdx.y * TILE_COLUMNS + at, c.n - 1);
+        row = c.gate_up && c.p.source ? c.p.source[row] : row;
+        from.x[i] = x + (size_t)row * (size_t)c.k_bytes + piece;
+        from.w[i] = w + (size_t)column * (size_t)c.k_bytes + piece;
+    }
+    return from;
+}
+
+/* Slice `slice` of k into its stage. */
+__device__ __forceinline__ void copy_slice(char *shared, const many_source &from, int slice)
+{
+    char *x = shared + slice % STAGES * STAGE_BYTES, *w = x + TILE_ROWS * SLICE_BYTES;
+    size_t k = (size_t)slice * SLICE_BYTES;
+#pragma unroll
+    for (int i = 0; i < PASSES; i++) {
+        int row = i * ROWS_AT_ONCE + (int)threadIdx.x / 4;
+        int to = piece_at(row, (int)threadIdx.x % 4);
+        if (row < from.rows)
+            cp_async16(x + to, from.x[i] + k);
+        cp_async16(w + to, from.w[i] + k);
+    }
+}
+
+/* The warp's columns of 16 inputs (half a slice). */
+__device__ __forceinline__ void load_weights(uint32_t (&b)[COLUMN_STEPS][2], const char *w,
+                                             int first, int half, int lane)
+{
+#pragma unroll
+    for (int i = 0; i < COLUMN_STEPS; i += 2) {
+        int column = first + (i + lane / 16) * 8 + lane % 8;
+        uint32_t two[4];
+        ldmatrix_x4(two, w + piece_at(column, half * 2 + lane / 8 % 2));
+        b[i][0] = two[0];
+        b[i][1] = two[1];
+        b[i + 1][0] = two[2];
+        b[i + 1][1] = two[3];
+    }
+}
+
+template <class T>
+__device__ __forceinline__ void multiply_slice(many_sums &sums, const char *stage, int rows,
+                                               int warp, int lane)
+{
+    const char *w = stage + TILE_ROWS * SLICE_BYTES;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        uint32_t b[COLUMN_STEPS][2];
+        load_weights(b, w, warp * WARP_COLUMNS, half, lane);
+#pragma unroll
+        for (int step = 0; step < ROW_STEPS; step++) {
+            if (step * 16 >= rows)
+                break;
+            uint32_t a[4];
+            ldmatrix_x4(a, stage + piece_at(step * 16 + lane % 16, half * 2 + lane / 16));
+#pragma unroll
+            for (int i = 0; i < COLUMN_STEPS; i++)
+                mma_16816<T>(sums.d[step][i], a, b[i]);
+        }
+    }
+}
+
+template <class T>
+__device__ __forceinline__ void multiply_all(many_sums &sums, char *shared, const many_source &from,
+                                             int slices, int warp, int lane)
+{
+#pragma unroll
+    for (int i = 0; i < ROW_STEPS * COLUMN_STEPS * 4; i++)
+        sums.d[i / 4 / COLUMN_STEPS][i / 4 % COLUMN_STEPS][i % 4] = 0;
+    for (int i = 0; i < STAGES - 1; i++) {
+        if (i < slices)
+            copy_slice(shared, from, i);
+        cp_async_commit();
+    }
+    for (int i = 0; i < slices; i++) {
+        cp_async_wait<STAGES - 2>();
+        __syncthreads(); // slice i is here, and all have done with slice i - 1
+        if (i + STAGES - 1 < slices)
+            copy_slice(shared, from, i + STAGES - 1);
+        cp_async_commit();
+        multiply_slice<T>(sums, shared + i % STAGES * STAGE_BYTES, from.rows, warp, lane);
+    }
+}
+
+/* Two neighbouring sums of a row: gate and up of one hidden value, or two outputs. */
+template <class T>
+__device__ __forceinline__ void put_pair(const many_call &c, int row, int column, float low,
+                                         float high)
+{
+    const ffn_part &p = c.p;
+    if (column >= c.stride)
+        return;
+    if (c.gate_up) {
+        set((T *)p.hidden + (size_t)row * (size_t)p.width_stride + column / 2, swiglu(low, high));
+        return;
+    }
+    size_t at = (size_t)row * (size_t)p.dim_stride + (size_t)column;
+    put<T>(p.y, at, column < c.n ? low : 0, p.y_is_f32);
+    put<T>(p.y, at + 1, column + 1 < c.n ? high : 0, p.y_is_f32);
+}
+
+template <class T>
+__device__ __forceinline__ void put_sums(const many_call &c, const many_sums &sums, const strip &s,
+                                         int warp, int lane)
+{
+    int first = (int)blockIdx.y * TILE_COLUMNS + warp * WARP_COLUMNS + lane % 4 * 2;
+#pragma unroll
+    for (int step = 0; step < ROW_STEPS; step++)
+#pragma unroll
+        for (int i = 0; i < COLUMN_STEPS * 2; i++) {
+            int row = step * 16 + i % 2 * 8 + lane / 4;
+            const float *d = &sums.d[step][i / 2][i % 2 * 2];
+            if (row < s.rows)
+                put_pair<T>(c, s.first + row, first + i / 2 * 8, d[0], d[1]);
+        }
+}
+
+template <class T>
+__global__ void __launch_bounds__(TILE_THREADS, 2) ffn_grouped(const __grid_constant__ many_call c)
+{
+    DYNAMIC_SHARED(char, shared);
+    const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    strip s = find_strip(c.p.count, c.p.n_blocks, c.p.n, TILE_ROWS, (int)blockIdx.x, lane);
+    if (s.rows == 0)
+        return;
+    many_sums sums;
+    multiply_all<T>(sums, shared, find_source(c, s), c.k_bytes / SLICE_BYTES, warp, lane);
+    put_sums<T>(c, sums, s, warp, lane);
+}
+
+/* Row tiles are neighbours: those of one block read its weights at about the same time. */
+template <class T> static void launch_many(struct dev *d, const many_call &call)
+{
+    unsigned rows = (unsigned)most_strips(call.p.n, call.p.n_blocks, TILE_ROWS);
+    unsigned columns = (unsigned)blocks_for((size_t)call.stride, TILE_COLUMNS);
+    LAUNCH(ffn_grouped<T>, dim3(rows, columns), TILE_THREADS, STAGES * STAGE_BYTES, d->cuda->stream,
+           call);
+}
+
+template <class T> static void grouped(struct dev *d, const struct ffn_job *job)
+{
+    ffn_part p = ffn_part_of(job, d->scratch);
+    int size = (int)sizeof(T);
+    launch_many<T>(d, {p, true, 2 * p.width_stride, 2 * p.width_stride, p.dim_stride * size});
+    launch_many<T>(d, {p, false, p.dim, p.dim_stride, p.width_stride * size});
+}
+
+/* ---- a dense block ---- */
+
+enum { ELEMENT_THREADS = 256 };
+
+/* Two hidden values a thread, of gate_up [][4]. */
+template <class T>
+__global__ void __launch_bounds__(ELEMENT_THREADS)
+    swiglu_pairs(T *hidden, const float4 *gate_up, size_t pairs)
+{
+    size_t i = (size_t)blockIdx.x * ELEMENT_THREADS + threadIdx.x;
+    if (i >= pairs)
+        return;
+    float4 two = __ldcs(gate_up + i);
+    set(hidden + 2 * i, swiglu(two.x, two.y));
+    set(hidden + 2 * i + 1, swiglu(two.z, two.w));
+}
+
+/* Columns [dim, stride) of a block's row := 0; of any type, as 0 is the same in all. */
+__global__ void __launch_bounds__(ROW_ALIGN)
+    clear_padding(char *y, int dim, int stride, int element_bytes)
+{
+    char *row = y + (size_t)blockIdx.x * (size_t)(stride * element_bytes);
+    for (int i = dim * element_bytes + (int)threadIdx.x; i < stride * element_bytes; i += ROW_ALIGN)
+        row[i] = 0;
+}
+
+/* x and y begin with the slice, scratch has room for it. */
+template <class T>
+static void dense_slice(struct dev *d, const struct ffn *f, void *y, enum dtype y_type,
+                        const void *x, int n)
+{
+    int stride = row_stride(f->down.k), dim_stride = row_stride(f->down.n);
+    size_t pairs = (size_t)n * (size_t)stride / 2;
+    float *gate_up = (float *)d->scratch;
+    T *hidden = (T *)(gate_up + 4 * pairs);
+    blas_product(d, gate_up, DTYPE_F32, 2 * stride, x, &f->gate_up, n, 0);
+    LAUNCH(swiglu_pairs<T>, (unsigned)blocks_for(pairs, ELEMENT_THREADS), ELEMENT_THREADS, 0,
+           d->cuda->stream, hidden, (const float4 *)gate_up, pairs);
+    blas_product(d, y, y_type, dim_stride, hidden, &f->down, n, 0);
+    if (dim_stride != f->down.n)
+        LAUNCH(clear_padding, (unsigned)n, ROW_ALIGN, 0, d->cuda->stream, (char *)y, f->down.n,
+               dim_stride, dtype_bytes(y_type));
+}
+
+template <class T> static void dense(struct dev *d, const struct ffn_job *job)
+{
+    const struct ffn *f = ffn_shape(job);
+    size_t x_row = (size_t)row_stride(f->gate_up.k) * sizeof(T);
+    size_t y_row = (size_t)(row_stride(f->down.n) * dtype_bytes(job->y_type));
+    for (int first = 0; first < job->n; first += DENSE_ROWS) {
+        int n = job->n - first < DENSE_ROWS ? job->n - first : DENSE_ROWS;
+        dense_slice<T>(d, f, (char *)job->y + (size_t)first * y_row, job->y_type,
+                       (const char *)job->x + (size_t)first * x_row, n);
+    }
+}
+
+size_t ffn_dense_bytes(enum dtype type, int rows, int width)
+{
+    size_t values = (size_t)(rows < DENSE_ROWS ? rows : DENSE_ROWS) * (size_t)row_stride(width);
+    return values * (2 * sizeof(float) + (size_t)dtype_bytes(type));
+}
+
+void ffn_many(struct dev *d, const struct ffn_job *job)
+{
+    const struct matrix *down = &ffn_shape(job)->down;
+    bool shared = job->count || job->source;
+    size_t need = shared ? ffn_hidden_bytes(job) : ffn_dense_bytes(down->type, job->n, down->k);
+    CHECK(need <= d->scratch_bytes, "%d rows in %zu bytes of scratch", job->n, d->scratch_bytes);
+    if (shared && down->type == DTYPE_F16)
+        grouped<__half>(d, job);
+    else if (shared)
+        grouped<__nv_bfloat16>(d, job);
+    else
+        FOR_TYPE(down->type, T, dense<T>(d, job));
+}
+
+void ffn_many_open(struct dev *d)
+{
+    int bytes = STAGES * STAGE_BYTES;
+    cudaFuncAttribute most = cudaFuncAttributeMaxDynamicSharedMemorySize;
+    cuda_good(d, cudaFuncSetAttribute(ffn_grouped<__half>, most, bytes), "asking for memory");
+    cuda_good(d, cudaFuncSetAttribute(ffn_grouped<__nv_bfloat16>, most, bytes),
+              "asking for memory");
+}

@@ -1,0 +1,144 @@
+/* Dense products: few rows by streaming the weights, many by cuBLAS. */
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/product.cuh"
+#include "kernels/cuda/stream.cuh"
+
+struct dense_call {
+    const char *w, *x;
+    const float *bias;
+    float *y;
+    int n, row_bytes, ldy, rows;
+    bool add;
+};
+
+template <int FRAGMENTS> struct dense_tiles {
+    dense_call c;
+    static constexpr int STRIP = FRAGMENTS * FRAGMENT_ROWS;
+
+    __device__ __forceinline__ stream_tile<FRAGMENTS> find(int number, int lane) const
+    {
+        int tiles = (c.n + TILE_OUTPUTS - 1) / TILE_OUTPUTS, first = number / tiles * STRIP;
+        int rows = min(c.rows - first, STRIP);
+        stream_tile<FRAGMENTS> tile = {};
+        if (rows <= 0)
+            return tile;
+        stream_outputs(tile, c.w, c.row_bytes, c.n, number % tiles * TILE_OUTPUTS, lane);
+        stream_rows(tile, c.x, c.row_bytes, NULL, first, rows, lane);
+        return tile;
+    }
+
+    template <int WARPS>
+    __device__ __forceinline__ void finish(const stream_tile<FRAGMENTS> &tile,
+                                           const float (&sums)[WARPS][TILE_OUTPUTS][STRIP]) const
+    {
+        for (int i = (int)threadIdx.x; i < tile.rows * TILE_OUTPUTS; i += WARPS * WARP_SIZE) {
+            int o = tile.output + i % TILE_OUTPUTS, r = i / TILE_OUTPUTS;
+            if (o >= c.n)
+                continue;
+            float sum = add_warps<WARPS>(sums, i % TILE_OUTPUTS, r);
+            float *y = c.y + (size_t)(tile.first + r) * (size_t)c.ldy + o;
+            sum = c.bias ? sum + c.bias[o] : sum;
+            *y = c.add ? *y + sum : sum;
+        }
+    }
+};
+
+template <class T, int FRAGMENTS, int WARPS>
+__global__ void __launch_bounds__(WARPS *WARP_SIZE,
+                                  WARPS > STREAM_WARPS ? 1 : stream_blocks<T, FRAGMENTS>())
+    dense_stream(dense_call call)
+{
+    stream<T, FRAGMENTS, WARPS>(dense_tiles<FRAGMENTS>{call});
+}
+
+/* Where there are fewer tiles than multiprocessors, each gets more warps. */
+template <class T, int FRAGMENTS> static void launch_stream(struct dev *d, const dense_call &call)
+{
+    int strips = (call.rows - 1) / (FRAGMENTS * FRAGMENT_ROWS) + 1;
+    int tiles = (call.n - 1) / TILE_OUTPUTS + 1, most = d->cuda->multiprocessors;
+    if (tiles * strips <= most)
+        LAUNCH((dense_stream<T, FRAGMENTS, 2 * STREAM_WARPS>), tiles * strips,
+               2 * STREAM_WARPS * WARP_SIZE, 0, d->cuda->stream, call);
+    else
+        LAUNCH((dense_stream<T, FRAGMENTS, STREAM_WARPS>),
+               min(tiles * strips, most * stream_blocks<T, FRAGMENTS>()), STREAM_WARPS * WARP_SIZE,
+               0, d->cuda->stream, call);
+}
+
+static void stream_product(struct dev *d, const dense_call &call, enum dtype type)
+{
+    if (type == DTYPE_F32)
+        launch_stream<float, 1>(d, call);
+    else if (type == DTYPE_F16 && call.rows <= FEW_ROWS)
+        launch_stream<__half, 1>(d, call);
+    else if (type == DTYPE_F16)
+        launch_stream<__half, 4>(d, call);
+    else if (call.rows <= FEW_ROWS)
+        launch_stream<__nv_bfloat16, 1>(d, call);
+    else
+        launch_stream<__nv_bfloat16, 4>(d, call);
+}
+
+static cudaDataType_t blas_type(enum dtype type)
+{
+    return type == DTYPE_F32 ? CUDA_R_32F : type == DTYPE_F16 ? CUDA_R_16F : CUDA_R_16BF;
+}
+
+/* cuBLAS counts by columns: our rows of x and w are its columns, of y too. */
+void blas_product(struct dev *d, void *y, enum dtype y_type, int ldy, const void *x,
+                  const struct matrix *w, int n, float beta)
+{
+    float one = 1;
+    int stride = row_stride(w->k);
+    cublas_good(d,
+                cublasGemmEx(d->cuda->blas, CUBLAS_OP_T, CUBLAS_OP_N, w->n, n, stride, &one,
+                             w->data, blas_type(w->type), stride, x, blas_type(w->type), stride,
+                             &beta, y, blas_type(y_type), ldy, CUBLAS_COMPUTE_32F,
+                             CUBLAS_GEMM_DEFAULT),
+                "multiplying matrices");
+}
+
+enum { BIAS_THREADS = 256 };
+
+__global__ void __launch_bounds__(BIAS_THREADS)
+    add_bias(float *y, int ldy, const float *bias, int columns)
+{
+    int column = (int)(blockIdx.y * BIAS_THREADS + threadIdx.x);
+    if (column < columns)
+        y[(size_t)blockIdx.x * (size_t)ldy + column] += bias[column];
+}
+
+static void many_rows(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w,
+                      int n, bool add)
+{
+    blas_product(d, y, DTYPE_F32, ldy, x, w, n, add ? 1 : 0);
+    if (w->bias)
+        LAUNCH(add_bias, dim3((unsigned)n, (unsigned)blocks_for((size_t)w->n, BIAS_THREADS)),
+               BIAS_THREADS, 0, d->cuda->stream, y, ldy, w->bias, w->n);
+}
+
+static void product(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w, int n,
+                    bool add)
+{
+    if (n == 0 || !cuda_works(d))
+        return;
+    if (n > STREAM_ROWS) {
+        many_rows(d, y, ldy, x, w, n, add);
+        return;
+    }
+    int row_bytes = row_stride(w->k) * dtype_bytes(w->type);
+    stream_product(
+        d, {(const char *)w->data, (const char *)x, w->bias, y, w->n, row_bytes, ldy, n, add},
+        w->type);
+}
+
+void cuda_matmul(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w, int n)
+{
+    product(d, y, ldy, x, w, n, false);
+}
+
+void cuda_matmul_add(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w, int n)
+{
+    product(d, y, ldy, x, w, n, true);
+}

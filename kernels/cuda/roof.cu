@@ -1,0 +1,186 @@
+/* What this GPU could do at best, measured now: the roofs that other figures are shares of. */
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/number.cuh"
+#include "kernels/cuda/product.cuh"
+#include "kernels/cuda/tile.cuh"
+
+#ifdef EPMOE_EMULATED
+enum { RUNS = 2, ROUNDS = 4, PRODUCT_SIZE = 32, READ_BYTES = 1 << 20 };
+#else
+enum { RUNS = 11, ROUNDS = 1 << 14, PRODUCT_SIZE = 4096, READ_BYTES = 1 << 30 };
+#endif
+
+enum { ROOF_THREADS = 256, ROOF_BLOCKS = 4, CHAINS = 8, LOADS = 8 };
+
+/* One thing to be timed, and its memory. */
+struct trial {
+    struct dev *d;
+    enum dtype type;
+    unsigned blocks;
+    size_t bytes;
+    void *memory; // [bytes]
+};
+
+/* The best of RUNS, in seconds; 0 after an error. The first run warms up. */
+static double best_time(const trial &t, void (*work)(const trial &t))
+{
+    cudaStream_t stream = t.d->cuda->stream;
+    cudaEvent_t begin = NULL, end = NULL;
+    float best = 0;
+    bool good = cuda_good(t.d, cudaEventCreate(&begin), "measuring") &&
+                cuda_good(t.d, cudaEventCreate(&end), "measuring");
+    for (int i = 0; i < RUNS && good; i++) {
+        float ms = 0;
+        cudaEventRecord(begin, stream);
+        work(t);
+        cudaEventRecord(end, stream);
+        good = cuda_good(t.d, cudaEventSynchronize(end), "measuring") &&
+               cuda_good(t.d, cudaEventElapsedTime(&ms, begin, end), "measuring");
+        if (i == 1 || (i > 1 && ms < best))
+            best = ms;
+    }
+    if (begin)
+        cudaEventDestroy(begin);
+    if (end)
+        cudaEventDestroy(end);
+    return good ? (double)best * 1e-3 : 0;
+}
+
+static bool take(trial *t, size_t bytes)
+{
+    t->bytes = bytes;
+    if (cudaMalloc(&t->memory, bytes) == cudaSuccess)
+        return cuda_good(t->d, cudaMemsetAsync(t->memory, 0, bytes, t->d->cuda->stream),
+                         "clearing");
+    cudaGetLastError(); // a model fills the memory: there is no measuring then
+    t->memory = NULL;
+    return false;
+}
+
+/* ---- FLOP/s ---- */
+
+/* Products in registers, CHAINS of them that do not wait for each other. */
+template <class T>
+__global__ void __launch_bounds__(ROOF_THREADS) spin(float *sink, const float *zero)
+{
+    float d[CHAINS][4];
+#pragma unroll
+    for (int i = 0; i < CHAINS * 4; i++)
+        d[i / 4][i % 4] = (float)i; // equal chains would be made one
+    uint32_t x = __float_as_uint(zero[threadIdx.x]), a[4] = {x, x, x, x}, b[2] = {x, x};
+    for (int i = 0; i < ROUNDS; i++)
+#pragma unroll
+        for (int j = 0; j < CHAINS; j++)
+            mma_16816<T>(d[j], a, b);
+    float sum = 0;
+#pragma unroll
+    for (int j = 0; j < CHAINS; j++)
+        sum += d[j][0] + d[j][1] + d[j][2] + d[j][3];
+    sink[blockIdx.x * ROOF_THREADS + threadIdx.x] = sum;
+}
+
+template <>
+__global__ void __launch_bounds__(ROOF_THREADS) spin<float>(float *sink, const float *zero)
+{
+    float d[CHAINS], x = zero[threadIdx.x];
+#pragma unroll
+    for (int j = 0; j < CHAINS; j++)
+        d[j] = (float)j;
+    for (int i = 0; i < ROUNDS; i++)
+#pragma unroll
+        for (int j = 0; j < CHAINS; j++)
+            d[j] = fmaf(x, d[j], x);
+    float sum = 0;
+#pragma unroll
+    for (int j = 0; j < CHAINS; j++)
+        sum += d[j];
+    sink[blockIdx.x * ROOF_THREADS + threadIdx.x] = sum;
+}
+
+static double spin_flops(const trial &t)
+{
+    double threads = (double)t.blocks * ROOF_THREADS, chains = (double)ROUNDS * CHAINS;
+    double each = t.type == DTYPE_F32 ? 2 : 2.0 * 16 * 16 * 8 / 32;
+    return threads * chains * each;
+}
+
+static void run_spin(const trial &t)
+{
+    float *sink = (float *)t.memory, *zero = sink + (size_t)t.blocks * ROOF_THREADS;
+    FOR_TYPE(t.type, T, LAUNCH(spin<T>, t.blocks, ROOF_THREADS, 0, t.d->cuda->stream, sink, zero));
+}
+
+/* cuBLAS may know faster instructions than ours. */
+static void run_product(const trial &t)
+{
+    size_t each = (size_t)PRODUCT_SIZE * PRODUCT_SIZE * (size_t)dtype_bytes(t.type);
+    char *at = (char *)t.memory;
+    struct matrix w = {t.type, PRODUCT_SIZE, PRODUCT_SIZE, at, NULL};
+    blas_product(t.d, at + 2 * each, t.type, PRODUCT_SIZE, at + each, &w, PRODUCT_SIZE, 0);
+}
+
+static double rate(double amount, double seconds)
+{
+    return seconds > 0 ? amount / seconds : 0;
+}
+
+double cuda_peak_flops(struct dev *d, enum dtype type)
+{
+    trial t = {d, type, (unsigned)(d->cuda->multiprocessors * ROOF_BLOCKS), 0, NULL};
+    size_t size = PRODUCT_SIZE, best_bytes = 3 * size * size * (size_t)dtype_bytes(type);
+    size_t spin_bytes = (size_t)(t.blocks + 1) * ROOF_THREADS * sizeof(float);
+    double best = 0;
+    if (!cuda_works(d) || !take(&t, best_bytes > spin_bytes ? best_bytes : spin_bytes))
+        return 0;
+    best = rate(spin_flops(t), best_time(t, run_spin));
+    double product =
+        rate(2.0 * PRODUCT_SIZE * PRODUCT_SIZE * PRODUCT_SIZE, best_time(t, run_product));
+    cudaFree(t.memory);
+    return product > best ? product : best;
+}
+
+/* ---- bytes/s ---- */
+
+/* Each block LOADS times its threads' 16 bytes at a time, all blocks side by side. */
+__global__ void __launch_bounds__(ROOF_THREADS)
+    read_all(uint32_t *sink, const uint4 *from, size_t pieces)
+{
+    uint32_t sum = 0;
+    size_t step = (size_t)gridDim.x * ROOF_THREADS * LOADS;
+    for (size_t i = (size_t)blockIdx.x * ROOF_THREADS * LOADS + threadIdx.x; i < pieces;
+         i += step) {
+        uint4 v[LOADS];
+#pragma unroll
+        for (int j = 0; j < LOADS; j++)
+            v[j] = i + (size_t)(j * ROOF_THREADS) < pieces ? __ldcs(from + i + j * ROOF_THREADS)
+                                                           : make_uint4(0, 0, 0, 0);
+#pragma unroll
+        for (int j = 0; j < LOADS; j++)
+            sum += v[j].x ^ v[j].y ^ v[j].z ^ v[j].w;
+    }
+    sink[blockIdx.x * ROOF_THREADS + threadIdx.x] = sum;
+}
+
+static size_t sink_bytes(const trial &t)
+{
+    return (size_t)t.blocks * ROOF_THREADS * sizeof(uint32_t);
+}
+
+static void run_read(const trial &t)
+{
+    char *from = (char *)t.memory + sink_bytes(t);
+    LAUNCH(read_all, t.blocks, ROOF_THREADS, 0, t.d->cuda->stream, (uint32_t *)t.memory,
+           (const uint4 *)from, (t.bytes - sink_bytes(t)) / sizeof(uint4));
+}
+
+double cuda_read_bandwidth(struct dev *d)
+{
+    trial t = {d, DTYPE_F32, (unsigned)(d->cuda->multiprocessors * ROOF_BLOCKS), 0, NULL};
+    size_t room = cuda_free_bytes(d) / 2, bytes = READ_BYTES;
+    if (!cuda_works(d) || !take(&t, sink_bytes(t) + (room < bytes ? room : bytes)))
+        return 0;
+    double seconds = best_time(t, run_read);
+    cudaFree(t.memory);
+    return rate((double)(t.bytes - sink_bytes(t)), seconds);
+}

@@ -1,0 +1,81 @@
+/* Rotary embedding, and appending to the cache. A block of keys or values is
+ * [n_kv_heads][KV_BLOCK][row_stride(head_dim)]; each position is written whole, padding too, so
+ * that what an earlier sequence left in it does not matter. A warp does a head of a row. */
+#include <math.h>
+
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/number.cuh"
+#include "kernels/cuda/reduce.cuh"
+
+enum { HEADS = 4 }; // of a block of threads
+
+size_t cuda_kv_block_bytes(enum dtype type, int n_kv_heads, int head_dim)
+{
+    size_t elements = (size_t)n_kv_heads * KV_BLOCK * (size_t)row_stride(head_dim);
+    return elements * (size_t)dtype_bytes(type);
+}
+
+template <class T> struct rope_call {
+    T *q;
+    struct kv_layer kv;
+    const float *qkv;
+    struct rope_table rope;
+    struct positions at;
+    int ldqkv, n_heads, stride;
+    float scale; // of queries
+};
+
+/* Where a head of a row goes; heads count through queries, keys, values. */
+template <class T>
+__device__ __forceinline__ T *destination(const rope_call<T> &c, int row, int head, int pos)
+{
+    if (head < c.n_heads)
+        return c.q + ((size_t)row * c.n_heads + head) * c.stride;
+    int block = c.kv.table[(size_t)c.at.seq[row] * c.kv.table_stride + pos / KV_BLOCK];
+    bool key = head < c.n_heads + c.kv.n_kv_heads;
+    int kv_head = head - c.n_heads - (key ? 0 : c.kv.n_kv_heads);
+    size_t position = ((size_t)block * c.kv.n_kv_heads + kv_head) * KV_BLOCK + pos % KV_BLOCK;
+    return (T *)(key ? c.kv.k : c.kv.v) + position * c.stride;
+}
+
+template <class T>
+static __global__ void __launch_bounds__(HEADS *WARP_LANES) rope_append(const rope_call<T> c)
+{
+    int row = (int)blockIdx.x, head = (int)(blockIdx.y * HEADS + threadIdx.y);
+    int lane = (int)threadIdx.x, pairs = c.rope.half, head_dim = c.kv.head_dim;
+    if (head >= c.n_heads + 2 * c.kv.n_kv_heads)
+        return;
+    int pos = c.at.pos[row];
+    const float *from = c.qkv + (size_t)row * c.ldqkv + (size_t)head * head_dim;
+    T *to = destination(c, row, head, pos);
+    if (head < c.n_heads + c.kv.n_kv_heads) {
+        const float *cosines = c.rope.cosines + (size_t)pos * pairs;
+        const float *sines = c.rope.sines + (size_t)pos * pairs;
+        float scale = head < c.n_heads ? c.scale : 1;
+        for (int i = lane; i < pairs; i += WARP_LANES) {
+            float x = from[i], y = from[pairs + i], cosine = cosines[i], sine = sines[i];
+            set(&to[i], (x * cosine - y * sine) * scale);
+            set(&to[pairs + i], (y * cosine + x * sine) * scale);
+        }
+    } else {
+        for (int i = lane; i < head_dim; i += WARP_LANES)
+            set(&to[i], from[i]);
+    }
+    for (int i = head_dim + lane; i < c.stride; i += WARP_LANES)
+        set(&to[i], 0);
+}
+
+void cuda_rope_append(struct dev *d, void *q, const struct kv_layer *kv, const float *qkv,
+                      int ldqkv, const struct rope_table *rope, const struct positions *at, int n,
+                      int n_heads)
+{
+    int heads = n_heads + 2 * kv->n_kv_heads;
+    dim3 grid((unsigned)n, (unsigned)((heads + HEADS - 1) / HEADS)), block(WARP_LANES, HEADS);
+    if (!cuda_works(d) || n == 0)
+        return;
+    FOR_TYPE(kv->type, T,
+             rope_call<T> call = {(T *)q, *kv, qkv, *rope, *at, ldqkv, n_heads,
+                                  row_stride(kv->head_dim), 1 / sqrtf((float)kv->head_dim)};
+             LAUNCH(rope_append<T>, grid, block, 0, d->cuda->stream, call));
+}

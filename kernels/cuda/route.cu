@@ -1,0 +1,213 @@
+/* The router, and the plan: which rows go to which experts, and where they stand.
+ *
+ * route: a warp does a row, its scores in registers; the next best expert is a maximum over keys
+ * that order by score and, among equals, the lower number. sort_rows: a stable counting sort by one
+ * block of threads. Each warp counts a stretch of the assignments, 32 at a time, the counts become
+ * beginnings, and the same walk again hands out places: nothing depends on who comes first. */
+#include <math.h>
+
+#include "base/check.h"
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/reduce.cuh"
+
+enum { ROUTE_WARPS = 4, SORT_WARPS = 32, SORT_SHARED_BYTES = 40 << 10 };
+
+struct route_call {
+    int32_t *expert;
+    float *weight;
+    const float *scores;
+    int ld, n, n_experts, k;
+    bool normalise;
+};
+
+/* Larger is better; 0 is nobody. Adding 0 makes a zero positive, so that zeros are equal. */
+static __device__ __forceinline__ unsigned long long rank_key(float score, int expert)
+{
+    uint32_t bits = __float_as_uint(score + 0.0f);
+    uint32_t ordered = bits >> 31 ? ~bits : bits | 0x80000000u;
+    return (unsigned long long)ordered << 32 | (0xffffffffu - (uint32_t)expert);
+}
+
+static __device__ __forceinline__ unsigned long long warp_best(unsigned long long key)
+{
+    for (int lanes = WARP_LANES / 2; lanes; lanes /= 2) {
+        unsigned long long other = __shfl_xor_sync(ALL_LANES, key, lanes);
+        key = other > key ? other : key;
+    }
+    return key;
+}
+
+/* The expert that comes after `last` in order of score, equals by number; the first when last is
+ * -1. NaN is never chosen; where nothing else is left it is expert 0, again if need be. */
+template <int PER_LANE>
+__device__ __forceinline__ int next_best(const float (&score)[PER_LANE], float last_score, int last)
+{
+    int lane = (int)threadIdx.x;
+    unsigned long long best = 0;
+#pragma unroll
+    for (int i = 0; i < PER_LANE; i++) {
+        int e = i * WARP_LANES + lane;
+        bool later = last < 0 ? score[i] == score[i]
+                              : score[i] < last_score || (score[i] == last_score && e > last);
+        unsigned long long key = later ? rank_key(score[i], e) : 0;
+        best = key > best ? key : best;
+    }
+    best = warp_best(best);
+    return best ? (int)(0xffffffffu - (uint32_t)best) : 0;
+}
+
+/* PER_LANE * WARP_LANES >= n_experts; scores beyond are NaN. */
+template <int PER_LANE>
+static __global__ void __launch_bounds__(ROUTE_WARPS *WARP_LANES) route(const route_call c)
+{
+    int row = (int)(blockIdx.x * ROUTE_WARPS + threadIdx.y), lane = (int)threadIdx.x;
+    if (row >= c.n)
+        return;
+    const float *scores = c.scores + (size_t)row * c.ld;
+    int32_t *expert = c.expert + (size_t)row * c.k;
+    float *weight = c.weight + (size_t)row * c.k;
+    float score[PER_LANE];
+#pragma unroll
+    for (int i = 0; i < PER_LANE; i++)
+        score[i] = i * WARP_LANES + lane < c.n_experts ? scores[i * WARP_LANES + lane] : NAN;
+
+    int last = next_best<PER_LANE>(score, 0, -1);
+    float top = scores[last], last_score = top, chosen = 0, all = 0;
+    for (int j = 0; j < c.k; j++) {
+        if (j) {
+            last = next_best<PER_LANE>(score, last_score, last);
+            last_score = scores[last];
+        }
+        float w = expf(last_score - top);
+        chosen += w;
+        if (lane == j % WARP_LANES) { // who divides it below
+            expert[j] = last;
+            weight[j] = w;
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < PER_LANE; i++)
+        all += i * WARP_LANES + lane < c.n_experts ? expf(score[i] - top) : 0;
+    all = warp_sum(all);
+    for (int j = lane; j < c.k; j += WARP_LANES)
+        weight[j] /= c.normalise ? chosen : all;
+}
+
+void cuda_route(struct dev *d, int32_t *expert, float *weight, const float *scores, int ld, int n,
+                int n_experts, int k, bool normalise)
+{
+    route_call c = {expert, weight, scores, ld, n, n_experts, k, normalise};
+    unsigned grid = (unsigned)((n + ROUTE_WARPS - 1) / ROUTE_WARPS);
+    dim3 block(WARP_LANES, ROUTE_WARPS);
+    cudaStream_t stream = d->cuda->stream;
+    CHECK(n_experts <= 32 * WARP_LANES, "%d experts", n_experts);
+    if (!cuda_works(d) || n == 0)
+        return;
+    if (n_experts <= 2 * WARP_LANES)
+        LAUNCH(route<2>, grid, block, 0, stream, c);
+    else if (n_experts <= 8 * WARP_LANES)
+        LAUNCH(route<8>, grid, block, 0, stream, c);
+    else
+        LAUNCH(route<32>, grid, block, 0, stream, c);
+}
+
+/* ---- sort_rows ---- */
+
+struct sort_call {
+    int32_t *count, *place, *source;
+    uint64_t *hit; // or NULL
+    const int32_t *expert, *group_of;
+    int assignments, k, n_groups;
+    int stretch; // of assignments, for a warp; a multiple of 32
+};
+
+/* Lane by lane in order: where each of the warp's next 32 assignments stands among those of its
+ * group, given that so many came before it; next[group] moves on. -1: there is no assignment. */
+static __device__ __forceinline__ int take_places(int *next, int group, bool there)
+{
+    int lane = (int)threadIdx.x % WARP_LANES;
+    unsigned same = __match_any_sync(ALL_LANES, there ? group : -1);
+    int before = __popc(same & ((1u << lane) - 1)), at = there ? next[group] + before : -1;
+    __syncwarp();
+    if (there && before == 0)
+        next[group] += __popc(same);
+    __syncwarp();
+    return at;
+}
+
+/* counts [warps][n_groups] to where each warp's assignments of each group begin. */
+static __device__ __forceinline__ void begin_groups(const sort_call &c, int *next, int *total,
+                                                    int warps)
+{
+    int lane = (int)threadIdx.x % WARP_LANES;
+    for (int g = (int)threadIdx.x; g < c.n_groups; g += (int)blockDim.x) {
+        int sum = 0;
+        for (int w = 0; w < warps; w++) {
+            int here = next[w * c.n_groups + g];
+            next[w * c.n_groups + g] = sum;
+            sum += here;
+        }
+        total[g] = c.count[g] = sum;
+    }
+    __syncthreads();
+    if (threadIdx.x < WARP_LANES) { // totals to beginnings, 32 at a time
+        int sum = 0, groups = 0;
+        for (int first = 0; first < c.n_groups; first += WARP_LANES) {
+            int g = first + lane, mine = g < c.n_groups ? total[g] : 0, upto = mine;
+            groups += __popc(__ballot_sync(ALL_LANES, mine > 0));
+            for (int by = 1; by < WARP_LANES; by *= 2) {
+                int before = __shfl_up_sync(ALL_LANES, upto, by);
+                upto += lane >= by ? before : 0;
+            }
+            if (g < c.n_groups)
+                total[g] = sum + upto - mine;
+            sum += __shfl_sync(ALL_LANES, upto, WARP_LANES - 1);
+        }
+        if (lane == 0 && c.hit)
+            *c.hit += (uint64_t)groups;
+    }
+    __syncthreads();
+}
+
+static __global__ void __launch_bounds__(SORT_WARPS *WARP_LANES) sort_rows(const sort_call c)
+{
+    DYNAMIC_SHARED(int, next); // [warps][n_groups], then total [n_groups]
+    int warps = (int)blockDim.x / WARP_LANES, warp = (int)threadIdx.x / WARP_LANES;
+    int lane = (int)threadIdx.x % WARP_LANES, *mine = next + warp * c.n_groups;
+    int *total = next + warps * c.n_groups;
+    int begin = warp * c.stretch, end = min(begin + c.stretch, c.assignments);
+
+    for (int g = lane; g < c.n_groups; g += WARP_LANES)
+        mine[g] = 0;
+    __syncwarp();
+    for (int i = begin + lane; i - lane < end; i += WARP_LANES)
+        take_places(mine, i < end ? c.group_of[c.expert[i]] : 0, i < end);
+    __syncthreads();
+    begin_groups(c, next, total, warps);
+    for (int i = begin + lane; i - lane < end; i += WARP_LANES) {
+        int group = i < end ? c.group_of[c.expert[i]] : 0;
+        int at = take_places(mine, group, i < end);
+        if (i < end) {
+            at += total[group];
+            c.place[i] = at;
+            c.source[at] = i / c.k;
+        }
+    }
+}
+
+void cuda_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source, uint64_t *hit,
+                    const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups)
+{
+    int row_bytes = n_groups * (int)sizeof(int), most = SORT_SHARED_BYTES / row_bytes - 1;
+    int assignments = n * k, warps = (assignments + WARP_LANES - 1) / WARP_LANES;
+    CHECK(most >= 1, "%d groups", n_groups);
+    most = most < SORT_WARPS ? most : (int)SORT_WARPS;
+    warps = warps < 1 ? 1 : warps < most ? warps : most;
+    int per_warp = (assignments + warps - 1) / warps;
+    int stretch = (per_warp + WARP_LANES - 1) / WARP_LANES * WARP_LANES;
+    sort_call c = {count, place, source, hit, expert, group_of, assignments, k, n_groups, stretch};
+    if (cuda_works(d))
+        LAUNCH(sort_rows, 1, warps * WARP_LANES, (size_t)(warps + 1) * row_bytes, d->cuda->stream,
+               c);
+}

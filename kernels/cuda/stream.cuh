@@ -1,0 +1,252 @@
+/* Products with few rows, where reading the weights is all the work: every weight goes once from
+ * memory into a tensor-core tile, past shared memory.
+ *
+ * A tile of work is 16 outputs for a strip of rows. Its k is cut into chunks of 64 bytes, dealt to
+ * the block's warps two by two; the warps' sums are added in order at the end, so a row's result
+ * depends on neither the number of rows nor on the grid. While a warp multiplies two chunks, the
+ * next two are on their way, those of the next tile at a tile's end: a block's reads never pause.
+ *
+ * The order of k within a chunk is the same for weights and rows but not the fragment's own: lane
+ * 4 g + t holds bytes [16 t, 16 t + 16) of rows g, so that all loads are of 16 bytes. */
+#pragma once
+
+#include "kernels/cuda/number.cuh"
+#include "kernels/cuda/tile.cuh"
+
+enum {
+    TILE_OUTPUTS = 16,
+    FRAGMENT_ROWS = 8,
+    CHUNK_BYTES = 64,
+    PIECE_BYTES = 16,
+    GROUP_CHUNKS = 2,
+    STREAM_WARPS = 8,
+    WARP_SIZE = 32,
+};
+
+/* Blocks of STREAM_WARPS that a multiprocessor has registers for. */
+template <class T, int FRAGMENTS> constexpr int stream_blocks()
+{
+    return FRAGMENTS == 1 && sizeof(T) == 2 ? 3 : 2;
+}
+
+/* What one lane reads of a tile, and what the tile is. */
+template <int FRAGMENTS> struct stream_tile {
+    const char *w[2];         // its pieces of chunk 0 of two outputs
+    const char *x[FRAGMENTS]; // and of its rows, NULL where there is none
+    int chunks;
+    int rows; // 0: there is no such tile
+    int first, output, job;
+};
+
+struct stream_weights {
+    uint4 of[2][GROUP_CHUNKS];
+};
+
+/* Nothing beyond the last chunk. */
+template <int FRAGMENTS>
+__device__ __forceinline__ void load_weights(stream_weights &to, const stream_tile<FRAGMENTS> &tile,
+                                             int group)
+{
+#pragma unroll
+    for (int i = 0; i < GROUP_CHUNKS; i++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int chunk = group * GROUP_CHUNKS + i;
+            to.of[half][i] = make_uint4(0, 0, 0, 0);
+            if (chunk < tile.chunks)
+                to.of[half][i] =
+                    __ldcs((const uint4 *)(tile.w[half] + (size_t)chunk * CHUNK_BYTES));
+        }
+}
+
+/* A warp's sums of 16 outputs and 8 rows a fragment, in halves by tensor cores. */
+template <class T, int FRAGMENTS> struct stream_sums {
+    float d[FRAGMENTS][4];
+
+    __device__ __forceinline__ void clear()
+    {
+#pragma unroll
+        for (int i = 0; i < FRAGMENTS * 4; i++)
+            d[i / 4][i % 4] = 0;
+    }
+
+    __device__ __forceinline__ void add(int f, const uint4 &low, const uint4 &high, const uint4 &x,
+                                        int rows)
+    {
+        (void)rows;
+        mma_16816<T>(d[f], {low.x, high.x, low.y, high.y}, {x.x, x.y});
+        mma_16816<T>(d[f], {low.z, high.z, low.w, high.w}, {x.z, x.w});
+    }
+
+    __device__ __forceinline__ void put(float (*sums)[FRAGMENTS * FRAGMENT_ROWS], int lane) const
+    {
+        int g = lane / 4, t = lane % 4;
+#pragma unroll
+        for (int i = 0; i < FRAGMENTS * 4; i++)
+            sums[g + i % 4 / 2 * 8][i / 4 * FRAGMENT_ROWS + 2 * t + i % 2] = d[i / 4][i % 4];
+    }
+};
+
+/* In floats by lanes: each adds up its pieces for all rows, which their lanes pass round. */
+template <int FRAGMENTS> struct stream_sums<float, FRAGMENTS> {
+    float d[FRAGMENTS][2][FRAGMENT_ROWS];
+
+    __device__ __forceinline__ void clear()
+    {
+#pragma unroll
+        for (int f = 0; f < FRAGMENTS; f++)
+#pragma unroll
+            for (int r = 0; r < FRAGMENT_ROWS; r++)
+                d[f][0][r] = d[f][1][r] = 0;
+    }
+
+    static __device__ __forceinline__ float dot(float sum, const uint4 &a, const uint4 &b)
+    {
+        sum = fmaf(__uint_as_float(a.x), __uint_as_float(b.x), sum);
+        sum = fmaf(__uint_as_float(a.y), __uint_as_float(b.y), sum);
+        sum = fmaf(__uint_as_float(a.z), __uint_as_float(b.z), sum);
+        return fmaf(__uint_as_float(a.w), __uint_as_float(b.w), sum);
+    }
+
+    __device__ __forceinline__ void add(int f, const uint4 &low, const uint4 &high, const uint4 &x,
+                                        int rows)
+    {
+        int t = (int)threadIdx.x % 4;
+#pragma unroll
+        for (int r = 0; r < FRAGMENT_ROWS; r++)
+            if (f * FRAGMENT_ROWS + r < rows) {
+                uint4 of = make_uint4(__shfl_sync(0xffffffffu, x.x, r * 4 + t),
+                                      __shfl_sync(0xffffffffu, x.y, r * 4 + t),
+                                      __shfl_sync(0xffffffffu, x.z, r * 4 + t),
+                                      __shfl_sync(0xffffffffu, x.w, r * 4 + t));
+                d[f][0][r] = dot(d[f][0][r], low, of);
+                d[f][1][r] = dot(d[f][1][r], high, of);
+            }
+    }
+
+    static __device__ __forceinline__ float over_pieces(float x)
+    {
+        x += __shfl_xor_sync(0xffffffffu, x, 1);
+        return x + __shfl_xor_sync(0xffffffffu, x, 2);
+    }
+
+    __device__ __forceinline__ void put(float (*sums)[FRAGMENTS * FRAGMENT_ROWS], int lane) const
+    {
+        int g = lane / 4, t = lane % 4;
+#pragma unroll
+        for (int f = 0; f < FRAGMENTS; f++)
+#pragma unroll
+            for (int i = 0; i < 2 * FRAGMENT_ROWS; i++) {
+                int half = i / FRAGMENT_ROWS, r = i % FRAGMENT_ROWS;
+                float sum = over_pieces(d[f][half][r]);
+                if (r % 4 == t)
+                    sums[g + half * 8][f * FRAGMENT_ROWS + r] = sum;
+            }
+    }
+};
+
+template <class T, int FRAGMENTS>
+__device__ __forceinline__ void multiply_group(stream_sums<T, FRAGMENTS> &sums,
+                                               const stream_weights &w,
+                                               const stream_tile<FRAGMENTS> &tile, int group)
+{
+#pragma unroll
+    for (int f = 0; f < FRAGMENTS; f++) {
+        if (f * FRAGMENT_ROWS >= tile.rows)
+            break;
+        uint4 x[GROUP_CHUNKS];
+#pragma unroll
+        for (int i = 0; i < GROUP_CHUNKS; i++) {
+            int chunk = group * GROUP_CHUNKS + i;
+            x[i] = make_uint4(0, 0, 0, 0);
+            if (tile.x[f] && chunk < tile.chunks)
+                x[i] = __ldg((const uint4 *)(tile.x[f] + (size_t)chunk * CHUNK_BYTES));
+        }
+#pragma unroll
+        for (int i = 0; i < GROUP_CHUNKS; i++)
+            sums.add(f, w.of[0][i], w.of[1][i], x[i], tile.rows);
+    }
+}
+
+/* Of the warps' sums of an output and a row. */
+template <int WARPS, int ROWS>
+__device__ __forceinline__ float add_warps(const float (*sums)[TILE_OUTPUTS][ROWS], int output,
+                                           int row)
+{
+    float sum = 0;
+#pragma unroll
+    for (int w = 0; w < WARPS; w++)
+        sum += sums[w][output][row];
+    return sum;
+}
+
+/* All tiles of a call, by blocks of WARPS warps, as many as there are. The call's
+ * find(number, lane) gives tile after tile, to whole warps; finish(tile, sums) gets
+ * sums [WARPS][16][rows], and all threads. */
+template <class T, int FRAGMENTS, int WARPS, class Call>
+__device__ __forceinline__ void stream(const Call &call)
+{
+    __shared__ float sums[WARPS][TILE_OUTPUTS][FRAGMENTS * FRAGMENT_ROWS];
+    const int lane = (int)threadIdx.x % WARP_SIZE, warp = (int)threadIdx.x / WARP_SIZE;
+    int number = (int)blockIdx.x;
+    stream_tile<FRAGMENTS> tile = call.find(number, lane);
+    stream_weights ahead;
+    load_weights(ahead, tile, warp);
+    while (tile.rows > 0) {
+        number += (int)gridDim.x;
+        stream_tile<FRAGMENTS> next = call.find(number, lane);
+        stream_sums<T, FRAGMENTS> own;
+        own.clear();
+        int group = warp;
+        do {
+            stream_weights here = ahead;
+            bool more = (group + WARPS) * GROUP_CHUNKS < tile.chunks;
+            if (more)
+                load_weights(ahead, tile, group + WARPS);
+            else
+                load_weights(ahead, next, warp);
+            multiply_group<T>(own, here, tile, group);
+            group += WARPS;
+        } while (group * GROUP_CHUNKS < tile.chunks);
+        own.put(sums[warp], lane);
+        __syncthreads();
+        call.finish(tile, sums);
+        __syncthreads();
+        tile = next;
+    }
+}
+
+/* Tile of outputs [output, output + 16) of w [n][row_bytes], of which the lane reads two; beyond
+ * the last output it reads that one. */
+template <int FRAGMENTS>
+__device__ __forceinline__ void stream_outputs(stream_tile<FRAGMENTS> &tile, const void *w,
+                                               int row_bytes, int n, int output, int lane)
+{
+    tile.output = output;
+    tile.chunks = row_bytes / CHUNK_BYTES;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        int o = output + half * 8 + lane / 4;
+        tile.w[half] = (const char *)w + (size_t)(o < n ? o : n - 1) * (size_t)row_bytes +
+                       lane % 4 * PIECE_BYTES;
+    }
+}
+
+/* Its rows: `rows` of x [][row_bytes] from `first` on, through source unless that is NULL. */
+template <int FRAGMENTS>
+__device__ __forceinline__ void stream_rows(stream_tile<FRAGMENTS> &tile, const void *x,
+                                            int row_bytes, const int32_t *source, int first,
+                                            int rows, int lane)
+{
+    tile.first = first;
+    tile.rows = rows;
+#pragma unroll
+    for (int f = 0; f < FRAGMENTS; f++) {
+        int r = f * FRAGMENT_ROWS + lane / 4;
+        tile.x[f] = NULL;
+        if (r < rows)
+            tile.x[f] = (const char *)x +
+                        (size_t)(source ? source[first + r] : first + r) * (size_t)row_bytes +
+                        lane % 4 * PIECE_BYTES;
+    }
+}
