@@ -68,11 +68,10 @@ static void cut_long(struct line_reader *r)
 enum line_result lines_next(struct line_reader *r, bool wait, char **line, size_t *bytes)
 {
     for (size_t seen = 0;;) {
-        char *from = r->buffer + r->start;
-        size_t held = r->end - r->start;
-        char *newline = held > seen ? memchr(from + seen, '\n', held - seen) : NULL;
+        size_t held = r->end - r->start, from = r->start + seen;
+        const char *newline = held > seen ? memchr(r->buffer + from, '\n', held - seen) : NULL;
         if (newline)
-            return give(r, (size_t)(newline - from), line, bytes);
+            return give(r, (size_t)(newline - r->buffer) - r->start, line, bytes);
         if (r->ended)
             return held ? give(r, held, line, bytes) : LINE_END;
         cut_long(r);

@@ -62,7 +62,8 @@ int cluster_set_up(struct transport *t, const struct cluster_terms *terms, unsig
                                         .combine = words.combine,
                                         .dedup = words.dedup,
                                         .wire = words.wire,
-                                        .overlap = words.overlap}};
+                                        .overlap = words.overlap,
+                                        .profile = terms->profile}};
     int status = 0;
     for (int rank = 1; rank < t->size && !status; rank++)
         status = control_send(t, rank, &message);

@@ -12,6 +12,7 @@ struct cluster_terms {
     uint64_t digest; // of the coordinator's checkpoint
     enum dtype dtype;
     int max_rows;
+    bool profile;       // workers log their phases
     const char **hosts; // [ranks] by name; set by cluster_greet
     struct exchange_options exchange;
 };

@@ -174,8 +174,11 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
 {
     struct transport alone = {.size = 1}, *t = c->transport ? c->transport : &alone;
     const struct config *m = &c->config;
-    struct cluster_terms terms = {
-        .version = o->version, .dtype = c->dtype, .max_rows = c->chunk, .exchange = o->exchange};
+    struct cluster_terms terms = {.version = o->version,
+                                  .dtype = c->dtype,
+                                  .max_rows = c->chunk,
+                                  .profile = o->profile.on,
+                                  .exchange = o->exchange};
     unsigned common;
     enum isa isa;
     uint64_t worker_bytes;
@@ -203,10 +206,14 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
         allocate(c, o, &terms.exchange);
     if (!status)
         status = dev_wait(&c->dev);
+    if (!status)
+        status = profile_open(&c->profile, c->transport, m->n_layers, &o->profile);
     if (status) {
         close_device(c);
         return status;
     }
+    c->trace = c->profile ? &c->profile->log : NULL;
+    c->exchange[0].trace = c->exchange[1].trace = c->trace;
     c->weight_bytes = c->weights.bytes + c->shard.bytes + worker_bytes;
     return 0;
 }
@@ -245,6 +252,11 @@ int coordinator_wire_error(struct coordinator *c, double *error)
     return status;
 }
 
+int coordinator_finish_profile(struct coordinator *c)
+{
+    return profile_finish(c->profile, c->exchange[0].counters);
+}
+
 uint64_t coordinator_experts_hit(struct coordinator *c)
 {
     struct state *s = &c->state;
@@ -257,6 +269,7 @@ void coordinator_close(struct coordinator *c)
 {
     if (c->transport)
         cluster_stop(c->transport);
+    profile_close(c->profile);
     close_device(c);
     arena_free(&c->memory);
 }

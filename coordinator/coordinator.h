@@ -2,6 +2,7 @@
 #pragma once
 
 #include "coordinator/kv_cache.h"
+#include "coordinator/profile.h"
 #include "coordinator/state.h"
 #include "model/placement.h"
 #include "model/weights.h"
@@ -23,6 +24,7 @@ struct coordinator_options {
     struct placement_spec placement;
     struct exchange_options exchange;
     int64_t kv_bytes; // of the KV cache at most; 0: all sequences at full length
+    struct profile_options profile;
 };
 
 /* kv_bytes: half of the memory that is available once the weights are loaded. */
@@ -46,6 +48,8 @@ struct coordinator {
     struct rope_table rope;
     const int32_t **group_of; // [n_layers] the placement's, for the device
     struct state state;
+    struct profile *profile; // NULL: none is wanted
+    struct trace *trace;     // its log of this rank, or NULL
     double load_seconds;
     uint64_t weight_bytes; // of all ranks
 };
@@ -63,6 +67,8 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
 /* The wire's error so far: root mean square of what narrowing changed, over that of the values, on
  * all ranks; 0 on the model's own wire. */
 int coordinator_wire_error(struct coordinator *c, double *error);
+/* Complete c->profile, after the last step; 0 without one. */
+int coordinator_finish_profile(struct coordinator *c);
 /* Experts that had rows, summed over layers and steps. */
 uint64_t coordinator_experts_hit(struct coordinator *c);
 void coordinator_close(struct coordinator *c); // stops the workers; the transport stays open

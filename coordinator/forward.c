@@ -27,6 +27,7 @@ struct half {
     struct exchange *exchange;
     struct exchange_plan plan;
     bool away; // with the workers
+    int layer; // where they are, or were
 };
 
 /* x += Wo attend(q, k, v) */
@@ -38,6 +39,7 @@ static void attention_block(struct coordinator *c, int l, struct half *half)
     struct dev *d = &c->dev;
     int n = half->n;
 
+    trace_mark(c->trace, PHASE_ATTENTION);
     rmsnorm(d, s->h, c->dtype, s->x, L->attn_norm, n, m->dim, m->norm_eps);
     matmul(d, s->qkv, L->qkv.n, s->h, &L->qkv, n);
     rope_append(d, s->q, &c->kv.layers[l], s->qkv, L->qkv.n, &c->rope, &half->at, n, m->n_heads);
@@ -65,6 +67,7 @@ static void add_dense(struct coordinator *c, const struct layer_weights *L, stru
 static void dense_block(struct coordinator *c, const struct layer_weights *L, struct half *half)
 {
     struct ffn_job job = dense_job(L, half);
+    trace_mark(c->trace, PHASE_SHARED);
     run_ffn(&c->dev, &job, 1);
     add_dense(c, L, half);
 }
@@ -108,11 +111,14 @@ static int experts_here(struct coordinator *c, int l, struct half *half)
     jobs[n++] = home_job(c, l, half);
     int together = half->n <= c->dev.joint_rows ? n : 1;
     for (int i = 0; i < n && !status; i += together) {
+        trace_mark(c->trace, L->has_dense && i == 0 ? PHASE_SHARED : PHASE_HOME);
         run_ffn(&c->dev, jobs + i, together);
         status = exchange_advance(half->exchange);
     }
-    if (L->has_dense)
+    if (L->has_dense) {
+        trace_mark(c->trace, PHASE_SHARED);
         add_dense(c, L, half);
+    }
     return status;
 }
 
@@ -130,11 +136,15 @@ static int expert_block(struct coordinator *c, int l, struct half *half)
     matmul(d, s->scores, L->router.n, s->h, &L->router, n);
     route_rows(d, s->expert, s->weight, s->scores, L->router.n, n, m->n_experts, m->top_k,
                m->norm_topk);
+    trace_mark(c->trace, PHASE_PLAN);
     sort_rows(d, s->count, s->place, s->source, s->hit, s->expert, c->group_of[l], n, m->top_k,
               m->n_experts);
     half->plan = plan_of(&s->host, P, n, m->top_k);
     half->away = true;
+    half->layer = l;
     int status = is_staged(c) ? stage_down(c, s, n) : 0;
+    if (!status && (is_staged(c) || !c->dev.cuda)) // the host can read the counts
+        profile_count_rows(c->profile, l, &half->plan);
     if (!status)
         status = exchange_dispatch(half->exchange, wire_dev(c), &half->plan);
     return status ? status : experts_here(c, l, half);
@@ -148,6 +158,7 @@ static int experts_back(struct coordinator *c, struct half *half)
     if (!half->away)
         return 0;
     half->away = false;
+    trace_at(c->trace, half->layer, half->exchange->lane);
     int status = is_staged(c) ? stage_home_results(c, &half->s, home) : 0;
     if (!status)
         status = exchange_combine(half->exchange, wire_dev(c), plan);
@@ -169,8 +180,10 @@ static int run_layer(struct coordinator *c, int l, struct half *half)
     int status = experts_back(c, half);
     if (status)
         return status;
+    trace_at(c->trace, l, half->exchange->lane);
     attention_block(c, l, half);
     status = exchange_advance(half->exchange); // the other half's
+    trace_mark(c->trace, L->sparse ? PHASE_ROUTER : PHASE_SHARED);
     rmsnorm(&c->dev, s->h, c->dtype, s->x, L->ffn_norm, half->n, m->dim, m->norm_eps);
     if (L->sparse && !status)
         return expert_block(c, l, half);
@@ -186,6 +199,15 @@ static int announce(struct coordinator *c, int n, int second)
     for (int rank = 1; c->transport && rank < c->transport->size && !status; rank++)
         status = control_send(c->transport, rank, &message);
     return status;
+}
+
+/* A sequence's rows stand together: more than one is part of a prompt. */
+static enum step_kind kind_of(const struct batch *b)
+{
+    for (int i = 1; i < b->n; i++)
+        if (b->seq[i] == b->seq[i - 1])
+            return STEP_PREFILL;
+    return STEP_DECODE;
 }
 
 /* The batch on the device: tokens, then where the rows stand. */
@@ -238,17 +260,22 @@ int forward(struct coordinator *c, const struct batch *b)
     int second = c->n_exchanges > 1 ? exchange_second_half(b->n) : 0, first = b->n - second;
     struct half halves[LANES] = {half_of(c, b, 0, first), half_of(c, b, first, second)};
 
-    int status = dev_wait(&c->dev); // the last step's inputs have been read
+    int status = profile_begin_step(c->profile, kind_of(b), b->n, c->exchange[0].counters);
+    if (!status)
+        status = dev_wait(&c->dev); // the last step's inputs have been read
     if (!status)
         status = announce(c, b->n, second);
     if (status)
         return status;
+    trace_mark(c->trace, PHASE_EMBED);
     upload(c, b);
     embed(&c->dev, c->state.x, c->weights.embed, c->weights.embed_type, c->dtype, c->state.inputs,
           b->n, c->config.dim);
     status = run_layers(c, halves, second ? LANES : 1);
     if (status)
         exchange_drop(&c->exchange[0]);
+    trace_at(c->trace, -1, 0);
+    trace_mark(c->trace, PHASE_OUTSIDE);
     return status == TRANSPORT_INTERRUPTED ? cluster_fault(c->transport) : status;
 }
 
@@ -258,6 +285,7 @@ const float *forward_logits(struct coordinator *c, const int32_t *rows, int n)
     struct state *s = &c->state;
     struct dev *d = &c->dev;
 
+    trace_mark(c->trace, PHASE_LOGITS);
     memcpy(s->picks_host, rows, (size_t)n * sizeof *rows);
     dev_upload(d, s->picks, s->picks_host, (size_t)n * sizeof *rows);
     gather(d, s->picked, s->x, s->picks, n, (size_t)m->dim * sizeof(float));
@@ -265,5 +293,7 @@ const float *forward_logits(struct coordinator *c, const int32_t *rows, int n)
     matmul(d, s->logits, m->vocab_size, s->h, &c->weights.unembed, n);
     dev_download(d, s->logits_host, s->logits,
                  (size_t)n * (size_t)m->vocab_size * sizeof *s->logits);
-    return dev_wait(d) ? NULL : s->logits_host;
+    int status = dev_wait(d);
+    trace_mark(c->trace, PHASE_OUTSIDE);
+    return status ? NULL : s->logits_host;
 }

@@ -195,6 +195,7 @@ static int take_tokens(struct scheduler *s)
         const float *logits = forward_logits(c, s->wanted + done, n);
         if (!logits)
             return STATUS_FAILED;
+        trace_mark(c->trace, PHASE_SAMPLE);
         for (int i = 0; i < n && !status; i++) {
             int slot = s->owner[done + i];
             const float *row = logits + (size_t)i * (size_t)c->config.vocab_size;
@@ -202,6 +203,7 @@ static int take_tokens(struct scheduler *s)
                 status = end(s, slot);
         }
     }
+    trace_mark(c->trace, PHASE_OUTSIDE);
     return status;
 }
 

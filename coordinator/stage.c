@@ -10,13 +10,16 @@ int stage_down(struct coordinator *c, const struct state *s, int n)
     const struct routed *host = &s->host;
     size_t pairs = (size_t)n * (size_t)c->config.top_k;
     size_t experts = (size_t)c->config.n_experts;
+    trace_mark(c->trace, PHASE_PACK);
     dev_download(&c->dev, host->h, s->h, (size_t)n * row_size(c));
     dev_download(&c->dev, host->expert, s->expert, pairs * sizeof *s->expert);
     dev_download(&c->dev, host->weight, s->weight, pairs * sizeof *s->weight);
     dev_download(&c->dev, host->place, s->place, pairs * sizeof *s->place);
     dev_download(&c->dev, host->source, s->source, pairs * sizeof *s->source);
     dev_download(&c->dev, host->count, s->count, experts * sizeof *s->count);
-    return dev_wait(&c->dev);
+    int status = dev_wait(&c->dev);
+    trace_mark(c->trace, PHASE_PLAN);
+    return status;
 }
 
 const void *stage_home_rows(struct coordinator *c, const struct state *s,
@@ -34,6 +37,7 @@ int stage_home_results(struct coordinator *c, const struct state *s, int home_ro
 {
     if (c->exchange[0].options.wire == WIRE_MODEL)
         return 0;
+    trace_mark(c->trace, PHASE_HOME);
     dev_download(&c->dev, s->host.y, s->y, (size_t)home_rows * row_size(c));
     return dev_wait(&c->dev);
 }

@@ -88,7 +88,7 @@ static int parse(struct batch_command *o, int argc, char **argv)
         "and\nmax_tokens, temperature, top_p, top_k, repetition_penalty, seed (0), stop, "
         "ignore_eos.\nA line of output: {\"id\", \"text\", \"token_ids\", \"finish_reason\", "
         "\"usage\"} or {\"id\", \"error\"}."};
-    struct option_spec table[MODEL_OPTIONS + 9] = {{0}};
+    struct option_spec table[MODEL_OPTIONS + PROFILE_OPTIONS + 9] = {{0}};
     const struct option_spec own[] = {
         {"input", 'i', OPTION_TEXT, &o->input, "FILE", "requests, one a line (-: stdin)", 0, 0, 0},
         {"output", 'o', OPTION_TEXT, &o->output, "FILE", "results, one a line, as they come", 0, 0,
@@ -104,7 +104,8 @@ static int parse(struct batch_command *o, int argc, char **argv)
         {"quiet", 'q', OPTION_FLAG, &o->quiet, NULL, "no summary", 0, 0, 0},
     };
     model_options_table(table, &o->model);
-    memcpy(table + MODEL_OPTIONS, own, sizeof own);
+    profile_options_table(table + MODEL_OPTIONS, &o->model.profile);
+    memcpy(table + MODEL_OPTIONS + PROFILE_OPTIONS, own, sizeof own);
     int status = options_parse(&spec, table, argc, argv);
     if (!status && (!o->input || !o->output))
         return fail(STATUS_USAGE, "batch: expected -i FILE and -o FILE, found %s",
@@ -358,6 +359,8 @@ static int run_model(struct batch_run *b, struct process *p)
     progress_close(&b->bar);
     if (!status && !b->o->quiet)
         print_summary(b);
+    if (!status)
+        status = ranks_report_profile(&b->ranks, &b->o->model.profile, stderr);
     for (int i = 0; i <= rows; i++)
         if (b->jobs[i].run) // the run failed
             drop(&b->jobs[i]);

@@ -24,7 +24,7 @@ static int parse(struct bench_command *o, int argc, char **argv)
                                 NULL,
                                 "ppN: N prompt tokens a sequence, TTFT. tgN: N generated tokens, "
                                 "TPOT.\nThe roof is measured in the same run, with all cores."};
-    struct option_spec table[MODEL_OPTIONS + 6] = {{0}};
+    struct option_spec table[MODEL_OPTIONS + PROFILE_OPTIONS + 6] = {{0}};
     const struct option_spec own[] = {
         {"prompt", 'p', OPTION_INT, &o->prompt, "N", "prompt tokens (1500)", 0, 1 << 24, NULL},
         {"n-gen", 'n', OPTION_INT, &o->generate, "N", "generated tokens (40)", 0, 1 << 24, NULL},
@@ -36,7 +36,8 @@ static int parse(struct bench_command *o, int argc, char **argv)
          NULL},
     };
     model_options_table(table, &o->model);
-    memcpy(table + MODEL_OPTIONS, own, sizeof own);
+    profile_options_table(table + MODEL_OPTIONS, &o->model.profile);
+    memcpy(table + MODEL_OPTIONS + PROFILE_OPTIONS, own, sizeof own);
     return options_parse(&spec, table, argc, argv);
 }
 
@@ -83,6 +84,9 @@ static int bench_here(struct process *p, const void *options)
         status = bench_run(&report, &ranks.coordinator, &b);
     if (!status)
         bench_print(&report, &ranks.coordinator, &b, (enum bench_format)o->format, stdout);
+    if (!status)
+        status =
+            ranks_report_profile(&ranks, &o->model.profile, o->format == BENCH_MD ? stdout : NULL);
     ranks_close(&ranks);
     return status;
 }

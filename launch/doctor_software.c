@@ -141,9 +141,8 @@ static void look_at_model(struct models *m, const char *folder)
     m->here++;
     if (!can_run(name))
         return;
-    size_t used = strlen(m->names), need = strlen(name) + 2;
-    if (used + need < sizeof m->names)
-        snprintf(m->names + used, sizeof m->names - used, "%s%s", m->runnable ? ", " : "", name);
+    if (strlen(m->names) + 2 + strlen(name) < sizeof m->names)
+        strcat(strcat(m->names, m->runnable ? ", " : ""), name);
     m->runnable++;
 }
 

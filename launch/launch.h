@@ -32,6 +32,12 @@ int command_doctor(struct process *p, int argc, char **argv);
 const char *program_version(void); // "0.1.0 (commit)"
 void print_version(void);
 
+/* Where the time goes, of commands that run a model. */
+struct profile_command {
+    bool table;               // for people
+    const char *json, *trace; // files, or NULL
+};
+
 /* The options that every command with a model shares. */
 struct model_options {
     const char *model;
@@ -43,12 +49,17 @@ struct model_options {
     long kv_bytes; // see coordinator_options
     double timeout_s;
     bool verbose;
+    struct profile_command profile;
 };
 struct model_options model_options_default(void);
 enum { MODEL_OPTIONS = 17 };
 /* Fill MODEL_OPTIONS entries of a command's table. */
 void model_options_table(struct option_spec *table, struct model_options *o);
 int model_options_dtype(const struct model_options *o); // enum dtype, or -1 for the file's own
+
+/* Likewise; the profile of a run whose model_options it is part of. */
+enum { PROFILE_OPTIONS = 3 };
+void profile_options_table(struct option_spec *table, struct profile_command *o);
 
 /* Token ids "1,2,3": malloc'ed; STATUS_USAGE names the piece that is no id. */
 int parse_ids(const char *text, int32_t **ids, int *n);

@@ -55,6 +55,18 @@ void model_options_table(struct option_spec *table, struct model_options *o)
     memcpy(table, shared, sizeof shared);
 }
 
+void profile_options_table(struct option_spec *table, struct profile_command *o)
+{
+    const struct option_spec shared[PROFILE_OPTIONS] = {
+        {"profile", 0, OPTION_FLAG, &o->table, NULL,
+         "say where the time goes, by layer, phase and rank; docs/profile.md", 0, 0, NULL},
+        {"profile-json", 0, OPTION_TEXT, &o->json, "FILE", "the same for programs", 0, 0, NULL},
+        {"trace", 0, OPTION_TEXT, &o->trace, "FILE", "the same as a timeline for ui.perfetto.dev",
+         0, 0, NULL},
+    };
+    memcpy(table, shared, sizeof shared);
+}
+
 int model_options_dtype(const struct model_options *o)
 {
     static const int types[] = {-1, DTYPE_F32, DTYPE_F16, DTYPE_BF16};

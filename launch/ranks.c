@@ -4,11 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "model/hub.h"
+#include "study/profile.h"
 #include "worker/serve.h"
 
 struct rank_thread {
@@ -87,22 +90,24 @@ static int open_coordinator(struct ranks *r, const struct model_options *o,
                             const struct session_needs *needs, struct transport *t, int threads,
                             int gpu_index)
 {
-    struct coordinator_options c = {.model_dir = r->model_dir,
-                                    .version = program_version(),
-                                    .dtype = model_options_dtype(o),
-                                    .device = (enum device)o->device,
-                                    .gpu = gpu_of(gpu_index),
-                                    .threads = threads,
-                                    .chunk = (int)o->chunk,
-                                    .context = (int)o->context,
-                                    .wanted = needs->context,
-                                    .max_sequences = needs->max_sequences,
-                                    .logit_rows = needs->logit_rows,
-                                    .placement = o->placement,
-                                    .exchange = {(enum strategy)o->strategy,
-                                                 (enum combine)o->combine, (enum dedup)o->dedup,
-                                                 (enum wire)o->wire, (enum overlap)o->overlap},
-                                    .kv_bytes = o->kv_bytes};
+    struct coordinator_options c = {
+        .model_dir = r->model_dir,
+        .version = program_version(),
+        .dtype = model_options_dtype(o),
+        .device = (enum device)o->device,
+        .gpu = gpu_of(gpu_index),
+        .threads = threads,
+        .chunk = (int)o->chunk,
+        .context = (int)o->context,
+        .wanted = needs->context,
+        .max_sequences = needs->max_sequences,
+        .logit_rows = needs->logit_rows,
+        .placement = o->placement,
+        .exchange = {(enum strategy)o->strategy, (enum combine)o->combine, (enum dedup)o->dedup,
+                     (enum wire)o->wire, (enum overlap)o->overlap},
+        .kv_bytes = o->kv_bytes,
+        .profile = {.on = o->profile.table || o->profile.json || o->profile.trace,
+                    .keep = o->profile.trace}};
     return coordinator_open(&r->coordinator, &c, t);
 }
 
@@ -140,6 +145,20 @@ int ranks_command(struct process *p, int parsed, const struct model_options *o,
     return p->mpi && p->mpi->rank > 0 ? serve(p, o) : here(p, options);
 }
 
+/* Before hours are spent on what could not be written in the end; not a pipe, which has a reader.
+ */
+static int check_file(const char *path)
+{
+    struct outfile f;
+    struct stat st;
+    if (!path || (stat(path, &st) == 0 && !S_ISREG(st.st_mode)))
+        return 0;
+    int status = outfile_open(&f, path);
+    if (!status)
+        outfile_abort(&f);
+    return status;
+}
+
 int ranks_open(struct ranks *r, const struct process *p, const struct model_options *o,
                const struct session_needs *needs)
 {
@@ -148,7 +167,11 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
     struct transport *t = p->mpi;
     memset(r, 0, sizeof *r);
     log_verbose(o->verbose);
-    int status = hub_resolve(&r->model_dir, o->model);
+    int status = check_file(o->profile.json);
+    if (!status)
+        status = check_file(o->profile.trace);
+    if (!status)
+        status = hub_resolve(&r->model_dir, o->model);
     if (status)
         return status;
     if (n_local > 1) {
@@ -180,6 +203,21 @@ int ranks_report_exchange(struct ranks *r)
     if (!status)
         fprintf(stderr, "wire %s: RMS error %.3g of the rows, %.6g MB travelled\n",
                 exchange_words(x).wire, error, (double)(moved->sent + moved->received) * 1e-6);
+    return status;
+}
+
+int ranks_report_profile(struct ranks *r, const struct profile_command *o, FILE *table)
+{
+    const struct profile *p = r->coordinator.profile;
+    if (!p)
+        return 0;
+    int status = coordinator_finish_profile(&r->coordinator);
+    if (!status && o->table && table)
+        profile_print(p, table);
+    if (!status && o->json)
+        status = profile_write_json(p, o->json);
+    if (!status && o->trace)
+        status = profile_write_trace(p, o->trace);
     return status;
 }
 

@@ -2,6 +2,8 @@
  */
 #pragma once
 
+#include <stdio.h>
+
 #include "coordinator/coordinator.h"
 #include "launch/launch.h"
 
@@ -33,4 +35,7 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
  * stderr.
  */
 int ranks_report_exchange(struct ranks *r);
+/* After a run, where asked for: complete the profile, write its files, and its table to `table`
+ * (NULL: not here). */
+int ranks_report_profile(struct ranks *r, const struct profile_command *o, FILE *table);
 void ranks_close(struct ranks *r);

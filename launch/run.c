@@ -37,7 +37,7 @@ static int parse(struct run_options *o, int argc, char **argv)
         NULL,
         NULL,
         NULL};
-    struct option_spec table[MODEL_OPTIONS + 19] = {{0}};
+    struct option_spec table[MODEL_OPTIONS + PROFILE_OPTIONS + 19] = {{0}};
     const struct option_spec own[] = {
         {"prompt", 'p', OPTION_TEXT, &o->prompt.text, "TEXT", "the prompt (-: from stdin)", 0, 0,
          0},
@@ -66,7 +66,8 @@ static int parse(struct run_options *o, int argc, char **argv)
         {"quiet", 'q', OPTION_FLAG, &o->quiet, NULL, "no summary", 0, 0, 0},
     };
     model_options_table(table, &o->model);
-    memcpy(table + MODEL_OPTIONS, own, sizeof own);
+    profile_options_table(table + MODEL_OPTIONS, &o->model.profile);
+    memcpy(table + MODEL_OPTIONS + PROFILE_OPTIONS, own, sizeof own);
     int status = options_parse(&spec, table, argc, argv);
     if (!status && o->stop && !*o->stop)
         return fail(STATUS_USAGE, "run: --stop takes a text, found none");
@@ -169,10 +170,11 @@ static int generate_and_print(struct ranks *ranks, const struct run_options *o,
         echo(t, prompt);
     status = generate(&ranks->coordinator, &request);
     text_out_free(&printer.out);
-    if (status || o->quiet)
-        return status;
-    print_summary(&printer.result, ranks);
-    return ranks_report_exchange(ranks);
+    if (!status && !o->quiet) {
+        print_summary(&printer.result, ranks);
+        status = ranks_report_exchange(ranks);
+    }
+    return status ? status : ranks_report_profile(ranks, &o->model.profile, stderr);
 }
 
 /* Everything on rank 0, once the options are known. */

@@ -85,7 +85,8 @@ static bool recognise(struct chat *c, struct arena *memory, const char *text)
     size_t skip = prefaced ? said.count : 0;
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         CHECK(template_read(&form, memory, forms[i].text), "form %zu", i);
-        if (fits_items(c, form.at, form.count, found.at + skip, found.count - skip)) {
+        if (found.count > skip &&
+            fits_items(c, form.at, form.count, found.at + skip, found.count - skip)) {
             c->no_second_answer = forms[i].no_second_answer;
             return true;
         }

@@ -18,16 +18,18 @@ _Static_assert(CONTROL__MESSAGE_STEP == CONTROL_STEP + 1, "control.proto");
 _Static_assert(CONTROL__MESSAGE_STATS == CONTROL_STATS + 1, "control.proto");
 _Static_assert(CONTROL__MESSAGE_FAULT == CONTROL_FAULT + 1, "control.proto");
 _Static_assert(CONTROL__MESSAGE_STOP == CONTROL_STOP + 1, "control.proto");
+_Static_assert(CONTROL__MESSAGE_CLOCK == CONTROL_CLOCK + 1, "control.proto");
+_Static_assert(CONTROL__MESSAGE_RECORDS == CONTROL_RECORDS + 1, "control.proto");
 _Static_assert(NUMBER_TYPE__NUMBER_TYPE_F32 == DTYPE_F32 + 1, "control.proto");
 _Static_assert(NUMBER_TYPE__NUMBER_TYPE_F16 == DTYPE_F16 + 1, "control.proto");
 _Static_assert(NUMBER_TYPE__NUMBER_TYPE_BF16 == DTYPE_BF16 + 1, "control.proto");
 
-static const char *const kind_names[] = {"Hello", "Setup", "Ready", "Step",
-                                         "Stats", "Fault", "Stop"};
+static const char *const kind_names[] = {"Hello", "Setup", "Ready", "Step",   "Stats",
+                                         "Fault", "Stop",  "Clock", "Records"};
 
 const char *control_name(enum control_kind kind)
 {
-    return kind <= CONTROL_STOP ? kind_names[kind] : "an unknown message";
+    return kind <= CONTROL_RECORDS ? kind_names[kind] : "an unknown message";
 }
 
 /* ---- packing: what this rank says is its own doing, so a value out of range is a CHECK ---- */
@@ -67,6 +69,7 @@ static void pack_setup(Setup *out, const struct setup *s)
     out->dedup = text(s->dedup, CONTROL_TEXT_BYTES);
     out->wire = text(s->wire, CONTROL_TEXT_BYTES);
     out->overlap = text(s->overlap, CONTROL_TEXT_BYTES);
+    out->profile = s->profile;
 }
 
 static void pack_ready(Ready *out, const struct ready *r)
@@ -93,6 +96,29 @@ static void pack_fault(Fault *out, const struct fault *f, const char *host)
     out->host = cut_text(host, CONTROL_TEXT_BYTES);
 }
 
+/* The lists that protobuf wants, of one piece of memory: free(out->after_ns). */
+static void pack_records(Records *out, const struct records *r)
+{
+    size_t n = r->n;
+    CHECK(n <= CONTROL_MAX_MARKS, "%zu marks in a message", n);
+    out->after_ns = malloc(n * (sizeof(uint64_t) + 3 * sizeof(uint32_t)) + 1);
+    CHECK(out->after_ns, "no memory for %zu marks", n);
+    out->phase = (uint32_t *)(out->after_ns + n);
+    out->place = out->phase + n;
+    out->detail = (int32_t *)(out->place + n);
+    out->n_after_ns = out->n_phase = out->n_place = out->n_detail = n;
+    out->start_ns = n ? (uint64_t)r->events[0].ns : 0;
+    out->left = r->left;
+    out->dropped = r->dropped;
+    for (size_t i = 0; i < n; i++) {
+        const struct trace_event *e = &r->events[i];
+        out->after_ns[i] = i ? (uint64_t)(e->ns - r->events[i - 1].ns) : 0;
+        out->phase[i] = e->phase;
+        out->place[i] = e->layer < 0 ? 0 : 1 + 2 * (uint32_t)e->layer + e->part;
+        out->detail[i] = e->detail;
+    }
+}
+
 static void *pack_envelope(enum control_kind kind, void *body, size_t *n)
 {
     Control envelope = CONTROL__INIT;
@@ -115,6 +141,9 @@ void *control_pack(const struct control *message, const char *host, size_t *n)
     Stats stats = STATS__INIT;
     Fault fault = FAULT__INIT;
     Stop stop = STOP__INIT;
+    Clock clock = CLOCK__INIT;
+    Records records = RECORDS__INIT;
+    void *bytes;
     switch (message->kind) {
     case CONTROL_HELLO:
         pack_hello(&hello, &message->hello);
@@ -136,9 +165,19 @@ void *control_pack(const struct control *message, const char *host, size_t *n)
         pack_fault(&fault, &message->fault, host);
         return pack_envelope(message->kind, &fault, n);
     case CONTROL_STOP:
-        return pack_envelope(message->kind, &stop, n);
+        break;
+    case CONTROL_CLOCK:
+        clock.heard_ns = message->clock.heard_ns;
+        clock.said_ns = message->clock.said_ns;
+        return pack_envelope(message->kind, &clock, n);
+    case CONTROL_RECORDS:
+        pack_records(&records, &message->records);
+        bytes = pack_envelope(message->kind, &records, n);
+        free(records.after_ns);
+        return bytes;
     }
-    CHECK(false, "message kind %d", (int)message->kind);
+    CHECK(message->kind == CONTROL_STOP, "message kind %d", (int)message->kind);
+    return pack_envelope(message->kind, &stop, n);
 }
 
 /* ---- unpacking: what a peer says is checked field by field ---- */
@@ -231,6 +270,7 @@ static void read_setup(struct reader *r, struct setup *s, const Setup *in)
     s->dedup = read_text(r, "dedup", in->dedup, 1, CONTROL_TEXT_BYTES);
     s->wire = read_text(r, "wire", in->wire, 1, CONTROL_TEXT_BYTES);
     s->overlap = read_text(r, "overlap", in->overlap, 1, CONTROL_TEXT_BYTES);
+    s->profile = in->profile;
 }
 
 static void read_ready(struct reader *r, struct ready *out, const Ready *in)
@@ -248,6 +288,56 @@ static void read_fault(struct reader *r, struct control *message, const Fault *i
     message->fault.code = known ? (int)in->code : STATUS_FAILED;
     message->fault.text = read_text(r, "text", in->text, 0, CONTROL_FAULT_BYTES);
     message->host = read_text(r, "host", in->host, 0, CONTROL_TEXT_BYTES);
+}
+
+static void read_clock(struct reader *r, struct clock_answer *out, const Clock *in)
+{
+    bool in_range = in->said_ns <= INT64_MAX && in->heard_ns <= in->said_ns;
+    *out = (struct clock_answer){in->heard_ns, in->said_ns};
+    if (!in_range && !r->status)
+        r->status =
+            fail(STATUS_FAILED,
+                 "rank %d: Clock: expected to be heard before said, found %" PRIu64 " and %" PRIu64,
+                 r->from, in->heard_ns, in->said_ns);
+}
+
+/* Time never runs backwards, and stays below 2^63. */
+static int64_t read_time(struct reader *r, int64_t before, uint64_t after)
+{
+    if (after <= (uint64_t)(INT64_MAX - before))
+        return before + (int64_t)after;
+    if (!r->status)
+        r->status = fail(STATUS_FAILED,
+                         "rank %d: Records.after_ns: expected at most %" PRId64 ", found %" PRIu64,
+                         r->from, INT64_MAX - before, after);
+    return before;
+}
+
+static void read_records(struct reader *r, struct records *out, const Records *in)
+{
+    size_t n = in->n_after_ns;
+    if (n > CONTROL_MAX_MARKS || n != in->n_phase || n != in->n_place || n != in->n_detail) {
+        r->status =
+            fail(STATUS_FAILED,
+                 "rank %d: Records: expected lists of one length up to %d, found %zu, %zu, "
+                 "%zu and %zu",
+                 r->from, (int)CONTROL_MAX_MARKS, n, in->n_phase, in->n_place, in->n_detail);
+        return;
+    }
+    struct trace_event *events = arena_alloc(r->arena, n * sizeof *events);
+    int64_t at = read_time(r, 0, in->start_ns);
+    for (size_t i = 0; i < n; i++) {
+        int64_t place = read_int(r, "place", in->place[i], 0, 2 * (int64_t)CONTROL_MAX_LAYERS);
+        at = read_time(r, at, in->after_ns[i]);
+        events[i] = (struct trace_event){
+            .ns = at,
+            .detail = in->detail[i],
+            .layer = (int16_t)((place + 1) / 2 - 1),
+            .phase = (uint8_t)read_int(r, "phase", in->phase[i], 0, PHASE_COUNT - 1),
+            .part = place > 0 ? (uint8_t)((place - 1) % 2) : 0,
+        };
+    }
+    *out = (struct records){events, n, in->left, in->dropped};
 }
 
 static int read_message(struct reader *r, struct control *out, const Control *in)
@@ -275,6 +365,12 @@ static int read_message(struct reader *r, struct control *out, const Control *in
         read_fault(r, out, in->fault);
         break;
     case CONTROL_STOP:
+        break;
+    case CONTROL_CLOCK:
+        read_clock(r, &out->clock, in->clock);
+        break;
+    case CONTROL_RECORDS:
+        read_records(r, &out->records, in->records);
         break;
     }
     return r->status;

@@ -6,16 +6,19 @@
 
 #include "base/arena.h"
 #include "base/dtype.h"
+#include "base/trace.h"
 #include "transport/transport.h"
 
 enum control_kind {
-    CONTROL_HELLO, // worker -> coordinator: who I am and what I see
-    CONTROL_SETUP, // coordinator -> worker: what we all agree on
-    CONTROL_READY, // worker -> coordinator: my experts are loaded
-    CONTROL_STEP,  // coordinator -> worker: one forward pass follows
-    CONTROL_STATS, // both ways: a question, and its answer
-    CONTROL_FAULT, // worker -> coordinator: I give up, and why
-    CONTROL_STOP,  // coordinator -> worker: done
+    CONTROL_HELLO,   // worker -> coordinator: who I am and what I see
+    CONTROL_SETUP,   // coordinator -> worker: what we all agree on
+    CONTROL_READY,   // worker -> coordinator: my experts are loaded
+    CONTROL_STEP,    // coordinator -> worker: one forward pass follows
+    CONTROL_STATS,   // both ways: a question, and its answer
+    CONTROL_FAULT,   // worker -> coordinator: I give up, and why
+    CONTROL_STOP,    // coordinator -> worker: done
+    CONTROL_CLOCK,   // both ways: a question, and its answer by the worker's clock
+    CONTROL_RECORDS, // both ways: a question, and the worker's log since the last
 };
 
 struct hello {
@@ -31,6 +34,7 @@ struct setup {
     const int32_t *rank_of; // [n_layers][n_experts]; -1 in dense layers
     int max_rows;           // of any step
     const char *strategy, *combine, *dedup, *wire, *overlap; // see transport/exchange.h
+    bool profile;                                            // keep a log of phases
 };
 
 struct ready {
@@ -51,6 +55,17 @@ struct stats {
     double squares, errors; // that narrowing rows for the wire has made; see struct wire_error
 };
 
+struct clock_answer {
+    uint64_t heard_ns, said_ns; // the worker's clock_ns(), at most INT64_MAX
+};
+
+struct records {
+    const struct trace_event *events; // [n], in order of time
+    size_t n;                         // at most CONTROL_MAX_MARKS
+    uint64_t left;                    // marks in messages that follow
+    uint64_t dropped;
+};
+
 struct fault {
     int code; // enum status, never STATUS_OK
     const char *text;
@@ -67,6 +82,8 @@ struct control {
         struct step step;
         struct stats stats;
         struct fault fault;
+        struct clock_answer clock;
+        struct records records;
     };
 };
 
@@ -79,7 +96,8 @@ enum {
     CONTROL_MAX_EXPERTS = 65536, // of a layer
     CONTROL_MAX_CELLS = 1 << 20, // layers * experts
     CONTROL_MAX_RANKS = 1 << 16,
-    CONTROL_MAX_ROWS = 1 << 24, // of a step
+    CONTROL_MAX_ROWS = 1 << 24,  // of a step
+    CONTROL_MAX_MARKS = 1 << 18, // of a Records; what it needs at most fits a message
 };
 
 int control_send(struct transport *t, int to, const struct control *message);

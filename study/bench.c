@@ -73,8 +73,8 @@ static int decode_step(struct bench *b, int batch, int position)
     return status ? status : flush(b);
 }
 
-/* What a phase of one repetition took, how many experts it read, and what the exchange did. */
-struct phase {
+/* What a stretch of one repetition took, how many experts it read, and what the exchange did. */
+struct stretch {
     double seconds, exposed_s, hidden_s;
     uint64_t hits, bytes;
     // at its beginning
@@ -83,16 +83,16 @@ struct phase {
 };
 
 struct sample {
-    struct phase prefill, decode;
+    struct stretch prefill, decode;
 };
 
-static void phase_begin(struct phase *p, struct coordinator *c)
+static void stretch_begin(struct stretch *p, struct coordinator *c)
 {
-    *p = (struct phase){
+    *p = (struct stretch){
         .start = clock_ns(), .hits = coordinator_experts_hit(c), .moved = *c->exchange[0].counters};
 }
 
-static void phase_end(struct phase *p, struct coordinator *c)
+static void stretch_end(struct stretch *p, struct coordinator *c)
 {
     const struct exchange_counters *then = &p->moved, *now = c->exchange[0].counters;
     p->seconds = seconds_since(p->start);
@@ -107,13 +107,13 @@ static int repeat(struct bench *b, int batch, int prompt, int generate, struct s
     struct coordinator *c = b->c;
     for (int s = 0; s < batch; s++)
         CHECK(kv_cache_extend(&c->kv, s, prompt + generate), "no KV block for sequence %d", s);
-    phase_begin(&sample->prefill, c);
+    stretch_begin(&sample->prefill, c);
     int status = prefill_all(b, batch, prompt);
-    phase_end(&sample->prefill, c);
-    phase_begin(&sample->decode, c);
+    stretch_end(&sample->prefill, c);
+    stretch_begin(&sample->decode, c);
     for (int i = 0; i < generate && !status; i++)
         status = decode_step(b, batch, prompt + i);
-    phase_end(&sample->decode, c);
+    stretch_end(&sample->decode, c);
     for (int s = 0; s < batch; s++)
         kv_cache_release(&c->kv, s);
     return status;
@@ -161,7 +161,7 @@ static void set_roof(struct bench_result *r, const struct bench *b, const struct
 
 static struct bench_result *new_result(struct bench_report *r, const struct bench *b,
                                        const char *kind, int length, int batch,
-                                       const struct phase *last)
+                                       const struct stretch *last)
 {
     struct bench_result *result = &r->results[r->n_results++];
     int tokens = batch * length;
@@ -263,6 +263,8 @@ int bench_run(struct bench_report *r, struct coordinator *c, const struct bench_
         status = peak_memory(r, c);
     if (!status)
         status = coordinator_wire_error(c, &r->wire_error);
+    if (!status)
+        status = coordinator_finish_profile(c);
     rows_close(&b.rows);
     return status;
 }

@@ -4,6 +4,7 @@
 #include "commit.h"
 #include "model/sizes.h"
 #include "study/bench.h"
+#include "study/profile.h"
 
 static void name_of(char *text, size_t size, const struct bench_result *t)
 {
@@ -91,6 +92,8 @@ static void print_json(const struct bench_report *r, const struct coordinator *c
     js_set(root, "results", results);
     js_set(root, "load_s", js_new_real(c->load_seconds));
     js_set(root, "peak_bytes", js_new_int((int64_t)r->peak_bytes));
+    if (c->profile)
+        js_set(root, "profile", profile_json(c->profile));
     js_print(root, out, 2);
     js_free(root);
 }

@@ -9,12 +9,12 @@ model=models/austen-moe
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0 passed=0
-result() { # what, condition's status
-    if [ "$2" -eq 0 ]; then
+result() { # condition's status, what
+    if [ "$1" -eq 0 ]; then
         passed=$((passed + 1))
     else
         failed=$((failed + 1))
-        echo "batch: $1"
+        echo "batch: $2"
     fi
 }
 
@@ -27,11 +27,11 @@ echo '{"id": "wrong", "prompt": 1}' >>"$work/in"
 job=(batch -m "$model" -i "$work/in" --max-batch 4 -t 1)
 
 "$epmoe" "${job[@]}" -o "$work/whole" 2>"$work/summary"
-result "exit code $?" $?
+result $? "exit code $?"
 [ "$(wc -l <"$work/whole")" -eq 41 ]
-result "expected 41 lines, found $(wc -l <"$work/whole")" $?
+result $? "expected 41 lines, found $(wc -l <"$work/whole")"
 [ "$(wc -l <"$work/summary")" -eq 1 ] && grep -q '40 requests, 1 error.*tokens/s.*mean batch' "$work/summary"
-result "the summary: $(cat "$work/summary")" $?
+result $? "the summary: $(cat "$work/summary")"
 sort "$work/whole" >"$work/sorted"
 
 # killed in the middle, again and again
@@ -48,14 +48,14 @@ for round in $(seq 200); do
     [ "$(wc -l <"$work/out")" -ge 30 ] && break
 done
 [ "$kills" -gt 0 ]
-result "expected kills, found $kills" $?
+result $? "expected kills, found $kills"
 "$epmoe" "${job[@]}" -o "$work/out" --resume 2>"$work/summary"
-result "--resume after kill -9" $?
+result $? "--resume after kill -9"
 sort "$work/out" | cmp - "$work/sorted"
-result "--resume after kill -9 gave other lines" $?
+result $? "--resume after kill -9 gave other lines"
 "$epmoe" "${job[@]}" -o "$work/out" --resume 2>"$work/summary"
 grep -q '0 requests, 41 done before' "$work/summary"
-result "nothing was left to do: $(cat "$work/summary")" $?
+result $? "nothing was left to do: $(cat "$work/summary")"
 
 # one writer at a time
 mkfifo "$work/pipe"
@@ -67,27 +67,28 @@ for ((wait = 0; wait < 2000; wait++)); do
     sleep 0.005
 done
 [ -s "$work/locked" ]
-result "no result while the input is open" $?
+result $? "no result while the input is open"
 "$epmoe" "${job[@]}" -o "$work/locked" --resume 2>"$work/stderr"
 [ $? -eq 1 ] && grep -q 'another run writes to it' "$work/stderr"
-result "two runs wrote to one file" $?
+result $? "two runs wrote to one file"
 exec 9>&-
 wait $!
-result "a pipe as input" $?
+result $? "a pipe as input"
 
 # other company, other ranks, other transports
 "$epmoe" "${job[@]}" --max-batch 32 --ranks 5 -o /dev/stdout 2>/dev/null | sort | cmp - "$work/sorted"
-result "--max-batch 32 --ranks 5 differs" $?
+result $? "--max-batch 32 --ranks 5 differs"
 "$epmoe" "${job[@]}" -i - --chunk 7 -o "$work/stdin" 2>/dev/null <"$work/in" &&
     sort "$work/stdin" | cmp - "$work/sorted"
-result "from stdin it differs" $?
+result $? "from stdin it differs"
 if command -v mpirun >/dev/null; then
-    tests/mpi.sh 3 "$epmoe" "${job[@]}" -o "$work/mpi" 2>/dev/null >&2
+    tests/mpi.sh 3 "$epmoe" "${job[@]}" -o "$work/mpi" >/dev/null 2>"$work/stderr"
+    result $? "mpirun's exit code $?: $(tail "$work/stderr")"
     sort "$work/mpi" | cmp - "$work/sorted"
-    result "mpirun differs" $?
-    launch/mpirun.sh -n 3 "$epmoe" "${job[@]}" -o "$work/mpi" >/dev/null 2>"$work/stderr"
+    result $? "mpirun differs"
+    tests/mpi.sh 3 "$epmoe" "${job[@]}" -o "$work/mpi" >/dev/null 2>"$work/stderr"
     [ $? -eq 2 ] && [ "$(grep -c 'expected a new or empty file' "$work/stderr")" -eq 1 ]
-    result "an error under mpirun: $(cat "$work/stderr")" $?
+    result $? "an error under mpirun: $(cat "$work/stderr")"
 else
     echo "batch: skipped MPI: no mpirun"
 fi
@@ -96,7 +97,7 @@ text=$("$epmoe" run -m "$model" -p "Emma Woodhouse, chapter 7" -n $((40 + 7 * 17
 python3 -c 'import json, sys
 lines = map(json.loads, open(sys.argv[1]))
 sys.exit(next(l["text"] for l in lines if l["id"] == "r7").strip() != sys.argv[2].strip())' "$work/whole" "$text"
-result "epmoe run gives another text than the batch" $?
+result $? "epmoe run gives another text than the batch"
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

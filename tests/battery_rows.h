@@ -23,6 +23,21 @@ static atomic_int battery_failures;
         }                                                                                          \
     } while (0)
 
+static void send_text(struct transport *t, int to, const char *text)
+{
+    EXPECT(t, transport_send(t, to, text, strlen(text)) == 0);
+}
+
+/* The next message from `from` must be this text; returns who sent it. */
+static int expect_text(struct transport *t, int from, const char *text)
+{
+    char buffer[64];
+    size_t n = 0;
+    EXPECT(t, transport_recv(t, &from, buffer, sizeof buffer, &n) == 0);
+    EXPECT(t, n == strlen(text) && memcmp(buffer, text, n) == 0);
+    return from;
+}
+
 enum { MIB = 1 << 20, LONGEST_S = 60 };
 
 /* ---- contents that tell whose they are ---- */

@@ -79,6 +79,9 @@ expect 1 'cannot be written' batch -m "$austen" -i /dev/null -o "$work/no/such/d
 expect 2 '--resume takes a plain file' batch -m "$austen" -i /dev/null -o /dev/null --resume
 expect 2 'expected --system with --chat' run -m "$austen" -p x --system y
 expect 2 'expected --chat with -p or -f' run -m "$austen" --tokens 1 --chat
+expect 1 'cannot be written' run -m "$austen" -p x --trace "$work/no/such/dir/trace"
+expect 1 'cannot be written' run -m "$austen" -p x --profile-json "$work/no/such/dir/profile"
+expect 2 'unknown option "--profile"' logits -m "$model" --tokens 1 -o "$work/o" --profile
 expect 2 '--stop takes a text' run -m "$austen" -p x --stop ''
 EPMOE_ISA=z80 expect 2 'EPMOE_ISA' "${logits[@]}" "$model"
 

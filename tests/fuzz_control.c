@@ -28,6 +28,17 @@ static void check_setup(const struct setup *s)
     check_text(s->wire, 1, CONTROL_TEXT_BYTES);
 }
 
+static void check_records(const struct records *r)
+{
+    CHECK(r->n <= CONTROL_MAX_MARKS, "%zu marks", r->n);
+    for (size_t i = 0; i < r->n; i++) {
+        const struct trace_event *e = &r->events[i];
+        CHECK(e->ns >= (i ? r->events[i - 1].ns : 0), "mark %zu is before the last", i);
+        CHECK(e->layer >= -1 && e->layer < CONTROL_MAX_LAYERS, "layer %d", e->layer);
+        CHECK(e->phase < PHASE_COUNT && e->part < 2, "phase %d, half %d", e->phase, e->part);
+    }
+}
+
 static void check_values(const struct control *m)
 {
     switch (m->kind) {
@@ -51,6 +62,12 @@ static void check_values(const struct control *m)
         CHECK(m->fault.code >= 1 && m->fault.code <= 4, "code %d", m->fault.code);
         check_text(m->fault.text, 0, CONTROL_FAULT_BYTES);
         check_text(m->host, 0, CONTROL_TEXT_BYTES);
+        break;
+    case CONTROL_CLOCK:
+        CHECK(m->clock.heard_ns <= m->clock.said_ns && m->clock.said_ns <= INT64_MAX, "clock");
+        break;
+    case CONTROL_RECORDS:
+        check_records(&m->records);
         break;
     case CONTROL_STATS:
     case CONTROL_STOP:

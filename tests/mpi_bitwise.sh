@@ -12,7 +12,7 @@ over_mpi() {
     local ranks=$1
     shift
     rm -f "$work/mpi"
-    tests/mpi.sh "$ranks" "$epmoe" "${args[@]}" "$@" -o "$work/mpi" >/dev/null
+    tests/mpi.sh "$ranks" "$epmoe" "${args[@]}" "$@" -o "$work/mpi" >/dev/null || rm -f "$work/mpi"
     same "$work/alone" "$work/mpi" "${args[*]}: $ranks ranks, $*: other bytes than alone"
 }
 
@@ -68,15 +68,15 @@ printf '\001' | dd of="$work/other/model.safetensors" bs=1 seek=60000 conv=notru
 cp -rL tests/golden/models/moe-60 "$work/broken"
 truncate -s -1 "$work/broken/model.safetensors"
 one=("$epmoe" logits -m tests/golden/models/moe-60 --tokens 1,2,3 -o "$work/out")
-expect 3 'rank 1' launch/mpirun.sh -n 1 "${one[@]}" : \
+expect 3 'rank 1' tests/mpi.sh 1 "${one[@]}" : \
     -n 1 "$epmoe" logits -m "$work/other" --tokens 1,2,3 -o "$work/out"
-expect 3 'model.safetensors' launch/mpirun.sh -n 2 "${one[@]}" : \
+expect 3 'model.safetensors' tests/mpi.sh 2 "${one[@]}" : \
     -n 1 "$epmoe" logits -m "$work/broken" --tokens 1,2,3 -o "$work/out"
-expect 3 'model.safetensors' launch/mpirun.sh -n 3 \
+expect 3 'model.safetensors' tests/mpi.sh 3 \
     "$epmoe" logits -m "$work/broken" --tokens 1,2,3 -o "$work/out"
-expect 2 'unknown option' launch/mpirun.sh -n 3 "$epmoe" logits --frobnicate
-expect 3 'ranks: expected 3, as many as this run has, found 5' launch/mpirun.sh -n 3 "$epmoe" logits \
+expect 2 'unknown option' tests/mpi.sh 3 "$epmoe" logits --frobnicate
+expect 3 'ranks: expected 3, as many as this run has, found 5' tests/mpi.sh 3 "$epmoe" logits \
     -m tests/golden/models/moe-sparse-step-2 --tokens 1 -o "$work/out" --placement "$work/plan.json"
 [ ! -e "$work/out" ]
-result "a failed run left an output behind" $?
+result $? "a failed run left an output behind"
 finish

@@ -13,19 +13,19 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0 passed=0
 
-result() { # what went wrong if it did, condition's status
-    if [ "$2" -eq 0 ]; then
+result() { # condition's status, what went wrong if it did
+    if [ "$1" -eq 0 ]; then
         passed=$((passed + 1))
     else
         failed=$((failed + 1))
-        echo "$(basename "$0" .sh): $1"
+        echo "$(basename "$0" .sh): $2"
     fi
 }
 
 # same FILE FILE WHAT: the same bytes; a missing file is not
 same() {
     cmp -s "$1" "$2"
-    result "$3" $?
+    result $? "$3"
 }
 
 # expect CODE TEXT COMMAND…: exit code, and the text in exactly one line
@@ -35,7 +35,7 @@ expect() {
     timeout 60 "$@" >/dev/null 2>"$work/stderr"
     local found=$?
     [ "$found" -eq "$code" ] && [ "$(grep -cF "$says" "$work/stderr")" -eq 1 ]
-    result "expected exit $code and one line with \"$says\", found $found: $(cat "$work/stderr")" $?
+    result $? "expected exit $code and one line with \"$says\", found $found: $(cat "$work/stderr")"
 }
 
 finish() {

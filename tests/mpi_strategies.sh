@@ -18,7 +18,8 @@ compare() {
         same "$work/alone-$wire" "$work/threads" "$ranks ranks, $*: other bytes than alone"
     for overlap in off on; do
         rm -f "$work/mpi"
-        tests/mpi.sh "$ranks" "$epmoe" "${args[@]}" "$@" --overlap $overlap -o "$work/mpi" 2>/dev/null >&2
+        tests/mpi.sh "$ranks" "$epmoe" "${args[@]}" "$@" --overlap $overlap -o "$work/mpi" 2>/dev/null >&2 ||
+            rm -f "$work/mpi"
         same "$work/threads" "$work/mpi" \
             "$model: $ranks ranks, $*, overlap $overlap: other bytes over MPI than with threads"
     done
@@ -65,16 +66,16 @@ for strategy in exact padded allgather; do
     for n in 2 9; do
         rm -f "$work/out"
         tests/mpi.sh 4 "$epmoe" "${job[@]}" --max-batch $n --strategy $strategy --overlap on \
-            -o "$work/out" 2>/dev/null
+            -o "$work/out" 2>/dev/null || rm -f "$work/out"
         sort "$work/out" | cmp -s - "$work/sorted"
-        result "batch of $n, $strategy, overlapped over MPI: other lines than one after the other" $?
+        result $? "batch of $n, $strategy, overlapped over MPI: other lines than one after the other"
     done
 done
 [ "$(wc -l <"$work/sorted")" -eq 24 ]
-result "expected 24 lines, found $(wc -l <"$work/sorted")" $?
+result $? "expected 24 lines, found $(wc -l <"$work/sorted")"
 
 expect 2 'expected an f32 model' tests/mpi.sh 2 "$epmoe" "${args[@]}" --dtype f16 --wire bf16 \
     -o "$work/no"
 [ ! -e "$work/no" ]
-result "a refused wire left an output behind" $?
+result $? "a refused wire left an output behind"
 finish

@@ -8,16 +8,26 @@
 
 static const int32_t ranks[] = {-1, -1, 1, 65535, 0, 2};
 
+static const struct trace_event marks[] = {
+    {0, INT32_MIN, -1, PHASE_OUTSIDE, 0},
+    {0, 0, 0, PHASE_AWAIT, 0},
+    {1, 7, 0, PHASE_UNPACK, 1},
+    {INT64_MAX, INT32_MAX, CONTROL_MAX_LAYERS - 1, PHASE_COUNT - 1, 1},
+};
+enum { N_MARKS = sizeof marks / sizeof *marks };
+
 static const struct control valid[] = {
     {.kind = CONTROL_HELLO, .hello = {"1.2 (abc)", "node7", "cpu", 0x80000001, 0x0123456789abcdef}},
     {.kind = CONTROL_SETUP,
-     .setup = {31, DTYPE_BF16, 2, 3, ranks, CONTROL_MAX_ROWS, "exact", "rows", "on", "model",
-               "off"}},
+     .setup = {31, DTYPE_BF16, 2, 3, ranks, CONTROL_MAX_ROWS, "exact", "rows", "on", "model", "off",
+               true}},
     {.kind = CONTROL_READY, .ready = {UINT64_MAX, UINT32_MAX, 1e300}},
     {.kind = CONTROL_STEP, .step = {CONTROL_MAX_ROWS, CONTROL_MAX_ROWS - 1}},
     {.kind = CONTROL_STATS, .stats = {UINT64_MAX, UINT64_MAX - 1, 1ull << 63, 1, 0.1, 1e300}},
     {.kind = CONTROL_FAULT, .fault = {STATUS_LOST_RANK, "no such file: \"x\""}},
     {.kind = CONTROL_STOP},
+    {.kind = CONTROL_CLOCK, .clock = {0, INT64_MAX}},
+    {.kind = CONTROL_RECORDS, .records = {marks, N_MARKS, UINT64_MAX, 1}},
 };
 enum { N_KINDS = sizeof valid / sizeof *valid };
 
@@ -66,6 +76,7 @@ static void test_round_trip_setup(void **state)
     assert_string_equal(back.setup.dedup, s->dedup);
     assert_string_equal(back.setup.wire, s->wire);
     assert_string_equal(back.setup.overlap, s->overlap);
+    assert_true(back.setup.profile);
 }
 
 static void test_round_trip_setup_extremes(void **state)
@@ -80,8 +91,8 @@ static void test_round_trip_setup_extremes(void **state)
     setup.setup.n_experts = CONTROL_MAX_CELLS / CONTROL_MAX_LAYERS;
     back = round_trip(&setup);
     assert_memory_equal(back.setup.rank_of, many, sizeof many);
-    setup.setup =
-        (struct setup){0, DTYPE_F32, 1, 0, NULL, 1, "e", "r", "d", "w", "o"}; // a dense model
+    setup.setup = (struct setup){0,   DTYPE_F32, 1,   0,   NULL, 1,
+                                 "e", "r",       "d", "w", "o",  false}; // a dense model
     back = round_trip(&setup);
     assert_int_equal(back.setup.n_experts, 0);
     assert_int_equal(back.setup.isa, 0);
@@ -103,6 +114,26 @@ static void test_round_trip_others(void **state)
     assert_int_equal(fault.fault.code, STATUS_LOST_RANK);
     assert_string_equal(fault.fault.text, valid[CONTROL_FAULT].fault.text);
     assert_string_equal(fault.host, "node7");
+    round_trip(&valid[CONTROL_STOP]);
+}
+
+static void test_round_trip_profile(void **state)
+{
+    static struct trace_event many[CONTROL_MAX_MARKS];
+    (void)state;
+    struct control clock = round_trip(&valid[CONTROL_CLOCK]);
+    assert_true(clock.clock.heard_ns == 0 && clock.clock.said_ns == INT64_MAX);
+    struct control back = round_trip(&valid[CONTROL_RECORDS]);
+    assert_int_equal(back.records.n, N_MARKS);
+    assert_memory_equal(back.records.events, marks, sizeof marks);
+    assert_true(back.records.left == UINT64_MAX && back.records.dropped == 1);
+    back = round_trip(&(struct control){.kind = CONTROL_RECORDS});
+    assert_true(back.records.n == 0 && back.records.left == 0);
+    for (int i = 0; i < CONTROL_MAX_MARKS; i++) // the longest varints
+        many[i] = (struct trace_event){(int64_t)i << 44, -1, CONTROL_MAX_LAYERS - 1, 0, 1};
+    back = round_trip(
+        &(struct control){.kind = CONTROL_RECORDS, .records = {many, CONTROL_MAX_MARKS, 0, 0}});
+    assert_memory_equal(back.records.events, many, sizeof many);
     round_trip(&valid[CONTROL_STOP]);
 }
 
@@ -228,6 +259,17 @@ static void test_malformed(void **state)
         // Fault: code text host
         {"32 (0801 120100)", "Fault.text: expected 0 to 4095 bytes of text, found 1 with a NUL"},
         {"32 (0801 1a0100)", "Fault.host: expected 0 to 255 bytes of text, found 1 with a NUL"},
+        // Clock: heard, said
+        {"42 (0802 1001)", "Clock: expected to be heard before said, found 2 and 1"},
+        {"42 (10ffffffffffffffffff01)", "found 0 and 18446744073709551615"},
+        // Records: start after phase place detail
+        {"4a (120100)", "Records: expected lists of one length up to 262144, found 1, 0, 0 and 0"},
+        {"4a (12020000 1a020000 22020000 2a0100)", "found 2, 2, 2 and 1"},
+        {"4a (120100 1a0112 220100 2a0100)", "Records.phase: expected 0 to 17, found 18"},
+        {"4a (120100 1a0100 22028140 2a0100)", "Records.place: expected 0 to 8192, found 8193"},
+        {"4a (08ffffffffffffffffff01)", "Records.after_ns: expected at most"},
+        {"4a (08ffffffffffffffff7f 12020001 1a020000 22020000 2a020000)",
+         "Records.after_ns: expected at most 0, found 1"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -250,6 +292,9 @@ static void test_least(void **state)
         "2a ()",
         "32 ()",
         "3a ()",
+        "42 ()",
+        "4a ()",
+        "4a (120100 1a0111 22028040 2a0100)",
         "22 (0801 7a (6869))",                       // a field we do not know inside a Step
         "22 (0801) 7a (6869)",                       // … beside it
         "22 (0801 7d 01020304 79 0102030405060708)", // … of other types
@@ -405,6 +450,7 @@ int main(void)
         cmocka_unit_test(test_round_trip_setup),
         cmocka_unit_test(test_round_trip_setup_extremes),
         cmocka_unit_test(test_round_trip_others),
+        cmocka_unit_test(test_round_trip_profile),
         cmocka_unit_test(test_odd_faults),
         cmocka_unit_test(test_malformed),
         cmocka_unit_test(test_least),

@@ -32,7 +32,7 @@ static void *work(void *argument)
 static void begin(struct meeting *m)
 {
     struct control hello;
-    *m = (struct meeting){.options = {MODEL, 1, "test"}};
+    *m = (struct meeting){.options = {.model = MODEL, .threads = 1, .version = "test"}};
     transport_open_local(m->ends, 2);
     assert_int_equal(pthread_create(&m->thread, NULL, work, m), 0);
     assert_int_equal(control_expect(&m->ends[0], 1, CONTROL_HELLO, &hello, &m->memory), 0);

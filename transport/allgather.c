@@ -22,6 +22,7 @@ static struct layout layout_of(const struct exchange *x, int n)
 static int allgather_dispatch(struct exchange *x, struct dev *d, const struct exchange_plan *plan)
 {
     (void)d;
+    trace_mark(x->trace, PHASE_PACK);
     struct layout at = layout_of(x, plan->n);
     struct message_header header = {plan->n, 0, 1, 1};
     size_t pairs = (size_t)plan->n * (size_t)plan->k;

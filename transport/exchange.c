@@ -194,8 +194,11 @@ int exchange_dispatch(struct exchange *x, struct dev *d, struct exchange_plan *p
 {
     find_ranks(x, plan);
     x->landing = narrows(x) ? x->landing_wire : plan->y;
-    if (narrows(x))
+    if (narrows(x)) {
+        trace_mark(x->trace, PHASE_PACK);
         narrow_input(x, d, plan);
+        trace_mark(x->trace, PHASE_PLAN);
+    }
     if (!x->transport)
         return 0;
     x->rounds = x->rounds_back = 1;
@@ -239,9 +242,12 @@ static int take_back(struct exchange *x, const struct exchange_plan *plan)
 
 int exchange_combine(struct exchange *x, struct dev *d, struct exchange_plan *plan)
 {
+    if (x->transport)
+        trace_mark(x->trace, PHASE_WAIT);
     int status = x->transport ? take_back(x, plan) : 0;
     if (status)
         return status;
+    trace_mark(x->trace, PHASE_COMBINE);
     if (narrows(x))
         widen_output(x, d, plan);
     if (x->transport && sums(x)) {
@@ -290,9 +296,11 @@ int exchange_receive(struct exchange *x, struct dev *d, const struct exchange_la
                      const struct exchange_work **work)
 {
     x->rounds = x->rounds_back = 1;
+    trace_mark(x->trace, PHASE_AWAIT);
     int status = x->ops->receive(x, layer, n);
     if (status)
         return status;
+    trace_mark(x->trace, PHASE_UNPACK);
     if (sums(x))
         shares_reset(x->shares, n);
     status = x->ops->unpack(x, d, layer, n);
@@ -309,6 +317,7 @@ int exchange_return(struct exchange *x, struct dev *d)
 {
     const struct exchange_limits *l = &x->limits;
     const void *rows = x->y;
+    trace_mark(x->trace, PHASE_PACK);
     if (sums(x)) {
         sum_rows(d, x->sums, x->y, l->type, x->shares->place, x->shares->factor, x->n_back,
                  l->top_k, l->width);

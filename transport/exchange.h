@@ -8,6 +8,7 @@
  * does not hold what the step calls for. */
 #pragma once
 
+#include "base/trace.h"
 #include "kernels/device.h"
 #include "transport/transport.h"
 
@@ -107,6 +108,7 @@ struct exchange {
     size_t row_bytes, wire_row_bytes;        // of a row in memory and of one that travels
     struct exchange_counters *counters;      // of all lanes together
     struct wire_error *narrow, *narrow_host; // of the rows that this rank narrowed; likewise
+    struct trace *trace; // this rank's log of phases, or NULL; set it after exchange_open
     struct shares *shares;
     size_t *received; // [n_ranks]
     struct uniform round;

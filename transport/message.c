@@ -36,6 +36,7 @@ void message_place(struct exchange *x, const struct exchange_plan *plan)
 
 void message_pack(struct exchange *x, struct dev *d, const struct exchange_plan *plan, int rank)
 {
+    trace_mark(x->trace, PHASE_PACK);
     struct layout at = layout_of_rank(x, plan, rank);
     struct message_header header = {x->sent[rank], x->back[rank], x->rounds, x->rounds_back};
     char *to = x->out + x->begin[rank];

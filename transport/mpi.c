@@ -231,8 +231,10 @@ static bool part(struct transport *t)
 static void mpi_close(struct transport *t)
 {
     struct mpi_state *s = t->state;
-    if (part(t))
+    if (part(t)) {
+        MPI_Comm_free(&s->comm);
         MPI_Finalize();
+    }
     for (int lane = 0; lane < LANES; lane++)
         outgoing_free(&s->rows[lane]);
     outgoing_free(&s->messages);

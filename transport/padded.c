@@ -119,9 +119,12 @@ static int padded_combine(struct exchange *x, const struct exchange_plan *plan)
     int status = 0;
     for (int round = 0; round < x->rounds_back && !status; round++) {
         if (round > 0)
+            trace_mark(x->trace, PHASE_WAIT);
+        if (round > 0)
             status = await_round(x);
         if (!status)
             status = exchange_wait(x);
+        trace_mark(x->trace, PHASE_COMBINE);
         if (!status)
             status = take_round(x, round);
     }

@@ -62,6 +62,7 @@ int exchange_wait(struct exchange *x)
 
 int single_send(struct exchange *x, int to, const void *bytes, size_t n)
 {
+    trace_mark_detail(x->trace, PHASE_WIRE_OUT, to);
     x->counters->sent += n;
     x->counters->messages++;
     return transport_start_send(x->transport, x->lane, to, bytes, n);

@@ -31,6 +31,7 @@ struct worker {
     int n_exchanges; // how many are open: of a step, or of its halves
     int max_rows;
     struct stats stats;
+    struct trace log, *trace; // trace: the log, once the setup asks for one
 };
 
 static int say_hello(struct worker *w)
@@ -111,6 +112,10 @@ static int load(struct worker *w, const struct setup *setup, const struct exchan
         return status;
     struct exchange_limits limits = {setup->max_rows, m->top_k, m->n_experts, m->dim, setup->dtype};
     w->n_exchanges = exchange_open(w->exchange, w->wire_dev, t, &limits, options);
+    if (setup->profile) {
+        trace_open(&w->log, m->n_layers, t->size);
+        w->exchange[0].trace = w->exchange[1].trace = w->trace = &w->log;
+    }
     w->max_rows = setup->max_rows;
     struct dev_limits most = {.type = setup->dtype,
                               .rows = setup->max_rows * m->top_k,
@@ -172,10 +177,12 @@ static int serve_layer(struct worker *w, int l, struct exchange *x, int n_rows)
     const struct layer_placement *at = &w->placement.layers[l];
     const struct exchange_layer layer = {at->group_of, at->rank_first};
     const struct exchange_work *work;
+    trace_at(w->trace, l, x->lane);
     int status = exchange_receive(x, w->wire_dev, &layer, n_rows, &work);
     if (status)
         return status;
     int64_t start = clock_ns();
+    trace_mark_detail(w->trace, PHASE_COMPUTE, work->n_rows);
     status = run_experts(w, l, work);
     if (status)
         return status;
@@ -202,6 +209,7 @@ static int serve_step(struct worker *w, const struct step *step)
 {
     int rows[LANES] = {step->n_rows - step->second, step->second};
     int n_halves = step->second ? LANES : 1;
+    trace_mark_detail(w->trace, PHASE_CONTROL, step->n_rows);
     int status = check_step(w, step);
     for (int l = 0; l < w->config.n_layers; l++)
         for (int i = 0; i < n_halves && w->config.sparse[l] && !status; i++)
@@ -210,6 +218,8 @@ static int serve_step(struct worker *w, const struct step *step)
         status = exchange_finish(&w->exchange[i]);
     if (!status)
         w->stats.steps++;
+    trace_at(w->trace, -1, 0);
+    trace_mark(w->trace, PHASE_OUTSIDE);
     return status;
 }
 
@@ -225,6 +235,31 @@ static int answer_stats(struct worker *w)
     }
     struct control answer = {.kind = CONTROL_STATS, .stats = w->stats};
     return control_send(w->transport, 0, &answer);
+}
+
+static int answer_clock(struct worker *w, int64_t heard_ns)
+{
+    struct control answer = {.kind = CONTROL_CLOCK,
+                             .clock = {(uint64_t)heard_ns, (uint64_t)clock_ns()}};
+    return control_send(w->transport, 0, &answer);
+}
+
+/* The log in messages of bearable size; then it starts anew. */
+static int answer_records(struct worker *w)
+{
+    size_t done = 0, n;
+    int status = 0;
+    do {
+        size_t left = w->log.n - done;
+        n = left < CONTROL_MAX_MARKS ? left : CONTROL_MAX_MARKS;
+        struct control answer = {.kind = CONTROL_RECORDS,
+                                 .records = {n ? w->log.events + done : NULL, n, left - n,
+                                             left == n ? w->log.dropped : 0}};
+        status = control_send(w->transport, 0, &answer);
+        done += n;
+    } while (done < w->log.n && !status);
+    trace_restart(&w->log);
+    return status;
 }
 
 /* The next message, whenever it comes: between two steps a user may think for hours. */
@@ -258,6 +293,12 @@ static int serve(struct worker *w)
         case CONTROL_STATS:
             status = answer_stats(w);
             break;
+        case CONTROL_CLOCK:
+            status = answer_clock(w, clock_ns());
+            break;
+        case CONTROL_RECORDS:
+            status = answer_records(w);
+            break;
         case CONTROL_STOP:
             break;
         default:
@@ -290,6 +331,7 @@ int worker_serve(struct transport *t, const struct worker_options *o)
     checkpoint_close(w.checkpoint);
     dev_close(&w.host);
     dev_close(&w.dev);
+    trace_close(&w.log);
     arena_free(&w.memory);
     arena_free(&w.message);
     free(w.model_dir);

@@ -9,6 +9,8 @@
 namespace emulated
 {
 
+enum { MOST_YIELDS = 1 << 20 };
+
 __thread lane *self;
 __thread running *now;
 __thread scheduler *here;
@@ -67,6 +69,7 @@ static void leave(lane *l)
     warp_state *w = &here->warps[(size_t)(l->index / WARP)];
     unsigned bit = 1u << l->index % WARP;
     l->state = LEFT;
+    here->yields = 0;
     w->left |= bit;
     here->left++;
     if (!here->first_left)
@@ -132,7 +135,9 @@ static void run_to_the_end()
 {
     scheduler *s = here;
     while (s->left < s->run.n) {
-        if (s->head != s->tail)
+        bool begin = s->yielded && s->started < s->run.n;
+        s->yielded = false;
+        if (s->head != s->tail && !begin)
             resume(s->ready[s->head++ % s->ready.size()]->on);
         else if (s->started < s->run.n)
             resume(take_fiber());
@@ -154,7 +159,7 @@ static void prepare_lanes()
     }
     for (warp_state &w : s->warps)
         w = {0, 0};
-    s->started = s->left = s->at_barrier = 0;
+    s->started = s->left = s->at_barrier = s->yields = 0;
     s->first_left = s->first_at_barrier = nullptr;
     s->head = s->tail = 0;
 }
@@ -164,7 +169,7 @@ static void run_block(uint3 index)
     here->run.index = index;
     here->backwards = (index.x + index.y + index.z) & 1;
     prepare_lanes();
-    spoil_shared(here->run.shared, here->run.kernel->shared_bytes);
+    spoil_shared();
     run_to_the_end();
 }
 
@@ -210,8 +215,12 @@ int barrier(site at, reduction how, int predicate)
     return me->result;
 }
 
+/* Another block's lanes never run meanwhile, nor does the host: who waits for those is stuck. */
 void yield()
 {
+    if (++here->yields > MOST_YIELDS)
+        die("a thread spins for ever: blocks run one after another here");
+    here->yielded = true;
     make_ready(self);
     wait(READY);
 }
@@ -231,7 +240,7 @@ void run_grid(const kernel_launch &k)
         for (unsigned y = 0; y < k.grid.y; y++)
             for (unsigned x = 0; x < k.grid.x; x++)
                 run_block({x, y, z});
-    shared_close(s->run.shared, k.shared_bytes);
+    shared_close();
     now = nullptr;
 }
 

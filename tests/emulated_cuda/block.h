@@ -70,7 +70,7 @@ void collect(site at, unsigned mask, const void *in, void *out, collective *f);
 void yield();
 
 /* Check a launch and queue it; what is wrong is printed and becomes the last error. */
-void launch_kernel(const kernel_launch &k, cudaStream_t stream);
+void launch_kernel(kernel_launch k, cudaStream_t stream);
 void check_pointer(const char *kernel, int index, const void *argument);
 
 cudaError_t copy_to_symbol(void *symbol, size_t size, const void *from, size_t bytes,

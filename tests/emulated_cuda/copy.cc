@@ -142,18 +142,24 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind 
                       nullptr);
 }
 
+static cudaError_t issue_fill(const char *call, void *memory, int byte, size_t bytes,
+                              cudaStream_t stream)
+{
+    if (bytes == 0)
+        return cudaSuccess;
+    if (cudaError_t wrong = check_side(call, "the target", memory, bytes, true))
+        return wrong;
+    return issue(stream, [=] { memset(memory, byte, bytes); });
+}
+
 cudaError_t cudaMemsetAsync(void *memory, int byte, size_t bytes, cudaStream_t stream)
 {
     API_CALL();
-    if (bytes == 0)
-        return cudaSuccess;
-    if (cudaError_t wrong = check_side(__func__, "the target", memory, bytes, true))
-        return wrong;
-    return issue(stream, [=] { memset(memory, byte, bytes); });
+    return issue_fill(__func__, memory, byte, bytes, stream);
 }
 
 cudaError_t cudaMemset(void *memory, int byte, size_t bytes)
 {
     API_CALL();
-    return cudaMemsetAsync(memory, byte, bytes, nullptr);
+    return issue_fill(__func__, memory, byte, bytes, nullptr);
 }

@@ -200,6 +200,21 @@ const char *cublasGetStatusString(cublasStatus_t status)
     return cublasGetStatusName(status);
 }
 
+/* Checked one by one, and run in order. */
+static cublasStatus_t issue_gemms(const char *call, cublasHandle_t handle, std::vector<gemm> all)
+{
+    for (const gemm &g : all) {
+        if (cublasStatus_t bad = check(call, g))
+            return bad;
+        if (cublasStatus_t bad = check_memory(call, g))
+            return bad;
+    }
+    return issued(handle, [all] {
+        for (const gemm &g : all)
+            run(g);
+    });
+}
+
 cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t trans_a,
                                           cublasOperation_t trans_b, int m, int n, int k,
                                           const void *alpha, const void *a, cudaDataType a_type,
@@ -225,28 +240,28 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
                        nth(c, c_type, stride_c),
                        c_type,
                        ldc});
-        if (cublasStatus_t bad = check(__func__, all.back()))
-            return bad;
-        if (cublasStatus_t bad = check_memory(__func__, all.back()))
-            return bad;
     }
-    return issued(handle, [all] {
-        for (const gemm &g : all)
-            run(g);
-    });
+    return issue_gemms(__func__, handle, std::move(all));
 }
 
 cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t trans_a,
                             cublasOperation_t trans_b, int m, int n, int k, const void *alpha,
                             const void *a, cudaDataType a_type, int lda, const void *b,
                             cudaDataType b_type, int ldb, const void *beta, void *c,
-                            cudaDataType c_type, int ldc, cublasComputeType_t compute,
-                            cublasGemmAlgo_t algorithm)
+                            cudaDataType c_type, int ldc, cublasComputeType_t, cublasGemmAlgo_t)
 {
     BLAS_CALL();
-    return cublasGemmStridedBatchedEx(handle, trans_a, trans_b, m, n, k, alpha, a, a_type, lda, 0,
-                                      b, b_type, ldb, 0, beta, c, c_type, ldc, 0, 1, compute,
-                                      algorithm);
+    gemm g = {m,
+              n,
+              k,
+              scalar(alpha, 0),
+              scalar(beta, 0),
+              {a, a_type, lda, trans_a == CUBLAS_OP_T},
+              {b, b_type, ldb, trans_b == CUBLAS_OP_T},
+              c,
+              c_type,
+              ldc};
+    return issue_gemms(__func__, handle, {g});
 }
 
 cublasStatus_t cublasGemmGroupedBatchedEx(cublasHandle_t handle, const cublasOperation_t trans_a[],

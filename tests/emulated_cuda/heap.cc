@@ -158,7 +158,7 @@ void check_pointer(const char *kernel, int index, const void *argument)
         die("kernel %s: argument %d is %s", kernel, index, describe(argument));
 }
 
-cudaError_t pin(void *memory, size_t bytes)
+static cudaError_t pin(void *memory, size_t bytes)
 {
     pinned[(uintptr_t)memory] = bytes;
     return cudaSuccess;
@@ -205,10 +205,9 @@ cudaError_t cudaFree(void *memory)
     return cudaSuccess;
 }
 
-cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned int)
+static cudaError_t allocate_pinned(const char *call, void **memory, size_t bytes)
 {
-    API_CALL();
-    if (cudaError_t refused = refuse_in_capture(__func__))
+    if (cudaError_t refused = refuse_in_capture(call))
         return refused;
     *memory = aligned_alloc(PAGE, (bytes + PAGE) / PAGE * PAGE);
     if (!*memory)
@@ -218,10 +217,16 @@ cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned int)
     return pin(*memory, bytes);
 }
 
+cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned int)
+{
+    API_CALL();
+    return allocate_pinned(__func__, memory, bytes);
+}
+
 cudaError_t cudaMallocHost(void **memory, size_t bytes)
 {
     API_CALL();
-    return cudaHostAlloc(memory, bytes, cudaHostAllocDefault);
+    return allocate_pinned(__func__, memory, bytes);
 }
 
 cudaError_t cudaFreeHost(void *memory)

@@ -4,6 +4,7 @@
 #include "api.h"
 #include "block.h"
 #include "stream.h"
+#include "symbols.h"
 
 namespace emulated
 {
@@ -27,28 +28,54 @@ static cudaError_t check_shape(const kernel_launch &k)
     return cudaSuccess;
 }
 
-static cudaError_t check_shared(const kernel_launch &k)
+/* What is known of a kernel, looked up once: its name in full, its static shared memory. */
+struct kernel_facts {
+    std::string name;
+    size_t static_bytes;
+};
+
+static const kernel_facts &facts_of(const kernel_launch &k)
 {
-    auto found = granted.find(k.function);
-    int most = SHARED_WITHOUT_ASKING;
-    if (found != granted.end() && found->second > most)
-        most = found->second;
-    if (k.shared_bytes <= (size_t)most)
-        return cudaSuccess;
-    return misuse(cudaErrorInvalidValue,
-                  "kernel %s: %zu bytes of dynamic shared memory; %d were granted "
-                  "(cudaFuncSetAttribute)",
-                  k.name, k.shared_bytes, most);
+    static std::map<const void *, kernel_facts> known;
+    auto found = known.find(k.function);
+    if (found == known.end())
+        found = known
+                    .insert({k.function,
+                             {kernel_name(k.function, k.name), static_shared_bytes(k.function)}})
+                    .first;
+    return found->second;
 }
 
-void launch_kernel(const kernel_launch &k, cudaStream_t stream)
+static cudaError_t check_shared(const kernel_launch &k, size_t static_bytes)
+{
+    auto found = granted.find(k.function);
+    int most = SHARED_WITHOUT_ASKING - (int)static_bytes;
+    if (found != granted.end() && found->second > most)
+        most = found->second;
+    if (k.shared_bytes > (size_t)most)
+        return misuse(cudaErrorInvalidValue,
+                      "kernel %s: %zu bytes of dynamic shared memory beside %zu static; it was "
+                      "granted %d (cudaFuncSetAttribute)",
+                      k.name, k.shared_bytes, static_bytes, most);
+    if (k.shared_bytes + static_bytes > (size_t)shared_memory_optin())
+        return misuse(cudaErrorInvalidValue,
+                      "kernel %s: %zu bytes of dynamic and %zu of static shared memory; sm_%d has "
+                      "%d",
+                      k.name, k.shared_bytes, static_bytes, compute_capability(),
+                      shared_memory_optin());
+    return cudaSuccess;
+}
+
+void launch_kernel(kernel_launch k, cudaStream_t stream)
 {
     std::lock_guard<std::recursive_mutex> hold(api_lock);
+    const kernel_facts &facts = facts_of(k);
+    k.name = facts.name.c_str();
     if (cudaError_t refused = enter("cudaLaunchKernel")) {
         failed(refused);
         return;
     }
-    if (check_shape(k) || check_shared(k))
+    if (check_shape(k) || check_shared(k, facts.static_bytes))
         return;
     issue(stream, [k] { run_grid(k); });
 }
@@ -75,6 +102,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *ke
     API_CALL();
     auto found = granted.find(kernel);
     *attributes = {};
+    attributes->sharedSizeBytes = static_shared_bytes(kernel);
     attributes->maxThreadsPerBlock = MOST_THREADS;
     attributes->maxDynamicSharedSizeBytes =
         found == granted.end() ? SHARED_WITHOUT_ASKING : found->second;

@@ -9,10 +9,10 @@ namespace emulated
 
 /* Dynamic shared memory; under AddressSanitizer nothing beyond `bytes` may be touched. */
 void *shared_open(size_t bytes);
-void shared_close(void *memory, size_t bytes);
+void shared_close();
 
 /* Fill the dynamic memory and every __shared__ variable of the program. */
-void spoil_shared(void *memory, size_t bytes);
+void spoil_shared();
 
 /* Whether it is in shared memory of either kind. */
 bool is_shared(const void *at);

@@ -131,22 +131,33 @@ static void happen(marker *m)
 
 using namespace emulated;
 
+static CUstream_st *new_stream(unsigned int flags)
+{
+    streams.push_back(new CUstream_st());
+    streams.back()->device = current_device();
+    streams.back()->blocking = !(flags & cudaStreamNonBlocking);
+    return streams.back();
+}
+
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned int flags, int)
 {
     API_CALL();
-    *stream = new CUstream_st{current_device(), !(flags & cudaStreamNonBlocking), {}, 0, 0, {}, {}};
-    streams.push_back(*stream);
+    *stream = new_stream(flags);
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned int flags)
 {
-    return cudaStreamCreateWithPriority(stream, flags, 0);
+    API_CALL();
+    *stream = new_stream(flags);
+    return cudaSuccess;
 }
 
 cudaError_t cudaStreamCreate(cudaStream_t *stream)
 {
-    return cudaStreamCreateWithPriority(stream, cudaStreamDefault, 0);
+    API_CALL();
+    *stream = new_stream(cudaStreamDefault);
+    return cudaSuccess;
 }
 
 cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
@@ -250,7 +261,9 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned int flags)
 
 cudaError_t cudaEventCreate(cudaEvent_t *event)
 {
-    return cudaEventCreateWithFlags(event, cudaEventDefault);
+    API_CALL();
+    *event = new CUevent_st{true, {}, {}, {}};
+    return cudaSuccess;
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event)

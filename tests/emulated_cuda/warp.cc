@@ -29,14 +29,37 @@ static void check_same(const lane *me, const lane *other)
             me->at.line, me->mask, other->mask, thread_name(other));
 }
 
-/* All have come: compute for all, and let the others go on. */
+/* Who waits for me, and I for it, must be where I am. (Who waits for me alone may do so while I am
+ * busy with others.) */
+static void check_company(const lane *me, const lane *first, unsigned waiting)
+{
+    for (waiting &= me->mask; waiting; waiting &= waiting - 1) {
+        const lane *other = first + __builtin_ctz(waiting);
+        if (other->mask >> me->index % WARP & 1) {
+            check_same(me, other);
+            return; // and the others are where this one is
+        }
+    }
+}
+
+/* Whether my mask has come together: some of it may still wait elsewhere, among themselves. */
+static bool all_came(const lane *me, const lane *first, unsigned waiting)
+{
+    if ((waiting & me->mask) != me->mask)
+        return false;
+    for (unsigned bits = me->mask; bits; bits &= bits - 1)
+        if (first[__builtin_ctz(bits)].mask != me->mask)
+            return false;
+    return true;
+}
+
+/* Compute for all, and let the others go on. */
 static void complete(lane *me, lane *first, collective *f)
 {
     const void *ins[WARP] = {};
     void *outs[WARP] = {};
     for (unsigned bits = me->mask; bits; bits &= bits - 1) {
         int i = __builtin_ctz(bits);
-        check_same(me, first + i);
         ins[i] = first[i].in;
         outs[i] = first[i].out;
     }
@@ -55,10 +78,9 @@ void collect(site at, unsigned mask, const void *in, void *out, collective *f)
     me->in = in;
     me->out = out;
     check_mask(me, first, w->left);
-    if (w->waiting & mask)
-        check_same(me, first + __builtin_ctz(w->waiting & mask));
+    check_company(me, first, w->waiting);
     w->waiting |= 1u << me->index % WARP;
-    if ((w->waiting & mask) != mask) {
+    if (!all_came(me, first, w->waiting)) {
         wait(AT_WARP);
         return;
     }
