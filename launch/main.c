@@ -2,11 +2,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "coordinator/cluster.h"
 #include "launch/launch.h"
+#include "launch/signals.h"
 
 static const struct command commands[] = {
     {"run", "text to text", command_run, true},
@@ -51,13 +53,27 @@ static void stop_spinning(char **argv)
     execv("/proc/self/exe", argv); // on failure: only slower
 }
 
+/* Rank 1 says that rank 0 is lost; but first it gives rank 0 the time to say which worker it is
+ * that was lost, and to end the run. The others end when it has spoken. */
+static void mourn_rank_0(int rank, const char *error)
+{
+    const struct timespec deference = {1, rank == 1 ? 0 : 500000000};
+    nanosleep(&deference, NULL);
+    if (rank == 1)
+        warn("%s", error);
+}
+
 static int run_under_mpi(const struct command *command, int argc, char **argv)
 {
     struct transport mpi;
     struct process p = {.mpi = &mpi};
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    signals_open(rank && atoi(rank) > 0);
     int status = transport_open_mpi(&mpi, &p.local_rank, &p.local_size);
     if (status)
         return status;
+    mpi.timeout_ns = (int64_t)(model_options_default().timeout_s * 1e9);
+    signals_place(mpi.pulse);
     if (mpi.rank > 0)
         error_capture(true); // the same arguments fail on every rank: rank 0 says so
     if (command->uses_ranks)
@@ -66,8 +82,11 @@ static int run_under_mpi(const struct command *command, int argc, char **argv)
         status = command->run(&(struct process){.local_size = 1}, argc, argv);
     if (mpi.rank == 0)
         cluster_stop(&mpi); // whatever happened: nobody is left waiting
-    transport_close(&mpi);
-    return status;
+    signals_place(NULL);
+    int lost = transport_close(&mpi);
+    if (mpi.rank > 0 && status == STATUS_LOST_RANK)
+        mourn_rank_0(mpi.rank, error_text());
+    return status ? status : lost;
 }
 
 int main(int argc, char **argv)
@@ -88,8 +107,10 @@ int main(int argc, char **argv)
     if (!command)
         return fail(STATUS_USAGE, "expected a command (epmoe --help lists them), found \"%s\"",
                     argv[1]);
-    if (!transport_under_mpi())
+    if (!transport_under_mpi()) {
+        signals_open(false);
         return command->run(&(struct process){.local_size = 1}, argc - 1, argv + 1);
+    }
     stop_spinning(argv);
     return run_under_mpi(command, argc - 1, argv + 1);
 }
