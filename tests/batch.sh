@@ -9,7 +9,6 @@ model=models/austen-moe
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0 passed=0
-# The status comes first: in "result WHAT $?" a command in WHAT would change $?.
 result() { # condition's status, what
     if [ "$1" -eq 0 ]; then
         passed=$((passed + 1))

@@ -13,7 +13,6 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0 passed=0
 
-# The status comes first: in "result WHAT $?" a command in WHAT would change $?.
 result() { # condition's status, what went wrong if it did
     if [ "$1" -eq 0 ]; then
         passed=$((passed + 1))

@@ -23,8 +23,8 @@ expect() { # exit code, ranks, arguments…
 for n in 1 2 3 5; do
     expect 0 "$n" in_order
 done
-for end in interrupted untaken dropped busy stuck_among_busy stuck_among_resting silent silent_message gone gone_message gone_barrier \
-    too_large too_large_message; do
+for end in interrupted untaken dropped busy stuck_among_busy stuck_among_resting silent \
+    silent_message gone gone_message gone_barrier too_large too_large_message; do
     expect 0 2 "$end"
     expect 0 4 "$end"
 done
