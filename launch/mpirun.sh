@@ -131,7 +131,8 @@ while :; do
         kill -0 "$job" 2>/dev/null || be_over # yet somebody holds it open
     fi
     if [ "$limit" -ne 0 ] && [ "$SECONDS" -ge "$limit" ]; then
-        kill -KILL "$job" 2>/dev/null # its ranks here end themselves when it is gone
+        # its ranks here end themselves when it is gone, but for those that are stopped
+        kill -KILL $(cat "/proc/$job/task/"*/children 2>/dev/null) "$job" 2>/dev/null
         break
     fi
 done
