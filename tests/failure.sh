@@ -109,8 +109,9 @@ start=$(now)
 kill -TERM "$job_pid"
 end_batch "$start" "SIGTERM, runner" 143 5 '^epmoe: terminated'
 start_batch
+victim=$(ours 0)
 start=$(now)
-kill -INT "$(ours 0)"
+kill -INT "$victim"
 end_batch "$start" "SIGINT, rank 0" 130 5 '^epmoe: interrupted in layer|^epmoe: interrupted between'
 
 run=(env)
