@@ -145,7 +145,10 @@ while [ "$code" -gt 128 ] && kill -0 "$job" 2>/dev/null; do # a signal to us, no
     code=$?
 done
 
-[ ! -s "$folder/words" ] || take_line "epmoe: $(cat "$folder/words")"
+if read -r word place <"$folder/words" 2>/dev/null; then
+    where=${place:+ $place}
+    [ "$word" = at ] || ended="epmoe: $word$where"
+fi
 
 if [ -n "$signalled" ]; then
     word=terminated
