@@ -11,6 +11,7 @@ struct logits_case {
     const int32_t *tokens;
     int n;
     struct placement_spec placement; // zero: even
+    enum device device, worker_device;
 };
 
 /* [n][vocab] malloc'ed, NULL when the run failed (fail() has spoken). *vocab is set. */
