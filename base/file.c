@@ -1,6 +1,9 @@
 #include "base/file.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -54,6 +57,37 @@ char *path_join(const char *dir, const char *name)
     return path;
 }
 
+/* The temporary file of the outfile that is open: one at a time. */
+static pthread_mutex_t unfinished_mutex = PTHREAD_MUTEX_INITIALIZER;
+static char *unfinished;
+
+static void note_unfinished(char *temporary)
+{
+    pthread_mutex_lock(&unfinished_mutex);
+    unfinished = temporary;
+    pthread_mutex_unlock(&unfinished_mutex);
+}
+
+void outfile_discard(void)
+{
+    pthread_mutex_lock(&unfinished_mutex); // never released: nothing new is to be opened
+    if (unfinished)
+        unlink(unfinished);
+}
+
+int directory_sync(const char *path_of_file)
+{
+    char *copy = strdup(path_of_file);
+    CHECK(copy, "no memory for a path");
+    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    free(copy);
+    if (fd < 0)
+        return -1;
+    int result = fsync(fd);
+    close(fd);
+    return result == 0 || errno == EINVAL ? 0 : -1; // EINVAL: not on this file system
+}
+
 static bool is_special(const char *path)
 {
     struct stat st;
@@ -69,10 +103,12 @@ int outfile_open(struct outfile *f, const char *path)
         f->temporary = malloc(size);
         snprintf(f->temporary, size, "%s.part-%ld", path, (long)getpid());
     }
+    note_unfinished(f->temporary);
     f->stream = fopen(f->temporary ? f->temporary : path, "wb");
     if (f->stream)
         return 0;
     int code = fail(STATUS_FAILED, "%s: cannot be written: %s", path, strerror(errno));
+    note_unfinished(NULL);
     free(f->temporary);
     f->temporary = NULL; // nothing of ours to remove
     outfile_abort(f);
@@ -91,6 +127,7 @@ int outfile_commit(struct outfile *f)
     int code =
         good ? 0 : fail(STATUS_FAILED, "%s: cannot be written: %s", f->path, strerror(errno));
     if (good) {
+        note_unfinished(NULL);
         free(f->temporary);
         f->temporary = NULL;
     }
@@ -102,8 +139,10 @@ void outfile_abort(struct outfile *f)
 {
     if (f->stream)
         fclose(f->stream);
-    if (f->temporary)
+    if (f->temporary) {
+        note_unfinished(NULL);
         unlink(f->temporary);
+    }
     free(f->temporary);
     free(f->path);
     memset(f, 0, sizeof *f);

@@ -21,3 +21,7 @@ struct outfile {
 int outfile_open(struct outfile *f, const char *path);
 int outfile_commit(struct outfile *f); // flush, sync, rename; 0 or STATUS_FAILED
 void outfile_abort(struct outfile *f); // remove; legal after a failed open or commit
+/* From any thread of a process that is about to end: remove what is being written. */
+void outfile_discard(void);
+/* Bring a new file's name to the disk; 0 or -1 with errno. */
+int directory_sync(const char *path_of_file);

@@ -20,11 +20,9 @@ static int check_hello(const struct hello *h, int rank, const struct cluster_ter
     return 0;
 }
 
-int cluster_greet(struct transport *t, struct cluster_terms *terms, struct arena *names,
-                  unsigned *common)
+int cluster_greet(struct transport *t, const struct cluster_terms *terms, unsigned *common)
 {
     *common = isa_available();
-    terms->hosts = arena_alloc(names, (size_t)t->size * sizeof *terms->hosts);
     struct arena memory = {0};
     int status = 0;
     for (int rank = 1; rank < t->size && !status; rank++) {
@@ -34,7 +32,6 @@ int cluster_greet(struct transport *t, struct cluster_terms *terms, struct arena
             status = check_hello(&message.hello, rank, terms);
         if (status)
             break;
-        terms->hosts[rank] = arena_strdup(names, message.hello.host);
         *common &= message.hello.isas;
     }
     arena_free(&memory);
@@ -79,23 +76,19 @@ void cluster_note_loaded(const char *host, int rank, const struct ready *ready)
          bytes_text((double)ready->bytes).text, ready->seconds, bytes_text(speed).text);
 }
 
-/* Loading takes as long as the storage takes: no deadline. */
-int cluster_await(struct transport *t, const struct cluster_terms *terms, uint64_t *worker_bytes)
+int cluster_await(struct transport *t, uint64_t *worker_bytes)
 {
-    int64_t timeout = t->timeout_ns;
     struct arena memory = {0};
     int status = 0;
     *worker_bytes = 0;
-    t->timeout_ns = NO_DEADLINE;
     for (int n = 1; n < t->size && !status; n++) {
         struct control message;
         status = control_expect(t, ANY_RANK, CONTROL_READY, &message, &memory);
         if (!status) {
             *worker_bytes += message.ready.bytes;
-            cluster_note_loaded(terms->hosts[message.from], message.from, &message.ready);
+            cluster_note_loaded(t->hosts[message.from], message.from, &message.ready);
         }
     }
-    t->timeout_ns = timeout;
     arena_free(&memory);
     return status;
 }

@@ -12,22 +12,19 @@ struct cluster_terms {
     uint64_t digest; // of the coordinator's checkpoint
     enum dtype dtype;
     int max_rows;
-    bool profile;       // workers log their phases
-    const char **hosts; // [ranks] by name; set by cluster_greet
+    bool profile; // workers log their phases
     struct exchange_options exchange;
 };
 
 /* Hear every worker's Hello and refuse by name one of another version or other weights.
- * *common := the instruction sets that all ranks have, this one included; terms->hosts := where
- * they are, kept in `memory`. */
-int cluster_greet(struct transport *t, struct cluster_terms *terms, struct arena *memory,
-                  unsigned *common);
+ * *common := the instruction sets that all ranks have, this one included. */
+int cluster_greet(struct transport *t, const struct cluster_terms *terms, unsigned *common);
 
 /* Tell every worker the setup; cluster_await waits until all are ready. Loading one's own weights
  * goes in between. */
 int cluster_set_up(struct transport *t, const struct cluster_terms *terms, unsigned isa,
                    const struct config *m, const struct placement *p);
-int cluster_await(struct transport *t, const struct cluster_terms *terms, uint64_t *worker_bytes);
+int cluster_await(struct transport *t, uint64_t *worker_bytes);
 
 /* With -v: what a rank has loaded, and how fast. */
 void cluster_note_loaded(const char *host, int rank, const struct ready *ready);

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "base/pulse.h"
 #include "coordinator/cluster.h"
 #include "coordinator/stage.h"
 #include "kernels/ops.h"
@@ -190,7 +191,7 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
     if (!status && t->size > 1)
         status = checkpoint_digest(ckpt, &terms.digest);
     if (!status)
-        status = cluster_greet(t, &terms, &c->memory, &common);
+        status = cluster_greet(t, &terms, &common);
     if (!status)
         status = isa_choose(&isa, common);
     if (status)
@@ -201,7 +202,7 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
     if (!status)
         status = load_here(c, ckpt);
     if (!status)
-        status = cluster_await(t, &terms, &worker_bytes);
+        status = cluster_await(t, &worker_bytes);
     if (!status)
         allocate(c, o, &terms.exchange);
     if (!status)
@@ -225,6 +226,8 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
     struct checkpoint *ckpt = NULL;
     memset(c, 0, sizeof *c);
     c->transport = t && t->size > 1 ? t : NULL;
+    pulse_bind(t ? t->pulse : NULL);
+    pulse_loading(true);
     int status = config_load(&c->config, &c->defaults, o->model_dir);
     if (!status)
         choose_sizes(c, o);
@@ -238,6 +241,7 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
             cluster_stop(c->transport);
         arena_free(&c->memory);
     }
+    pulse_loading(false);
     c->load_seconds = seconds_since(start);
     return status;
 }

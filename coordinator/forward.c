@@ -14,6 +14,7 @@
 
 #include <string.h>
 
+#include "base/pulse.h"
 #include "coordinator/cluster.h"
 #include "coordinator/stage.h"
 #include "kernels/ops.h"
@@ -180,6 +181,7 @@ static int run_layer(struct coordinator *c, int l, struct half *half)
     int status = experts_back(c, half);
     if (status)
         return status;
+    pulse_layer(l);
     trace_at(c->trace, l, half->exchange->lane);
     attention_block(c, l, half);
     status = exchange_advance(half->exchange); // the other half's
@@ -260,6 +262,7 @@ int forward(struct coordinator *c, const struct batch *b)
     int second = c->n_exchanges > 1 ? exchange_second_half(b->n) : 0, first = b->n - second;
     struct half halves[LANES] = {half_of(c, b, 0, first), half_of(c, b, first, second)};
 
+    pulse_step(b->n);
     int status = profile_begin_step(c->profile, kind_of(b), b->n, c->exchange[0].counters);
     if (!status)
         status = dev_wait(&c->dev); // the last step's inputs have been read
@@ -274,6 +277,8 @@ int forward(struct coordinator *c, const struct batch *b)
     status = run_layers(c, halves, second ? LANES : 1);
     if (status)
         exchange_drop(&c->exchange[0]);
+    else
+        pulse_finished();
     trace_at(c->trace, -1, 0);
     trace_mark(c->trace, PHASE_OUTSIDE);
     return status == TRANSPORT_INTERRUPTED ? cluster_fault(c->transport) : status;

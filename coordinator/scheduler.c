@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/pulse.h"
 
 struct sequence {
     struct request request;
@@ -136,6 +137,7 @@ static void gather_step(struct scheduler *s)
         if (is_decoding(q))
             add_rows_of(s, s->running[i], &q->token, 1, true);
     }
+    pulse_decoding(s->n_rows);
     for (int i = 0; i < s->n_running && s->n_rows < room; i++) {
         struct sequence *q = &s->sequences[s->running[i]];
         int left = q->request.n - q->at, n = left < room - s->n_rows ? left : room - s->n_rows;

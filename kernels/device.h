@@ -47,7 +47,8 @@ struct dev_limits {
     int rows;      // of any call
     int ffn_width; // the widest ffn
     int dim, n_heads, head_dim, n_experts;
-    int context; // positions of a sequence
+    int context;           // positions of a sequence
+    int vocab, logit_rows; // of sampling; 0 where there is none
 };
 
 /* threads >= 1. Never fails for an isa in isa_available(). */

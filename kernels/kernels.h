@@ -113,6 +113,24 @@ struct wire_error {
     double errors;  // sum of (value - what widen() makes of it)^2
 };
 
+/* Sampling. What a sequence has said is a bitmap of the vocabulary, so many words of it. */
+enum { TOP_MOST = 64 };
+
+static inline DEVICE_TOO int mark_words(int vocab)
+{
+    return (vocab + 31) / 32;
+}
+
+struct penalty {
+    int32_t seq;  // whose marks
+    float factor; // 1: none
+};
+
+struct candidate {
+    float logit;
+    int32_t token;
+};
+
 struct kernels {
     const char *name; // "cpu", "cuda"
 
@@ -187,6 +205,19 @@ struct kernels {
     /* x [n][dim] += y [n][ldy], times sigmoid(gate[i * ldgate]) unless gate is NULL. */
     void (*add)(struct dev *d, float *x, const float *y, int ldy, const float *gate, int ldgate,
                 int n, int dim);
+
+    /* marks [][mark_words(vocab)]: bit tokens[i] of bitmap seq[i] := 1. */
+    void (*mark)(struct dev *d, uint32_t *marks, const int32_t *tokens, const int32_t *seq, int n,
+                 int vocab);
+
+    /* Marked tokens lose: logits [n][vocab] of row i, z > 0 ? z / factor : z * factor. */
+    void (*penalise)(struct dev *d, float *logits, const uint32_t *marks,
+                     const struct penalty *penalties, int n, int vocab);
+
+    /* best [n][most] := the most largest of logits [n][vocab], largest first, the lower token first
+     * among equals; NaN counts as -infinity. most from 1 to TOP_MOST and at most vocab. */
+    void (*top)(struct dev *d, struct candidate *best, const float *logits, int n, int vocab,
+                int most);
 
     /* Packing, at load. Source rows are the checkpoint's, in the host's memory and the caller's own
      * again on return: row-major [rows][k] of any type and alignment, converted to w->type.

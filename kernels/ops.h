@@ -101,6 +101,24 @@ static inline void add_rows(struct dev *d, float *x, const float *y, int ldy, co
     d->kernels->add(d, x, y, ldy, gate, ldgate, n, dim);
 }
 
+static inline void mark_tokens(struct dev *d, uint32_t *marks, const int32_t *tokens,
+                               const int32_t *seq, int n, int vocab)
+{
+    d->kernels->mark(d, marks, tokens, seq, n, vocab);
+}
+
+static inline void penalise(struct dev *d, float *logits, const uint32_t *marks,
+                            const struct penalty *penalties, int n, int vocab)
+{
+    d->kernels->penalise(d, logits, marks, penalties, n, vocab);
+}
+
+static inline void top_tokens(struct dev *d, struct candidate *best, const float *logits, int n,
+                              int vocab, int most)
+{
+    d->kernels->top(d, best, logits, n, vocab, most);
+}
+
 static inline size_t matrix_bytes(const struct dev *d, enum dtype type, int n, int k)
 {
     return d->kernels->matrix_bytes(type, n, k);

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/lines.h"
 #include "base/log.h"
@@ -102,6 +103,8 @@ int output_open(struct batch_output *o, const char *path, bool resume, struct na
     if (o->fd < 0)
         return refuse(o, strerror(errno));
     int status = look_into(o, resume, names);
+    if (!status && o->plain && o->created && directory_sync(path) != 0)
+        status = refuse(o, strerror(errno));
     if (status)
         output_close(o, status);
     return status;

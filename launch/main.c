@@ -1,12 +1,15 @@
 /* epmoe COMMAND [options]: find the command, learn whether mpirun started us, and run it. */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "coordinator/cluster.h"
 #include "launch/launch.h"
+#include "launch/signals.h"
 
 static const struct command commands[] = {
     {"run", "text to text", command_run, true},
@@ -40,24 +43,46 @@ static const struct command *find(const char *name)
     return NULL;
 }
 
-/* Ranks that outnumber the cores must not spin while they wait; OpenMP reads its environment before
- * main() starts, so the program starts itself once more. */
-static void stop_spinning(char **argv)
+/* How idle threads wait. They should spin for about as long as it takes to put them to sleep and
+ * wake them; libgomp's own choice, a hundred times longer, makes a crawl of sharing cores with
+ * anyone. Ranks that outnumber the cores must not spin at all. OpenMP reads its environment before
+ * main() starts, so the program starts itself once more, under its own name; what the user says
+ * goes. */
+static void choose_waiting(char **argv)
 {
+    char self[PATH_MAX] = {0};
     const char *here = getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
-    if (!here || getenv("OMP_WAIT_POLICY") || atoi(here) <= usable_cores())
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT"))
         return;
-    setenv("OMP_WAIT_POLICY", "passive", 1);
-    execv("/proc/self/exe", argv); // on failure: only slower
+    if (here && atoi(here) > usable_cores())
+        setenv("OMP_WAIT_POLICY", "passive", 1);
+    else
+        setenv("GOMP_SPINCOUNT", "3000", 1);
+    if (readlink("/proc/self/exe", self, sizeof self - 1) > 0)
+        execv(self, argv); // on failure: only slower
+}
+
+/* Rank 1 says that rank 0 is lost; but first it gives rank 0 the time to say which worker it is
+ * that was lost, and to end the run. The others end when it has spoken. */
+static void mourn_rank_0(int rank, const char *error)
+{
+    const struct timespec deference = {1, rank == 1 ? 0 : 500000000};
+    nanosleep(&deference, NULL);
+    if (rank == 1)
+        warn("%s", error);
 }
 
 static int run_under_mpi(const struct command *command, int argc, char **argv)
 {
     struct transport mpi;
     struct process p = {.mpi = &mpi};
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    signals_open(rank && atoi(rank) > 0);
     int status = transport_open_mpi(&mpi, &p.local_rank, &p.local_size);
     if (status)
         return status;
+    mpi.timeout_ns = (int64_t)(model_options_default().timeout_s * 1e9);
+    signals_place(mpi.pulse);
     if (mpi.rank > 0)
         error_capture(true); // the same arguments fail on every rank: rank 0 says so
     if (command->uses_ranks)
@@ -66,8 +91,11 @@ static int run_under_mpi(const struct command *command, int argc, char **argv)
         status = command->run(&(struct process){.local_size = 1}, argc, argv);
     if (mpi.rank == 0)
         cluster_stop(&mpi); // whatever happened: nobody is left waiting
-    transport_close(&mpi);
-    return status;
+    signals_place(NULL);
+    int lost = transport_close(&mpi);
+    if (mpi.rank > 0 && status == STATUS_LOST_RANK)
+        mourn_rank_0(mpi.rank, error_text());
+    return status ? status : lost;
 }
 
 int main(int argc, char **argv)
@@ -88,8 +116,11 @@ int main(int argc, char **argv)
     if (!command)
         return fail(STATUS_USAGE, "expected a command (epmoe --help lists them), found \"%s\"",
                     argv[1]);
-    if (!transport_under_mpi())
+    if (command->uses_ranks)
+        choose_waiting(argv);
+    if (!transport_under_mpi()) {
+        signals_open(false);
         return command->run(&(struct process){.local_size = 1}, argc - 1, argv + 1);
-    stop_spinning(argv);
+    }
     return run_under_mpi(command, argc - 1, argv + 1);
 }

@@ -1,11 +1,165 @@
 #!/usr/bin/env bash
-# mpirun with Open MPI's traps avoided on one host: works as root, with more ranks than cores
-# (yielding instead of spinning), without ssh, and without binding a rank's threads to one core.
-#   launch/mpirun.sh -n 5 build/release/epmoe run …
-set -euo pipefail
+# mpirun for epmoe: Open MPI's traps avoided, and its ends made plain. See docs/launch.md.
+#   launch/mpirun.sh -n 5 build/release/epmoe run …          this host: one coordinator, four workers
+#   launch/mpirun.sh --per-numa build/release/epmoe run …    this host: a worker bound to each NUMA node
+#   launch/mpirun.sh -n 9 --hostfile launch/hosts.example epmoe run …
+# All else is mpirun's own. Exit codes are epmoe's: 4 for a lost rank, however it was lost; 130
+# after Ctrl-C.
+set -uo pipefail
 
+# As root; with more ranks than cores; a rank's threads not all on one core.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_rmaps_base_oversubscribe=1
-export OMPI_MCA_hwloc_base_binding_policy=none
-command -v ssh >/dev/null || command -v rsh >/dev/null || export OMPI_MCA_plm_rsh_agent=sh
-exec mpirun "$@"
+export OMPI_MCA_hwloc_base_binding_policy=${OMPI_MCA_hwloc_base_binding_policy:-none}
+# Open MPI wants a remote shell even for this host alone.
+command -v ssh >/dev/null || command -v rsh >/dev/null ||
+    export OMPI_MCA_plm_rsh_agent=${OMPI_MCA_plm_rsh_agent:-sh}
+# A host that was cut off must not keep its daemon for the two hours of TCP's own keepalive.
+export OMPI_MCA_oob_tcp_keepalive_time=${OMPI_MCA_oob_tcp_keepalive_time:-10}
+export OMPI_MCA_oob_tcp_keepalive_intvl=${OMPI_MCA_oob_tcp_keepalive_intvl:-5}
+export OMPI_MCA_oob_tcp_keepalive_probes=${OMPI_MCA_oob_tcp_keepalive_probes:-4}
+
+patience=4 # seconds for mpirun to end once the run is over
+
+# Ranks go round the NUMA nodes: of n + 1, rank 0 shares its node with the last, and every node has
+# one worker, whose threads fill the memory that they will read. They share cores with rank 0's, so
+# nobody may spin.
+numa_nodes() {
+    local nodes=(/sys/devices/system/node/node[0-9]*)
+    [ -e "${nodes[0]}" ] && echo "${#nodes[@]}" || echo 1
+}
+
+arguments=()
+if [ "${1:-}" = --per-numa ]; then
+    shift
+    export OMP_WAIT_POLICY=passive
+    arguments+=(--map-by numa --bind-to numa:overload-allowed -x OMP_WAIT_POLICY)
+    case " $* " in
+    *' -n '* | *' -np '*) ;;
+    *) arguments+=(-n "$(($(numa_nodes) + 1))") ;;
+    esac
+fi
+arguments+=("$@")
+
+# ---- what mpirun and the ranks say on stderr ----
+
+lost='' died='' exited='' daemon='' where='' ended='' signalled='' partial='' block='' in_block=''
+symptoms='' # what Open MPI says of a peer that is gone; told only where we know no better
+limit=0
+
+be_over() { # from now on mpirun has little time left
+    [ "$limit" -ne 0 ] || limit=$((SECONDS + patience))
+}
+
+# A paragraph of mpirun's, between two rules.
+take_block() {
+    local noticed='process rank ([0-9]+) with PID [0-9]+ on node ([^ ]+) exited on (signal [0-9]+ \([^)]*\))'
+    local code='Process name: \[\[[0-9]+,[0-9]+\],([0-9]+)\][[:space:]]+Exit code: +([0-9]+)'
+    local cut='Remote daemon: +[^ ]+ on node ([^ ]+)'
+    if [[ $block =~ $noticed ]]; then
+        died="rank ${BASH_REMATCH[1]} on ${BASH_REMATCH[2]}: killed by ${BASH_REMATCH[3]}"
+        be_over
+    elif [[ $block == *'exited with non-zero status'* && $block =~ $code ]]; then
+        exited=${BASH_REMATCH[1]}
+        code=${BASH_REMATCH[2]}
+        [ "$code" -gt 128 ] && [ "$exited" -gt 0 ] && died="rank $exited: ended by signal $((code - 128))"
+    elif [[ $block == *'lost communication with a remote daemon'* && $block =~ $cut ]]; then
+        daemon=${BASH_REMATCH[1]}
+        be_over
+    elif [[ $block == *'failed to TCP connect to a peer'* || $block == *'has unexpectedly disconnected'* ]]; then
+        symptoms+=$block
+    elif [[ $block != *'Primary job  terminated normally'* && $block != *'mpirun has exited due to'* ]]; then
+        printf '%s' "$block" >&2
+    fi
+    block='' in_block=''
+}
+
+take_line() {
+    case $1 in
+    'epmoe: lost '*)
+        [ -n "$lost" ] || printf '%s\n' "$1" >&2
+        lost=1
+        be_over
+        ;;
+    'epmoe: terminated'* | 'epmoe: interrupted'*) # rank 0: where the run was
+        ended=$1
+        where=${1#epmoe: *ed}
+        ;;
+    ------------------------------*)
+        if [ -n "$in_block" ]; then take_block; else in_block=1; fi
+        ;;
+    'mpirun: abort is already in progress'* | 'mpirun: killing job'*) ;;
+    '['*'] ORTE_ERROR_LOG: '* | '['*'] plm:rsh: Warning: '* | '['*' sent help message '* | '['*'"orte_base_help_aggregate" to 0'*) symptoms+=$1$'\n' ;;
+    '['*'] Read -1, expected '*', errno = 3') ;; # from the memory of a rank that is gone
+    *)
+        if [ -n "$in_block" ] && [[ $1 != epmoe:* ]]; then
+            block+=$1$'\n'
+        else
+            printf '%s\n' "$1" >&2
+        fi
+        ;;
+    esac
+}
+
+# ---- the run ----
+
+on_signal() { # the terminal has told mpirun, too; kill has not
+    signalled=$1
+    be_over
+    sleep 0.3
+    kill -TERM "$job" 2>/dev/null
+}
+
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+export EPMOE_LAST_WORDS=$folder/words # for rank 0, if it is on this host
+mkfifo "$folder/stderr" || exit 1
+mpirun "${arguments[@]}" <&0 2>"$folder/stderr" &
+job=$!
+exec 3<"$folder/stderr"
+trap 'on_signal 2' INT
+trap 'on_signal 15' TERM
+trap 'on_signal 1' HUP
+
+while :; do
+    if IFS= read -r -t 0.2 -u 3 line; then
+        take_line "$partial$line"
+        partial=''
+    else
+        [ $? -gt 128 ] || break # the end: all have closed it
+        partial+=$line
+        kill -0 "$job" 2>/dev/null || be_over # yet somebody holds it open
+    fi
+    if [ "$limit" -ne 0 ] && [ "$SECONDS" -ge "$limit" ]; then
+        kill -KILL "$job" 2>/dev/null # its ranks here end themselves when it is gone
+        break
+    fi
+done
+[ -z "$partial" ] || take_line "$partial"
+[ -z "$in_block" ] || take_block
+wait "$job" 2>/dev/null
+code=$?
+while [ "$code" -gt 128 ] && kill -0 "$job" 2>/dev/null; do # a signal to us, not mpirun's end
+    wait "$job" 2>/dev/null
+    code=$?
+done
+
+[ ! -s "$folder/words" ] || take_line "epmoe: $(cat "$folder/words")"
+
+if [ -n "$signalled" ]; then
+    word=terminated
+    [ "$signalled" -ne 2 ] || word=interrupted
+    echo "epmoe: $word$where" >&2
+    exit $((128 + signalled))
+fi
+[ -z "$lost" ] || exit 4
+if [ -n "$died" ]; then
+    echo "epmoe: lost $died${where:+,$where}" >&2
+    exit 4
+fi
+if [ -n "$daemon" ]; then
+    echo "epmoe: lost host $daemon: no connection${where:+,$where}" >&2
+    exit 4
+fi
+printf '%s' "$symptoms${ended:+$ended$'\n'}" >&2
+exit "$code"

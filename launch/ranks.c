@@ -1,6 +1,7 @@
 #include "launch/ranks.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,11 +9,15 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "coordinator/cluster.h"
 #include "model/hub.h"
 #include "study/profile.h"
 #include "worker/serve.h"
+
+static const int64_t join_ns = 4000000000, join_lost_ns = 1000000000; // for workers to end
 
 struct rank_thread {
     pthread_t thread;
@@ -52,12 +57,27 @@ static enum device worker_device(const struct model_options *o)
     return (enum device)(o->worker_device ? o->worker_device - 1 : o->device);
 }
 
+/* The first worker to miss rank 0 says so and ends the process. */
+static atomic_flag told = ATOMIC_FLAG_INIT;
+
 static void *worker_thread(void *argument)
 {
     struct rank_thread *w = argument;
-    worker_serve(w->end, &w->options); // its errors reach the user through the coordinator
+    char name[16];
+    snprintf(name, sizeof name, "rank %d", w->end->rank);
+    pthread_setname_np(pthread_self(), name);
+    // its errors reach the user through the coordinator, unless that is what is lost
+    if (worker_serve(w->end, &w->options) == STATUS_LOST_RANK && !atomic_flag_test_and_set(&told)) {
+        warn("%s", error_text());
+        _exit(STATUS_LOST_RANK);
+    }
     transport_close(w->end);
     return NULL;
+}
+
+static int64_t timeout_ns(const struct model_options *o)
+{
+    return (int64_t)(o->timeout_s * 1e9);
 }
 
 static void start_local(struct ranks *r, const struct model_options *o, int n, int threads)
@@ -67,6 +87,8 @@ static void start_local(struct ranks *r, const struct model_options *o, int n, i
     r->threads = calloc((size_t)n, sizeof *r->threads);
     CHECK(r->ends && r->threads, "no memory for %d ranks", n);
     transport_open_local(r->ends, n);
+    for (int i = 0; i < n; i++)
+        r->ends[i].timeout_ns = timeout_ns(o);
     for (int i = 1; i < n; i++) {
         struct rank_thread *w = &r->threads[i];
         w->end = &r->ends[i];
@@ -76,10 +98,27 @@ static void start_local(struct ranks *r, const struct model_options *o, int n, i
     }
 }
 
-static void join_local(struct ranks *r)
+/* A thread that does not come back cannot be ended by itself: the process ends instead. All that
+ * was finished has been written. */
+static void abandon(const struct ranks *r, int rank)
 {
+    if (!error_text()[0])
+        fail(STATUS_LOST_RANK, "lost rank %d on %s: it does not end", rank, r->ends[0].hosts[rank]);
+    fflush(stdout);
+    _exit(STATUS_LOST_RANK);
+}
+
+static void join_workers(struct ranks *r)
+{
+    int64_t when_ns = clock_ns() + (error_text()[0] ? join_lost_ns : join_ns);
+    struct timespec when = {when_ns / 1000000000, when_ns % 1000000000};
     for (int i = 1; i < r->n; i++)
-        pthread_join(r->threads[i].thread, NULL);
+        if (pthread_clockjoin_np(r->threads[i].thread, NULL, CLOCK_MONOTONIC, &when) != 0)
+            abandon(r, i);
+}
+
+static void close_local(struct ranks *r)
+{
     if (r->ends)
         transport_close(&r->ends[0]);
     free(r->ends);
@@ -120,18 +159,12 @@ static int check(const struct process *p, const struct model_options *o)
     return 0;
 }
 
-static int64_t timeout_ns(const struct model_options *o)
-{
-    return (int64_t)(o->timeout_s * 1e9);
-}
-
 static int serve(const struct process *p, const struct model_options *o)
 {
     struct worker_options w = {o->model, worker_device(o), gpu_of(p->local_rank),
                                choose_threads(o, p->local_size), program_version()};
     p->mpi->timeout_ns = timeout_ns(o);
-    worker_serve(p->mpi, &w);
-    return 0;
+    return worker_serve(p->mpi, &w) == STATUS_LOST_RANK ? STATUS_LOST_RANK : 0;
 }
 
 int ranks_command(struct process *p, int parsed, const struct model_options *o,
@@ -178,12 +211,13 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
         start_local(r, o, n_local, threads);
         t = &r->ends[0];
     }
-    if (t)
-        t->timeout_ns = timeout_ns(o);
+    if (p->mpi)
+        p->mpi->timeout_ns = timeout_ns(o);
     r->transport_name = t ? t->name : "none";
     status = open_coordinator(r, o, needs, t, threads, p->mpi ? p->local_rank : 0);
     if (status) {
-        join_local(r);
+        join_workers(r);
+        close_local(r);
         free(r->model_dir);
     }
     return status;
@@ -221,9 +255,13 @@ int ranks_report_profile(struct ranks *r, const struct profile_command *o, FILE 
     return status;
 }
 
+/* Local workers end first: they read our memory. */
 void ranks_close(struct ranks *r)
 {
+    if (r->ends)
+        cluster_stop(&r->ends[0]);
+    join_workers(r);
     coordinator_close(&r->coordinator);
-    join_local(r);
+    close_local(r);
     free(r->model_dir);
 }

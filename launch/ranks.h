@@ -23,7 +23,8 @@ struct session_needs {
 
 /* A command with a model, once its options are parsed (with this result: see options.h): refuse
  * what no rank can do, be a worker on ranks other than 0 under mpirun, and run `here` on rank 0.
- * Returns the exit code; a worker's is 0, for the coordinator's is the run's. */
+ * Returns the exit code; a worker's is 0, for the coordinator's is the run's, unless it is the
+ * coordinator that is lost. */
 int ranks_command(struct process *p, int parsed, const struct model_options *o,
                   int (*here)(struct process *p, const void *options), const void *options);
 

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/pulse.h"
 #include "model/checkpoint.h"
 
 enum { SAMPLE_BYTES = 4096, MAX_CONFIG_BYTES = 1 << 20 };
@@ -47,6 +48,7 @@ static int add_tensor(const struct checkpoint *c, const struct tensor *t, uint64
         if (status)
             return status;
         *hash = hash_bytes(*hash, sample, bytes);
+        pulse();
     }
     return 0;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/pulse.h"
 #include "kernels/ops.h"
 
 enum { NAME_BYTES = 160 };
@@ -156,6 +157,7 @@ struct loader {
 static void report(struct loader *o, const struct tensor *t)
 {
     o->bytes += t->bytes;
+    pulse();
     if (o->progress)
         o->progress(o->context, o->bytes);
 }

@@ -425,7 +425,7 @@ int control_unpack(const void *bytes, size_t n, int from, struct control *messag
 int control_send(struct transport *t, int to, const struct control *message)
 {
     size_t n;
-    void *bytes = control_pack(message, t->host, &n);
+    void *bytes = control_pack(message, t->hosts[t->rank], &n);
     int status = transport_send(t, to, bytes, n);
     free(bytes);
     return status;

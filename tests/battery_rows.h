@@ -1,4 +1,4 @@
-/* The battery's rows: contents that tell whose they are, and everything that travels in lanes. All
+/* The battery's tools (contents that tell whose they are, texts), and rows in all their lanes. All
  * ranks of a world run each case together; see tests/battery.h. */
 #pragma once
 
@@ -22,21 +22,6 @@ static atomic_int battery_failures;
             atomic_fetch_add(&battery_failures, 1);                                                \
         }                                                                                          \
     } while (0)
-
-static void send_text(struct transport *t, int to, const char *text)
-{
-    EXPECT(t, transport_send(t, to, text, strlen(text)) == 0);
-}
-
-/* The next message from `from` must be this text; returns who sent it. */
-static int expect_text(struct transport *t, int from, const char *text)
-{
-    char buffer[64];
-    size_t n = 0;
-    EXPECT(t, transport_recv(t, &from, buffer, sizeof buffer, &n) == 0);
-    EXPECT(t, n == strlen(text) && memcmp(buffer, text, n) == 0);
-    return from;
-}
 
 enum { MIB = 1 << 20, LONGEST_S = 60 };
 
@@ -67,6 +52,23 @@ static void *room(size_t bytes)
     if (!p)
         abort();
     return p;
+}
+
+/* ---- control messages ---- */
+
+static void send_text(struct transport *t, int to, const char *text)
+{
+    EXPECT(t, transport_send(t, to, text, strlen(text)) == 0);
+}
+
+/* The next message from `from` must be this text; returns who sent it. */
+static int expect_text(struct transport *t, int from, const char *text)
+{
+    char buffer[64];
+    size_t n = 0;
+    EXPECT(t, transport_recv(t, &from, buffer, sizeof buffer, &n) == 0);
+    EXPECT(t, n == strlen(text) && memcmp(buffer, text, n) == 0);
+    return from;
 }
 
 /* ---- rows ---- */

@@ -374,7 +374,7 @@ static void open_pair(struct pair *p)
 {
     *p = (struct pair){0};
     transport_open_local(p->ends, 2);
-    strcpy(p->ends[1].host, "node7");
+    strcpy((char *)p->ends[1].hosts[1], "node7");
     error_capture(true);
 }
 

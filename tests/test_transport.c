@@ -13,6 +13,7 @@ struct rank {
 static void *run_rank(void *argument)
 {
     struct rank *r = argument;
+    pulse_bind(r->end.pulse);
     r->battery->run(&r->end);
     transport_close(&r->end);
     return NULL;
@@ -54,7 +55,7 @@ static void test_unused(void **state)
     assert_string_equal(ends[2].name, "local");
     assert_int_equal(ends[2].rank, 2);
     assert_int_equal(ends[2].size, 3);
-    assert_true(ends[2].host[0] != 0);
+    assert_true(ends[2].hosts[2][0] != 0);
     assert_int_equal(transport_send(&ends[0], 1, "x", 1), 0); // is never received
     transport_close(&ends[1]);
     transport_close(&ends[0]);

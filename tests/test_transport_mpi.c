@@ -2,7 +2,10 @@
  *   die CODE      a worker exits with CODE and says no goodbye
  *   abort CODE    rank 0 ends all while the others wait
  *   hang          rank 1 never comes back; rank 0 notices and leaves with STATUS_LOST_RANK
+ *   stop          rank 1 is stopped (SIGSTOP): rank 0 notices though it waits for rank 2
+ *   stop_0        rank 0 is stopped: the workers notice though they may wait for ever
  *   untidy        rank 0 leaves large messages of all kinds behind, and all end well */
+#include <signal.h>
 #include <unistd.h>
 
 #include "tests/battery.h"
@@ -34,6 +37,23 @@ static int hang(struct transport *t)
         pause();
     int status = transport_start_recv(t, 0, t->rank == 0 ? 1 : 0, in, sizeof in);
     return status ? status : transport_wait(t, 0, NULL);
+}
+
+/* Whoever notices says so on stdout. */
+static int stop(struct transport *t, int who)
+{
+    char in[64];
+    size_t n;
+    int from = t->rank == 0 ? 2 : 0;
+    t->timeout_ns = 1000000000;
+    if (t->rank == who)
+        raise(SIGSTOP);
+    t->patient = t->rank > 0;
+    error_capture(true);
+    int status = transport_recv(t, &from, in, sizeof in, &n);
+    if (status == STATUS_LOST_RANK && names_lost(t, who, "no sign of life for 1.0 s, a message"))
+        printf("noticed\n");
+    return status;
 }
 
 static void leave_untidy(struct transport *t)
@@ -71,6 +91,8 @@ static int run(struct transport *t, const char *what, int code)
     }
     if (strcmp(what, "hang") == 0)
         return hang(t);
+    if (strcmp(what, "stop") == 0 || strcmp(what, "stop_0") == 0)
+        return stop(t, what[4] ? 0 : 1);
     if (strcmp(what, "untidy") != 0)
         return run_battery(t, what);
     leave_untidy(t);
@@ -86,7 +108,7 @@ int main(int argc, char **argv)
     int status = transport_open_mpi(&t, &local_rank, &local_size);
     if (status)
         return status;
-    EXPECT(&t, strcmp(t.name, "mpi") == 0 && t.host[0]);
+    EXPECT(&t, strcmp(t.name, "mpi") == 0 && t.hosts[t.rank][0]);
     EXPECT(&t, local_rank == t.rank && local_size == t.size); // a test runs on one host
     EXPECT(&t, strstr(transport_mpi_version(), "MPI"));
     status = run(&t, argv[1], argc > 2 ? atoi(argv[2]) : 0);

@@ -23,8 +23,8 @@ expect() { # exit code, ranks, arguments…
 for n in 1 2 3 5; do
     expect 0 "$n" in_order
 done
-for end in interrupted untaken dropped silent silent_message gone gone_message gone_barrier \
-    too_large too_large_message; do
+for end in interrupted untaken dropped busy stuck_among_busy stuck_among_resting silent \
+    silent_message gone gone_message gone_barrier too_large too_large_message; do
     expect 0 2 "$end"
     expect 0 4 "$end"
 done
@@ -35,6 +35,10 @@ unset ASAN_OPTIONS
 expect 5 3 die 5
 expect 7 3 abort 7
 expect 4 3 hang
+expect 4 3 stop
+grep -q noticed "$log" || { echo "rank 0 did not name the stopped rank" && cat "$log" && failed=1; }
+expect 4 3 stop_0
+grep -q noticed "$log" || { echo "nobody named the stopped rank 0" && cat "$log" && failed=1; }
 
 # Started without mpirun: a world of one, and no ssh is looked for.
 PATH=$(dirname "$(command -v bash)") OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \

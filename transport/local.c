@@ -13,7 +13,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "transport/local_state.h"
-#include "transport/lost.h"
 
 /* A sleeping thread takes tens of microseconds to start again, so a rank with a core to itself
  * first spins, longer the more often that has been worth it lately. */
@@ -77,9 +76,23 @@ bool local_await_event(struct end *e, uint32_t seen, int64_t when_ns)
     return e->events != seen;
 }
 
-int64_t local_deadline(const struct transport *t)
+int local_keep_waiting(struct transport *t, uint32_t seen, const bool *awaited, const char *what)
 {
-    return t->timeout_ns == NO_DEADLINE ? -1 : clock_ns() + t->timeout_ns;
+    struct end *me = t->state;
+    if (local_await_event(me, seen, watch_next(t, &me->watch)))
+        return 0;
+    int64_t now = clock_ns();
+    for (int r = 0; r < t->size; r++) {
+        const struct pulse *p = &me->world->ends[r].pulse;
+        bool resting = pulse_rests(p); // first: whoever stops resting has moved
+        me->watch.signs[r] = (struct sign){p->count, resting, now};
+    }
+    return watch_look(t, &me->watch, awaited, what, now);
+}
+
+void local_begin_waiting(struct end *me)
+{
+    watch_begin(&me->watch, clock_ns());
 }
 
 static int local_send(struct transport *t, int to, const void *bytes, size_t n)
@@ -135,8 +148,11 @@ static int find_gone(const struct transport *t, int from)
 static int await_message(struct transport *t, int from, struct message **m)
 {
     struct end *me = t->state;
-    int64_t when = local_deadline(t);
-    for (;;) {
+    memset(me->awaited, 0, (size_t)t->size);
+    if (from != ANY_RANK)
+        me->awaited[from] = true;
+    local_begin_waiting(me);
+    for (int status = 0; !status;) {
         uint32_t seen = me->events;
         struct message **link = local_find_message(me, from);
         int gone = find_gone(t, from);
@@ -145,15 +161,19 @@ static int await_message(struct transport *t, int from, struct message **m)
             return 0;
         }
         if (gone >= 0)
-            return report_gone(t, &me->reported, gone, "a message");
-        if (!local_await_event(me, seen, when)) {
-            memset(me->awaited, 0, (size_t)t->size);
-            if (from != ANY_RANK)
-                me->awaited[from] = true;
-            return report_silent(t, &me->reported, from == ANY_RANK ? NULL : me->awaited,
-                                 "a message");
-        }
+            return report_gone(t, &me->watch, gone, "a message awaited");
+        status =
+            local_keep_waiting(t, seen, from == ANY_RANK ? NULL : me->awaited, "a message awaited");
     }
+    return STATUS_LOST_RANK;
+}
+
+/* While no message need come, standing still is no sign of being stuck. */
+static void rest(struct transport *t, bool waiting)
+{
+    struct end *me = t->state;
+    me->pulse.count++;
+    me->pulse.waiting = waiting;
 }
 
 static int local_recv(struct transport *t, int *from, void *buffer, size_t capacity, size_t *bytes)
@@ -161,10 +181,12 @@ static int local_recv(struct transport *t, int *from, void *buffer, size_t capac
     struct end *me = t->state;
     struct message *m = NULL;
     pthread_mutex_lock(&me->world->mutex);
+    rest(t, t->patient);
     int status = await_message(t, *from, &m);
+    rest(t, false);
     pthread_mutex_unlock(&me->world->mutex);
     if (!status && m->bytes > capacity)
-        status = report_too_large(&me->reported, m->from, "a message", m->bytes, capacity);
+        status = report_too_large(&me->watch, m->from, "a message", m->bytes, capacity);
     if (!status) {
         memcpy(buffer, m->data, m->bytes);
         *from = m->from;
@@ -183,7 +205,7 @@ static int barrier_is_open(struct transport *t, bool *open)
         const struct end *peer = &me->world->ends[r];
         me->awaited[r] = (int)(peer->barriers - me->barriers) < 0;
         if (me->awaited[r] && peer->closed)
-            return report_gone(t, &me->reported, r, "it at a barrier");
+            return report_gone(t, &me->watch, r, "awaited at a barrier");
         *open = *open && !me->awaited[r];
     }
     return 0;
@@ -194,17 +216,16 @@ static int local_barrier(struct transport *t)
     struct end *me = t->state;
     bool open;
     pthread_mutex_lock(&me->world->mutex);
-    int64_t when = local_deadline(t);
+    local_begin_waiting(me);
     me->barriers++;
     notify_all(me->world);
     for (;;) {
         uint32_t seen = me->events;
         int status = barrier_is_open(t, &open);
-        if (!status && !open) {
-            if (local_await_event(me, seen, when))
-                continue;
-            status = report_silent(t, &me->reported, me->awaited, "all at a barrier");
-        }
+        if (!status && !open)
+            status = local_keep_waiting(t, seen, me->awaited, "awaited at a barrier");
+        if (!status && !open)
+            continue;
         pthread_mutex_unlock(&me->world->mutex);
         return status;
     }
@@ -216,8 +237,10 @@ static void free_world(struct world *w)
         pthread_cond_destroy(&w->ends[r].wake);
         free(w->ends[r].in);
         free(w->ends[r].awaited);
+        watch_close(&w->ends[r].watch);
     }
     pthread_mutex_destroy(&w->mutex);
+    free(w->hosts);
     for (int i = 0; i < LANES * w->size * w->size; i++)
         free(w->queues[i].offers);
     free(w->queues);
@@ -225,11 +248,13 @@ static void free_world(struct world *w)
     free(w);
 }
 
-static void local_close(struct transport *t)
+static int local_close(struct transport *t)
 {
     struct end *me = t->state;
     struct world *w = me->world;
     pthread_mutex_lock(&w->mutex);
+    if (pulse_here == &me->pulse)
+        pulse_bind(NULL);
     local_drop_rows(t);
     me->closed = true;
     while (me->first)
@@ -240,6 +265,7 @@ static void local_close(struct transport *t)
     if (last)
         free_world(w);
     t->state = NULL;
+    return 0;
 }
 
 static const struct transport_ops local_ops = {
@@ -272,6 +298,8 @@ static void open_end(struct world *w, struct end *e)
     e->in = calloc((size_t)(LANES * w->size), sizeof *e->in);
     e->awaited = calloc((size_t)w->size, sizeof *e->awaited);
     CHECK(e->in && e->awaited, "no memory for %d ranks", w->size);
+    watch_open(&e->watch, w->size);
+    e->pulse.decoding = -1;
     e->spin_ns = enough_cores(w->size) ? SPIN_MOST_NS : 0;
 }
 
@@ -284,7 +312,8 @@ void transport_open_local(struct transport *ends, int size)
     w->size = w->n_open = size;
     w->ends = aligned_alloc(64, n * sizeof *w->ends);
     w->queues = calloc(LANES * n * n, sizeof *w->queues);
-    CHECK(w->ends && w->queues, "no memory for %d ranks", size);
+    w->hosts = calloc(n, sizeof *w->hosts);
+    CHECK(w->ends && w->queues && w->hosts, "no memory for %d ranks", size);
     memset(w->ends, 0, n * sizeof *w->ends);
     pthread_mutex_init(&w->mutex, NULL);
     for (int r = 0; r < size; r++) {
@@ -293,8 +322,10 @@ void transport_open_local(struct transport *ends, int size)
                                      .name = "local",
                                      .rank = r,
                                      .size = size,
+                                     .hosts = (const char(*)[HOST_BYTES])w->hosts,
                                      .timeout_ns = NO_DEADLINE,
+                                     .pulse = &w->ends[r].pulse,
                                      .state = &w->ends[r]};
-        gethostname(ends[r].host, sizeof ends[r].host - 1);
+        gethostname(w->hosts[r], HOST_BYTES - 1);
     }
 }

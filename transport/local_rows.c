@@ -7,7 +7,8 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "transport/local_state.h"
-#include "transport/lost.h"
+
+static const int64_t copy_ns = 1000000000; // for a copy under way to end, after an error
 
 static struct queue *queue_of(const struct world *w, int lane, int from, int to)
 {
@@ -81,7 +82,7 @@ static int progress_recv(struct transport *t, int lane, int from, bool *moved)
         return 0;
     size_t bytes = q->offers[q->first].bytes;
     if (bytes > in->capacity)
-        return report_too_large(&me->reported, from, "rows", bytes, in->capacity);
+        return report_too_large(&me->watch, from, "rows", bytes, in->capacity);
     take_rows(me->world, in, q, &me->world->ends[from]);
     *moved = true;
     return 0;
@@ -113,7 +114,7 @@ static int progress(struct transport *t, int lane, bool *moved, bool *done)
         if (me->awaited[r] && local_find_message(me, r))
             status = TRANSPORT_INTERRUPTED;
         else if (me->awaited[r] && me->world->ends[r].closed)
-            status = report_gone(t, &me->reported, r, "rows");
+            status = report_gone(t, &me->watch, r, "rows awaited");
     }
     return status;
 }
@@ -121,10 +122,11 @@ static int progress(struct transport *t, int lane, bool *moved, bool *done)
 void local_drop_rows(struct transport *t)
 {
     struct end *me = t->state;
+    int64_t when = clock_ns() + copy_ns;
     for (int i = 0; i < LANES * t->size; i++) {
         struct queue *q = queue_of(me->world, i / t->size, t->rank, i % t->size);
-        while (q->being_taken)
-            local_await_event(me, me->events, -1);
+        while (q->being_taken && local_await_event(me, me->events, when))
+            ;
         q->n = 0;
         me->in[i].active = false;
     }
@@ -149,17 +151,18 @@ int local_wait(struct transport *t, int lane, size_t *received)
     struct end *me = t->state;
     bool moved, done;
     pthread_mutex_lock(&me->world->mutex);
-    int64_t when = local_deadline(t);
+    local_begin_waiting(me);
     for (;;) {
         uint32_t seen = me->events;
         int status = progress(t, lane, &moved, &done);
-        if (!status && !done) {
-            if (moved)
-                when = local_deadline(t);
-            if (local_await_event(me, seen, when))
-                continue;
-            status = report_silent(t, &me->reported, me->awaited, "rows");
+        if (moved) {
+            pulse();
+            local_begin_waiting(me);
         }
+        if (!status && !done)
+            status = local_keep_waiting(t, seen, me->awaited, "rows awaited");
+        if (!status && !done)
+            continue;
         if (status)
             local_drop_rows(t);
         pthread_mutex_unlock(&me->world->mutex);

@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "transport/transport.h"
+#include "transport/lost.h"
 
 struct message {
     struct message *next;
@@ -44,9 +44,10 @@ struct end {
     struct message *first, **last;
     // this rank's own
     struct incoming *in; // [lane][size]
-    bool *awaited;       // [size] for reports
-    bool reported;
-    int64_t spin_ns; // 0: there are more ranks than cores
+    bool *awaited;       // [size] whose rows, or whose taking of ours, is missing
+    struct watch watch;
+    struct pulse pulse; // others look at it
+    int64_t spin_ns;    // 0: there are more ranks than cores
 };
 
 struct world {
@@ -54,6 +55,7 @@ struct world {
     int size, n_open;
     struct end *ends;     // [size]
     struct queue *queues; // [lane][from][to]
+    char (*hosts)[HOST_BYTES];
 };
 
 /* Something that this end may be waiting for has changed. The mutex is held. */
@@ -61,12 +63,14 @@ void local_notify(struct end *e);
 /* Wait for an event after `seen`; when_ns < 0: for ever. Called and left with the mutex held.
  * False: the time is over. */
 bool local_await_event(struct end *e, uint32_t seen, int64_t when_ns);
-int64_t local_deadline(const struct transport *t);
+/* Wait for an event after `seen`, and from time to time look after the others (see watch_look). */
+int local_keep_waiting(struct transport *t, uint32_t seen, const bool *awaited, const char *what);
+void local_begin_waiting(struct end *me);
 /* The link to the first message from `from` (ANY_RANK: from anybody), or NULL. The mutex is held.
  */
 struct message **local_find_message(struct end *me, int from);
-/* Forget all that was started; a copy under way is let finish, since it reads our memory. The mutex
- * is held. */
+/* Forget all that was started; a copy under way is let finish, since it reads our memory, unless
+ * it is stuck. The mutex is held. */
 void local_drop_rows(struct transport *t);
 
 /* transport_ops */

@@ -1,50 +1,188 @@
 #include "transport/lost.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
+#include "base/check.h"
 #include "base/log.h"
 
-/* "rank 2", "ranks 2, 5, 6", "ranks 1, 2, 3, 4 and 60 more" */
-static void name_ranks(char *out, size_t size, const bool *ranks, int n_ranks)
+enum { LOOKS = 16 }; // in a timeout
+static const int64_t look_most_ns = 250000000;
+
+/* Rank 0 decides first who of the others is stuck: it waits for all of them, they only for it. */
+static const int64_t deference_ns = 2000000000;
+
+void watch_open(struct watch *w, int size)
 {
-    enum { NAMED = 8 };
-    int n = 0, at = 0;
-    for (int r = 0; r < n_ranks; r++)
+    size_t n = (size_t)size;
+    *w = (struct watch){.signs = calloc(n, sizeof *w->signs),
+                        .counts = calloc(n, sizeof *w->counts),
+                        .moved_ns = calloc(n, sizeof *w->moved_ns),
+                        .lost = calloc(n, sizeof *w->lost)};
+    CHECK(w->signs && w->counts && w->moved_ns && w->lost, "no memory for %d ranks", size);
+}
+
+void watch_close(struct watch *w)
+{
+    free(w->signs);
+    free(w->counts);
+    free(w->moved_ns);
+    free(w->lost);
+}
+
+static int64_t look_interval(const struct transport *t)
+{
+    int64_t part = t->timeout_ns / LOOKS;
+    return part < look_most_ns ? part : look_most_ns;
+}
+
+int64_t watch_next(const struct transport *t, const struct watch *w)
+{
+    if (t->timeout_ns == NO_DEADLINE)
+        return -1;
+    return (w->looked_ns ? w->looked_ns : w->since_ns) + look_interval(t);
+}
+
+/* "rank 2 on a", "rank 2 on a, rank 5 on b", "rank 1 on a, …, rank 4 on b and 60 more" */
+static void name_ranks(char *out, size_t size, const struct transport *t, const bool *ranks)
+{
+    enum { NAMED = 4 };
+    int n = 0, named = 0, at = 0;
+    for (int r = 0; r < t->size; r++)
         n += ranks[r];
-    at += snprintf(out, size, n == 1 ? "rank " : "ranks ");
-    for (int r = 0, named = 0; r < n_ranks && named < NAMED; r++)
+    for (int r = 0; r < t->size && named < NAMED; r++)
         if (ranks[r])
-            at += snprintf(out + at, size - (size_t)at, "%s%d", named++ ? ", " : "", r);
+            at += snprintf(out + at, size - (size_t)at, "%srank %d on %s", named++ ? ", " : "", r,
+                           t->hosts[r]);
     if (n > NAMED)
         snprintf(out + at, size - (size_t)at, " and %d more", n - NAMED);
 }
 
-int report_silent(const struct transport *t, bool *reported, const bool *ranks, const char *awaited)
+/* Whoever is in w->lost is. */
+static int report_lost(struct transport *t, struct watch *w, const char *how, const char *awaited)
 {
-    char names[160] = "any rank";
-    if (*reported)
+    char names[512], place[192];
+    if (w->reported)
         return STATUS_LOST_RANK;
-    *reported = true;
-    if (ranks)
-        name_ranks(names, sizeof names, ranks, t->size);
-    return fail(STATUS_LOST_RANK, "lost %s: rank %d awaited %s, nothing came for %.1f s", names,
-                t->rank, awaited, (double)t->timeout_ns * 1e-9);
+    w->reported = true;
+    name_ranks(names, sizeof names, t, w->lost);
+    pulse_place(t->pulse, place, sizeof place);
+    return fail(STATUS_LOST_RANK, "lost %s: %s, %s %s", names, how, awaited, place);
 }
 
-int report_gone(const struct transport *t, bool *reported, int rank, const char *awaited)
+int report_gone(struct transport *t, struct watch *w, int rank, const char *awaited)
 {
-    if (*reported)
-        return STATUS_LOST_RANK;
-    *reported = true;
-    return fail(STATUS_LOST_RANK, "lost rank %d: rank %d awaited %s, but it has ended", rank,
-                t->rank, awaited);
+    w->lost[rank] = true;
+    return report_lost(t, w, "it has ended", awaited);
 }
 
-int report_too_large(bool *reported, int from, const char *what, size_t bytes, size_t capacity)
+int report_too_large(struct watch *w, int from, const char *what, size_t bytes, size_t capacity)
 {
-    if (*reported)
+    if (w->reported)
         return STATUS_FAILED;
-    *reported = true;
+    w->reported = true;
     return fail(STATUS_FAILED, "rank %d: %s: expected at most %zu bytes, found %zu", from, what,
                 capacity, bytes);
+}
+
+/* The first look of a wait takes the pulses down. So does one after a long absence: this process
+ * itself was stopped, and the others deserve as long as ever to be heard. */
+static bool begin_looking(struct transport *t, struct watch *w, int64_t now)
+{
+    bool absent = w->looked_ns && now - w->looked_ns > t->timeout_ns / 2;
+    if (w->looked_ns && !absent)
+        return false;
+    for (int r = 0; r < t->size; r++) {
+        w->counts[r] = w->signs[r].count;
+        w->moved_ns[r] = absent ? now : w->since_ns;
+        if (absent)
+            w->signs[r].heard_ns = now;
+    }
+    return true;
+}
+
+/* A worker whose pulse moves is progress of rank 0, which waits for it: other workers may be
+ * waiting for that. Never the other way round, or two that wait for each other would keep each
+ * other busy. */
+static void take_pulses(struct transport *t, struct watch *w, const bool *awaited, int64_t now)
+{
+    for (int r = 0; r < t->size; r++) {
+        if (w->counts[r] == w->signs[r].count)
+            continue;
+        w->counts[r] = w->signs[r].count;
+        w->moved_ns[r] = now;
+        if (t->rank == 0 && (!awaited || awaited[r]))
+            pulse();
+    }
+}
+
+/* Between processes, signs of life go to and from rank 0. */
+static bool looks_after(const struct transport *t, int r)
+{
+    return r != t->rank && (t->rank == 0 || r == 0);
+}
+
+static bool find_silent(struct transport *t, struct watch *w, int64_t now)
+{
+    bool any = false;
+    for (int r = 0; r < t->size; r++) {
+        w->lost[r] = looks_after(t, r) && now - w->signs[r].heard_ns > t->timeout_ns;
+        any = any || w->lost[r];
+    }
+    // who fell silent with them, but was heard a beat later
+    for (int r = 0; any && r < t->size; r++)
+        w->lost[r] = looks_after(t, r) && now - w->signs[r].heard_ns > t->timeout_ns / 4 * 3;
+    return any;
+}
+
+/* Whose standing still counts. Where anyone's message would do, those who rest have nothing to say,
+ * unless all do; and the patient mind only one whose step or loading has come to a halt. */
+static bool is_wanted(const struct transport *t, const struct watch *w, const bool *awaited, int r,
+                      bool all_rest)
+{
+    if (t->patient)
+        return looks_after(t, r) && !w->signs[r].resting;
+    return awaited ? awaited[r] : r != t->rank && (all_rest || !w->signs[r].resting);
+}
+
+static bool find_stuck(struct transport *t, struct watch *w, const bool *awaited, int64_t now)
+{
+    int64_t limit = t->timeout_ns + (t->rank ? deference_ns : 0);
+    bool any = false, all_rest = true;
+    for (int r = 0; r < t->size; r++)
+        all_rest = all_rest && (r == t->rank || w->signs[r].resting);
+    for (int r = 0; r < t->size; r++) {
+        w->lost[r] = is_wanted(t, w, awaited, r, all_rest) && now - w->moved_ns[r] > limit;
+        any = any || w->lost[r];
+    }
+    return any;
+}
+
+/* Whoever is stuck may have been silent for about as long. */
+static bool is_quiet(const struct transport *t, const struct watch *w, int64_t now)
+{
+    bool quiet = true;
+    for (int r = 0; r < t->size; r++)
+        if (w->lost[r])
+            quiet = quiet && looks_after(t, r) && now - w->signs[r].heard_ns > t->timeout_ns / 2;
+    return quiet;
+}
+
+int watch_look(struct transport *t, struct watch *w, const bool *awaited, const char *what,
+               int64_t now)
+{
+    char how[64];
+    bool first = begin_looking(t, w, now);
+    w->looked_ns = now;
+    if (first)
+        return 0;
+    take_pulses(t, w, awaited, now);
+    bool silent = find_silent(t, w, now);
+    if (!silent && !find_stuck(t, w, awaited, now))
+        return 0;
+    snprintf(how, sizeof how, "no %s for %.1f s",
+             silent || is_quiet(t, w, now) ? "sign of life" : "progress",
+             (double)t->timeout_ns * 1e-9);
+    return report_lost(t, w, how, what);
 }

@@ -16,7 +16,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "transport/lost.h"
 
 /* How a wait passes its time: polling, then offering the core to others, then naps; all sooner
  * where ranks share cores. */
@@ -28,7 +27,11 @@ enum {
     NAP_NS = 50000,
     LONG_NAP_NS = 1000000,
 };
-static const int64_t grace_ns = 5000000000; // for the others to leave, after an error
+/* For the others to leave, after an error: all of them, or those that are not lost. Workers give
+ * rank 0 longer: its exit code is the run's. */
+static const int64_t grace_ns = 5000000000, lost_grace_ns = 1500000000, deference_ns = 1000000000;
+static const int64_t end_ns = 2000000000;     // for MPI to end
+static const int64_t start_ns = 120000000000; // and to start, on all hosts
 
 const char *mpi_error(int error)
 {
@@ -44,19 +47,34 @@ static void nap(int64_t ns)
     nanosleep(&t, NULL);
 }
 
-bool mpi_keep_waiting(const struct transport *t, int64_t since)
+void mpi_begin_waiting(struct mpi_state *s)
 {
-    const struct mpi_state *s = t->state;
-    int64_t waited = clock_ns() - since;
-    if (t->timeout_ns != NO_DEADLINE && waited > t->timeout_ns)
-        return false;
+    watch_begin(&s->watch, clock_ns());
+}
+
+static void pass_time(struct mpi_state *s, int64_t waited)
+{
+    if (!s->crowded && waited < ALONE_NS)
+        return;
+    pthread_mutex_unlock(&s->mutex);
     if (waited > LONG_NS)
         nap(LONG_NAP_NS);
     else if (waited > (s->crowded ? POLL_CROWDED_NS : POLL_NS))
         nap(NAP_NS);
-    else if (s->crowded || waited > ALONE_NS)
+    else
         sched_yield();
-    return true;
+    pthread_mutex_lock(&s->mutex);
+}
+
+int mpi_keep_waiting(struct transport *t, const bool *awaited, const char *what)
+{
+    struct mpi_state *s = t->state;
+    int64_t now = clock_ns(), look = watch_next(t, &s->watch);
+    pass_time(s, now - s->watch.since_ns);
+    if (look < 0 || now < look)
+        return 0;
+    mpi_hear(s);
+    return watch_look(t, &s->watch, awaited, what, clock_ns());
 }
 
 bool mpi_is_there(const struct mpi_state *s, int from, int tag)
@@ -93,8 +111,10 @@ static int mpi_send(struct transport *t, int to, const void *bytes, size_t n)
     CHECK(copy, "no memory for a message of %zu bytes", n);
     if (n)
         memcpy(copy, bytes, n);
+    pthread_mutex_lock(&s->mutex);
     outgoing_add(s, &s->messages, copy, n, to, TAG_CONTROL, copy);
     outgoing_progress(&s->messages);
+    pthread_mutex_unlock(&s->mutex);
     return 0;
 }
 
@@ -108,65 +128,82 @@ static int find_gone(const struct transport *t, int from)
     return -1;
 }
 
+static void await_only(struct transport *t, int from)
+{
+    struct mpi_state *s = t->state;
+    memset(s->awaited, 0, (size_t)t->size);
+    if (from != ANY_RANK)
+        s->awaited[from] = true;
+}
+
 /* Wait until a message of this tag is there. */
 static int await_tag(struct transport *t, int from, int tag, const char *what, MPI_Message *handle,
                      MPI_Status *status)
 {
     struct mpi_state *s = t->state;
-    int64_t since = clock_ns();
-    int found;
-    for (;;) {
+    int found, lost = 0;
+    await_only(t, from);
+    mpi_begin_waiting(s);
+    while (!lost) {
         mpi_note_goodbyes(s); // before the look: a goodbye is a rank's last message
         MPI(MPI_Improbe(from == ANY_RANK ? MPI_ANY_SOURCE : from, tag, s->comm, &found, handle,
                         status));
         if (found)
             return 0;
         if (find_gone(t, from) >= 0)
-            return report_gone(t, &s->reported, find_gone(t, from), what);
+            return report_gone(t, &s->watch, find_gone(t, from), what);
         outgoing_progress(&s->messages);
-        if (mpi_keep_waiting(t, since))
-            continue;
-        memset(s->awaited, 0, (size_t)t->size);
-        if (from != ANY_RANK)
-            s->awaited[from] = true;
-        return report_silent(t, &s->reported, from == ANY_RANK ? NULL : s->awaited, what);
+        lost = mpi_keep_waiting(t, from == ANY_RANK ? NULL : s->awaited, what);
     }
+    return lost;
 }
 
 /* Let a matched receive run to its end. */
 static int finish(struct transport *t, int from, const char *what, MPI_Request *request)
 {
     struct mpi_state *s = t->state;
-    int64_t since = clock_ns();
-    for (;;) {
+    int lost = 0;
+    await_only(t, from);
+    mpi_begin_waiting(s);
+    while (!lost) {
         int done;
         MPI(MPI_Test(request, &done, MPI_STATUS_IGNORE));
         if (done)
             return 0;
-        if (mpi_keep_waiting(t, since))
-            continue;
-        memset(s->awaited, 0, (size_t)t->size);
-        s->awaited[from] = true;
-        return report_silent(t, &s->reported, s->awaited, what);
+        lost = mpi_keep_waiting(t, s->awaited, what);
     }
+    return lost;
+}
+
+static int receive(struct transport *t, int *from, void *buffer, size_t capacity, size_t *bytes)
+{
+    struct mpi_state *s = t->state;
+    MPI_Message handle;
+    MPI_Status found;
+    int status = await_tag(t, *from, TAG_CONTROL, "a message awaited", &handle, &found);
+    if (status)
+        return status;
+    int n = mpi_status_bytes(&found);
+    if ((size_t)n > capacity)
+        return report_too_large(&s->watch, found.MPI_SOURCE, "a message", (size_t)n, capacity);
+    MPI_Request request;
+    MPI(MPI_Imrecv(buffer, n, MPI_BYTE, &handle, &request));
+    *from = found.MPI_SOURCE;
+    *bytes = (size_t)n;
+    return finish(t, *from, "a message awaited", &request);
 }
 
 static int mpi_recv(struct transport *t, int *from, void *buffer, size_t capacity, size_t *bytes)
 {
     struct mpi_state *s = t->state;
-    MPI_Message handle;
-    MPI_Status found;
-    int status = await_tag(t, *from, TAG_CONTROL, "a message", &handle, &found);
-    if (status)
-        return status;
-    int n = mpi_status_bytes(&found);
-    if ((size_t)n > capacity)
-        return report_too_large(&s->reported, found.MPI_SOURCE, "a message", (size_t)n, capacity);
-    MPI_Request request;
-    MPI(MPI_Imrecv(buffer, n, MPI_BYTE, &handle, &request));
-    *from = found.MPI_SOURCE;
-    *bytes = (size_t)n;
-    return finish(t, *from, "a message", &request);
+    pthread_mutex_lock(&s->mutex);
+    s->pulse.count++; // whoever stops resting, too, has moved
+    s->pulse.waiting = t->patient;
+    int status = receive(t, from, buffer, capacity, bytes);
+    s->pulse.count++;
+    s->pulse.waiting = false;
+    pthread_mutex_unlock(&s->mutex);
+    return status;
 }
 
 /* ---- together ---- */
@@ -181,14 +218,13 @@ static int recv_empty(struct transport *t, int from, int tag)
 {
     MPI_Message handle;
     MPI_Status unused;
-    int status = await_tag(t, from, tag, "it at a barrier", &handle, &unused);
+    int status = await_tag(t, from, tag, "awaited at a barrier", &handle, &unused);
     if (!status)
         MPI(MPI_Mrecv(NULL, 0, MPI_BYTE, &handle, MPI_STATUS_IGNORE));
     return status;
 }
 
-/* Not MPI's own, which could neither name a missing rank nor stop waiting for it. */
-static int mpi_barrier(struct transport *t)
+static int meet(struct transport *t)
 {
     int status = 0;
     if (t->rank > 0) {
@@ -202,48 +238,94 @@ static int mpi_barrier(struct transport *t)
     return status;
 }
 
-/* Say goodbye and wait until all have: MPI_Finalize does not come back before all ranks are in it.
- * False: somebody stays away. */
-static bool part(struct transport *t)
+/* Not MPI's own, which could neither name a missing rank nor stop waiting for it. */
+static int mpi_barrier(struct transport *t)
 {
     struct mpi_state *s = t->state;
-    bool bad = s->reported || s->cut_short;
-    if (bad && (t->timeout_ns == NO_DEADLINE || t->timeout_ns > grace_ns))
-        t->timeout_ns = grace_ns;
+    pthread_mutex_lock(&s->mutex);
+    int status = meet(t);
+    pthread_mutex_unlock(&s->mutex);
+    return status;
+}
+
+static bool is_missing(struct transport *t)
+{
+    struct mpi_state *s = t->state;
+    bool any = false;
+    for (int r = 0; r < t->size; r++) {
+        s->awaited[r] = !s->gone[r];
+        any = any || s->awaited[r];
+    }
+    return any;
+}
+
+static int64_t patience(const struct transport *t)
+{
+    const struct mpi_state *s = t->state;
+    int64_t ns = grace_ns;
+    if (s->watch.lost[0] && !s->gone[0])
+        return 0; // nobody left to wait for
+    for (int r = 0; r < t->size; r++)
+        if (s->watch.lost[r] && !s->gone[r])
+            ns = lost_grace_ns;
+    return ns + (t->rank ? deference_ns : 0);
+}
+
+/* Say goodbye and wait until all have: MPI_Finalize does not come back before all ranks are in it.
+ * A worker waits as long as rank 0 is there, which may have other things to do yet. After an error
+ * nobody waits long. STATUS_LOST_RANK: somebody stays away. */
+static int part(struct transport *t)
+{
+    struct mpi_state *s = t->state;
+    bool bad = s->watch.reported || s->cut_short;
+    int64_t until = clock_ns() + patience(t);
+    t->patient = bad || t->rank > 0;
     for (int r = 0; r < t->size; r++)
         if (r != t->rank)
             send_empty(t, r, TAG_GOODBYE);
     s->gone[t->rank] = true;
-    for (int64_t since = clock_ns();;) {
-        int present = 0;
+    mpi_begin_waiting(s);
+    for (int lost = 0; !lost;) {
         mpi_note_goodbyes(s);
         outgoing_progress(&s->messages);
-        for (int r = 0; r < t->size; r++)
-            present += !s->gone[r];
-        if (present == 0)
-            return true;
-        if (!mpi_keep_waiting(t, since))
-            return false;
+        if (!is_missing(t))
+            return 0;
+        lost = mpi_keep_waiting(t, s->awaited, "its goodbye awaited");
+        if (bad)
+            lost = clock_ns() > until ? STATUS_LOST_RANK : 0;
     }
+    return STATUS_LOST_RANK;
 }
 
-/* Without MPI_Finalize mpirun ends the ranks that are left as soon as this process exits. */
-static void mpi_close(struct transport *t)
+/* Without MPI_Finalize mpirun ends the ranks that are left as soon as this process exits, which it
+ * now will, come what may: the beater stays to see to that. */
+static int mpi_close(struct transport *t)
 {
     struct mpi_state *s = t->state;
-    if (part(t)) {
-        MPI_Comm_free(&s->comm);
-        MPI_Finalize();
-    }
+    pthread_mutex_lock(&s->mutex);
+    int status = part(t);
+    pthread_mutex_unlock(&s->mutex);
+    beater_end(s);
+    pulse_bind(NULL);
+    beater_guard(s, end_ns, status ? NULL : "MPI_Finalize");
+    t->state = NULL;
+    if (status)
+        return status;
+    MPI_Comm_free(&s->comm);
+    MPI_Finalize();
+    beater_close(s);
     for (int lane = 0; lane < LANES; lane++)
         outgoing_free(&s->rows[lane]);
     outgoing_free(&s->messages);
+    watch_close(&s->watch);
+    pthread_mutex_destroy(&s->mutex);
+    free(s->hosts);
     free(s->in);
     free(s->gone);
     free(s->spoke);
     free(s->awaited);
     free(s);
-    t->state = NULL;
+    return 0;
 }
 
 static const struct transport_ops mpi_ops = {
@@ -291,11 +373,13 @@ static void look_around(struct mpi_state *s, int *local_rank, int *local_size)
 static void allocate(struct mpi_state *s, int size)
 {
     size_t n = (size_t)size;
+    watch_open(&s->watch, size);
+    s->hosts = calloc(n, sizeof *s->hosts);
     s->in = calloc(LANES * n, sizeof *s->in);
     s->gone = calloc(n, sizeof *s->gone);
     s->spoke = calloc(n, sizeof *s->spoke);
     s->awaited = calloc(n, sizeof *s->awaited);
-    CHECK(s->in && s->gone && s->spoke && s->awaited, "no memory for %d ranks", size);
+    CHECK(s->hosts && s->in && s->gone && s->spoke && s->awaited, "no memory for %d ranks", size);
     for (int i = 0; i < LANES * size; i++)
         s->in[i].chunk = MPI_REQUEST_NULL;
 }
@@ -312,23 +396,40 @@ static void prepare(void)
         setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
 }
 
+static void share_hosts(struct mpi_state *s)
+{
+    gethostname(s->hosts[s->rank], HOST_BYTES - 1);
+    MPI(MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, s->hosts, HOST_BYTES, MPI_BYTE, s->comm));
+}
+
 int transport_open_mpi(struct transport *t, int *local_rank, int *local_size)
 {
     int provided;
-    prepare();
-    MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided); // ends the process on an error
-    if (provided < MPI_THREAD_FUNNELED)
-        return fail(STATUS_FAILED, "MPI: expected MPI_THREAD_FUNNELED, found level %d", provided);
     struct mpi_state *s = calloc(1, sizeof *s);
     CHECK(s, "no memory");
-    *t = (struct transport){.ops = &mpi_ops, .name = "mpi", .state = s};
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    s->rank = rank ? atoi(rank) : 0; // until MPI tells
+    pthread_mutex_init(&s->mutex, NULL);
+    beater_open(s);
+    beater_guard(s, start_ns, "MPI's start on all ranks");
+    prepare();
+    MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &provided); // ends the process on an error
+    if (provided < MPI_THREAD_SERIALIZED)
+        return fail(STATUS_FAILED, "MPI: expected MPI_THREAD_SERIALIZED, found level %d", provided);
+    *t = (struct transport){.ops = &mpi_ops, .name = "mpi", .pulse = &s->pulse, .state = s};
     MPI(MPI_Comm_dup(MPI_COMM_WORLD, &s->comm));
     MPI(MPI_Comm_set_errhandler(s->comm, MPI_ERRORS_RETURN));
     MPI(MPI_Comm_rank(s->comm, &t->rank));
     MPI(MPI_Comm_size(s->comm, &t->size));
-    gethostname(t->host, sizeof t->host - 1);
+    s->rank = t->rank;
     allocate(s, t->size);
     look_around(s, local_rank, local_size);
+    share_hosts(s);
+    t->hosts = (const char(*)[HOST_BYTES])s->hosts;
+    s->pulse.decoding = -1;
+    pulse_bind(&s->pulse);
+    beater_guard(s, 0, NULL);
+    beater_begin(s, t->size);
     return 0;
 }
 

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "transport/lost.h"
 
 enum { CHUNK_BYTES = 16 << 20 };
 enum {
@@ -78,12 +77,14 @@ int mpi_start_send(struct transport *t, int lane, int to, const void *rows, size
 {
     struct mpi_state *s = t->state;
     CHECK(to >= 0 && to < t->size && to != t->rank, "rank %d sends rows to %d", t->rank, to);
-    for (size_t at = 0;; at += CHUNK_BYTES) {
-        size_t n = bytes - at < CHUNK_BYTES ? bytes - at : CHUNK_BYTES;
+    pthread_mutex_lock(&s->mutex);
+    size_t n = CHUNK_BYTES;
+    for (size_t at = 0; n == CHUNK_BYTES; at += n) {
+        n = bytes - at < CHUNK_BYTES ? bytes - at : CHUNK_BYTES;
         outgoing_add(s, &s->rows[lane], (const char *)rows + at, n, to, TAG_ROWS + lane, NULL);
-        if (n < CHUNK_BYTES)
-            return 0;
     }
+    pthread_mutex_unlock(&s->mutex);
+    return 0;
 }
 
 int mpi_start_recv(struct transport *t, int lane, int from, void *buffer, size_t capacity)
@@ -107,7 +108,7 @@ static int match_chunk(struct mpi_state *s, int lane, int from, struct incoming 
         return 0;
     int n = mpi_status_bytes(&status);
     if ((size_t)n > in->capacity - in->bytes)
-        return report_too_large(&s->reported, from, "rows", in->bytes + (size_t)n, in->capacity);
+        return report_too_large(&s->watch, from, "rows", in->bytes + (size_t)n, in->capacity);
     MPI(MPI_Imrecv(in->buffer + in->bytes, n, MPI_BYTE, &handle, &in->chunk));
     return 0;
 }
@@ -171,7 +172,7 @@ static int check_rank(struct transport *t, int lane, int r, bool settled)
     if (nothing_more && s->spoke[r])
         return TRANSPORT_INTERRUPTED;
     if (nothing_more && s->gone[r])
-        return report_gone(t, &s->reported, r, "rows");
+        return report_gone(t, &s->watch, r, "rows awaited");
     return 0;
 }
 
@@ -204,7 +205,7 @@ static int progress(struct transport *t, int lane, bool settled, bool *moved, bo
 }
 
 /* A receive that has begun writes to our buffer: let it end. */
-void mpi_drop(struct transport *t)
+static void drop_rows(struct transport *t)
 {
     struct mpi_state *s = t->state;
     int64_t start = clock_ns();
@@ -236,30 +237,52 @@ static void tell_received(struct transport *t, int lane, size_t *received)
     }
 }
 
+static int wait_for_rows(struct transport *t, int lane)
+{
+    struct mpi_state *s = t->state;
+    bool moved, done = false;
+    int status = 0;
+    memset(s->awaited, true, (size_t)t->size);
+    mpi_begin_waiting(s);
+    while (!status && !done) {
+        bool settled = clock_ns() - s->watch.since_ns > SETTLE_NS;
+        status = progress(t, lane, settled, &moved, &done);
+        if (moved) {
+            pulse();
+            mpi_begin_waiting(s);
+        }
+        if (!status && !done)
+            status = mpi_keep_waiting(t, s->awaited, "rows awaited");
+    }
+    return status;
+}
+
 int mpi_wait(struct transport *t, int lane, size_t *received)
 {
     struct mpi_state *s = t->state;
-    int64_t since = clock_ns();
-    bool moved, done;
-    memset(s->awaited, true, (size_t)t->size);
-    for (;;) {
-        int status = progress(t, lane, clock_ns() - since > SETTLE_NS, &moved, &done);
-        if (moved)
-            since = clock_ns();
-        if (!status && !done) {
-            if (mpi_keep_waiting(t, since))
-                continue;
-            status = report_silent(t, &s->reported, s->awaited, "rows");
-        }
-        if (status)
-            mpi_drop(t);
-        tell_received(t, lane, received);
-        return status;
-    }
+    pthread_mutex_lock(&s->mutex);
+    int status = wait_for_rows(t, lane);
+    if (status)
+        drop_rows(t);
+    tell_received(t, lane, received);
+    pthread_mutex_unlock(&s->mutex);
+    return status;
 }
 
 int mpi_advance(struct transport *t)
 {
+    struct mpi_state *s = t->state;
     bool moved;
-    return move_rows(t, &moved);
+    pthread_mutex_lock(&s->mutex);
+    int status = move_rows(t, &moved);
+    pthread_mutex_unlock(&s->mutex);
+    return status;
+}
+
+void mpi_drop(struct transport *t)
+{
+    struct mpi_state *s = t->state;
+    pthread_mutex_lock(&s->mutex);
+    drop_rows(t);
+    pthread_mutex_unlock(&s->mutex);
 }

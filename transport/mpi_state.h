@@ -1,13 +1,15 @@
-/* What the two halves of the MPI transport share: mpi.c (start, end, waiting, control messages) and
- * mpi_rows.c (rows). Private to transport/; these two are the home of mpi.h. */
+/* What the parts of the MPI transport share: mpi.c (start, end, waiting, control messages),
+ * mpi_rows.c (rows) and mpi_beat.c (signs of life). Private to transport/; these are the home of
+ * mpi.h. */
 #pragma once
 
 #include <mpi.h>
+#include <pthread.h>
 
 #include "base/check.h"
-#include "transport/transport.h"
+#include "transport/lost.h"
 
-enum { TAG_CONTROL = 1, TAG_ARRIVE, TAG_RELEASE, TAG_GOODBYE, TAG_ROWS }; // TAG_ROWS + lane
+enum { TAG_CONTROL = 1, TAG_ARRIVE, TAG_RELEASE, TAG_GOODBYE, TAG_BEAT, TAG_ROWS }; // + lane
 
 struct incoming {
     bool active;
@@ -26,14 +28,21 @@ struct outgoing {
 };
 
 struct mpi_state {
+    /* Two threads call MPI, one at a time (MPI_THREAD_SERIALIZED): the rank's own holds this in
+     * every call of transport_ops, and lets go while it passes time. */
+    pthread_mutex_t mutex;
     MPI_Comm comm;
+    int rank;
     bool crowded;        // more ranks than cores on this host
     struct incoming *in; // [lane][size]
     struct outgoing rows[LANES], messages;
-    bool *gone;     // [size] said goodbye
-    bool *spoke;    // [size] has a control message for us, while rows are awaited
-    bool *awaited;  // [size] whose rows, or whose taking of ours, is missing
-    bool reported;  // the first error
+    bool *gone;    // [size] said goodbye
+    bool *spoke;   // [size] has a control message for us, while rows are awaited
+    bool *awaited; // [size] whose rows, or whose taking of ours, is missing
+    struct watch watch;
+    struct pulse pulse;
+    struct beater *beater;
+    char (*hosts)[HOST_BYTES];
     bool cut_short; // a wait ended early: some rows may never be received
 };
 
@@ -45,9 +54,10 @@ const char *mpi_error(int error);
         CHECK(mpi_error_ == MPI_SUCCESS, "%s", mpi_error(mpi_error_));                             \
     } while (0)
 
-/* Between two looks at what MPI has for us: pass some time; false when `since` is longer ago than
- * the deadline allows. */
-bool mpi_keep_waiting(const struct transport *t, int64_t since);
+/* Between two looks at what MPI has for us: pass some time, and from time to time look after the
+ * others (see watch_look). */
+int mpi_keep_waiting(struct transport *t, const bool *awaited, const char *what);
+void mpi_begin_waiting(struct mpi_state *s);
 /* A message of this tag could be received now. from may be MPI_ANY_SOURCE. */
 bool mpi_is_there(const struct mpi_state *s, int from, int tag);
 /* Take in the goodbyes that have come: s->gone. */
@@ -62,6 +72,17 @@ bool outgoing_progress(struct outgoing *o);
 /* Forget the others, too: they are left to MPI, which has no way to take them back. */
 void outgoing_drop(struct outgoing *o);
 void outgoing_free(struct outgoing *o);
+
+/* Signs of life (mpi_beat.c). The thread runs from open to close; it sends and hears them from
+ * begin to end. mpi_hear: take in those that have come. */
+void beater_open(struct mpi_state *s);
+void beater_begin(struct mpi_state *s, int size);
+void beater_end(struct mpi_state *s);
+void beater_close(struct mpi_state *s);
+void mpi_hear(struct mpi_state *s);
+/* End this process with STATUS_LOST_RANK unless that is taken back (ns 0) in time; it says then
+ * that `what` does not come back, or nothing (NULL). */
+void beater_guard(struct mpi_state *s, int64_t ns, const char *what);
 
 /* transport_ops */
 int mpi_start_send(struct transport *t, int lane, int to, const void *rows, size_t bytes);

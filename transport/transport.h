@@ -8,30 +8,39 @@
  * Starting never waits. Any number of sends may be under way, and arrive in order; of each peer one
  * message at a time is received. transport_wait() finishes all that was started in one lane, sends
  * as well: two ranks must not both start several sends to each other before they wait.
- * Everything runs on the rank's own thread (MPI_THREAD_FUNNELED is enough).
+ * Everything runs on the rank's own thread.
  *
- * Errors: 0, or STATUS_LOST_RANK (fail() names the rank and what was awaited), or for messages
- * that break the rules STATUS_FAILED. An end reports its first error only. After an error, or
- * after TRANSPORT_INTERRUPTED, rows are over for good; control messages still pass where they can,
- * so that a last word can be said and heard, and then comes transport_close(). */
+ * Every wait looks after the other ranks. A rank is lost when it has ended, or has given no sign of
+ * life for timeout_ns (a process that was stopped or cut off: between processes each tells rank 0,
+ * and rank 0 each, ten times a second that it is there), or is awaited and its pulse has stood
+ * still for timeout_ns (it is stuck; one that computes for long moves its pulse and is not). To a
+ * `patient` receive it does not matter how long a rank rests between its steps.
+ *
+ * Errors: 0, or STATUS_LOST_RANK (fail() names the rank, its host and what it was wanted for), or
+ * for messages that break the rules STATUS_FAILED. An end reports its first error only. After an
+ * error, or after TRANSPORT_INTERRUPTED, rows are over for good; control messages still pass where
+ * they can, so that a last word can be said and heard, and then comes transport_close(). */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/pulse.h"
+
 enum { ANY_RANK = -1, NO_DEADLINE = 0 };
-enum { CONTROL_MAX_BYTES = 16 << 20 };
+enum { CONTROL_MAX_BYTES = 16 << 20, HOST_BYTES = 64 };
 enum { LANES = 2 };
 
 struct transport {
     const struct transport_ops *ops;
     const char *name; // "local", "mpi"
     int rank, size;
-    char host[64];
-    int64_t
-        timeout_ns; // without progress, in transport_wait and control receives; NO_DEADLINE: never
-    int64_t arrived_ns; // when the last rows of the last transport_wait were seen to be there
+    const char (*hosts)[HOST_BYTES]; // [size] where each rank is
+    int64_t timeout_ns;              // until a rank counts as lost; NO_DEADLINE: never
+    bool patient;                    // control messages may take any time to come
+    int64_t arrived_ns;  // when the last rows of the last transport_wait were seen to be there
+    struct pulse *pulse; // this rank's; pulse_bind() it on the rank's thread
     void *state;
 };
 
@@ -44,7 +53,7 @@ struct transport_ops {
     int (*advance)(struct transport *t);
     void (*drop)(struct transport *t);
     int (*barrier)(struct transport *t);
-    void (*close)(struct transport *t);
+    int (*close)(struct transport *t);
 };
 
 /* Send a control message; the buffer may be reused on return. It does not wait for the receiver,
@@ -106,9 +115,11 @@ static inline int transport_barrier(struct transport *t)
     return t->ops->barrier(t);
 }
 
-static inline void transport_close(struct transport *t)
+/* STATUS_LOST_RANK when another rank stays away from the common end: it was lost before, or is now.
+ */
+static inline int transport_close(struct transport *t)
 {
-    t->ops->close(t);
+    return t->ops->close(t);
 }
 
 /* Ranks are threads of this process: fill ends[size], to be given to one thread each. Closing an

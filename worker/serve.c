@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/pulse.h"
 #include "kernels/ops.h"
 #include "model/hub.h"
 #include "proto/control.h"
@@ -51,7 +52,7 @@ static int say_hello(struct worker *w)
     if (status)
         return status;
     hello->version = w->options->version;
-    hello->host = w->transport->host;
+    hello->host = w->transport->hosts[w->transport->rank];
     hello->device = w->options->device == DEVICE_CUDA ? "cuda" : "cpu";
     hello->isas = isa_available();
     return control_send(w->transport, 0, &message);
@@ -181,6 +182,7 @@ static int serve_layer(struct worker *w, int l, struct exchange *x, int n_rows)
     int status = exchange_receive(x, w->wire_dev, &layer, n_rows, &work);
     if (status)
         return status;
+    pulse_layer(l);
     int64_t start = clock_ns();
     trace_mark_detail(w->trace, PHASE_COMPUTE, work->n_rows);
     status = run_experts(w, l, work);
@@ -211,13 +213,16 @@ static int serve_step(struct worker *w, const struct step *step)
     int n_halves = step->second ? LANES : 1;
     trace_mark_detail(w->trace, PHASE_CONTROL, step->n_rows);
     int status = check_step(w, step);
+    pulse_step(step->n_rows);
     for (int l = 0; l < w->config.n_layers; l++)
         for (int i = 0; i < n_halves && w->config.sparse[l] && !status; i++)
             status = serve_layer(w, l, &w->exchange[i], rows[i]);
     for (int i = 0; i < n_halves && !status; i++)
         status = exchange_finish(&w->exchange[i]);
-    if (!status)
+    if (!status) {
         w->stats.steps++;
+        pulse_finished();
+    }
     trace_at(w->trace, -1, 0);
     trace_mark(w->trace, PHASE_OUTSIDE);
     return status;
@@ -265,16 +270,16 @@ static int answer_records(struct worker *w)
 /* The next message, whenever it comes: between two steps a user may think for hours. */
 static int next_message(struct worker *w, struct control *message)
 {
-    int64_t timeout = w->transport->timeout_ns;
     arena_reset(&w->message);
-    w->transport->timeout_ns = NO_DEADLINE;
+    w->transport->patient = true;
     int status = control_recv(w->transport, 0, message, &w->message);
-    w->transport->timeout_ns = timeout;
+    w->transport->patient = false;
     return status;
 }
 
 static int serve(struct worker *w)
 {
+    pulse_loading(true); // until Ready, but for the wait for Setup
     int status = say_hello(w);
     struct control message = {0};
     while (!status && message.kind != CONTROL_STOP) {
@@ -284,6 +289,7 @@ static int serve(struct worker *w)
         switch (message.kind) {
         case CONTROL_SETUP:
             status = set_up(w, &message.setup);
+            pulse_loading(false);
             break;
         case CONTROL_STEP:
             status = serve_step(w, &message.step);
@@ -325,6 +331,7 @@ int worker_serve(struct transport *t, const struct worker_options *o)
 {
     struct worker w = {.transport = t, .options = o};
     error_capture(true);
+    pulse_bind(t->pulse);
     int status = serve(&w);
     if (status && status != STATUS_LOST_RANK)
         give_up(&w, status);

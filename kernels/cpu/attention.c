@@ -10,6 +10,7 @@
 #include <omp.h>
 
 #include "base/check.h"
+#include "base/pulse.h"
 #include "kernels/cpu/cpu.h"
 
 enum { TILE = 32, ROPE_ROWS = 16 };
@@ -262,6 +263,7 @@ static void attend(const struct attention_call *c, const struct tile *t, char *s
         while (position(c, t, skip) < block * KV_BLOCK)
             skip++;
         attend_block(c, t, block, skip, queries, scratch, o, max, sum);
+        pulse();
     }
     write_rows(c, t, o, sum);
 }

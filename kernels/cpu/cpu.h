@@ -40,6 +40,14 @@ void cpu_sum_rows(struct dev *d, void *out, const void *y, enum dtype type, cons
 void cpu_add(struct dev *d, float *x, const float *y, int ldy, const float *gate, int ldgate, int n,
              int dim);
 
+/* sample.c */
+void cpu_mark(struct dev *d, uint32_t *marks, const int32_t *tokens, const int32_t *seq, int n,
+              int vocab);
+void cpu_penalise(struct dev *d, float *logits, const uint32_t *marks,
+                  const struct penalty *penalties, int n, int vocab);
+void cpu_top(struct dev *d, struct candidate *best, const float *logits, int n, int vocab,
+             int most);
+
 /* wire.c */
 void cpu_narrow(struct dev *d, void *to, enum wire wire, const void *rows, enum dtype type, int n,
                 int width, struct wire_error *error);

@@ -7,6 +7,7 @@
 #include <limits.h>
 
 #include "base/check.h"
+#include "base/pulse.h"
 #include "kernels/cpu/cpu.h"
 
 enum { BLOCK_ROWS = 48 }; // a block of sums is [48][64]: 12 KB
@@ -139,6 +140,7 @@ static void run_item(const struct cpu_isa *isa, const struct item *it)
         const char *x = p->x + (size_t)row * row_bytes(p->w->type, k);
         isa->tile[p->w->type](c, GROUP_COLUMNS, x, (size_t)k, panels, it->panels, rows, k, false);
         p->finish(isa, p, c, row, rows, it->panel, it->panels);
+        pulse();
     }
 }
 

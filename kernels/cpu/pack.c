@@ -1,6 +1,7 @@
 /* Packing weights: from the checkpoint's rows into panels. See isa.h for the layout.
  *
  * Padding is never written: the memory comes zeroed from dev_alloc. */
+#include "base/pulse.h"
 #include "kernels/cpu/cpu.h"
 
 enum { CHUNK = 512 }; // inputs converted at a time; 16 rows of them stay in L1
@@ -61,6 +62,7 @@ static void pack(struct dev *d, struct matrix *w, int step, int offset, int firs
                 convert(line, w->type, row + i * (size_t)dtype_bytes(from), from, n);
                 scatter(panel, w->type, line, i, n, (size_t)(o % PANEL));
             }
+        pulse();
     }
 }
 

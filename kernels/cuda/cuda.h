@@ -90,6 +90,15 @@ void cuda_route(struct dev *d, int32_t *expert, float *weight, const float *scor
 void cuda_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source, uint64_t *hit,
                     const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups);
 
+/* sample.cu */
+void cuda_mark(struct dev *d, uint32_t *marks, const int32_t *tokens, const int32_t *seq, int n,
+               int vocab);
+void cuda_penalise(struct dev *d, float *logits, const uint32_t *marks,
+                   const struct penalty *penalties, int n, int vocab);
+void cuda_top(struct dev *d, struct candidate *best, const float *logits, int n, int vocab,
+              int most);
+size_t cuda_top_scratch_bytes(const struct dev_limits *limits);
+
 /* wire.cu */
 void cuda_narrow(struct dev *d, void *to, enum wire wire, const void *rows, enum dtype type, int n,
                  int width, struct wire_error *error);
@@ -107,7 +116,11 @@ double cuda_read_bandwidth(struct dev *d);
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 
+#ifdef EPMOE_EMULATED
+enum { STAGING_BYTES = 32 << 10 }; // small matrices, too, should take turns
+#else
 enum { STAGING_BYTES = 16 << 20 };
+#endif
 
 struct graph; // see graph.cu
 

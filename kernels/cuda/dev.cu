@@ -32,6 +32,9 @@ static struct kernels cuda_table(void)
     k.narrow = cuda_narrow;
     k.widen = cuda_widen;
     k.add = cuda_add;
+    k.mark = cuda_mark;
+    k.penalise = cuda_penalise;
+    k.top = cuda_top;
     k.matrix_bytes = cuda_matrix_bytes;
     k.matrix_pack = cuda_matrix_pack;
     k.matrix_pack_pair = cuda_matrix_pack_pair;

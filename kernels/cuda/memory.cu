@@ -128,10 +128,11 @@ int cuda_wait(struct dev *d)
 
 void cuda_reserve(struct dev *d, const struct dev_limits *most)
 {
-    size_t need = cuda_ffn_scratch_bytes(most), heads = cuda_attention_scratch_bytes(most);
-    size_t wire = cuda_wire_scratch_bytes(most);
-    need = heads > need ? heads : need;
-    need = wire > need ? wire : need;
+    size_t needs[] = {cuda_ffn_scratch_bytes(most), cuda_attention_scratch_bytes(most),
+                      cuda_wire_scratch_bytes(most), cuda_top_scratch_bytes(most)};
+    size_t need = 0;
+    for (size_t bytes : needs)
+        need = bytes > need ? bytes : need;
     if (need <= d->scratch_bytes)
         return;
     d->scratch = cuda_alloc(d, need);

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/rank.cuh"
 #include "kernels/cuda/reduce.cuh"
 
 enum { ROUTE_WARPS = 4, SORT_WARPS = 32, SORT_SHARED_BYTES = 40 << 10 };
@@ -20,14 +21,6 @@ struct route_call {
     int ld, n, n_experts, k;
     bool normalise;
 };
-
-/* Larger is better; 0 is nobody. Adding 0 makes a zero positive, so that zeros are equal. */
-static __device__ __forceinline__ unsigned long long rank_key(float score, int expert)
-{
-    uint32_t bits = __float_as_uint(score + 0.0f);
-    uint32_t ordered = bits >> 31 ? ~bits : bits | 0x80000000u;
-    return (unsigned long long)ordered << 32 | (0xffffffffu - (uint32_t)expert);
-}
 
 static __device__ __forceinline__ unsigned long long warp_best(unsigned long long key)
 {
@@ -54,7 +47,7 @@ __device__ __forceinline__ int next_best(const float (&score)[PER_LANE], float l
         best = key > best ? key : best;
     }
     best = warp_best(best);
-    return best ? (int)(0xffffffffu - (uint32_t)best) : 0;
+    return best ? rank_index(best) : 0;
 }
 
 /* PER_LANE * WARP_LANES >= n_experts; scores beyond are NaN. */

@@ -1,0 +1,10 @@
+/* Ctrl-C and SIGTERM: the process ends at once, with one line and the conventional code (130, 143).
+ * Nothing finished is lost by that: results are on disk before the next step begins. */
+#pragma once
+
+#include "transport/transport.h"
+
+/* Before any other thread is started. quiet: say nothing (a worker under mpirun). */
+void signals_open(bool quiet);
+/* From here on the line says where the run was (NULL: no longer). */
+void signals_place(const struct pulse *p);

@@ -1,0 +1,175 @@
+/* The signs of life of the MPI transport, on a thread of its own: a rank that computes, or whose
+ * user has paused its output, still says that it is there and where its pulse stands; a process
+ * that was stopped, or a host that was cut off, does not. Rank 0 and each worker tell each other.
+ *
+ * The same thread ends a process that can no longer end in order: when mpirun is gone, or when MPI
+ * does not come back from its start or its end. */
+#include "transport/mpi_state.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+enum { BEAT_NS = 100000000, RETRY_NS = 1000000 };
+
+struct beat { // the message
+    uint64_t count, resting;
+};
+
+struct beater {
+    pthread_t thread;
+    pthread_mutex_t mutex; // of stop
+    pthread_cond_t wake;
+    bool stop;
+    pid_t parent;
+    _Atomic bool on; // signs of life may be sent
+    _Atomic int64_t guard_ns;
+    _Atomic(const char *) guarded;
+    struct beat *out;      // [size]
+    MPI_Request *requests; // [size]
+    int n;
+};
+
+/* True: the thread is to end. */
+static bool sleep_a_beat(struct beater *b, int64_t ns)
+{
+    int64_t when_ns = clock_ns() + ns;
+    struct timespec when = {when_ns / 1000000000, when_ns % 1000000000};
+    pthread_mutex_lock(&b->mutex);
+    while (!b->stop && clock_ns() < when_ns)
+        pthread_cond_timedwait(&b->wake, &b->mutex, &when);
+    bool stop = b->stop;
+    pthread_mutex_unlock(&b->mutex);
+    return stop;
+}
+
+static void check_fate(struct mpi_state *s)
+{
+    struct beater *b = s->beater;
+    int64_t guard = b->guard_ns;
+    if (getppid() != b->parent)
+        _exit(STATUS_LOST_RANK); // mpirun is gone: nobody is left to tell
+    if (guard == 0 || clock_ns() < guard)
+        return;
+    if (b->guarded && s->rank == 0)
+        fail(STATUS_LOST_RANK, "lost a rank: %s does not come back", b->guarded);
+    _exit(STATUS_LOST_RANK);
+}
+
+static void send_beat(struct mpi_state *s, int to)
+{
+    struct beater *b = s->beater;
+    int done = 1;
+    if (b->requests[to] != MPI_REQUEST_NULL)
+        MPI(MPI_Test(&b->requests[to], &done, MPI_STATUS_IGNORE));
+    if (!done)
+        return;                            // whoever takes nothing gets no more
+    bool resting = pulse_rests(&s->pulse); // first: whoever stops resting has moved
+    b->out[to] = (struct beat){s->pulse.count, resting};
+    MPI(MPI_Isend(&b->out[to], sizeof(struct beat), MPI_BYTE, to, TAG_BEAT, s->comm,
+                  &b->requests[to]));
+}
+
+void mpi_hear(struct mpi_state *s)
+{
+    while (mpi_is_there(s, MPI_ANY_SOURCE, TAG_BEAT)) {
+        struct beat beat;
+        MPI_Status status;
+        MPI(MPI_Recv(&beat, sizeof beat, MPI_BYTE, MPI_ANY_SOURCE, TAG_BEAT, s->comm, &status));
+        s->watch.signs[status.MPI_SOURCE] = (struct sign){beat.count, beat.resting, clock_ns()};
+    }
+}
+
+/* The rank's own thread lets MPI go whenever it computes or naps: some retries find it free, and
+ * it never waits for us. */
+static bool beat(struct mpi_state *s, int rank)
+{
+    struct beater *b = s->beater;
+    while (pthread_mutex_trylock(&s->mutex) != 0)
+        if (sleep_a_beat(b, RETRY_NS))
+            return false;
+    if (b->on) { // still: MPI may have ended meanwhile
+        for (int r = rank ? 0 : 1; r < (rank ? 1 : b->n); r++)
+            send_beat(s, r);
+        mpi_hear(s);
+    }
+    pthread_mutex_unlock(&s->mutex);
+    return true;
+}
+
+static void *beat_thread(void *argument)
+{
+    struct mpi_state *s = argument;
+    while (!sleep_a_beat(s->beater, BEAT_NS)) {
+        check_fate(s);
+        if (s->beater->on && !beat(s, s->rank))
+            break;
+    }
+    return NULL;
+}
+
+void beater_open(struct mpi_state *s)
+{
+    struct beater *b = calloc(1, sizeof *b);
+    pthread_condattr_t monotonic;
+    CHECK(b, "no memory");
+    b->parent = getppid();
+    s->beater = b;
+    pthread_mutex_init(&b->mutex, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&b->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    CHECK(pthread_create(&b->thread, NULL, beat_thread, s) == 0, "no thread for signs of life");
+}
+
+void beater_guard(struct mpi_state *s, int64_t ns, const char *what)
+{
+    s->beater->guarded = what;
+    s->beater->guard_ns = ns ? clock_ns() + ns : 0;
+}
+
+void beater_begin(struct mpi_state *s, int size)
+{
+    struct beater *b = s->beater;
+    int64_t now = clock_ns();
+    b->n = size;
+    b->out = calloc((size_t)size, sizeof *b->out);
+    b->requests = calloc((size_t)size, sizeof *b->requests);
+    CHECK(b->out && b->requests, "no memory for %d ranks", size);
+    for (int r = 0; r < size; r++) {
+        b->requests[r] = MPI_REQUEST_NULL;
+        s->watch.signs[r].heard_ns = now;
+    }
+    b->on = true;
+}
+
+void beater_end(struct mpi_state *s)
+{
+    struct beater *b = s->beater;
+    pthread_mutex_lock(&s->mutex); // waits for a beat under way
+    b->on = false;
+    for (int r = 0; r < b->n; r++)
+        if (b->requests[r] != MPI_REQUEST_NULL)
+            MPI(MPI_Request_free(&b->requests[r]));
+    b->n = 0;
+    pthread_mutex_unlock(&s->mutex);
+}
+
+void beater_close(struct mpi_state *s)
+{
+    struct beater *b = s->beater;
+    pthread_mutex_lock(&b->mutex);
+    b->stop = true;
+    pthread_cond_signal(&b->wake);
+    pthread_mutex_unlock(&b->mutex);
+    pthread_join(b->thread, NULL);
+    pthread_cond_destroy(&b->wake);
+    pthread_mutex_destroy(&b->mutex);
+    free(b->out);
+    free(b->requests);
+    free(b);
+}
