@@ -136,8 +136,8 @@ static void rig_open(struct rig *r, const struct sampler_options *o, int vocab)
     *r = (struct rig){.s.options = *o, .vocab = vocab};
     picker_open(&r->p, &dev, vocab, 2, 1);
     picker_forget(&r->p, &dev, 0);
-    r->logits = buffer((size_t)vocab * sizeof *r->logits);
-    r->host = on_gpu() ? buffer((size_t)vocab * sizeof *r->host) : r->logits;
+    r->host = buffer((size_t)vocab * sizeof *r->host);
+    r->logits = dev_twin(&dev, r->host, (size_t)vocab * sizeof *r->logits);
     r->token = buffer(sizeof *r->token);
     r->seq = buffer(sizeof *r->seq);
 }
@@ -151,7 +151,8 @@ static void see(struct rig *r, int32_t token)
 
 static int32_t pick(struct rig *r, const float *logits)
 {
-    memcpy(r->logits, logits, (size_t)r->vocab * sizeof *logits);
+    memcpy(r->host, logits, (size_t)r->vocab * sizeof *logits);
+    dev_upload(&dev, r->logits, r->host, (size_t)r->vocab * sizeof *logits);
     r->p.seq[0] = 0;
     r->p.samplers[0] = &r->s;
     assert_int_equal(picker_pick(&r->p, &dev, r->logits, r->host, 1), 0);
