@@ -41,6 +41,7 @@ static const struct matmul_case matmul_cases[] = {
     {1, 1, 10, false},     {1, 33, 31, true},   {2, 16, 32, false},     {3, 61, 40, true},
     {4, 17, 192, false},   {5, 64, 192, true},  {6, 130, 40, false},    {7, 48, 33, false},
     {16, 60, 2048, false}, {33, 96, 192, true}, {50, 200, 1408, false}, {1, 300, 2048, false},
+    {20, 70, 100, true},
 };
 
 /* A call of ffn: as many runs, of rows 1, 2, ... cyclically up to most_rows. */
@@ -49,8 +50,8 @@ struct ffn_case {
 };
 
 static const struct ffn_case ffn_cases[] = {
-    {1, 1, 40, 10}, {3, 2, 31, 33},   {4, 1, 96, 192},
-    {5, 7, 40, 40}, {3, 33, 64, 128}, {2, 3, 1408, 64},
+    {1, 1, 40, 10},   {3, 2, 31, 33},   {4, 1, 96, 192},   {5, 7, 40, 40},
+    {3, 33, 64, 128}, {2, 3, 1408, 64}, {2, 140, 40, 160},
 };
 
 /* n rows that end at position context - 1 of one of `sequences` sequences each. */

@@ -85,7 +85,8 @@ static void look_at_mpi_traps(struct findings *f)
 /* _OPENMP is the date of the standard that the compiler follows. */
 static void look_at_openmp(struct findings *f)
 {
-    static const char *const variables[] = {"OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND",
+    static const char *const variables[] = {"OMP_NUM_THREADS",  "OMP_WAIT_POLICY",
+                                            "GOMP_SPINCOUNT",   "OMP_PROC_BIND",
                                             "OMP_THREAD_LIMIT", "GOMP_CPU_AFFINITY"};
     char set[160] = "";
     size_t n = 0;

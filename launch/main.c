@@ -1,4 +1,5 @@
 /* epmoe COMMAND [options]: find the command, learn whether mpirun started us, and run it. */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,15 +43,23 @@ static const struct command *find(const char *name)
     return NULL;
 }
 
-/* Ranks that outnumber the cores must not spin while they wait; OpenMP reads its environment before
- * main() starts, so the program starts itself once more. */
-static void stop_spinning(char **argv)
+/* How idle threads wait. They should spin for about as long as it takes to put them to sleep and
+ * wake them; libgomp's own choice, a hundred times longer, makes a crawl of sharing cores with
+ * anyone. Ranks that outnumber the cores must not spin at all. OpenMP reads its environment before
+ * main() starts, so the program starts itself once more, under its own name; what the user says
+ * goes. */
+static void choose_waiting(char **argv)
 {
+    char self[PATH_MAX] = {0};
     const char *here = getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
-    if (!here || getenv("OMP_WAIT_POLICY") || atoi(here) <= usable_cores())
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT"))
         return;
-    setenv("OMP_WAIT_POLICY", "passive", 1);
-    execv("/proc/self/exe", argv); // on failure: only slower
+    if (here && atoi(here) > usable_cores())
+        setenv("OMP_WAIT_POLICY", "passive", 1);
+    else
+        setenv("GOMP_SPINCOUNT", "3000", 1);
+    if (readlink("/proc/self/exe", self, sizeof self - 1) > 0)
+        execv(self, argv); // on failure: only slower
 }
 
 /* Rank 1 says that rank 0 is lost; but first it gives rank 0 the time to say which worker it is
@@ -107,10 +116,11 @@ int main(int argc, char **argv)
     if (!command)
         return fail(STATUS_USAGE, "expected a command (epmoe --help lists them), found \"%s\"",
                     argv[1]);
+    if (command->uses_ranks)
+        choose_waiting(argv);
     if (!transport_under_mpi()) {
         signals_open(false);
         return command->run(&(struct process){.local_size = 1}, argc - 1, argv + 1);
     }
-    stop_spinning(argv);
     return run_under_mpi(command, argc - 1, argv + 1);
 }

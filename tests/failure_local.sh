@@ -32,6 +32,7 @@ start_batch() {
 
 # Freeze the thread of that name.
 freeze_thread() {
+    rm -f "$work/frozen"
     "$freeze" "$job" "$1" >"$work/frozen" 2>&1 9>&- &
     for ((wait = 0; wait < 2000; wait++)); do
         [ -s "$work/frozen" ] && break

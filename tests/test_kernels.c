@@ -18,8 +18,11 @@ static double dot_product(const void *x, int r, const float *w, int k, int o, do
 
 /* ---- Packing ---- */
 
+/* On a GPU: rows as they were, padded. */
 static double packed(const struct matrix *m, int o, int i)
 {
+    if (on_gpu())
+        return at(m->data, m->k, o, i);
     size_t panel = panel_bytes(m->type, m->k) / (size_t)dtype_bytes(m->type);
     return dtype_load(m->type, m->data,
                       (size_t)(o / PANEL) * panel +
@@ -41,7 +44,8 @@ static void pack_body(void)
             struct matrix m = {type, n, k, buffer(matrix_bytes(&dev, type, n, k)), NULL};
             matrix_pack(&dev, &m, 0, source, from, cut);
             matrix_pack(&dev, &m, cut, source + (size_t)cut * row, from, n - cut);
-            for (int o = 0; o < panel_count(n) * PANEL; o++)
+            settle();
+            for (int o = 0; o < (on_gpu() ? n : panel_count(n) * PANEL); o++)
                 for (int i = 0; i < row_stride(k); i++) {
                     bool inside = o < n && i < k;
                     float f = inside ? dtype_load(from, source, (size_t)(o * k + i)) : 0;
@@ -80,11 +84,10 @@ static void matmul_case_body(const struct matmul_case *c)
         }
         same(y + r * ldy + c->n, before + r * ldy + c->n, 3 * sizeof *y, "past the last column");
     }
-    float *one = buffer(y_bytes);
-    memcpy(one, before, y_bytes);
-    for (int r = 0; r < c->rows; r++)
-        matmul(&dev, one + r * ldy, ldy, row_of(x, type, c->k, r), &w.m, 1);
-    same(one, y, y_bytes, "matmul row by row");
+    float *again = memcpy(buffer(y_bytes), before, y_bytes);
+    for (int r = 0; r < c->rows; r += on_gpu() ? c->rows : 1)
+        matmul(&dev, again + r * ldy, ldy, row_of(x, type, c->k, r), &w.m, on_gpu() ? c->rows : 1);
+    same(again, y, y_bytes, on_gpu() ? "matmul again" : "matmul row by row");
 }
 
 static void matmul_body(void)
@@ -220,12 +223,48 @@ static void ffn_dense_body(const struct ffn_case *c)
         same(one, y[1], (size_t)n * row, "ffn row by row");
 }
 
+/* As a layer asks for it: rows of experts through an index, and all rows through a wider block of
+ * their own; and then more jobs than a device may want to take together. */
+static void ffn_joint_body(const struct ffn_case *c)
+{
+    enum { MORE = 10 };
+    struct spread s;
+    spread_open(&s, c);
+    struct expert wide = random_expert(3 * c->width, c->dim);
+    struct ffn_list list = {&wide.f, 1, NULL};
+    ffn_list_open(&dev, &list);
+    void *x = typed_rows(s.n, c->dim, 0.5f);
+    char *y = buffer((size_t)s.n * row_bytes(type, c->dim));
+    char *all = buffer((size_t)s.n * row_bytes(DTYPE_F32, c->dim));
+    int32_t *source = buffer((size_t)s.n * sizeof *source);
+    for (int i = 0; i < s.n; i++)
+        source[i] = i;
+    struct ffn_job jobs[MORE] = {{&s.list, y, type, x, source, s.count, s.n},
+                                 {&list, all, DTYPE_F32, x, NULL, NULL, s.n}};
+    run_ffn(&dev, jobs, 2);
+    for (int i = 0, r = 0; i < c->runs; i++)
+        for (int end = r + s.count[i]; r < end; r++) {
+            check_ffn_row(&s.experts[i], x, r, y, type, c->width, c->dim);
+            check_ffn_row(&wide, x, r, all, DTYPE_F32, 3 * c->width, c->dim);
+        }
+    for (int i = 0; i < MORE; i++) // the same row, MORE times
+        jobs[i] = (struct ffn_job){
+            &list, row_of(all, DTYPE_F32, c->dim, i % s.n), DTYPE_F32, x, NULL, NULL, 1};
+    memset(all, 0x55, (size_t)s.n * row_bytes(DTYPE_F32, c->dim));
+    run_ffn(&dev, jobs, MORE);
+    for (int r = 0; r < s.n && r < MORE; r++)
+        check_ffn_row(&wide, x, 0, row_of(all, DTYPE_F32, c->dim, r), DTYPE_F32, 3 * c->width,
+                      c->dim);
+}
+
 static void ffn_body(void)
 {
     for (int c = 0; c < LENGTH(ffn_cases); c++) {
         ffn_case_body(&ffn_cases[c], type);
         ffn_case_body(&ffn_cases[c], DTYPE_F32);
         ffn_dense_body(&ffn_cases[c]);
+        if (ffn_cases[c].width < 100 && ffn_cases[c].most_rows < 100)
+            ffn_joint_body(&ffn_cases[c]);
         drain();
     }
 }
@@ -540,15 +579,29 @@ static void test_roofs(void **state)
     dev_close(&dev);
 }
 
+static void gpu_roofs_body(void)
+{
+    assert_true(dev.kernels->peak_flops(&dev, type) > 0);
+    assert_true(dev.kernels->read_bandwidth(&dev) > 0);
+    settle();
+}
+
+static void test_gpu_roofs(void **state)
+{
+    (void)state;
+    on_the_gpu(gpu_roofs_body);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pack),    cmocka_unit_test(test_matmul),
-        cmocka_unit_test(test_ffn),     cmocka_unit_test(test_embed),
-        cmocka_unit_test(test_rmsnorm), cmocka_unit_test(test_exp),
-        cmocka_unit_test(test_route),   cmocka_unit_test(test_sort_rows),
-        cmocka_unit_test(test_rows),    cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_choose),  cmocka_unit_test(test_roofs),
+        cmocka_unit_test(test_pack),      cmocka_unit_test(test_matmul),
+        cmocka_unit_test(test_ffn),       cmocka_unit_test(test_embed),
+        cmocka_unit_test(test_rmsnorm),   cmocka_unit_test(test_exp),
+        cmocka_unit_test(test_route),     cmocka_unit_test(test_sort_rows),
+        cmocka_unit_test(test_rows),      cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_choose),    cmocka_unit_test(test_roofs),
+        cmocka_unit_test(test_gpu_roofs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

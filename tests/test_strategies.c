@@ -6,11 +6,13 @@
  *                           and the same bytes for every strategy, dedup and overlap
  *   wire bf16, int8         within 1 %, 3 % of the logits on the model's own wire
  * Near is the median token's RMS distance over RMS. The measured figures are printed.
- * Uneven placements: tests/test_exchange.c. Over MPI: tests/mpi_strategies.sh. */
+ * Placements: even, round-robin with some experts at home, and one where a few ranks have it all.
+ * Any routing: tests/test_exchange.c. Over MPI: tests/mpi_strategies.sh. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/cm.h"
 #include "tests/logits.h"
@@ -29,20 +31,54 @@ static void fill(void)
     }
 }
 
+enum shape { EVEN, SOME_AT_HOME, SKEWED };
+
 struct model {
     const char *dir;
     enum dtype type;
+    enum shape shape;
     int vocab;
     float *f32;   // logits in f32
     float *model; // on the model's own wire
     float *alone; // on the wire at hand
 };
 
+/* Two thirds of the experts on the last rank, the others at home and on rank 1; the ranks between
+ * have none. */
+static void write_skewed(const char *path, int n_experts, int ranks)
+{
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f, "{\"ranks\": %d, \"experts\": [", ranks);
+    for (int e = 0; e < n_experts; e++)
+        fprintf(f, "%s%d", e ? ", " : "", e % 3 ? ranks - 1 : e % 2);
+    fputs("]}\n", f);
+    assert_int_equal(fclose(f), 0);
+}
+
+static int experts_of(const char *dir)
+{
+    struct config c;
+    struct generation_defaults g;
+    assert_int_equal(config_load(&c, &g, dir), 0);
+    return c.n_experts;
+}
+
 static float *run(struct model *m, enum dtype type, int ranks, const struct exchange_options *x)
 {
+    char path[] = "/tmp/epmoe-placement-XXXXXX";
     struct logits_case t = {m->dir, NULL, type, 1, CHUNK, ranks, tokens, N_TOKENS, {0}};
+    if (ranks > 1 && m->shape == SOME_AT_HOME)
+        t.placement = (struct placement_spec){"round-robin", experts_of(m->dir) / 4, true};
+    if (ranks > 1 && m->shape == SKEWED) {
+        close(mkstemp(path));
+        write_skewed(path, experts_of(m->dir), ranks);
+        t.placement.text = path;
+    }
     float *logits = logits_over(&t, x, &m->vocab);
     assert_non_null(logits);
+    if (t.placement.text == path)
+        unlink(path);
     return logits;
 }
 
@@ -90,9 +126,10 @@ static void describe(char *text, size_t size, const struct model *m, int workers
                      const struct exchange_options *x)
 {
     struct exchange_words w = exchange_words(x);
-    const char *name = strrchr(m->dir, '/') + 1;
-    snprintf(text, size, "%s %s, %d workers, %s, dedup %s, combine %s, wire %s, overlap %s", name,
-             dtype_name(m->type), workers, w.strategy, w.dedup, w.combine, w.wire, w.overlap);
+    static const char *const shapes[] = {"", ", some at home", ", skewed"};
+    snprintf(text, size, "%s %s, %d workers%s, %s, dedup %s, combine %s, wire %s, overlap %s",
+             strrchr(m->dir, '/') + 1, dtype_name(m->type), workers, shapes[m->shape], w.strategy,
+             w.dedup, w.combine, w.wire, w.overlap);
 }
 
 /* What sums of ranks may change. *worst: the largest ratio, for the record. */
@@ -153,9 +190,9 @@ static void check_wire(struct model *m, enum wire wire, int first, int step)
 }
 
 /* On `first` workers, and every `step` more up to the most. */
-static void check_model(const char *dir, enum dtype type, int first, int step)
+static void check_placed(const char *dir, enum dtype type, enum shape shape, int first, int step)
 {
-    struct model m = {.dir = dir, .type = type};
+    struct model m = {.dir = dir, .type = type, .shape = shape};
     struct exchange_options usual = {0};
     fill();
     m.f32 = run(&m, DTYPE_F32, 1, &usual);
@@ -165,6 +202,11 @@ static void check_model(const char *dir, enum dtype type, int first, int step)
             check_wire(&m, wire, first, step);
     free(m.f32);
     free(m.model);
+}
+
+static void check_model(const char *dir, enum dtype type, int first, int step)
+{
+    check_placed(dir, type, EVEN, first, step);
 }
 
 static void many_experts(void **state)
@@ -182,18 +224,43 @@ static void fewer_experts_than_workers(void **state)
     check_model(SOURCE_DIR "/tests/golden/models/moe-top-1", DTYPE_F16, 5, 4);
 }
 
+static void every_checkpoint(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"moe-60-short",     "moe-fused",           "moe-head-dim",
+                                        "moe-long",         "moe-mlp-only-layers", "moe-published",
+                                        "moe-renormalised", "moe-sharded"};
+    char dir[512];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(dir, sizeof dir, "%s/tests/golden/models/%s", SOURCE_DIR, names[i]);
+        check_placed(dir, DTYPE_BF16, (enum shape)(i % 3), 3, 9);
+    }
+}
+
+static void uneven_placements(void **state)
+{
+    (void)state;
+    for (enum shape shape = SOME_AT_HOME; shape <= SKEWED; shape++) {
+        int first = shape == SKEWED ? 2 : 1;
+        check_placed(SOURCE_DIR "/tests/golden/models/moe-60", DTYPE_F32, shape, first, 4);
+        check_placed(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2", DTYPE_BF16, shape, 3, 5);
+        check_placed(SOURCE_DIR "/tests/golden/models/moe-top-1", DTYPE_F16, shape, first, 7);
+        check_placed(SOURCE_DIR "/models/austen-moe", DTYPE_BF16, shape, 4, 9);
+    }
+}
+
 static void shipped_model(void **state)
 {
     (void)state;
-    check_model(SOURCE_DIR "/models/austen-moe", DTYPE_F32, 4, 9);
-    check_model(SOURCE_DIR "/models/austen-moe", DTYPE_BF16, 4, 5);
+    check_model(SOURCE_DIR "/models/austen-moe", DTYPE_F32, 1, 4);
+    check_model(SOURCE_DIR "/models/austen-moe", DTYPE_BF16, 1, 1);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(many_experts),
-        cmocka_unit_test(fewer_experts_than_workers),
+        cmocka_unit_test(many_experts),     cmocka_unit_test(fewer_experts_than_workers),
+        cmocka_unit_test(every_checkpoint), cmocka_unit_test(uneven_placements),
         cmocka_unit_test(shipped_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

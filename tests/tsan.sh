@@ -72,6 +72,9 @@ for overlap in "${overlaps[@]}"; do
     clean run -m $austen -p "It is a truth" -n 8 --ranks 4 $overlap
     clean run -m $austen -p "It is a truth" -n 8 --ranks 10 --dtype f32 --combine sum --wire int8 $overlap
 done
+for overlap in off on; do
+    clean run -m $austen -p "It is a truth" -n 8 --ranks 4 --overlap $overlap --profile --trace "$work/trace"
+done
 clean bench -m $austen -p 40 -n 4 -b 1,3 -r 2 --ranks 3
 
 echo "$passed passed, $failed failed"

@@ -102,7 +102,9 @@ static bool begin_looking(struct transport *t, struct watch *w, int64_t now)
     return true;
 }
 
-/* A pulse that moves is progress of those who wait, too: somebody may be waiting for them. */
+/* A worker whose pulse moves is progress of rank 0, which waits for it: other workers may be
+ * waiting for that. Never the other way round, or two that wait for each other would keep each
+ * other busy. */
 static void take_pulses(struct transport *t, struct watch *w, const bool *awaited, int64_t now)
 {
     for (int r = 0; r < t->size; r++) {
@@ -110,7 +112,7 @@ static void take_pulses(struct transport *t, struct watch *w, const bool *awaite
             continue;
         w->counts[r] = w->signs[r].count;
         w->moved_ns[r] = now;
-        if (!awaited || awaited[r])
+        if (t->rank == 0 && (!awaited || awaited[r]))
             pulse();
     }
 }

@@ -27,10 +27,11 @@ enum {
     NAP_NS = 50000,
     LONG_NAP_NS = 1000000,
 };
-static const int64_t grace_ns = 2000000000;          // for the others to leave, after an error
-static const int64_t deferent_grace_ns = 3000000000; // rank 0's exit code is the run's
-static const int64_t end_ns = 2000000000;            // for MPI to end
-static const int64_t start_ns = 120000000000;        // and to start, on all hosts
+/* For the others to leave, after an error: all of them, or those that are not lost. Workers give
+ * rank 0 longer: its exit code is the run's. */
+static const int64_t grace_ns = 5000000000, lost_grace_ns = 1500000000, deference_ns = 1000000000;
+static const int64_t end_ns = 2000000000;     // for MPI to end
+static const int64_t start_ns = 120000000000; // and to start, on all hosts
 
 const char *mpi_error(int error)
 {
@@ -258,6 +259,18 @@ static bool is_missing(struct transport *t)
     return any;
 }
 
+static int64_t patience(const struct transport *t)
+{
+    const struct mpi_state *s = t->state;
+    int64_t ns = grace_ns;
+    if (s->watch.lost[0] && !s->gone[0])
+        return 0; // nobody left to wait for
+    for (int r = 0; r < t->size; r++)
+        if (s->watch.lost[r] && !s->gone[r])
+            ns = lost_grace_ns;
+    return ns + (t->rank ? deference_ns : 0);
+}
+
 /* Say goodbye and wait until all have: MPI_Finalize does not come back before all ranks are in it.
  * A worker waits as long as rank 0 is there, which may have other things to do yet. After an error
  * nobody waits long. STATUS_LOST_RANK: somebody stays away. */
@@ -265,7 +278,7 @@ static int part(struct transport *t)
 {
     struct mpi_state *s = t->state;
     bool bad = s->watch.reported || s->cut_short;
-    int64_t until = clock_ns() + (s->watch.lost[0] ? 0 : t->rank ? deferent_grace_ns : grace_ns);
+    int64_t until = clock_ns() + patience(t);
     t->patient = bad || t->rank > 0;
     for (int r = 0; r < t->size; r++)
         if (r != t->rank)

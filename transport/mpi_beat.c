@@ -91,7 +91,7 @@ static bool beat(struct mpi_state *s, int rank)
     while (pthread_mutex_trylock(&s->mutex) != 0)
         if (sleep_a_beat(b, RETRY_NS))
             return false;
-    if (b->on) { // it may have ended while we waited
+    if (b->on) { // still: MPI may have ended meanwhile
         for (int r = rank ? 0 : 1; r < (rank ? 1 : b->n); r++)
             send_beat(s, r);
         mpi_hear(s);

@@ -116,7 +116,11 @@ double cuda_read_bandwidth(struct dev *d);
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 
+#ifdef EPMOE_EMULATED
+enum { STAGING_BYTES = 32 << 10 }; // small matrices, too, should take turns
+#else
 enum { STAGING_BYTES = 16 << 20 };
+#endif
 
 struct graph; // see graph.cu
 

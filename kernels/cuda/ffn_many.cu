@@ -28,8 +28,13 @@ enum {
     PASSES = TILE_ROWS / ROWS_AT_ONCE,
     ROW_STEPS = TILE_ROWS / 16,
     COLUMN_STEPS = WARP_COLUMNS / 8,
-    DENSE_ROWS = 512, // of a slice of a dense block
 };
+
+#ifdef EPMOE_EMULATED
+enum { DENSE_ROWS = 64 }; // so that tests have several slices
+#else
+enum { DENSE_ROWS = 512 }; // of a slice of a dense block
+#endif
 
 /* One projection of a job. */
 struct many_call {
@@ -92,13 +97,13 @@ __device__ __forceinline__ void copy_slice(char *shared, const many_source &from
 
 /* The warp's columns of 16 inputs (half a slice). */
 __device__ __forceinline__ void load_weights(uint32_t (&b)[COLUMN_STEPS][2], const char *w,
-                                             int first, int half, int lane)
+                                             int first, int inner, int lane)
 {
 #pragma unroll
     for (int i = 0; i < COLUMN_STEPS; i += 2) {
         int column = first + (i + lane / 16) * 8 + lane % 8;
         uint32_t two[4];
-        ldmatrix_x4(two, w + piece_at(column, half * 2 + lane / 8 % 2));
+        ldmatrix_x4(two, w + piece_at(column, inner * 2 + lane / 8 % 2));
         b[i][0] = two[0];
         b[i][1] = two[1];
         b[i + 1][0] = two[2];
@@ -112,15 +117,15 @@ __device__ __forceinline__ void multiply_slice(many_sums &sums, const char *stag
 {
     const char *w = stage + TILE_ROWS * SLICE_BYTES;
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
+    for (int inner = 0; inner < 2; inner++) {
         uint32_t b[COLUMN_STEPS][2];
-        load_weights(b, w, warp * WARP_COLUMNS, half, lane);
+        load_weights(b, w, warp * WARP_COLUMNS, inner, lane);
 #pragma unroll
         for (int step = 0; step < ROW_STEPS; step++) {
             if (step * 16 >= rows)
                 break;
             uint32_t a[4];
-            ldmatrix_x4(a, stage + piece_at(step * 16 + lane % 16, half * 2 + lane / 16));
+            ldmatrix_x4(a, stage + piece_at(step * 16 + lane % 16, inner * 2 + lane / 16));
 #pragma unroll
             for (int i = 0; i < COLUMN_STEPS; i++)
                 mma_16816<T>(sums.d[step][i], a, b[i]);

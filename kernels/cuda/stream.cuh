@@ -50,12 +50,12 @@ __device__ __forceinline__ void load_weights(stream_weights &to, const stream_ti
 #pragma unroll
     for (int i = 0; i < GROUP_CHUNKS; i++)
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
+        for (int upper = 0; upper < 2; upper++) {
             int chunk = group * GROUP_CHUNKS + i;
-            to.of[half][i] = make_uint4(0, 0, 0, 0);
+            to.of[upper][i] = make_uint4(0, 0, 0, 0);
             if (chunk < tile.chunks)
-                to.of[half][i] =
-                    __ldcs((const uint4 *)(tile.w[half] + (size_t)chunk * CHUNK_BYTES));
+                to.of[upper][i] =
+                    __ldcs((const uint4 *)(tile.w[upper] + (size_t)chunk * CHUNK_BYTES));
         }
 }
 
@@ -102,10 +102,10 @@ template <int FRAGMENTS> struct stream_sums<float, FRAGMENTS> {
 
     static __device__ __forceinline__ float dot(float sum, const uint4 &a, const uint4 &b)
     {
-        sum = fmaf(__uint_as_float(a.x), __uint_as_float(b.x), sum);
-        sum = fmaf(__uint_as_float(a.y), __uint_as_float(b.y), sum);
-        sum = fmaf(__uint_as_float(a.z), __uint_as_float(b.z), sum);
-        return fmaf(__uint_as_float(a.w), __uint_as_float(b.w), sum);
+        sum += __uint_as_float(a.x) * __uint_as_float(b.x);
+        sum += __uint_as_float(a.y) * __uint_as_float(b.y);
+        sum += __uint_as_float(a.z) * __uint_as_float(b.z);
+        return sum + __uint_as_float(a.w) * __uint_as_float(b.w);
     }
 
     __device__ __forceinline__ void add(int f, const uint4 &low, const uint4 &high, const uint4 &x,
@@ -137,10 +137,10 @@ template <int FRAGMENTS> struct stream_sums<float, FRAGMENTS> {
         for (int f = 0; f < FRAGMENTS; f++)
 #pragma unroll
             for (int i = 0; i < 2 * FRAGMENT_ROWS; i++) {
-                int half = i / FRAGMENT_ROWS, r = i % FRAGMENT_ROWS;
-                float sum = over_pieces(d[f][half][r]);
+                int upper = i / FRAGMENT_ROWS, r = i % FRAGMENT_ROWS;
+                float sum = over_pieces(d[f][upper][r]);
                 if (r % 4 == t)
-                    sums[g + half * 8][f * FRAGMENT_ROWS + r] = sum;
+                    sums[g + upper * 8][f * FRAGMENT_ROWS + r] = sum;
             }
     }
 };
@@ -225,9 +225,9 @@ __device__ __forceinline__ void stream_outputs(stream_tile<FRAGMENTS> &tile, con
     tile.output = output;
     tile.chunks = row_bytes / CHUNK_BYTES;
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
-        int o = output + half * 8 + lane / 4;
-        tile.w[half] = (const char *)w + (size_t)(o < n ? o : n - 1) * (size_t)row_bytes +
+    for (int upper = 0; upper < 2; upper++) {
+        int o = output + upper * 8 + lane / 4;
+        tile.w[upper] = (const char *)w + (size_t)(o < n ? o : n - 1) * (size_t)row_bytes +
                        lane % 4 * PIECE_BYTES;
     }
 }

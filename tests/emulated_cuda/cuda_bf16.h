@@ -4,8 +4,6 @@
 #include "half_types.h"
 
 EMULATED_HALF(__nv_bfloat16, __nv_bfloat162, bf16_to_float, float_to_bf16)
-typedef __nv_bfloat16 nv_bfloat16;
-typedef __nv_bfloat162 nv_bfloat162;
 
 inline float __bfloat162float(__nv_bfloat16 h)
 {

@@ -4,8 +4,6 @@
 #include "half_types.h"
 
 EMULATED_HALF(__half, __half2, f16_to_float, float_to_f16)
-typedef __half half;
-typedef __half2 half2;
 
 inline float __half2float(__half h)
 {
