@@ -324,7 +324,7 @@ int forward(struct coordinator *c, const struct batch *b)
     return status == TRANSPORT_INTERRUPTED ? cluster_fault(c->transport) : status;
 }
 
-const float *forward_logits(struct coordinator *c, const int32_t *rows, int n)
+void forward_unembed(struct coordinator *c, const int32_t *rows, int n)
 {
     const struct config *m = &c->config;
     struct state *s = &c->state;
@@ -336,9 +336,14 @@ const float *forward_logits(struct coordinator *c, const int32_t *rows, int n)
     gather(d, s->picked, s->x, s->picks, n, (size_t)m->dim * sizeof(float));
     rmsnorm(d, s->h, c->dtype, s->picked, c->weights.final_norm, n, m->dim, m->norm_eps);
     matmul(d, s->logits, m->vocab_size, s->h, &c->weights.unembed, n);
-    dev_download(d, s->logits_host, s->logits,
-                 (size_t)n * (size_t)m->vocab_size * sizeof *s->logits);
-    int status = dev_wait(d);
     trace_mark(c->trace, PHASE_OUTSIDE);
-    return status ? NULL : s->logits_host;
+}
+
+const float *forward_logits(struct coordinator *c, const int32_t *rows, int n)
+{
+    struct state *s = &c->state;
+    forward_unembed(c, rows, n);
+    dev_download(&c->dev, s->logits_host, s->logits,
+                 (size_t)n * (size_t)c->config.vocab_size * sizeof *s->logits);
+    return dev_wait(&c->dev) ? NULL : s->logits_host;
 }
