@@ -10,6 +10,7 @@
 #include "base/progress.h"
 #include "base/pulse.h"
 #include "coordinator/cluster.h"
+#include "coordinator/fit.h"
 #include "coordinator/stage.h"
 #include "kernels/ops.h"
 #include "model/sizes.h"
@@ -200,6 +201,8 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
     if (status)
         return status;
     status = open_device(c, o, isa);
+    if (!status)
+        status = fit_check(c, o);
     if (!status)
         status = cluster_set_up(t, &terms, isa, m, &c->placement);
     if (!status)

@@ -43,9 +43,9 @@ static int open_case(struct ranks *r, const struct logits_case *t, const struct 
     o.threads = t->threads;
     o.chunk = t->chunk;
     o.ranks = t->ranks;
-    o.device = t->device;
-    o.worker_device = 1 + (int)t->worker_device;
     o.placement = t->placement;
+    o.device = (int)t->device;
+    o.worker_device = t->worker_device;
     o.strategy = (int)x->strategy;
     o.combine = (int)x->combine;
     o.dedup = (int)x->dedup;
