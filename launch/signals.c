@@ -12,8 +12,8 @@
 #include "base/log.h"
 
 static sigset_t awaited;
-static bool silent;
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // of place
+static bool silent, starting;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // of starting and place
 static const struct pulse *place;
 
 /* Where the line goes: to the runner, which knows better what the end was (launch/mpirun.sh; mpirun
@@ -35,6 +35,8 @@ static void say(int number)
     const char *name = number == SIGINT ? "interrupted" : "terminated";
     char where[192] = "", line[256];
     pthread_mutex_lock(&mutex);
+    if (starting)
+        snprintf(where, sizeof where, "while starting; no step was finished");
     if (place)
         pulse_place(place, where, sizeof where);
     pthread_mutex_unlock(&mutex);
@@ -65,10 +67,11 @@ static void await(int number)
         sigaddset(&awaited, number);
 }
 
-void signals_open(bool quiet)
+void signals_open(bool quiet, bool place_follows)
 {
     pthread_t thread;
     silent = quiet;
+    starting = place_follows;
     sigemptyset(&awaited);
     await(SIGINT);
     await(SIGTERM);
@@ -80,6 +83,7 @@ void signals_open(bool quiet)
 void signals_place(const struct pulse *p)
 {
     pthread_mutex_lock(&mutex);
+    starting = false;
     place = p;
     pthread_mutex_unlock(&mutex);
 }
