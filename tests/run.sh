@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All tests: the rules of the source, a release build with warnings as errors, the same under
-# AddressSanitizer and UBSan, a build of plain C alone, ranks as threads under ThreadSanitizer, and the
-# GPU's sources on the CPU (tests/emulated_cuda).
+# AddressSanitizer and UBSan, a build of plain C alone, ranks as threads under ThreadSanitizer,
+# and the GPU's path on an emulated GPU.
 #   tests/run.sh            everything
 #   tests/run.sh ci         one preset only (ci, asan, plain, tsan, emulated; cuda where nvcc is)
 set -euo pipefail
