@@ -117,9 +117,9 @@ static inline int dev_wait(struct dev *d)
     return d->kernels->wait(d);
 }
 
-/* From now on: what times marks (base/trace.h) on this device's own clock, `room` of them before they are settled,
- * and names the phases to profilers; no sequence is recorded or played any more (see below). NULL
- * where the host's clock is right. Lasts until dev_close(). */
+/* From now on: what times marks (base/trace.h) on this device's own clock, `room` of them before
+ * they are settled, and names the phases to profilers; no sequence is recorded or played any more
+ * (see below). NULL where the host's clock is right. Lasts until dev_close(). */
 static inline const struct trace_timer *dev_time_marks(struct dev *d, size_t room)
 {
     return d->kernels->time_marks(d, room);

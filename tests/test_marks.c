@@ -74,7 +74,7 @@ static void phases_are_ranges(void **state)
 {
     (void)state;
 #ifdef EPMOE_EMULATED
-    struct emulated_ranges *r = emulated_ranges();
+    struct emulated_ranges *r = emulated_ranges_here();
     int before = r->pushed;
     trace_mark(&log_of_run, PHASE_ROUTER);
     assert_string_equal(r->last, "router");

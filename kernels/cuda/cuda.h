@@ -142,7 +142,7 @@ struct cuda {
     void *staged_rows; // device: [STAGING_BYTES], source rows before they are packed
     int turn;
     struct marks *marks; // NULL: none are timed
-    int status; // the first error's; what follows is skipped
+    int status;          // the first error's; what follows is skipped
     bool recording;
 };
 

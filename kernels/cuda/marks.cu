@@ -1,5 +1,5 @@
-/* The marks of a log (base/trace.h) on this device: an event in the stream for each, whose times are
- * read between steps, and a range of NVTX for each phase, for profilers that are attached.
+/* The marks of a log (base/trace.h) on this device: an event in the stream for each, whose times
+ * are read between steps, and a range of NVTX for each phase, for profilers that are attached.
  *
  * An event's time is known from another's. So each settling ends with an event that the host sees
  * happen, and the next one counts from there: the two clocks meet every few dozen steps. */

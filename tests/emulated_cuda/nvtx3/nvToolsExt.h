@@ -10,7 +10,7 @@ struct emulated_ranges {
     const char *last; // the name of the range that was opened last
 };
 
-struct emulated_ranges *emulated_ranges(void); // of the calling thread
+struct emulated_ranges *emulated_ranges_here(void); // of the calling thread
 
 int nvtxRangePushA(const char *name);
 int nvtxRangePop(void);
