@@ -10,7 +10,7 @@ DIM, HEADS, HEAD, KV_HEADS, LAYERS = 2048, 16, 128, 16, 24
 EXPERTS, TOP_K, EXPERT, SHARED, VOCAB = 60, 4, 1408, 5632, 151936
 BF16, F32, INT = 2, 4, 4
 GPUS = {"A100 80 GB": (312e12, 2.04e12), "H100 SXM": (990e12, 3.35e12), "H200": (990e12, 4.8e12)}
-# issue 5's targets: of the bandwidth roof in decode; of peak, or of the weight-read bound, in prefill
+# What is aimed at: of the bandwidth roof in decode; of peak, or of the weight-read bound, in prefill
 DECODE, OF_PEAK, OF_READING = 0.70, 0.45, 0.80
 
 
@@ -98,7 +98,7 @@ def main():
     decode, _, _ = table(f"Decode, batch 1, at position {middle}, a layer:", layer(1, middle))
     prefill, weights, flops = table(f"Prefill of {o.prompt} tokens in one step, a layer:",
                                     layer(o.prompt, o.prompt))
-    print(f"{o.prompt} in, {o.generate} out, at the roof, and what issue 5 asks for "
+    print(f"{o.prompt} in, {o.generate} out, at the roof, and what is aimed at "
           f"(decode {DECODE:.0%} of the roof; prefill {OF_PEAK:.0%} of peak or {OF_READING:.0%} "
           "of the time to read the weights, whichever binds):\n")
     print("| | prefill, ms | target, ms | decode, tokens/s | target, tokens/s | all, s | target, s |")
