@@ -27,10 +27,10 @@ cd "$here" || exit 2
 
 tests=(test_kernels test_attention test_wire test_marks test_parity)
 sanitized=(test_kernels test_attention test_wire)
-model=synth:qwen1.5-moe-a2.7b size=(-p 1500 -n 40) ranks=5 peer=()
+model=synth:qwen1.5-moe-a2.7b size=(-p 1500 -n 40) ranks=5 peer=() text=48
 if [ -n "$quick" ]; then
     tests=(test_marks) sanitized=(test_marks)
-    model=synth:tiny-moe size=(-p 24 -n 4) ranks=3 peer=(--tiny)
+    model=synth:tiny-moe size=(-p 24 -n 4) ranks=3 peer=(--tiny) text=4
 fi
 
 work=$(mktemp -d)
@@ -155,7 +155,7 @@ step device 20 bash -c describe
 for name in "${tests[@]}"; do
     step "$name" 80 "$binary/tests/$name"
 done
-step "a text on the GPU" 30 "$binary/epmoe" run -m models/austen-moe --device cuda --temp 0 -n 48 \
+step "a text on the GPU" 30 "$binary/epmoe" run -m models/austen-moe --device cuda --temp 0 -n "$text" \
     -p "It is a truth universally acknowledged"
 bench=("$binary/epmoe" bench -m "$model" --device cuda "${size[@]}")
 step "workload" 110 "${bench[@]}" -r 5
