@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include <memory>
+
 #include "report.h"
 #include "scheduler.h"
 #include "shared.h"
@@ -237,10 +239,21 @@ void yield()
     wait(READY);
 }
 
+scheduler::~scheduler()
+{
+    while (free) {
+        fiber *f = free;
+        free = f->next_free;
+        fiber_free(f);
+    }
+    here = nullptr;
+}
+
 void run_grid(const kernel_launch &k)
 {
+    static thread_local std::unique_ptr<scheduler> mine;
     if (!here)
-        here = new scheduler;
+        mine.reset(here = new scheduler);
     scheduler *s = here;
     size_t n = (size_t)k.block.x * k.block.y * k.block.z;
     s->run = {&k, k.grid, k.block, {0, 0, 0}, (int)n, shared_open(k.shared_bytes)};

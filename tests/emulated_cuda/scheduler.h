@@ -29,6 +29,8 @@ struct scheduler {
     int yields = 0;         // since a lane left
     bool yielded = false;   // the last lane lets others begin
     bool backwards = false; // the order of threads at the start and after each barrier
+
+    ~scheduler(); // when its OS thread ends
 };
 
 extern __thread scheduler *here;
