@@ -54,25 +54,12 @@ struct pending {
     struct batch_run *run; // NULL: free
 };
 
-/* "4G", "512M", "1e9": bytes. */
-static int parse_memory(struct batch_command *o)
+static int choose_memory(struct batch_command *o)
 {
-    static const char units[] = "KMGT";
-    char *end;
-    if (!o->kv_memory) {
-        o->model.kv_bytes = KV_HALF_OF_MEMORY;
-        return 0;
-    }
-    double bytes = strtod(o->kv_memory, &end);
-    const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
-    for (long i = unit ? unit - units + 1 : 0; i > 0; i--)
-        bytes *= 1024;
-    end += unit != NULL;
-    if (end == o->kv_memory || *end || !(bytes >= 1 && bytes < 0x1p62))
-        return fail(STATUS_USAGE, "batch: --kv-memory takes bytes such as 4G or 512M, found \"%s\"",
-                    o->kv_memory);
-    o->model.kv_bytes = (long)bytes;
-    return 0;
+    uint64_t bytes;
+    int status = parse_memory("batch: --kv-memory", o->kv_memory, &bytes);
+    o->model.kv_bytes = o->kv_memory ? (long)bytes : KV_HALF_OF_MEMORY;
+    return status;
 }
 
 static int parse(struct batch_command *o, int argc, char **argv)
@@ -110,7 +97,7 @@ static int parse(struct batch_command *o, int argc, char **argv)
     if (!status && (!o->input || !o->output))
         return fail(STATUS_USAGE, "batch: expected -i FILE and -o FILE, found %s",
                     o->input ? "no -o" : "no -i");
-    return status ? status : parse_memory(o);
+    return status ? status : choose_memory(o);
 }
 
 /* Error lines count as done: what is wrong with a request does not mend itself. */

@@ -17,7 +17,7 @@
 enum { MAX_INDEX_BYTES = 64 << 20 };
 
 struct inspect_options {
-    const char *model, *emit;
+    const char *model, *emit, *gpu_memory;
     long ranks, context;
     int dtype, format;
     struct placement_spec placement;
@@ -46,6 +46,9 @@ static int parse(struct inspect_options *o, int argc, char **argv)
          "type of weights and KV cache (auto: the checkpoint's)", 0, 0, NULL},
         {"ctx", 'c', OPTION_INT, &o->context, "N", "context of the KV cache (0: the model's most)",
          0, 1 << 24, NULL},
+        {"gpu-memory", 0, OPTION_TEXT, &o->gpu_memory, "SIZE",
+         "place what fits a GPU of so many bytes (24G) on rank 0, the rest on processors", 0, 0,
+         NULL},
         {"output", 'o', OPTION_CHOICE, &o->format, "text|json", "form of the report (text)", 0, 0,
          NULL},
         {0}};
@@ -142,13 +145,17 @@ static int look_at_weights(struct inspection *i, const char *dir)
     return status;
 }
 
-struct rank_share share_of(const struct inspection *i, int rank)
+uint64_t rest_bytes(const struct inspection *i)
 {
     const struct footprint *f = &i->footprint;
+    return f->attention + f->router + f->dense + f->unembed + i->embed_bytes + i->kv_bytes;
+}
+
+struct rank_share share_of(const struct inspection *i, int rank)
+{
     struct rank_share s = {.holding = placement_holding(&i->placement, rank)};
-    s.experts = (uint64_t)s.holding.experts * f->expert;
-    if (rank == 0)
-        s.rest = f->attention + f->router + f->dense + f->unembed + i->embed_bytes + i->kv_bytes;
+    s.experts = (uint64_t)s.holding.experts * i->footprint.expert;
+    s.rest = rank == 0 ? rest_bytes(i) : 0;
     s.bytes = s.experts + s.rest;
     return s;
 }
@@ -171,13 +178,33 @@ static char *model_name(const char *model)
     return name;
 }
 
+/* Unless the user has said which experts stay at home: as many as the GPU has room for; and a
+ * worker for the others. */
+static int place(struct inspection *i, const struct inspect_options *o, struct arena *memory)
+{
+    struct placement_spec spec = o->placement;
+    int n_ranks = (int)o->ranks;
+    if (i->gpu_memory) {
+        int home = gpu_home_most(i);
+        bool by_rule =
+            !spec.text || strcmp(spec.text, "even") == 0 || strcmp(spec.text, "round-robin") == 0;
+        if (n_ranks == 1 && home < i->config.n_experts)
+            n_ranks = 2;
+        if (by_rule && !spec.home_given)
+            spec.home = home > 0 ? home : 0;
+    }
+    return placement_build(&i->placement, memory, &i->config, n_ranks, &spec);
+}
+
 static int inspect(const struct inspect_options *o, const char *dir, const char *name,
                    struct arena *memory)
 {
     static const int types[] = {-1, DTYPE_F32, DTYPE_F16, DTYPE_BF16};
     struct generation_defaults unused;
     struct inspection i = {.name = name, .rule = o->placement.text ? o->placement.text : "even"};
-    int status = config_load(&i.config, &unused, dir);
+    int status = parse_memory("--gpu-memory", o->gpu_memory, &i.gpu_memory);
+    if (!status)
+        status = config_load(&i.config, &unused, dir);
     if (status)
         return status;
     i.type = o->dtype ? (enum dtype)types[o->dtype] : i.config.dtype;
@@ -187,7 +214,7 @@ static int inspect(const struct inspect_options *o, const char *dir, const char 
     i.kv_bytes = kv_footprint(&i.config, i.type, i.context);
     status = look_at_weights(&i, dir);
     if (!status)
-        status = placement_build(&i.placement, memory, &i.config, (int)o->ranks, &o->placement);
+        status = place(&i, o, memory);
     if (!status && o->emit)
         status = placement_write(&i.placement, o->emit);
     if (status)

@@ -1,6 +1,7 @@
 /* What epmoe inspect has found out, between the part that looks and the parts that print. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "model/config.h"
@@ -32,8 +33,22 @@ struct inspection {
     uint64_t embed_bytes, kv_bytes; // the embedding as it lies in the file; the KV cache
     const char *rule;               // "even", "round-robin" or a file
     struct placement placement;
+    uint64_t gpu_memory; // of rank 0's GPU; 0: none was asked about
 };
 
+/* A GPU as rank 0, the other ranks on processors. Per token: weights that are read on the GPU and
+ * on the others, of experts as many as a routing without favourites takes; and rows that travel
+ * there and back, at most (a row that several experts of a rank want goes there once). */
+struct gpu_plan {
+    uint64_t bytes, workspace; // of the GPU's memory; workspace is part of it
+    bool fits;
+    double read_here, read_there, rows; // bytes a token
+};
+struct gpu_plan gpu_plan_of(const struct inspection *i);
+/* The most experts of each layer that fit beside all else; -1: that does not fit itself. */
+int gpu_home_most(const struct inspection *i);
+
+uint64_t rest_bytes(const struct inspection *i); // what only rank 0 holds
 struct rank_share share_of(const struct inspection *i, int rank);
 uint64_t bytes_of_all(const struct inspection *i); // summed over all ranks
 

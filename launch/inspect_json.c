@@ -1,4 +1,5 @@
 /* An inspection for programs. */
+#include <math.h>
 #include <string.h>
 
 #include "base/json.h"
@@ -105,6 +106,20 @@ static struct js *rank_0_json(const struct inspection *i)
     return o;
 }
 
+static struct js *gpu_json(const struct inspection *i)
+{
+    struct gpu_plan g = gpu_plan_of(i);
+    struct js *o = js_new_object();
+    set_int(o, "memory_bytes", i->gpu_memory);
+    set_int(o, "bytes", g.bytes);
+    set_int(o, "workspace_bytes", g.workspace);
+    js_set(o, "fits", js_new_bool(g.fits));
+    set_int(o, "token_reads_on_gpu", (uint64_t)llround(g.read_here));
+    set_int(o, "token_reads_on_workers", (uint64_t)llround(g.read_there));
+    set_int(o, "token_rows_at_most", (uint64_t)llround(g.rows));
+    return o;
+}
+
 bool inspect_print_json(const struct inspection *i, FILE *out)
 {
     struct js *o = js_new_object(), *plan = js_new_object(), *ranks = js_new_array();
@@ -122,6 +137,8 @@ bool inspect_print_json(const struct inspection *i, FILE *out)
         js_push(ranks, rank_json(i, rank, all));
     js_set(plan, "ranks", ranks);
     js_set(o, "plan", plan);
+    if (i->gpu_memory)
+        js_set(o, "gpu", gpu_json(i));
     bool good = js_print(o, out, 2);
     js_free(o);
     return good;

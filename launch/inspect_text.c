@@ -174,10 +174,32 @@ static void print_ranks(const struct inspection *i, FILE *out)
     print_rest(i, out);
 }
 
+static void print_gpu(const struct inspection *i, FILE *out)
+{
+    struct gpu_plan g = gpu_plan_of(i);
+    struct holding home = placement_holding(&i->placement, 0);
+    int n = i->placement.n_ranks;
+    fprintf(out, "\nrank 0 on a GPU of %s: ", bytes_text((double)i->gpu_memory).text);
+    fprintf(out, "%s, %s with %s of workspace\n", g.fits ? "fits" : "does not fit",
+            bytes_text((double)g.bytes).text, bytes_text((double)g.workspace).text);
+    fprintf(out, "a token reads %s of weights on the GPU", bytes_text(g.read_here).text);
+    if (n > 1)
+        fprintf(out, " and %s on the workers;\nup to %s of rows travel for it",
+                bytes_text(g.read_there).text, bytes_text(g.rows).text);
+    fputc('\n', out);
+    if (g.fits && n > 1 && home.least == home.most)
+        fprintf(out, "  epmoe run --device cuda --worker-device cpu --ranks %d --home %d …\n", n,
+                home.most);
+    else if (!g.fits)
+        fprintf(out, "what would make room: a shorter context (-c), fewer experts at home\n");
+}
+
 void inspect_print(const struct inspection *i, FILE *out)
 {
     print_architecture(i, out);
     print_parameters(i, out);
     print_types(i, out);
     print_ranks(i, out);
+    if (i->gpu_memory)
+        print_gpu(i, out);
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/options.h"
 #include "coordinator/coordinator.h"
@@ -60,6 +61,9 @@ int model_options_dtype(const struct model_options *o); // enum dtype, or -1 for
 /* Likewise; the profile of a run whose model_options it is part of. */
 enum { PROFILE_OPTIONS = 3 };
 void profile_options_table(struct option_spec *table, struct profile_command *o);
+
+/* "24G", "512M", "1e9": bytes; 0 for NULL. STATUS_USAGE names the option. */
+int parse_memory(const char *option, const char *text, uint64_t *bytes);
 
 /* Token ids "1,2,3": malloc'ed; STATUS_USAGE names the piece that is no id. */
 int parse_ids(const char *text, int32_t **ids, int *n);

@@ -1,3 +1,4 @@
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,6 +72,24 @@ int model_options_dtype(const struct model_options *o)
 {
     static const int types[] = {-1, DTYPE_F32, DTYPE_F16, DTYPE_BF16};
     return types[o->dtype];
+}
+
+int parse_memory(const char *option, const char *text, uint64_t *bytes)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    *bytes = 0;
+    if (!text)
+        return 0;
+    double number = strtod(text, &end);
+    const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
+    for (long i = unit ? unit - units + 1 : 0; i > 0; i--)
+        number *= 1024;
+    if (end == text || end[unit != NULL] || !(number >= 1 && number < 0x1p62))
+        return fail(STATUS_USAGE, "%s takes bytes such as 4G or 512M, found \"%.40s\"", option,
+                    text);
+    *bytes = (uint64_t)number;
+    return 0;
 }
 
 int parse_ids(const char *text, int32_t **ids, int *n)

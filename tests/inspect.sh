@@ -78,6 +78,41 @@ plan = inspect(moe, "--ranks", "8", "--placement", "round-robin", "--home", "7")
 expect("with --home", [r["experts"] // 24 for r in plan["ranks"]], [7, 8, 8, 8, 8, 7, 7, 7])
 expect("-c", inspect(moe, "-c", "1000")["plan"]["other_bytes"]["kv_cache"], 1024 * (192 << 10))
 
+# what fits a GPU: all but routed experts, then as many of each layer as there is room for
+def check_gpu(name, memory, context, home, here, there):
+    i = inspect(f"{work}/{name}", "--gpu-memory", memory, "-c", str(context))
+    plan, gpu = i["plan"], i["gpu"]
+    ranks = plan["ranks"]
+    expert = 3 * i["hidden"] * i["expert_width"] * 2
+    expect(name + " at home", ranks[0]["most_of_a_layer"], home)
+    expect(name + " everywhere", ranks[0]["fewest_of_a_layer"], home)
+    expect(name + " fits", gpu["fits"], True)
+    expect(name + " on the GPU", gpu["bytes"], ranks[0]["bytes"] + (1 << 30))
+    if home < i["experts"]:
+        expect(name + " ranks", len(ranks), 2)
+        more = gpu["bytes"] + i["layers"] * expert
+        if gpu["bytes"] > gpu["memory_bytes"] or more <= gpu["memory_bytes"]:
+            sys.exit(f"inspect: {name}: {home} experts a layer are not the most that fit: {gpu}")
+    near(name + " read on the GPU", gpu["token_reads_on_gpu"], here)
+    expect(name + " read", round(gpu["token_reads_on_workers"]), there)
+    near(name + " read in all", gpu["token_reads_on_gpu"] + gpu["token_reads_on_workers"],
+         2 * i["parameters"]["read_per_token"])
+    pairs = there / expert
+    expect(name + " rows", round(gpu["token_rows_at_most"]), round(2 * pairs * i["hidden"] * 2))
+
+# layers times experts a token from elsewhere times their bytes: 24 * 4 * 14/60 of 17.3 MB, …
+small, large = 3 * 2048 * 1408 * 2, 3 * 3584 * 2560 * 2
+check_gpu("Qwen1.5-MoE-A2.7B", "24G", 8192, 46, 4.756e9 - 24 * 4 * 14 / 60 * small,
+          round(24 * 4 * 14 / 60 * small))
+check_gpu("Qwen1.5-MoE-A2.7B", "40G", 8192, 60, 4.756e9, 0)
+check_gpu("Qwen2-57B-A14B", "24G", 8192, 5, 27.4e9 - 28 * 8 * 59 / 64 * large,
+          round(28 * 8 * 59 / 64 * large))
+expect("too small", inspect(f"{work}/Qwen2-57B-A14B", "--gpu-memory", "12G")["gpu"]["fits"], False)
+expect("as told", inspect(moe, "--gpu-memory", "24G", "--ranks", "3", "--home", "60")["gpu"]["fits"],
+       False)
+if subprocess.run([epmoe, "inspect", moe, "--gpu-memory", "24X"], capture_output=True).returncode != 2:
+    sys.exit("inspect: --gpu-memory 24X was taken")
+
 # an index without its files: no weights either
 with open(f"{moe}/model.safetensors.index.json", "w") as f:
     json.dump({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}, f)
@@ -107,6 +142,13 @@ python3 "$work/check.py" "$epmoe" "$work"
 for words in '14.32 billion' '2.69 billion a token' '2.38 billion a token' '28.6 GB' '192 KiB' \
     '60 a layer, top 4' 'not here' 'placement even'; do
     grep -qF "$words" "$work/text" || {
+        echo "inspect: expected \"$words\" in: $(cat "$work/text")"
+        exit 1
+    }
+done
+"$epmoe" inspect "$work/Qwen1.5-MoE-A2.7B" --gpu-memory 24G -c 8192 | tail -5 >"$work/text"
+for words in 'GPU of 25.8 GB: fits, ' '--worker-device cpu --ranks 2 --home 46' 'a token reads '; do
+    grep -qF -- "$words" "$work/text" || {
         echo "inspect: expected \"$words\" in: $(cat "$work/text")"
         exit 1
     }

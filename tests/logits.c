@@ -44,6 +44,8 @@ static int open_case(struct ranks *r, const struct logits_case *t, const struct 
     o.chunk = t->chunk;
     o.ranks = t->ranks;
     o.placement = t->placement;
+    o.device = (int)t->device;
+    o.worker_device = t->worker_device;
     o.strategy = (int)x->strategy;
     o.combine = (int)x->combine;
     o.dedup = (int)x->dedup;

@@ -11,6 +11,8 @@ struct logits_case {
     const int32_t *tokens;
     int n;
     struct placement_spec placement; // zero: even
+    enum device device;
+    int worker_device; // as struct model_options has it: 0 is "as rank 0"
 };
 
 /* [n][vocab] malloc'ed, NULL when the run failed (fail() has spoken). *vocab is set. */

@@ -15,6 +15,9 @@ extern std::recursive_mutex api_lock;
  * EPMOE_EMULATED_FAIL=call:n (the n-th call of that name, from 1) asks for. */
 cudaError_t enter(const char *call);
 
+/* Whether EPMOE_EMULATED_FAIL asks for this call's failure; counts the call. */
+bool must_fail(const char *call);
+
 /* Refuse a call that must not happen while any stream of this host thread is being captured;
  * the capture is lost. */
 cudaError_t refuse_in_capture(const char *call);

@@ -50,7 +50,7 @@ int shared_memory_optin()
 }
 
 /* EPMOE_EMULATED_FAIL=cudaMalloc:3 */
-static bool must_fail(const char *call)
+bool must_fail(const char *call)
 {
     static std::map<std::string, long> calls;
     const char *wanted = getenv("EPMOE_EMULATED_FAIL"), *colon = wanted ? strchr(wanted, ':') : 0;
@@ -249,7 +249,7 @@ cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned int)
 cudaError_t cudaDeviceReset(void)
 {
     API_CALL();
-    finish_everything();
+    finish_device(current_device());
     return cudaSuccess;
 }
 

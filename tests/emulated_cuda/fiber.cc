@@ -131,4 +131,13 @@ fiber *fiber_new(void (*body)())
     return f;
 }
 
+void fiber_free(fiber *f)
+{
+    munmap((char *)f->bottom - GUARD_BYTES, GUARD_BYTES + STACK_BYTES);
+#ifndef __x86_64__
+    free(f->stack);
+#endif
+    free(f);
+}
+
 } // namespace emulated

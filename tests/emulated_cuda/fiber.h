@@ -15,8 +15,9 @@ struct fiber {
     fiber *next_free;
 };
 
-/* A fiber that will run body, which must not return. Kept for the life of the OS thread. */
+/* A fiber that will run body, which must not return, until it is freed by its OS thread. */
 fiber *fiber_new(void (*body)());
+void fiber_free(fiber *f); // not the running one
 
 /* Leave `from`, which is running, and go on with `to`; returns when someone switches back. */
 void fiber_switch(fiber *from, fiber *to);

@@ -200,7 +200,7 @@ cudaError_t cudaFree(void *memory)
     auto found = allocations.find((uintptr_t)memory);
     if (found == allocations.end() || !found->second.live)
         return misuse(cudaErrorInvalidValue, "cudaFree of %p, which is not an allocation", memory);
-    finish_everything();
+    finish_device(found->second.device);
     release(found->first, &found->second);
     return cudaSuccess;
 }
@@ -238,7 +238,7 @@ cudaError_t cudaFreeHost(void *memory)
         return cudaSuccess;
     auto found = pinned.find((uintptr_t)memory);
     size_t bytes = found == pinned.end() ? 0 : found->second;
-    finish_everything();
+    finish_device(current_device());
     if (cudaError_t wrong = unpin(__func__, memory))
         return wrong;
     unpoison(memory, (bytes + PAGE) / PAGE * PAGE);
@@ -255,7 +255,7 @@ cudaError_t cudaHostRegister(void *memory, size_t bytes, unsigned int)
 cudaError_t cudaHostUnregister(void *memory)
 {
     API_CALL();
-    finish_everything();
+    finish_device(current_device());
     return unpin(__func__, memory);
 }
 

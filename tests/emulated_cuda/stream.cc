@@ -1,6 +1,8 @@
 #include "stream.h"
 
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -40,12 +42,24 @@ static void step(CUstream_st *s)
     s->done++;
 }
 
-/* The stream that must move for s to get on. */
+/* The stream that must move for s to get on; NULL: another rank must. */
 static CUstream_st *needed(CUstream_st *s)
 {
-    while (!runnable(s))
+    while (s && !runnable(s))
         s = s->queue.front().wait->on;
     return s;
+}
+
+static std::condition_variable_any happened;
+
+void something_happened()
+{
+    happened.notify_all();
+}
+
+void let_others_act()
+{
+    happened.wait_for(api_lock, std::chrono::milliseconds(1));
 }
 
 static CUstream_st *any_runnable(const CUstream_st *except)
@@ -57,29 +71,58 @@ static CUstream_st *any_runnable(const CUstream_st *except)
     return some.empty() ? nullptr : some[next_random() % some.size()];
 }
 
-static void run_until(CUstream_st *s, uint64_t done)
+static bool is_open(const CUstream_st *s)
 {
-    enum { NEEDED, OTHERS_FIRST, ANY } order = (decltype(order))(next_random() % 3);
+    return std::find(streams.begin(), streams.end(), s) != streams.end();
+}
+
+enum order { NEEDED, OTHERS_FIRST, ANY };
+
+/* What runs next on the way to getting s on; NULL: another host thread must act first. */
+static CUstream_st *choose(CUstream_st *s, order o)
+{
+    CUstream_st *next = o == NEEDED ? nullptr : any_runnable(o == OTHERS_FIRST ? s : nullptr);
+    if (!next)
+        next = needed(s);
+    return next ? next : any_runnable(nullptr); // it may be what brings another rank on
+}
+
+/* False: it takes another host thread. */
+static bool try_until(CUstream_st *s, uint64_t done)
+{
+    order o = (order)(next_random() % 3);
     device_memory_open work_begins;
     while (s->done < done) {
-        CUstream_st *next = nullptr;
-        if (order != NEEDED)
-            next = any_runnable(order == OTHERS_FIRST ? s : nullptr);
-        step(next ? next : needed(s));
+        CUstream_st *next = choose(s, o);
+        if (!next)
+            return false;
+        step(next);
     }
+    return true;
+}
+
+static void run_until(CUstream_st *s, uint64_t done)
+{
+    while (is_open(s) && !try_until(s, done))
+        let_others_act();
+}
+
+static void finish_streams(int device, bool only_blocking)
+{
+    std::vector<CUstream_st *> all = streams; // others may open and close some meanwhile
+    for (CUstream_st *s : all)
+        if (is_open(s) && s->device == device && (s->blocking || !only_blocking))
+            run_until(s, s->issued);
 }
 
 static void finish_blocking(int device)
 {
-    for (CUstream_st *s : streams)
-        if (s->blocking && s->device == device)
-            run_until(s, s->issued);
+    finish_streams(device, true);
 }
 
-void finish_everything()
+void finish_device(int device)
 {
-    for (CUstream_st *s : streams)
-        run_until(s, s->issued);
+    finish_streams(device, false);
 }
 
 void finish(cudaStream_t stream)
@@ -96,6 +139,11 @@ static void queue(CUstream_st *s, work w)
     s->issued++;
     if (s->queue.size() > LONGEST_QUEUE)
         run_until(s, s->issued - LONGEST_QUEUE / 2);
+}
+
+void wait_for(cudaStream_t stream, std::shared_ptr<marker> m)
+{
+    queue(stream, {nullptr, std::move(m)});
 }
 
 cudaError_t issue(cudaStream_t stream, std::function<void()> run)
@@ -196,9 +244,7 @@ cudaError_t cudaDeviceSynchronize(void)
     API_CALL();
     if (cudaError_t refused = refuse_in_capture(__func__))
         return refused;
-    for (CUstream_st *s : streams)
-        if (s->device == current_device())
-            run_until(s, s->issued);
+    finish_device(current_device());
     return cudaSuccess;
 }
 
@@ -212,7 +258,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
         return cudaSuccess;
     if (stream->done == stream->issued)
         return cudaSuccess;
-    run_until(stream, stream->done + 1);
+    try_until(stream, stream->done + 1);
     return cudaErrorNotReady;
 }
 
@@ -297,7 +343,6 @@ static cudaError_t captured_event(const char *call, cudaEvent_t event)
 
 static void finish_event(const marker *m)
 {
-    device_memory_open work_begins;
     while (!m->done)
         run_until(m->on, m->on->done + 1);
 }
@@ -319,7 +364,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
         return refused;
     if (!event->last || event->last->done)
         return cudaSuccess;
-    run_until(event->last->on, event->last->on->done + 1);
+    try_until(event->last->on, event->last->on->done + 1);
     return cudaErrorNotReady;
 }
 

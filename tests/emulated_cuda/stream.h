@@ -16,8 +16,8 @@
 namespace emulated
 {
 
-struct marker { // one recording of an event
-    CUstream_st *on;
+struct marker {      // one recording of an event
+    CUstream_st *on; // NULL: other ranks decide when it happens
     bool done;
     double milliseconds; // when it happened
 };
@@ -44,9 +44,18 @@ struct capture {
 /* Queue it, or record it where the stream is being captured. */
 cudaError_t issue(cudaStream_t stream, std::function<void()> run);
 
-/* Run what has been issued: to one stream, or to all. */
+/* What follows on the stream waits for the marker. */
+void wait_for(cudaStream_t stream, std::shared_ptr<marker> m);
+
+/* Run what has been issued: to one stream, or to all of a device. Where that takes another host
+ * thread's call (a rank's that NCCL waits for), the lock is free until it comes; the caller holds
+ * it once. */
 void finish(cudaStream_t stream);
-void finish_everything();
+void finish_device(int device);
+
+/* A host thread has done what another may be waiting for; and: wait for such a thing. */
+void something_happened();
+void let_others_act();
 
 /* The capture that this host thread's call may break, or null. */
 capture *endangered_capture();
