@@ -400,7 +400,8 @@ static void check_layer(const struct coordinator *c, enum step_kind kind, int la
     assert_true(x->compute + x->skew + x->transfer ==
                 profile_times(p, kind, 0, layer)->ns[PHASE_WAIT]);
     assert_true(x->compute >= 0 && x->skew >= 0 && x->transfer >= 0 && x->hidden >= 0);
-    assert_true((x->transfer > 0) == (p->n_ranks > 1 && rows > 0));
+    if (device == DEVICE_CPU) // a GPU may still be busy when the replies are there
+        assert_true((x->transfer > 0) == (p->n_ranks > 1 && rows > 0));
 }
 
 /* Every nanosecond between the first mark and the last is some phase's. Returns how much of the

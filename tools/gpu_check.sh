@@ -27,10 +27,10 @@ cd "$here" || exit 2
 
 tests=(test_kernels test_attention test_wire test_marks test_parity)
 sanitized=(test_kernels test_attention test_wire)
-model=synth:qwen1.5-moe-a2.7b size=(-p 1500 -n 40) ranks=5 peer=() text=48
+model=synth:qwen1.5-moe-a2.7b size=(-p 1500 -n 40) ranks=5 peer=() text=48 repeats=5
 if [ -n "$quick" ]; then
     tests=(test_marks) sanitized=(test_marks)
-    model=synth:tiny-moe size=(-p 24 -n 4) ranks=3 peer=(--tiny) text=4
+    model=synth:tiny-moe size=(-p 8 -n 2) ranks=3 peer=(--tiny) text=2 repeats=1
 fi
 
 work=$(mktemp -d)
@@ -158,9 +158,9 @@ done
 step "a text on the GPU" 30 "$binary/epmoe" run -m models/austen-moe --device cuda --temp 0 -n "$text" \
     -p "It is a truth universally acknowledged"
 bench=("$binary/epmoe" bench -m "$model" --device cuda "${size[@]}")
-step "workload" 110 "${bench[@]}" -r 5
-step "workload, profiled" 90 "${bench[@]}" -r 2 --profile
-step "workload, $ranks ranks" 110 "${bench[@]}" -r 2 --ranks "$ranks"
+step "workload" 110 "${bench[@]}" -r $repeats
+step "workload, profiled" 90 "${bench[@]}" -r $(((repeats + 1) / 2)) --profile
+step "workload, $ranks ranks" 110 "${bench[@]}" -r $(((repeats + 1) / 2)) --ranks "$ranks"
 if [ -z "$dry" ] && "$binary/epmoe" alltoall --help >/dev/null 2>&1; then
     step "all-to-all" 40 "$binary/epmoe" alltoall --device cuda --ranks "$ranks"
 fi
