@@ -11,7 +11,7 @@
 
 _Static_assert(NCCL_ID_BYTES == NCCL_UNIQUE_ID_BYTES, "NCCL's ids have another size");
 
-static const int64_t close_ns = 2000000000; // for a communicator to end in good order
+static const int64_t close_ns = 400000000; // for a communicator to end in good order
 
 bool nccl_built(void)
 {

@@ -227,8 +227,8 @@ void yield()
 
 void run_grid(const kernel_launch &k)
 {
-    if (!here)
-        here = new scheduler;
+    static thread_local scheduler own; // `here` is a plain __thread: fibers read it often
+    here = &own;
     scheduler *s = here;
     size_t n = (size_t)k.block.x * k.block.y * k.block.z;
     s->run = {&k, k.grid, k.block, {0, 0, 0}, (int)n, shared_open(k.shared_bytes)};

@@ -131,4 +131,14 @@ fiber *fiber_new(void (*body)())
     return f;
 }
 
+void fiber_delete(fiber *f)
+{
+    unpoison((void *)f->bottom, f->bytes); // others will have these addresses
+    munmap((char *)f->bottom - GUARD_BYTES, GUARD_BYTES + STACK_BYTES);
+#ifndef __x86_64__
+    free(f->stack);
+#endif
+    free(f);
+}
+
 } // namespace emulated

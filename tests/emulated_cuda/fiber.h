@@ -15,8 +15,10 @@ struct fiber {
     fiber *next_free;
 };
 
-/* A fiber that will run body, which must not return. Kept for the life of the OS thread. */
+/* A fiber that will run body, which must not return. */
 fiber *fiber_new(void (*body)());
+/* One that will not be switched to any more. */
+void fiber_delete(fiber *f);
 
 /* Leave `from`, which is running, and go on with `to`; returns when someone switches back. */
 void fiber_switch(fiber *from, fiber *to);

@@ -27,6 +27,14 @@ struct scheduler {
     int yields = 0;         // since a lane left
     bool yielded = false;   // the last lane lets others begin
     bool backwards = false; // the order of threads at the start and after each barrier
+
+    ~scheduler()
+    {
+        for (fiber *next; free; free = next) {
+            next = free->next_free;
+            fiber_delete(free);
+        }
+    }
 };
 
 extern __thread scheduler *here;
