@@ -10,6 +10,7 @@
 #include "base/progress.h"
 #include "base/pulse.h"
 #include "coordinator/cluster.h"
+#include "coordinator/fit.h"
 #include "coordinator/stage.h"
 #include "kernels/ops.h"
 #include "model/sizes.h"
@@ -126,12 +127,15 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o,
                               .n_heads = m->n_heads,
                               .head_dim = m->head_dim,
                               .n_experts = m->n_experts,
-                              .context = c->context};
+                              .context = c->context,
+                              .vocab = m->vocab_size,
+                              .logit_rows = c->logit_rows};
     struct exchange_limits exchange = {c->chunk, m->top_k, m->n_experts, m->dim, c->dtype};
     state_open(&c->state, &c->dev, m, c->dtype, &limits);
     kv_cache_open(&c->kv, &c->dev, m, c->dtype, o->max_sequences, c->context,
                   kv_blocks(c, o->kv_bytes));
     rope_open(&c->rope, &c->dev, m, c->context);
+    picker_open(&c->picker, &c->dev, m->vocab_size, c->logit_rows, o->max_sequences);
     share_placement(c);
     c->n_exchanges = exchange_open(c->exchange, wire_dev(c), c->transport, &exchange, options);
     dev_reserve(&c->dev, &most);
@@ -213,6 +217,8 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
         return status;
     terms.nccl_id = o->nccl && c->transport ? nccl_id : NULL;
     status = open_device(c, o, isa);
+    if (!status)
+        status = fit_check(c, o);
     if (!status)
         status = cluster_set_up(t, &terms, isa, m, &c->placement);
     if (!status)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "coordinator/kv_cache.h"
+#include "coordinator/picker.h"
 #include "coordinator/profile.h"
 #include "coordinator/state.h"
 #include "model/placement.h"
@@ -51,6 +52,7 @@ struct coordinator {
     struct rope_table rope;
     const int32_t **group_of; // [n_layers] the placement's, for the device
     struct state state;
+    struct picker picker;
     struct profile *profile; // NULL: none is wanted
     struct trace *trace;     // its log of this rank, or NULL
     double load_seconds;

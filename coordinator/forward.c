@@ -258,6 +258,48 @@ static int run_layers(struct coordinator *c, struct half *halves, int n_halves)
     return status;
 }
 
+/* A step in which every row is its sequence's only one, with everything at home, is the same calls
+ * every time: a device may record and play them. Attention then reaches as far as the longest
+ * context of the same size class. */
+static bool repeats(const struct coordinator *c, struct half *all)
+{
+    if (c->transport || c->trace || all->at.singles < all->n)
+        return false;
+    int reach = KV_BLOCK, most = c->kv.blocks_per_sequence * KV_BLOCK;
+    while (reach < all->at.longest)
+        reach *= 2;
+    all->at.longest = reach < most ? reach : most;
+    return true;
+}
+
+static uint64_t step_key(const struct half *all)
+{
+    return (uint64_t)1 << 63 | (uint64_t)all->n << 32 | (uint64_t)all->at.longest;
+}
+
+/* What the exchange would have counted of a step that was played. */
+static void count_played(struct coordinator *c, int n)
+{
+    for (int l = 0; l < c->config.n_layers; l++)
+        if (c->config.sparse[l])
+            exchange_count_home(&c->exchange[0], n * c->config.top_k);
+}
+
+static int run_step(struct coordinator *c, struct half *halves, int n_halves, int n)
+{
+    bool again = n_halves == 1 && repeats(c, halves);
+    if (again && !dev_graph_begin(&c->dev, step_key(halves))) {
+        count_played(c, n);
+        return 0;
+    }
+    embed(&c->dev, c->state.x, c->weights.embed, c->weights.embed_type, c->dtype, c->state.inputs,
+          n, c->config.dim);
+    int status = run_layers(c, halves, n_halves);
+    if (again)
+        dev_graph_end(&c->dev);
+    return status;
+}
+
 int forward(struct coordinator *c, const struct batch *b)
 {
     int second = c->n_exchanges > 1 ? exchange_second_half(b->n) : 0, first = b->n - second;
@@ -273,9 +315,7 @@ int forward(struct coordinator *c, const struct batch *b)
         return status;
     trace_mark(c->trace, PHASE_EMBED);
     upload(c, b);
-    embed(&c->dev, c->state.x, c->weights.embed, c->weights.embed_type, c->dtype, c->state.inputs,
-          b->n, c->config.dim);
-    status = run_layers(c, halves, second ? LANES : 1);
+    status = run_step(c, halves, second ? LANES : 1, b->n);
     if (status)
         exchange_drop(&c->exchange[0]);
     else
@@ -285,7 +325,7 @@ int forward(struct coordinator *c, const struct batch *b)
     return status == TRANSPORT_INTERRUPTED ? cluster_fault(c->transport) : status;
 }
 
-const float *forward_logits(struct coordinator *c, const int32_t *rows, int n)
+void forward_unembed(struct coordinator *c, const int32_t *rows, int n)
 {
     const struct config *m = &c->config;
     struct state *s = &c->state;
@@ -297,9 +337,14 @@ const float *forward_logits(struct coordinator *c, const int32_t *rows, int n)
     gather(d, s->picked, s->x, s->picks, n, (size_t)m->dim * sizeof(float));
     rmsnorm(d, s->h, c->dtype, s->picked, c->weights.final_norm, n, m->dim, m->norm_eps);
     matmul(d, s->logits, m->vocab_size, s->h, &c->weights.unembed, n);
-    dev_download(d, s->logits_host, s->logits,
-                 (size_t)n * (size_t)m->vocab_size * sizeof *s->logits);
-    int status = dev_wait(d);
     trace_mark(c->trace, PHASE_OUTSIDE);
-    return status ? NULL : s->logits_host;
+}
+
+const float *forward_logits(struct coordinator *c, const int32_t *rows, int n)
+{
+    struct state *s = &c->state;
+    forward_unembed(c, rows, n);
+    dev_download(&c->dev, s->logits_host, s->logits,
+                 (size_t)n * (size_t)c->config.vocab_size * sizeof *s->logits);
+    return dev_wait(&c->dev) ? NULL : s->logits_host;
 }

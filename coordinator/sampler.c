@@ -2,14 +2,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
-
-#include "base/check.h"
-
-struct candidate {
-    float logit;
-    int32_t token;
-};
 
 struct sampler_options sampler_defaults(const struct generation_defaults *g)
 {
@@ -17,26 +9,6 @@ struct sampler_options sampler_defaults(const struct generation_defaults *g)
                                     .top_p = g->top_p,
                                     .repetition_penalty = g->repetition_penalty,
                                     .top_k = g->top_k};
-}
-
-void sampler_open(struct sampler *s, const struct sampler_options *o, int vocab_size)
-{
-    *s = (struct sampler){.options = *o, .vocab_size = vocab_size};
-    s->seen = calloc((size_t)vocab_size, 1);
-    s->scratch = malloc((size_t)vocab_size * sizeof *s->scratch);
-    CHECK(s->seen && s->scratch, "no memory for a sampler of %d tokens", vocab_size);
-}
-
-void sampler_close(struct sampler *s)
-{
-    free(s->seen);
-    free(s->scratch);
-    memset(s, 0, sizeof *s);
-}
-
-void sampler_see(struct sampler *s, int32_t token)
-{
-    s->seen[token] = 1;
 }
 
 /* splitmix64 of (seed, draw): a uniform number in [0, 1) with 53 bits. */
@@ -56,31 +28,6 @@ static int by_logit(const void *a, const void *b)
     if (x->logit != y->logit)
         return x->logit > y->logit ? -1 : 1;
     return (x->token > y->token) - (x->token < y->token);
-}
-
-/* A token that was seen loses: positive logits shrink, negative ones grow. */
-static float penalised(const struct sampler *s, const float *logits, int token)
-{
-    float z = logits[token], penalty = (float)s->options.repetition_penalty;
-    if (isnan(z))
-        return -INFINITY; // broken weights: an order is needed all the same
-    if (!s->seen[token] || penalty == 1)
-        return z;
-    return z > 0 ? z / penalty : z * penalty;
-}
-
-static int32_t greedy(const struct sampler *s, const float *logits)
-{
-    int32_t best = 0;
-    float best_logit = penalised(s, logits, 0);
-    for (int32_t i = 1; i < s->vocab_size; i++) {
-        float z = penalised(s, logits, i);
-        if (z > best_logit) {
-            best = i;
-            best_logit = z;
-        }
-    }
-    return best;
 }
 
 /* The k best move to the front, unordered (quickselect); k < n. */
@@ -110,51 +57,57 @@ static void select_best(struct candidate *c, int n, int k)
     }
 }
 
-/* Candidates, best first, cut to top-k; returns how many. */
-static int rank_candidates(struct sampler *s, const float *logits)
+int sampler_needs(const struct sampler_options *o, int vocab)
 {
-    int n = s->vocab_size, k = s->options.top_k;
-    for (int i = 0; i < n; i++)
-        s->scratch[i] = (struct candidate){penalised(s, logits, i), i};
+    if (o->temperature <= 0)
+        return 1;
+    int n = o->top_k > 0 && o->top_k < vocab ? o->top_k : vocab;
+    return n <= TOP_MOST ? n : 0;
+}
+
+int sampler_rank(const struct sampler_options *o, struct candidate *all, const float *logits,
+                 int vocab)
+{
+    int n = vocab, k = o->top_k;
+    for (int i = 0; i < n; i++) // broken weights: an order is needed all the same
+        all[i] = (struct candidate){isnan(logits[i]) ? -INFINITY : logits[i], i};
     if (k > 0 && k < n) {
-        select_best(s->scratch, n, k);
+        select_best(all, n, k);
         n = k;
     }
-    qsort(s->scratch, (size_t)n, sizeof *s->scratch, by_logit);
+    qsort(all, (size_t)n, sizeof *all, by_logit);
     return n;
 }
 
 /* The smallest set of best candidates whose probability reaches top_p of the whole. */
-static int cut_top_p(const struct sampler *s, int n, double *total)
+static int cut_top_p(const struct sampler_options *o, const struct candidate *best, int n,
+                     double *total)
 {
-    double t = s->options.temperature, best = s->scratch[0].logit, sum = 0, kept = 0;
+    double t = o->temperature, most = best[0].logit, sum = 0, kept = 0;
     for (int i = 0; i < n; i++)
-        sum += exp((s->scratch[i].logit - best) / t);
+        sum += exp((best[i].logit - most) / t);
     int count = 0;
-    while (count < n && (count == 0 || kept < s->options.top_p * sum))
-        kept += exp((s->scratch[count++].logit - best) / t);
+    while (count < n && (count == 0 || kept < o->top_p * sum))
+        kept += exp((best[count++].logit - most) / t);
     *total = kept;
     return count;
 }
 
-static int32_t sample(struct sampler *s, const float *logits)
+static int32_t sample(struct sampler *s, const struct candidate *best, int n)
 {
-    int n = rank_candidates(s, logits);
-    double t = s->options.temperature, best = s->scratch[0].logit, total;
-    n = cut_top_p(s, n, &total);
+    double t = s->options.temperature, most = best[0].logit, total;
+    n = cut_top_p(&s->options, best, n, &total);
     double left = uniform(s->options.seed, s->draws++) * total;
     int i = 0;
     for (; i < n - 1; i++) {
-        left -= exp((s->scratch[i].logit - best) / t);
+        left -= exp((best[i].logit - most) / t);
         if (left < 0)
             break;
     }
-    return s->scratch[i].token;
+    return best[i].token;
 }
 
-int32_t sampler_pick(struct sampler *s, const float *logits)
+int32_t sampler_pick(struct sampler *s, const struct candidate *best, int n)
 {
-    int32_t token = s->options.temperature > 0 ? sample(s, logits) : greedy(s, logits);
-    sampler_see(s, token);
-    return token;
+    return s->options.temperature > 0 ? sample(s, best, n) : best[0].token;
 }

@@ -1,10 +1,12 @@
-/* From logits to a token: repetition penalty, temperature, top-k, top-p, in transformers' order.
- * The generator is the sequence's own, so a seed gives the same text alone or in a batch. */
+/* From candidates to a token: top-k, temperature, top-p, in transformers' order after the
+ * repetition penalty, which logits have behind them (see picker.h). The generator is the sequence's
+ * own, so a seed gives the same text alone or in a batch. */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "kernels/kernels.h"
 #include "model/config.h"
 
 struct sampler_options {
@@ -17,15 +19,15 @@ struct sampler_options {
 
 struct sampler {
     struct sampler_options options;
-    int vocab_size;
-    uint64_t draws;            // the generator is a function of (seed, draws)
-    uint8_t *seen;             // [vocab_size] tokens of the prompt and the text so far
-    struct candidate *scratch; // [vocab_size]
+    uint64_t draws; // the generator is a function of (seed, draws)
 };
 
 struct sampler_options sampler_defaults(const struct generation_defaults *g);
 
-void sampler_open(struct sampler *s, const struct sampler_options *o, int vocab_size);
-void sampler_close(struct sampler *s);
-void sampler_see(struct sampler *s, int32_t token);           // a token of the prompt
-int32_t sampler_pick(struct sampler *s, const float *logits); // and sees it
+/* Of how many of a row's best tokens a pick chooses; 0: the device cannot tell so many. */
+int sampler_needs(const struct sampler_options *o, int vocab);
+/* A token of those, best first. */
+int32_t sampler_pick(struct sampler *s, const struct candidate *best, int n);
+/* The same candidates from a whole row, in all [vocab]; returns their number. */
+int sampler_rank(const struct sampler_options *o, struct candidate *all, const float *logits,
+                 int vocab);

@@ -46,7 +46,6 @@ static void release(struct scheduler *s, int slot)
     for (; i < s->n_running; i++)
         s->running[i] = s->running[i + 1];
     kv_cache_release(&s->c->kv, slot);
-    sampler_close(&s->sequences[slot].sampler);
 }
 
 void scheduler_close(struct scheduler *s)
@@ -99,9 +98,8 @@ bool scheduler_admit(struct scheduler *s, const struct request *r)
     struct sequence *q = &s->sequences[slot];
     *q = (struct sequence){.request = *r, .start_ns = clock_ns()};
     q->result = (struct request_result){.n_prompt = r->n, .finish = FINISH_LENGTH};
-    sampler_open(&q->sampler, &r->sampler, s->c->config.vocab_size);
-    for (int i = 0; i < r->n; i++)
-        sampler_see(&q->sampler, r->tokens[i]);
+    q->sampler.options = r->sampler;
+    picker_forget(&s->c->picker, &s->c->dev, slot);
     s->running[s->n_running++] = slot;
     return true;
 }
@@ -156,13 +154,13 @@ static bool is_eos(const struct config *m, int32_t token)
     return false;
 }
 
-/* Pick the next token and hand it on; true when the text ends here. */
-static bool take_token(struct scheduler *s, struct sequence *q, const float *logits)
+/* Hand on the next token; true when the text ends here. */
+static bool take_token(struct scheduler *s, struct sequence *q, int32_t token)
 {
     const struct request *r = &q->request;
     if (r->n_predict == 0)
         return true;
-    q->token = sampler_pick(&q->sampler, logits);
+    q->token = token;
     if (!q->first_ns)
         q->first_ns = clock_ns();
     if (!r->ignore_eos && is_eos(&s->c->config, q->token)) {
@@ -186,7 +184,20 @@ static int end(struct scheduler *s, int slot)
     return q->request.on_end ? q->request.on_end(q->request.context, &q->result) : 0;
 }
 
-/* forward_logits takes so many rows at a time. */
+/* The tokens that follow rows [done, done + n) of those wanted, in c->picker.picked. */
+static int pick(struct scheduler *s, int done, int n)
+{
+    struct coordinator *c = s->c;
+    forward_unembed(c, s->wanted + done, n);
+    trace_mark(c->trace, PHASE_SAMPLE);
+    for (int i = 0; i < n; i++) {
+        c->picker.seq[i] = s->owner[done + i];
+        c->picker.samplers[i] = &s->sequences[s->owner[done + i]].sampler;
+    }
+    return picker_pick(&c->picker, &c->dev, c->state.logits, c->state.logits_host, n);
+}
+
+/* forward_unembed takes so many rows at a time. */
 static int take_tokens(struct scheduler *s)
 {
     struct coordinator *c = s->c;
@@ -194,14 +205,10 @@ static int take_tokens(struct scheduler *s)
     for (int done = 0, n; done < s->n_wanted && !status; done += n) {
         int left = s->n_wanted - done;
         n = left < c->logit_rows ? left : c->logit_rows;
-        const float *logits = forward_logits(c, s->wanted + done, n);
-        if (!logits)
-            return STATUS_FAILED;
-        trace_mark(c->trace, PHASE_SAMPLE);
+        status = pick(s, done, n);
         for (int i = 0; i < n && !status; i++) {
             int slot = s->owner[done + i];
-            const float *row = logits + (size_t)i * (size_t)c->config.vocab_size;
-            if (take_token(s, &s->sequences[slot], row))
+            if (take_token(s, &s->sequences[slot], c->picker.picked[i]))
                 status = end(s, slot);
         }
     }
@@ -214,6 +221,10 @@ int scheduler_step(struct scheduler *s)
     if (s->n_running == 0)
         return 0;
     gather_step(s);
-    int status = forward(s->c, &(struct batch){s->n_rows, s->tokens, s->seq, s->pos});
-    return status ? status : take_tokens(s);
+    struct coordinator *c = s->c;
+    int status = forward(c, &(struct batch){s->n_rows, s->tokens, s->seq, s->pos});
+    if (status)
+        return status;
+    picker_see(&c->picker, &c->dev, c->state.inputs, c->state.inputs + s->n_rows, s->n_rows);
+    return take_tokens(s);
 }

@@ -37,6 +37,22 @@ static void open_routed(struct state *s, struct dev *d, const struct config *m, 
     s->seen = travels && d->cuda ? dev_alloc(d, n * row) : NULL;
 }
 
+uint64_t state_bytes(const struct config *m, enum dtype type, const struct state_limits *limits)
+{
+    uint64_t n = (uint64_t)limits->rows, wanted = (uint64_t)limits->logit_rows;
+    uint64_t k = m->n_experts ? (uint64_t)m->top_k : 0, element = (uint64_t)dtype_bytes(type);
+    uint64_t row = (uint64_t)row_stride(m->dim) * element;
+    int heads = m->n_heads + 2 * m->n_kv_heads, widest = m->expert_dim;
+    widest = m->shared_dim > widest ? m->shared_dim : widest;
+    widest = m->ffn_dim > widest ? m->ffn_dim : widest;
+    uint64_t each = 2 * row + 8 * (uint64_t)row_stride(m->dim) +             // h, seen, x, dense
+                    4 * (uint64_t)(heads * m->head_dim + m->n_experts + 4) + // qkv, scores
+                    2 * (uint64_t)(m->n_heads * row_stride(m->head_dim)) * element; // q, a
+    uint64_t pair = row + 16 + (uint64_t)row_stride(m->expert_dim) * element;
+    uint64_t hidden = (k ? k : 1) * (uint64_t)row_stride(widest) * element; // scratch of an ffn
+    return n * (each + k * pair + hidden) + wanted * 4 * (uint64_t)(m->vocab_size + m->dim);
+}
+
 void state_open(struct state *s, struct dev *d, const struct config *m, enum dtype type,
                 const struct state_limits *limits)
 {

@@ -51,7 +51,7 @@ struct ffn_case {
 
 static const struct ffn_case ffn_cases[] = {
     {1, 1, 40, 10},   {3, 2, 31, 33},   {4, 1, 96, 192},   {5, 7, 40, 40},
-    {3, 33, 64, 128}, {2, 3, 1408, 64}, {2, 140, 40, 160},
+    {3, 33, 64, 128}, {2, 3, 1408, 64}, {2, 140, 40, 150},
 };
 
 /* n rows that end at position context - 1 of one of `sequences` sequences each. */

@@ -115,9 +115,12 @@ static void look_at_gpus(struct findings *f)
 {
     char driver[160];
     first_line(driver, sizeof driver, "/proc/driver/nvidia/version");
-    finding(f, FINDING_MISSING, "CUDA", "not built; %s",
+    char cuda[512];
+    cuda_describe(cuda, sizeof cuda);
+    finding(f, cuda_count() > 0 ? FINDING_OK : FINDING_MISSING, "CUDA", "%s; %s", cuda,
             driver[0] ? driver : "no NVIDIA driver here");
-    advice(f, "this build runs on the processor alone (--device cpu)");
+    if (cuda_count() == 0)
+        advice(f, "this machine and build run on the processor alone (--device cpu)");
     look_at_nccl(f);
 }
 

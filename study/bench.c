@@ -39,8 +39,10 @@ static int flush(struct bench *b)
     if (r->n == 0)
         return 0;
     int status = forward(b->c, &(struct batch){r->n, r->tokens, r->seq, r->pos});
-    if (!status && r->n_last && !forward_logits(b->c, r->last, r->n_last))
-        status = STATUS_FAILED;
+    if (!status && r->n_last)
+        forward_unembed(b->c, r->last, r->n_last);
+    if (!status)
+        status = dev_wait(&b->c->dev);
     r->n = r->n_last = 0;
     return status;
 }

@@ -32,6 +32,9 @@ static inline void settle(void);
 #define narrow_rows(...)  (narrow_rows(__VA_ARGS__), settle())
 #define widen_rows(...)   (widen_rows(__VA_ARGS__), settle())
 #define add_rows(...)     (add_rows(__VA_ARGS__), settle())
+#define mark_tokens(...)  (mark_tokens(__VA_ARGS__), settle())
+#define penalise(...)     (penalise(__VA_ARGS__), settle())
+#define top_tokens(...)   (top_tokens(__VA_ARGS__), settle())
 #define matrix_pack(...)  (matrix_pack(__VA_ARGS__), settle())
 
 static struct dev dev;    // what the present test runs on
@@ -79,7 +82,9 @@ static inline void reserve(void)
                                            .n_heads = 40,
                                            .head_dim = 128,
                                            .n_experts = 64,
-                                           .context = 2048});
+                                           .context = 2048,
+                                           .vocab = 151936,
+                                           .logit_rows = 8});
 }
 
 static inline void open_dev(enum isa isa, int threads)

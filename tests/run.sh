@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # All tests: the rules of the source, a release build with warnings as errors, the same under
-# AddressSanitizer and UBSan, a build of plain C alone, and ranks as threads under ThreadSanitizer.
+# AddressSanitizer and UBSan, a build of plain C alone, ranks as threads under ThreadSanitizer,
+# and the GPU's path on an emulated GPU.
 #   tests/run.sh            everything
-#   tests/run.sh ci         one preset only (ci, asan, plain, tsan)
+#   tests/run.sh ci         one preset only (ci, asan, plain, tsan, emulated)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,7 +11,7 @@ launch/install.sh --tests
 # the tests use more threads and ranks than there are cores: waiting must not spin
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
 presets=("$@")
-[ ${#presets[@]} -gt 0 ] || presets=(ci asan plain tsan)
+[ ${#presets[@]} -gt 0 ] || presets=(ci asan plain tsan emulated)
 for preset in "${presets[@]}"; do
     echo "== $preset: configure and build"
     cmake --preset "$preset" >/dev/null

@@ -210,21 +210,24 @@ static void check_head(const struct scene *s, const char *a, int row, int head)
 static void attention_case_body(const struct attention_case *c)
 {
     struct scene s = scene_open(c);
+    int few = on_gpu() ? 1 + c->n / 4 : 1; // an emulated one is slow
     size_t bytes = (size_t)s.rows * s.a_row;
     char *a = memset(buffer(bytes), 0x55, bytes), *one = memset(buffer(bytes), 0x55, bytes);
     append(&s, 0, s.rows);
     for (int seq = 0; seq < c->sequences; seq++) {
         int end = (seq + 1) * c->context, first = end - c->n;
         attend(&s, a, first, c->n);
-        for (int row = first; row < end; row++)
+        for (int row = first; row < end; row += few) {
             attend(&s, one, row, 1);
+            same(a + (size_t)row * s.a_row, one + (size_t)row * s.a_row, s.a_row,
+                 "attention row by row");
+        }
         check_head(&s, a, first, 0);
         for (int head = 0; head < c->n_heads; head += 3)
             check_head(&s, a, end - 1, head);
         for (int i = c->n_heads * c->head_dim; i < row_stride(c->n_heads * c->head_dim); i++)
             assert_true(at(a, c->n_heads * c->head_dim, end - 1, i) == 0);
     }
-    same(a, one, bytes, "attention row by row");
 }
 
 static void attention_body(void)

@@ -41,7 +41,14 @@ static void check(const char *dir, enum dtype dtype, const char *isa)
     int32_t tokens[N_TOKENS];
     int vocab;
     fill(tokens, N_TOKENS);
-    struct logits_case t = {dir, isa, dtype, 1, 2048, 1, tokens, N_TOKENS, {0}};
+    struct logits_case t = {.dir = dir,
+                            .isa = isa,
+                            .dtype = dtype,
+                            .threads = 1,
+                            .chunk = 2048,
+                            .ranks = 1,
+                            .tokens = tokens,
+                            .n = N_TOKENS};
     float *reference = logits_of(&t, &vocab);
     assert_non_null(reference);
     for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
@@ -92,7 +99,13 @@ static void check_placements(const char *dir, enum dtype dtype, int home)
     fill(tokens, N_TOKENS);
     assert_int_equal(config_load(&m, &unused, dir), 0);
     assert_true(close(mkstemp(path)) == 0);
-    struct logits_case t = {dir, NULL, dtype, 1, 64, 1, tokens, N_TOKENS, {0}};
+    struct logits_case t = {.dir = dir,
+                            .dtype = dtype,
+                            .threads = 1,
+                            .chunk = 64,
+                            .ranks = 1,
+                            .tokens = tokens,
+                            .n = N_TOKENS};
     float *reference = logits_of(&t, &vocab);
     assert_non_null(reference);
     const struct placement_spec specs[] = {

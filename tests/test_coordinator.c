@@ -1,10 +1,8 @@
-/* The coordinator's parts: KV blocks, sampling, and sequences that share a step. */
-#include <math.h>
+/* The coordinator's parts: KV blocks, and sequences that share a step. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "coordinator/forward.h"
-#include "coordinator/sampler.h"
 #include "launch/ranks.h"
 #include "tests/cm.h"
 
@@ -32,94 +30,6 @@ static void blocks_are_taken_and_given_back(void **state)
         for (int j = 0; j < 3; j++) // no block has two owners
             assert_int_not_equal(kv.table[2 * 4 + i], kv.table[1 * 4 + j]);
     dev_close(&d);
-}
-
-static int32_t pick_once(const struct sampler_options *o, const float *logits, int n)
-{
-    struct sampler s;
-    sampler_open(&s, o, n);
-    int32_t token = sampler_pick(&s, logits);
-    sampler_close(&s);
-    return token;
-}
-
-static void greedy_takes_the_lowest_of_equals(void **state)
-{
-    (void)state;
-    float logits[] = {-1, 3, 2, 3, NAN};
-    struct sampler_options greedy = {.top_p = 1, .repetition_penalty = 1};
-    struct sampler_options top_1 = {
-        .temperature = 1, .top_p = 1, .repetition_penalty = 1, .top_k = 1};
-    struct sampler_options narrow = {.temperature = 1, .top_p = 1e-9, .repetition_penalty = 1};
-    for (uint64_t seed = 0; seed < 20; seed++) {
-        top_1.seed = narrow.seed = seed;
-        assert_int_equal(pick_once(&greedy, logits, 5), 1);
-        assert_int_equal(pick_once(&top_1, logits, 5), 1);
-        assert_int_equal(pick_once(&narrow, logits, 5), 1);
-    }
-}
-
-static void broken_logits_do_not_break_the_sampler(void **state)
-{
-    (void)state;
-    struct sampler_options o = {
-        .temperature = 1, .top_p = 0.9, .repetition_penalty = 1.1, .top_k = 3};
-    float all_nan[] = {NAN, NAN, NAN, NAN, NAN};
-    float infinite[] = {-INFINITY, INFINITY, INFINITY, 0, NAN};
-    int32_t token = pick_once(&o, all_nan, 5);
-    assert_true(token >= 0 && token < 5);
-    assert_int_equal(pick_once(&o, infinite, 5), 1);
-}
-
-/* 20,000 draws against the probabilities; three sigma of the rarest is under 0.01. */
-static void draws_follow_the_distribution(void **state)
-{
-    (void)state;
-    enum { N = 5, DRAWS = 20000 };
-    float logits[N] = {0.5f, 2, -1, 1, 0};
-    struct sampler_options o = {
-        .temperature = 0.8, .top_p = 1, .repetition_penalty = 1, .seed = 42};
-    int count[N] = {0}, again[N] = {0};
-    double p[N], sum = 0;
-    struct sampler s, t;
-    sampler_open(&s, &o, N);
-    sampler_open(&t, &o, N);
-    for (int i = 0; i < DRAWS; i++) {
-        count[sampler_pick(&s, logits)]++;
-        again[sampler_pick(&t, logits)]++;
-    }
-    sampler_close(&s);
-    sampler_close(&t);
-    for (int i = 0; i < N; i++)
-        sum += p[i] = exp(logits[i] / 0.8);
-    for (int i = 0; i < N; i++)
-        assert_true(fabs(count[i] / (double)DRAWS - p[i] / sum) < 0.012);
-    assert_memory_equal(count, again, sizeof count); // the same seed
-    o = (struct sampler_options){
-        .temperature = 1, .top_p = 0.8, .repetition_penalty = 1, .top_k = 3};
-    sampler_open(&s, &o, N);
-    for (int i = 0; i < 2000; i++) {
-        int32_t token = sampler_pick(&s, logits);
-        assert_true(token == 1 ||
-                    token == 3); // p(1) + p(3) of the three best is the first over 0.8
-    }
-    sampler_close(&s);
-}
-
-static void repetition_is_penalised_on_both_sides_of_zero(void **state)
-{
-    (void)state;
-    float logits[] = {2.0f, 1.5f, -1.0f, -1.2f};
-    struct sampler_options o = {.top_p = 1, .repetition_penalty = 1.5};
-    struct sampler s;
-    sampler_open(&s, &o, 4);
-    sampler_see(&s, 0);                            // 2 / 1.5 < 1.5
-    assert_int_equal(sampler_pick(&s, logits), 1); // and 1 is seen from now on: 1.0 < 1.33
-    assert_int_equal(sampler_pick(&s, logits), 0);
-    float negative[] = {-1.0f, -1.2f, -9, -9};
-    sampler_see(&s, 0); // -1 * 1.5 < -1.2 ... but 1 was seen too: -1.8
-    assert_int_equal(sampler_pick(&s, negative), 0);
-    sampler_close(&s);
 }
 
 static struct ranks open_tiny(int ranks, int sequences)
@@ -181,10 +91,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks_are_taken_and_given_back),
-        cmocka_unit_test(greedy_takes_the_lowest_of_equals),
-        cmocka_unit_test(broken_logits_do_not_break_the_sampler),
-        cmocka_unit_test(draws_follow_the_distribution),
-        cmocka_unit_test(repetition_is_penalised_on_both_sides_of_zero),
         cmocka_unit_test(sequences_that_share_a_step_do_not_touch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

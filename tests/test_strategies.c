@@ -67,7 +67,13 @@ static int experts_of(const char *dir)
 static float *run(struct model *m, enum dtype type, int ranks, const struct exchange_options *x)
 {
     char path[] = "/tmp/epmoe-placement-XXXXXX";
-    struct logits_case t = {m->dir, NULL, type, 1, CHUNK, ranks, tokens, N_TOKENS, {0}};
+    struct logits_case t = {.dir = m->dir,
+                            .dtype = type,
+                            .threads = 1,
+                            .chunk = CHUNK,
+                            .ranks = ranks,
+                            .tokens = tokens,
+                            .n = N_TOKENS};
     if (ranks > 1 && m->shape == SOME_AT_HOME)
         t.placement = (struct placement_spec){"round-robin", experts_of(m->dir) / 4, true};
     if (ranks > 1 && m->shape == SKEWED) {

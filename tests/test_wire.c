@@ -127,26 +127,62 @@ static void test_wire_extremes(void **state)
     dev_close(&dev);
 }
 
-/* The same bits on every instruction set and with any number of threads. */
+enum { MANY = 300, DIM = 200 };
+
+/* Rows, narrowed and widened again, with memory of the device's own. */
+struct travelled {
+    char *wired, *back;
+    struct wire_error *error;
+};
+
+static struct travelled travel(enum wire wire, const void *rows)
+{
+    size_t bytes = MANY * row_bytes(type, DIM);
+    void *x = memcpy(buffer(bytes), rows, bytes);
+    struct travelled t = {buffer(MANY * wire_row_bytes(wire, type, DIM)), buffer(bytes),
+                          buffer(sizeof *t.error)};
+    narrow_rows(&dev, t.wired, wire, x, type, MANY, DIM, t.error);
+    widen_rows(&dev, t.back, type, t.wired, wire, MANY, DIM);
+    return t;
+}
+
+/* The same bits on every instruction set, with any number of threads, and on a GPU, for numbers of
+ * every size and those that are none. */
+static void check_everywhere(enum wire wire)
+{
+    void *x = typed_rows(MANY, DIM, 1);
+    for (int r = 0; r < LENGTH(extreme_values); r++)
+        dtype_store(type, row_of(x, type, DIM, r), (size_t)r * 7, extreme_values[r] * 1e-3f);
+    dtype_store(type, row_of(x, type, DIM, 40), 3, NAN);
+    dtype_store(type, row_of(x, type, DIM, 41), 4, -INFINITY);
+    size_t bytes = MANY * wire_row_bytes(wire, type, DIM), wide = MANY * row_bytes(type, DIM);
+    struct travelled first = {0}, again;
+    for (int i = 0; i < 2 * ISA_COUNT + (cuda_count() > 0); i++) {
+        bool gpu = i == 2 * ISA_COUNT;
+        if (!gpu && !(isa_available() >> i / 2 & 1))
+            continue;
+        if (gpu)
+            assert_int_equal(dev_open_cuda(&dev, 0, ISA_PLAIN, 1), 0);
+        else
+            open_dev((enum isa)(i / 2), 1 + 2 * (i % 2));
+        if (gpu)
+            reserve();
+        again = travel(wire, x);
+        if (!first.wired)
+            first = again;
+        same(first.wired, again.wired, bytes, "another device, or the threads,");
+        same(first.back, again.back, wide, "another device, or the threads,");
+        dev_close(&dev);
+    }
+    drain();
+}
+
 static void test_wire_everywhere(void **state)
 {
     (void)state;
-    enum { N = 300, DIM = 200 };
-    for (type = DTYPE_F32; type <= DTYPE_BF16; type++) {
-        void *x = typed_rows(N, DIM, 1);
-        size_t bytes = N * wire_row_bytes(WIRE_INT8, type, DIM);
-        char *first = buffer(bytes), *again = buffer(bytes);
-        for (int i = 0; i < 2 * ISA_COUNT; i++) {
-            struct wire_error error = {0};
-            if (!(isa_available() >> i / 2 & 1))
-                continue;
-            open_dev((enum isa)(i / 2), 1 + 2 * (i % 2));
-            narrow_rows(&dev, i ? again : first, WIRE_INT8, x, type, N, DIM, &error);
-            same(first, i ? again : first, bytes, "an instruction set or the threads");
-            dev_close(&dev);
-        }
-        drain();
-    }
+    for (type = DTYPE_F32; type <= DTYPE_BF16; type++)
+        for (enum wire wire = WIRE_MODEL; wire < WIRE_COUNT; wire++)
+            check_everywhere(wire);
 }
 
 int main(void)

@@ -174,6 +174,13 @@ int exchange_dispatch(struct exchange *x, struct dev *d, struct exchange_plan *p
 int exchange_advance(struct exchange *x);
 int exchange_combine(struct exchange *x, struct dev *d, struct exchange_plan *plan);
 
+/* Count (row, expert) pairs that stayed at home without a dispatch. */
+static inline void exchange_count_home(struct exchange *x, int pairs)
+{
+    x->counters->logical += 2 * (uint64_t)pairs * x->row_bytes;
+    x->counters->local += 2 * (uint64_t)pairs * x->row_bytes;
+}
+
 /* Places of the last dispatch that are rank 0's own: the first ones. */
 static inline int exchange_home_rows(const struct exchange *x)
 {

@@ -136,14 +136,25 @@ static bool find_silent(struct transport *t, struct watch *w, int64_t now)
     return any;
 }
 
+static bool is_quiet(const struct transport *t, const struct watch *w, int r, int64_t now)
+{
+    return looks_after(t, r) && now - w->signs[r].heard_ns > t->timeout_ns / 2;
+}
+
+/* What a rank said of itself long ago says nothing. */
+static bool rests(const struct transport *t, const struct watch *w, int r, int64_t now)
+{
+    return w->signs[r].resting && !is_quiet(t, w, r, now);
+}
+
 /* Whose standing still counts. Where anyone's message would do, those who rest have nothing to say,
  * unless all do; and the patient mind only one whose step or loading has come to a halt. */
 static bool is_wanted(const struct transport *t, const struct watch *w, const bool *awaited, int r,
-                      bool all_rest)
+                      bool all_rest, int64_t now)
 {
     if (t->patient)
-        return looks_after(t, r) && !w->signs[r].resting;
-    return awaited ? awaited[r] : r != t->rank && (all_rest || !w->signs[r].resting);
+        return looks_after(t, r) && !rests(t, w, r, now);
+    return awaited ? awaited[r] : r != t->rank && (all_rest || !rests(t, w, r, now));
 }
 
 static bool find_stuck(struct transport *t, struct watch *w, const bool *awaited, int64_t now)
@@ -151,21 +162,20 @@ static bool find_stuck(struct transport *t, struct watch *w, const bool *awaited
     int64_t limit = t->timeout_ns + (t->rank ? deference_ns : 0);
     bool any = false, all_rest = true;
     for (int r = 0; r < t->size; r++)
-        all_rest = all_rest && (r == t->rank || w->signs[r].resting);
+        all_rest = all_rest && (r == t->rank || rests(t, w, r, now));
     for (int r = 0; r < t->size; r++) {
-        w->lost[r] = is_wanted(t, w, awaited, r, all_rest) && now - w->moved_ns[r] > limit;
+        w->lost[r] = is_wanted(t, w, awaited, r, all_rest, now) && now - w->moved_ns[r] > limit;
         any = any || w->lost[r];
     }
     return any;
 }
 
 /* Whoever is stuck may have been silent for about as long. */
-static bool is_quiet(const struct transport *t, const struct watch *w, int64_t now)
+static bool are_quiet(const struct transport *t, const struct watch *w, int64_t now)
 {
     bool quiet = true;
     for (int r = 0; r < t->size; r++)
-        if (w->lost[r])
-            quiet = quiet && looks_after(t, r) && now - w->signs[r].heard_ns > t->timeout_ns / 2;
+        quiet = quiet && (!w->lost[r] || is_quiet(t, w, r, now));
     return quiet;
 }
 
@@ -182,7 +192,7 @@ int watch_look(struct transport *t, struct watch *w, const bool *awaited, const 
     if (!silent && !find_stuck(t, w, awaited, now))
         return 0;
     snprintf(how, sizeof how, "no %s for %.1f s",
-             silent || is_quiet(t, w, now) ? "sign of life" : "progress",
+             silent || are_quiet(t, w, now) ? "sign of life" : "progress",
              (double)t->timeout_ns * 1e-9);
     return report_lost(t, w, how, what);
 }

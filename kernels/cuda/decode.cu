@@ -167,8 +167,11 @@ __device__ __forceinline__ void sum_values(const decode_call &c, const float (*p
         if (h >= heads)
             break;
         __syncthreads();
-        for (int j = 0; j < N && slice < slices; j++)
-            parts[slice * width * N + column + j] = sum[h][j];
+#pragma unroll
+        for (int j = 0; j < N; j += 4)
+            if (slice < slices)
+                *(float4 *)(parts + slice * width * N + column + j) =
+                    make_float4(sum[h][j], sum[h][j + 1], sum[h][j + 2], sum[h][j + 3]);
         __syncthreads();
         float *to = c.partial.sums + (index + (size_t)h * c.splits) * c.stride + first;
         for (int i = (int)threadIdx.x; i < width * N; i += SPLIT_THREADS) {
@@ -186,7 +189,7 @@ static __global__ void __launch_bounds__(SPLIT_THREADS, 4) decode_split(const de
 {
     constexpr int N = vec<T>::N;
     DYNAMIC_SHARED(T, tiles); // keys, values: [SPLIT][stride] each; then queries
-    __shared__ float scores[HEADS][SPLIT], parts[SPLIT_THREADS * N];
+    __shared__ __align__(16) float scores[HEADS][SPLIT], parts[SPLIT_THREADS * N];
     int split = (int)blockIdx.x, kv_head = (int)blockIdx.y, row = (int)blockIdx.z;
     int seq = c.at.seq[c.first + row], pos = c.at.pos[c.first + row];
     if (split * SPLIT > pos)

@@ -100,15 +100,26 @@ template <class T> inline float b_at(const operands *const in[32], int k, int co
     return half_of<T>(in[column * 4 + k % 8 / 2]->b[k / 8], k % 2);
 }
 
-template <class T> inline void multiply(const operands *const in[32], product *const out[32])
+/* The emulation spends most of its time here, on indices that are known: no checks. */
+template <class T>
+__attribute__((no_sanitize("address", "undefined"), optimize("O3"))) inline void
+multiply(const operands *const in[32], product *const out[32])
 {
-    for (int row = 0; row < 16; row++)
-        for (int column = 0; column < 8; column++) {
-            float sum = 0;
-            for (int k = 0; k < 16; k++)
-                sum += a_at<T>(in, row, k) * b_at<T>(in, k, column);
-            out[row % 8 * 4 + column / 2]->d[row / 8 * 2 + column % 2] = sum;
-        }
+    float a[16][16], b[16][8];
+    for (int k = 0; k < 16; k++) {
+        for (int row = 0; row < 16; row++)
+            a[row][k] = a_at<T>(in, row, k);
+        for (int column = 0; column < 8; column++)
+            b[k][column] = b_at<T>(in, k, column);
+    }
+    for (int row = 0; row < 16; row++) {
+        float sum[8] = {};
+        for (int k = 0; k < 16; k++)
+            for (int column = 0; column < 8; column++)
+                sum[column] += a[row][k] * b[k][column];
+        for (int column = 0; column < 8; column++)
+            out[row % 8 * 4 + column / 2]->d[row / 8 * 2 + column % 2] = sum[column];
+    }
 }
 
 template <bool TRANS>

@@ -1,6 +1,5 @@
 /* cp.async: a copy that really happens late. Until then its destination is poisoned, so that
  * whoever reads it too early is reported under AddressSanitizer, and reads old bytes without. */
-#include <deque>
 #include <stdint.h>
 #include <string.h>
 #include <vector>
@@ -19,11 +18,9 @@ struct late_copy {
     size_t bytes;
     bool zero;
 };
-typedef std::vector<late_copy> copy_group;
-
 struct lane_copies {
-    copy_group open;
-    std::deque<copy_group> closed;
+    std::vector<late_copy> copies; // of all groups not waited for, in order
+    std::vector<size_t> closed;    // how many each closed group has; the rest is open
 };
 static thread_local lane_copies of_lane[MOST_THREADS];
 
@@ -34,41 +31,51 @@ void copy_later(void *shared, const void *global, size_t bytes, bool zero)
     if ((uintptr_t)shared % bytes || (uintptr_t)global % bytes)
         die("cp.async of %zu bytes to %p from %p: not aligned", bytes, shared, global);
     poison(shared, bytes);
-    of_lane[self->index].open.push_back({shared, global, bytes, zero});
+    of_lane[self->index].copies.push_back({shared, global, bytes, zero});
     self->pending_copies = true;
 }
 
 void close_copies()
 {
     lane_copies *c = &of_lane[self->index];
-    c->closed.push_back(std::move(c->open));
-    c->open.clear();
+    size_t before = 0;
+    for (size_t n : c->closed)
+        before += n;
+    c->closed.push_back(c->copies.size() - before);
     self->pending_copies = true;
+}
+
+static void copy_now(const late_copy &c)
+{
+    unpoison(c.to, c.bytes);
+    if (c.zero)
+        memset(c.to, 0, c.bytes);
+    else
+        memcpy(c.to, c.from, c.bytes);
 }
 
 void finish_copies(int but)
 {
     lane_copies *c = &of_lane[self->index];
-    for (; c->closed.size() > (size_t)but; c->closed.pop_front())
-        for (const late_copy &l : c->closed.front()) {
-            unpoison(l.to, l.bytes);
-            if (l.zero)
-                memset(l.to, 0, l.bytes);
-            else
-                memcpy(l.to, l.from, l.bytes);
-        }
-    self->pending_copies = !c->closed.empty() || !c->open.empty();
+    if (c->closed.size() <= (size_t)but)
+        return;
+    size_t groups = c->closed.size() - (size_t)but, n = 0;
+    for (size_t i = 0; i < groups; i++)
+        n += c->closed[i];
+    for (size_t i = 0; i < n; i++)
+        copy_now(c->copies[i]);
+    c->closed.erase(c->closed.begin(), c->closed.begin() + (ptrdiff_t)groups);
+    c->copies.erase(c->copies.begin(), c->copies.begin() + (ptrdiff_t)n);
+    self->pending_copies = !c->copies.empty() || !c->closed.empty();
 }
 
 /* A lane may leave with copies under way: nobody reads them any more. */
 void abandon_copies(lane *l)
 {
     lane_copies *c = &of_lane[l->index];
-    c->closed.push_back(std::move(c->open));
-    c->open.clear();
-    for (const copy_group &g : c->closed)
-        for (const late_copy &copy : g)
-            unpoison(copy.to, copy.bytes);
+    for (const late_copy &copy : c->copies)
+        unpoison(copy.to, copy.bytes);
+    c->copies.clear();
     c->closed.clear();
 }
 

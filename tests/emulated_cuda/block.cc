@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include <memory>
+
 #include "report.h"
 #include "scheduler.h"
 #include "shared.h"
@@ -18,14 +20,26 @@ __thread scheduler *here;
 void make_ready(lane *l)
 {
     l->state = READY;
-    here->ready[here->tail++ % here->ready.size()] = l;
+    here->ready[here->tail++ % READY_RING] = l;
+}
+
+/* Who goes on now; null: a lane that has not begun, which is the host's affair. */
+static lane *next_ready()
+{
+    scheduler *s = here;
+    if (s->head == s->tail || (s->yielded && s->started < s->run.n))
+        return nullptr;
+    s->yielded = false;
+    return s->ready[s->head++ % READY_RING];
 }
 
 void wait(lane_state state)
 {
     lane *me = self;
     me->state = state;
-    fiber_switch(me->on, &here->host);
+    lane *next = next_ready();
+    if (next != me)
+        fiber_switch(me->on, next ? next->on : &here->host);
     self = me;
     me->state = RUNNING;
 }
@@ -114,6 +128,7 @@ static void resume(fiber *f)
 static fiber *take_fiber()
 {
     fiber *f = here->free;
+    here->yielded = false;
     if (!f)
         return fiber_new(run_lanes);
     here->free = f->next_free;
@@ -135,10 +150,9 @@ static void run_to_the_end()
 {
     scheduler *s = here;
     while (s->left < s->run.n) {
-        bool begin = s->yielded && s->started < s->run.n;
-        s->yielded = false;
-        if (s->head != s->tail && !begin)
-            resume(s->ready[s->head++ % s->ready.size()]->on);
+        lane *next = next_ready();
+        if (next)
+            resume(next->on);
         else if (s->started < s->run.n)
             resume(take_fiber());
         else
@@ -225,16 +239,26 @@ void yield()
     wait(READY);
 }
 
+scheduler::~scheduler()
+{
+    while (free) {
+        fiber *f = free;
+        free = f->next_free;
+        fiber_free(f);
+    }
+    here = nullptr;
+}
+
 void run_grid(const kernel_launch &k)
 {
-    static thread_local scheduler own; // `here` is a plain __thread: fibers read it often
-    here = &own;
+    static thread_local std::unique_ptr<scheduler> mine;
+    if (!here)
+        mine.reset(here = new scheduler);
     scheduler *s = here;
     size_t n = (size_t)k.block.x * k.block.y * k.block.z;
     s->run = {&k, k.grid, k.block, {0, 0, 0}, (int)n, shared_open(k.shared_bytes)};
     s->lanes.resize(n);
     s->warps.resize((n + WARP - 1) / WARP);
-    s->ready.resize(n + 1);
     now = &s->run;
     for (unsigned z = 0; z < k.grid.z; z++)
         for (unsigned y = 0; y < k.grid.y; y++)

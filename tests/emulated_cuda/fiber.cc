@@ -131,7 +131,7 @@ fiber *fiber_new(void (*body)())
     return f;
 }
 
-void fiber_delete(fiber *f)
+void fiber_free(fiber *f)
 {
     unpoison((void *)f->bottom, f->bytes); // others will have these addresses
     munmap((char *)f->bottom - GUARD_BYTES, GUARD_BYTES + STACK_BYTES);

@@ -15,10 +15,9 @@ struct fiber {
     fiber *next_free;
 };
 
-/* A fiber that will run body, which must not return. */
+/* A fiber that will run body, which must not return, until it is freed by its OS thread. */
 fiber *fiber_new(void (*body)());
-/* One that will not be switched to any more. */
-void fiber_delete(fiber *f);
+void fiber_free(fiber *f); // not the running one
 
 /* Leave `from`, which is running, and go on with `to`; returns when someone switches back. */
 void fiber_switch(fiber *from, fiber *to);

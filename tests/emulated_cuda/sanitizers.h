@@ -1,14 +1,16 @@
-/* AddressSanitizer's interface where it is on, nothing where it is off. */
+/* AddressSanitizer's interface where the program is built with it (CMake says so), nothing where it
+ * is not. */
 #pragma once
 
 #include <stddef.h>
 
-#if defined(__SANITIZE_ADDRESS__)
+#ifndef EMULATED_ASAN
+#define EMULATED_ASAN 0
+#endif
+
+#if EMULATED_ASAN
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
-#define EMULATED_ASAN 1
-#else
-#define EMULATED_ASAN 0
 #endif
 
 namespace emulated

@@ -13,6 +13,8 @@ struct warp_state { // bits of lanes
     unsigned waiting, left;
 };
 
+enum { READY_RING = 2 * MOST_THREADS };
+
 struct scheduler {
     running run;
     fiber host = {};          // the OS thread's own stack
@@ -20,7 +22,7 @@ struct scheduler {
     fiber *free = nullptr;    // fibers that run no lane
     std::vector<lane> lanes;
     std::vector<warp_state> warps;
-    std::vector<lane *> ready; // a ring: first come, first served
+    lane *ready[READY_RING]; // first come, first served
     size_t head = 0, tail = 0;
     int started = 0, left = 0, at_barrier = 0;
     lane *first_left = nullptr, *first_at_barrier = nullptr;
@@ -28,13 +30,7 @@ struct scheduler {
     bool yielded = false;   // the last lane lets others begin
     bool backwards = false; // the order of threads at the start and after each barrier
 
-    ~scheduler()
-    {
-        for (fiber *next; free; free = next) {
-            next = free->next_free;
-            fiber_delete(free);
-        }
-    }
+    ~scheduler(); // when its OS thread ends
 };
 
 extern __thread scheduler *here;

@@ -1,0 +1,30 @@
+/* The next tokens of a step's rows. The device penalises what a sequence has said and finds the
+ * best few tokens; only these come to the host, where the sequence's sampler chooses. A sampler
+ * that chooses among more than the device can rank gets its whole row. */
+#pragma once
+
+#include "coordinator/sampler.h"
+#include "kernels/device.h"
+
+struct picker {
+    int vocab;
+    uint32_t *marks;           // device [sequences][mark_words(vocab)] what each has said so far
+    uint32_t *nothing;         // host [mark_words(vocab)] zeros
+    struct candidate *all;     // host [vocab] a whole row, ranked
+    int32_t *seq;              // [rows] of a call: sequences,
+    struct sampler **samplers; // their samplers,
+    int32_t *picked;           // and what they picked
+    struct penalty *penalties, *penalties_host;
+    struct candidate *best, *best_host; // [rows][most]
+};
+
+/* Calls of at most `rows` rows, of sequences below `sequences`. */
+void picker_open(struct picker *p, struct dev *d, int vocab, int rows, int sequences);
+
+/* A new sequence begins. */
+void picker_forget(struct picker *p, struct dev *d, int seq);
+/* Tokens [n] of sequences seq [n], both the device's, have been said. */
+void picker_see(struct picker *p, struct dev *d, const int32_t *tokens, const int32_t *seq, int n);
+/* picked[i] := what samplers[i] chooses for seq[i] from row i of the device's logits [n][vocab],
+ * which change; `host` is memory for them. Waits: 0, or what dev_wait() said. */
+int picker_pick(struct picker *p, struct dev *d, float *logits, float *host, int n);
