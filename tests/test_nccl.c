@@ -1,6 +1,6 @@
 /* Rows from GPU to GPU by NCCL, on the emulation: logits are the bytes of the same ranks with rows
- * through the host's memory, for 1 to 8 workers, some experts at home, and more workers than
- * experts. And what NCCL does wrong ends the run in time, with a word about it. */
+ * through the host's memory, for 1 to 4 and 8 workers, some experts at home, and more workers
+ * than experts. And what NCCL does wrong ends the run in time, with a word about it. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,12 +47,10 @@ static void check_ranks(const char *dir, enum dtype type, int ranks, long home, 
 static void same_logits(void **state)
 {
     (void)state;
-    for (int ranks = 2; ranks <= 9; ranks++)
+    for (int ranks = 2; ranks <= 5; ranks++)
         check_ranks(SOURCE_DIR "/tests/golden/models/moe-60", DTYPE_BF16, ranks, ranks % 3 * 7,
                     (enum dedup)(ranks % 2));
-    for (int ranks = 3; ranks <= 9; ranks += 3)
-        check_ranks(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2", DTYPE_F32, ranks, 0,
-                    DEDUP_ON);
+    check_ranks(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2", DTYPE_F32, 9, 0, DEDUP_ON);
     check_ranks(SOURCE_DIR "/tests/golden/models/moe-top-1", DTYPE_F16, 4, 1, DEDUP_OFF);
 }
 

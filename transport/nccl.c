@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -12,6 +13,7 @@
 _Static_assert(NCCL_ID_BYTES == NCCL_UNIQUE_ID_BYTES, "NCCL's ids have another size");
 
 static const int64_t close_ns = 400000000; // for a communicator to end in good order
+static const int64_t spin_ns = 1000000;    // a wait beyond that leaves the core alone
 
 bool nccl_built(void)
 {
@@ -56,6 +58,15 @@ static int give_up_because(struct nccl *n, ncclResult_t result, const char *doin
     return status;
 }
 
+static void rest(int64_t waited_ns)
+{
+    const struct timespec nap = {0, 50000};
+    if (waited_ns < spin_ns)
+        sched_yield();
+    else
+        nanosleep(&nap, NULL);
+}
+
 /* Between two questions: 0 while there is hope. */
 static int keep_waiting(struct nccl *n, int64_t start, const char *doing)
 {
@@ -69,7 +80,7 @@ static int keep_waiting(struct nccl *n, int64_t start, const char *doing)
     if (status)
         give_up(n);
     else
-        sched_yield();
+        rest(clock_ns() - start);
     return status;
 }
 
@@ -194,7 +205,7 @@ static bool ends_well(struct nccl *n)
             n->under_way = false;
             state = ncclCommFinalize(n->comm);
         }
-        sched_yield();
+        rest(clock_ns() - start);
     }
     return state == ncclSuccess && side_is_done(&n->side);
 }
