@@ -60,7 +60,8 @@ int cluster_set_up(struct transport *t, const struct cluster_terms *terms, unsig
                                         .dedup = words.dedup,
                                         .wire = words.wire,
                                         .overlap = words.overlap,
-                                        .profile = terms->profile}};
+                                        .profile = terms->profile,
+                                        .nccl_id = terms->nccl_id}};
     int status = 0;
     for (int rank = 1; rank < t->size && !status; rank++)
         status = control_send(t, rank, &message);

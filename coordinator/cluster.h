@@ -14,6 +14,7 @@ struct cluster_terms {
     int max_rows;
     bool profile; // workers log their phases
     struct exchange_options exchange;
+    const void *nccl_id; // see transport/nccl.h; NULL: rows travel by the transport
 };
 
 /* Hear every worker's Hello and refuse by name one of another version or other weights.

@@ -15,6 +15,8 @@
 #include "kernels/ops.h"
 #include "model/sizes.h"
 
+_Static_assert((int)CONTROL_NCCL_ID_BYTES == (int)NCCL_ID_BYTES, "Setup has no room for it");
+
 /* theta^(-2i/d) and the angle in f32, as the reference implementation has them; the cosine of that
  * angle correctly rounded. */
 static void rope_open(struct rope_table *r, struct dev *d, const struct config *m, int positions)
@@ -169,9 +171,19 @@ static int open_device(struct coordinator *c, const struct coordinator_options *
 
 static void close_device(struct coordinator *c)
 {
+    nccl_close(&c->nccl);
     weights_close(&c->weights);
     dev_close(&c->host);
     dev_close(&c->dev);
+}
+
+/* All ranks at the same time: once all have loaded. */
+static int join_gpus(struct coordinator *c, const void *nccl_id)
+{
+    int status = nccl_open(&c->nccl, c->transport, &c->dev, nccl_id);
+    if (!status)
+        exchange_move_directly(&c->exchange[0], &c->dev, &c->nccl);
+    return status == TRANSPORT_INTERRUPTED ? cluster_fault(c->transport) : status;
 }
 
 static int open_with(struct coordinator *c, const struct coordinator_options *o,
@@ -184,6 +196,7 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
                                   .max_rows = c->chunk,
                                   .profile = o->profile.on,
                                   .exchange = o->exchange};
+    char nccl_id[NCCL_ID_BYTES];
     unsigned common;
     enum isa isa;
     uint64_t worker_bytes;
@@ -198,8 +211,11 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
         status = cluster_greet(t, &terms, &common);
     if (!status)
         status = isa_choose(&isa, common);
+    if (!status && o->nccl && c->transport)
+        status = nccl_new_id(nccl_id);
     if (status)
         return status;
+    terms.nccl_id = o->nccl && c->transport ? nccl_id : NULL;
     status = open_device(c, o, isa);
     if (!status)
         status = fit_check(c, o);
@@ -211,6 +227,8 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
         status = cluster_await(t, &worker_bytes);
     if (!status)
         allocate(c, o, &terms.exchange);
+    if (!status && terms.nccl_id)
+        status = join_gpus(c, nccl_id);
     if (!status)
         status = dev_wait(&c->dev);
     if (!status)

@@ -8,6 +8,7 @@
 #include "model/placement.h"
 #include "model/weights.h"
 #include "transport/exchange.h"
+#include "transport/nccl.h"
 #include "worker/shard.h"
 
 struct coordinator_options {
@@ -24,6 +25,7 @@ struct coordinator_options {
     int logit_rows;    // of one forward_logits()
     struct placement_spec placement;
     struct exchange_options exchange;
+    bool nccl;        // rows go from GPU to GPU by NCCL; every rank has one
     int64_t kv_bytes; // of the KV cache at most; 0: all sequences at full length
     struct profile_options profile;
 };
@@ -45,6 +47,7 @@ struct coordinator {
     struct placement placement;
     struct exchange exchange[LANES];
     int n_exchanges; // how many are open: of a step, or of its halves
+    struct nccl nccl;
     struct kv_cache kv;
     struct rope_table rope;
     const int32_t **group_of; // [n_layers] the placement's, for the device

@@ -140,7 +140,8 @@ static int expert_block(struct coordinator *c, int l, struct half *half)
     trace_mark(c->trace, PHASE_PLAN);
     sort_rows(d, s->count, s->place, s->source, s->hit, s->expert, c->group_of[l], n, m->top_k,
               m->n_experts);
-    half->plan = plan_of(&s->host, P, n, m->top_k);
+    const struct routed routed = stage_routed(c, s);
+    half->plan = plan_of(&routed, P, n, m->top_k);
     half->away = true;
     half->layer = l;
     int status = is_staged(c) ? stage_down(c, s, n) : 0;

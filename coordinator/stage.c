@@ -5,13 +5,24 @@ static size_t row_size(const struct coordinator *c)
     return (size_t)row_stride(c->config.dim) * (size_t)dtype_bytes(c->dtype);
 }
 
+struct routed stage_routed(const struct coordinator *c, const struct state *s)
+{
+    struct routed r = s->host;
+    if (is_direct(c)) {
+        r.h = s->h;
+        r.y = s->y;
+    }
+    return r;
+}
+
 int stage_down(struct coordinator *c, const struct state *s, int n)
 {
     const struct routed *host = &s->host;
     size_t pairs = (size_t)n * (size_t)c->config.top_k;
     size_t experts = (size_t)c->config.n_experts;
     trace_mark(c->trace, PHASE_PACK);
-    dev_download(&c->dev, host->h, s->h, (size_t)n * row_size(c));
+    if (!is_direct(c))
+        dev_download(&c->dev, host->h, s->h, (size_t)n * row_size(c));
     dev_download(&c->dev, host->expert, s->expert, pairs * sizeof *s->expert);
     dev_download(&c->dev, host->weight, s->weight, pairs * sizeof *s->weight);
     dev_download(&c->dev, host->place, s->place, pairs * sizeof *s->place);
@@ -25,7 +36,7 @@ int stage_down(struct coordinator *c, const struct state *s, int n)
 const void *stage_home_rows(struct coordinator *c, const struct state *s,
                             const struct exchange_plan *plan)
 {
-    if (!is_staged(c))
+    if (!is_staged(c) || is_direct(c))
         return plan->h;
     if (plan->h == s->host.h)
         return s->h;
@@ -48,7 +59,9 @@ void stage_up(struct coordinator *c, const struct state *s, struct exchange_plan
     size_t pairs = (size_t)plan->n * (size_t)plan->k;
     size_t first = c->exchange[0].options.wire == WIRE_MODEL ? (size_t)home_rows : 0;
     size_t skip = first * row_size(c);
-    dev_upload(&c->dev, (char *)s->y + skip, (char *)s->host.y + skip, pairs * row_size(c) - skip);
+    if (!is_direct(c))
+        dev_upload(&c->dev, (char *)s->y + skip, (char *)s->host.y + skip,
+                   pairs * row_size(c) - skip);
     if (plan->place != s->host.place) { // sums have places and weights of their own
         dev_upload(&c->dev, s->place, plan->place, pairs * sizeof *s->place);
         dev_upload(&c->dev, s->weight, plan->weight, pairs * sizeof *s->weight);

@@ -1,7 +1,8 @@
 /* Between the device that computes and the memory that rows travel from. A transport moves the
  * host's memory; where the coordinator's device is another one, what the exchange reads comes down
- * to struct routed of the host, and what has landed there goes up again. On the CPU, and with
- * everything at home, both are one and nothing is copied. */
+ * to struct routed of the host, and what has landed there goes up again; rows only where NCCL does
+ * not move them from GPU to GPU. On the CPU, and with everything at home, both are one and nothing
+ * is copied. */
 #pragma once
 
 #include "coordinator/coordinator.h"
@@ -11,6 +12,15 @@ static inline bool is_staged(const struct coordinator *c)
 {
     return c->host.kernels != NULL;
 }
+
+/* Do rows stay on the device, to be moved by NCCL? */
+static inline bool is_direct(const struct coordinator *c)
+{
+    return c->exchange[0].direct != NULL;
+}
+
+/* What the exchange reads and writes. */
+struct routed stage_routed(const struct coordinator *c, const struct state *s);
 
 /* What the device has routed is the host's to read. Waits. */
 int stage_down(struct coordinator *c, const struct state *s, int n);

@@ -13,6 +13,7 @@
 #include "launch/launch.h"
 #include "model/config.h"
 #include "model/hub.h"
+#include "transport/nccl.h"
 
 static void look_at_build(struct findings *f)
 {
@@ -101,6 +102,15 @@ static void look_at_openmp(struct findings *f)
         advice(f, "epmoe goes by -t, not by OMP_NUM_THREADS");
 }
 
+static void look_at_nccl(struct findings *f)
+{
+    char text[160];
+    nccl_describe(text, sizeof text);
+    finding(f, nccl_built() ? FINDING_OK : FINDING_MISSING, "NCCL", "%s", text);
+    advice(f, nccl_built() ? "--transport nccl moves rows from GPU to GPU"
+                           : "rows travel by shared memory (--ranks N) or MPI (mpirun)");
+}
+
 static void look_at_gpus(struct findings *f)
 {
     char driver[160];
@@ -111,8 +121,7 @@ static void look_at_gpus(struct findings *f)
             driver[0] ? driver : "no NVIDIA driver here");
     if (cuda_count() == 0)
         advice(f, "this machine and build run on the processor alone (--device cpu)");
-    finding(f, FINDING_MISSING, "NCCL", "not built");
-    advice(f, "rows travel by shared memory (--ranks N) or MPI (mpirun)");
+    look_at_nccl(f);
 }
 
 /* A model in the cache: can this program run it? */

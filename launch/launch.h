@@ -39,11 +39,15 @@ struct profile_command {
     const char *json, *trace; // files, or NULL
 };
 
+/* What moves rows between ranks; auto: shared memory or MPI, by how the ranks were started. */
+enum transport_choice { TRANSPORT_AUTO, TRANSPORT_LOCAL, TRANSPORT_MPI, TRANSPORT_NCCL };
+
 /* The options that every command with a model shares. */
 struct model_options {
     const char *model;
     int dtype;                 // index in the choice "auto|f32|f16|bf16"
     int device, worker_device; // enum device; of workers one more: 0 is "as rank 0"
+    int transport;             // enum transport_choice
     int strategy, dedup, combine, wire, overlap; // as struct exchange_options has them
     struct placement_spec placement;
     long threads, chunk, context, ranks;
@@ -53,7 +57,7 @@ struct model_options {
     struct profile_command profile;
 };
 struct model_options model_options_default(void);
-enum { MODEL_OPTIONS = 17 };
+enum { MODEL_OPTIONS = 18 };
 /* Fill MODEL_OPTIONS entries of a command's table. */
 void model_options_table(struct option_spec *table, struct model_options *o);
 int model_options_dtype(const struct model_options *o); // enum dtype, or -1 for the file's own

@@ -136,6 +136,13 @@ static void close_local(struct ranks *r)
     free(r->threads);
 }
 
+static struct exchange_options exchange_of(const struct model_options *o)
+{
+    return (struct exchange_options){(enum strategy)o->strategy, (enum combine)o->combine,
+                                     (enum dedup)o->dedup, (enum wire)o->wire,
+                                     (enum overlap)o->overlap};
+}
+
 static int open_coordinator(struct ranks *r, const struct model_options *o,
                             const struct session_needs *needs, struct transport *t, int threads,
                             int gpu_index)
@@ -153,12 +160,40 @@ static int open_coordinator(struct ranks *r, const struct model_options *o,
         .max_sequences = needs->max_sequences,
         .logit_rows = needs->logit_rows,
         .placement = o->placement,
-        .exchange = {(enum strategy)o->strategy, (enum combine)o->combine, (enum dedup)o->dedup,
-                     (enum wire)o->wire, (enum overlap)o->overlap},
+        .exchange = exchange_of(o),
+        .nccl = o->transport == TRANSPORT_NCCL,
         .kv_bytes = o->kv_bytes,
         .profile = {.on = o->profile.table || o->profile.json || o->profile.trace,
                     .keep = o->profile.trace}};
     return coordinator_open(&r->coordinator, &c, t);
+}
+
+/* NCCL wants a GPU for each rank, and of those on other hosts NCCL itself will say. */
+static int check_nccl(int ranks_here, const struct model_options *o)
+{
+    struct exchange_options exchange = exchange_of(o);
+    if (!nccl_built())
+        return fail(STATUS_USAGE, "--transport nccl: expected a build with NCCL, found one "
+                                  "without: configure with -DEPMOE_NCCL=ON");
+    if (o->device != DEVICE_CUDA || worker_device(o) != DEVICE_CUDA)
+        return fail(STATUS_USAGE, "--transport nccl: expected --device cuda for all ranks");
+    if (cuda_count() < ranks_here)
+        return fail(STATUS_USAGE,
+                    "--transport nccl: expected a GPU for each of %d ranks, found %d: ranks that "
+                    "share one want --transport auto, through the host's memory",
+                    ranks_here, cuda_count());
+    return exchange_can_be_direct(&exchange);
+}
+
+static int check_transport(const struct process *p, const struct model_options *o)
+{
+    if (o->transport == TRANSPORT_LOCAL && p->mpi)
+        return fail(STATUS_USAGE, "--transport local: expected no mpirun, found one: "
+                                  "local ranks are --ranks N of one process");
+    if (o->transport == TRANSPORT_MPI && !p->mpi)
+        return fail(STATUS_USAGE, "--transport mpi: expected mpirun, found none");
+    int ranks_here = p->mpi ? p->local_size : o->ranks ? (int)o->ranks : 1;
+    return o->transport == TRANSPORT_NCCL ? check_nccl(ranks_here, o) : 0;
 }
 
 static int check(const struct process *p, const struct model_options *o)
@@ -167,7 +202,7 @@ static int check(const struct process *p, const struct model_options *o)
         return fail(STATUS_USAGE, "expected -m MODEL, found none");
     if (p->mpi && o->ranks)
         return fail(STATUS_USAGE, "--ranks %ld: under mpirun, -n sets the ranks", o->ranks);
-    return 0;
+    return check_transport(p, o);
 }
 
 static int serve(const struct process *p, const struct model_options *o)
@@ -224,7 +259,7 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
     }
     if (p->mpi)
         p->mpi->timeout_ns = timeout_ns(o);
-    r->transport_name = t ? t->name : "none";
+    r->transport_name = !t ? "none" : o->transport == TRANSPORT_NCCL ? "nccl" : t->name;
     status = open_coordinator(r, o, needs, t, threads, p->mpi ? p->local_rank : 0);
     if (status) {
         join_workers(r);

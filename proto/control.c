@@ -70,6 +70,8 @@ static void pack_setup(Setup *out, const struct setup *s)
     out->wire = text(s->wire, CONTROL_TEXT_BYTES);
     out->overlap = text(s->overlap, CONTROL_TEXT_BYTES);
     out->profile = s->profile;
+    if (s->nccl_id)
+        out->nccl_id = (ProtobufCBinaryData){CONTROL_NCCL_ID_BYTES, (uint8_t *)s->nccl_id};
 }
 
 static void pack_ready(Ready *out, const struct ready *r)
@@ -255,6 +257,17 @@ static const int32_t *read_ranks(struct reader *r, const Setup *in)
     return in->rank_of; // in the arena, like everything that unpacking allocates
 }
 
+static const void *read_id(struct reader *r, ProtobufCBinaryData id)
+{
+    if (id.len == 0 || r->status)
+        return NULL;
+    if (id.len != CONTROL_NCCL_ID_BYTES)
+        r->status =
+            fail(STATUS_FAILED, "rank %d: Setup.nccl_id: expected no or %d bytes, found %zu",
+                 r->from, CONTROL_NCCL_ID_BYTES, id.len);
+    return id.data;
+}
+
 static void read_setup(struct reader *r, struct setup *s, const Setup *in)
 {
     s->isa = read_isa(r, in->isa);
@@ -271,6 +284,7 @@ static void read_setup(struct reader *r, struct setup *s, const Setup *in)
     s->wire = read_text(r, "wire", in->wire, 1, CONTROL_TEXT_BYTES);
     s->overlap = read_text(r, "overlap", in->overlap, 1, CONTROL_TEXT_BYTES);
     s->profile = in->profile;
+    s->nccl_id = read_id(r, in->nccl_id);
 }
 
 static void read_ready(struct reader *r, struct ready *out, const Ready *in)

@@ -35,6 +35,7 @@ struct setup {
     int max_rows;           // of any step
     const char *strategy, *combine, *dedup, *wire, *overlap; // see transport/exchange.h
     bool profile;                                            // keep a log of phases
+    const void *nccl_id; // [CONTROL_NCCL_ID_BYTES] see transport/nccl.h, or NULL
 };
 
 struct ready {
@@ -90,7 +91,8 @@ struct control {
 /* Limits of what travels; breaking them is a CHECK for the sender and STATUS_FAILED for the
  * receiver. Texts are not empty (a Fault's may be) and hold no NUL. */
 enum {
-    CONTROL_TEXT_BYTES = 255,   // version, host, device, and the words of Setup
+    CONTROL_TEXT_BYTES = 255, // version, host, device, and the words of Setup
+    CONTROL_NCCL_ID_BYTES = 128,
     CONTROL_FAULT_BYTES = 4095, // a Fault's text; a longer one is cut
     CONTROL_MAX_LAYERS = 4096,
     CONTROL_MAX_EXPERTS = 65536, // of a layer

@@ -3,6 +3,8 @@
  * ends it and needs one of its own. A failed EXPECT is printed and counted; nothing jumps. */
 #pragma once
 
+#include <sched.h>
+
 #include "tests/battery_rows.h"
 
 /* ---- control messages ---- */
@@ -38,6 +40,29 @@ static void case_named_rank(struct transport *t)
     }
 }
 
+/* Whoever has something to say calls off what others wait for elsewhere: once, until it is heard.
+ */
+static void case_called_off(struct transport *t)
+{
+    int last = t->size - 1;
+    EXPECT(t, !transport_is_called_off(t));
+    EXPECT(t, transport_barrier(t) == 0);
+    if (t->rank == 0)
+        for (int r = 1; r < t->size; r++)
+            send_text(t, r, "stop");
+    while (t->rank > 0 && !transport_is_called_off(t))
+        sched_yield();
+    if (t->rank > 0)
+        expect_text(t, 0, "stop");
+    if (t->rank == last && last > 0)
+        send_text(t, 0, "fault");
+    while (t->rank == 0 && last > 0 && !transport_is_called_off(t))
+        sched_yield();
+    if (t->rank == 0 && last > 0)
+        EXPECT(t, expect_text(t, ANY_RANK, "fault") == last);
+    EXPECT(t, !transport_is_called_off(t));
+}
+
 static void case_long_messages(struct transport *t)
 {
     static const size_t sizes[] = {1, 4000, 4096, 70000, CONTROL_MAX_BYTES};
@@ -69,8 +94,9 @@ static void case_barrier(struct transport *t)
 static void battery_in_order(struct transport *t)
 {
     void (*const cases[])(struct transport *) = {
-        case_barrier, case_any_rank, case_named_rank, case_long_messages, case_all_to_all,
-        case_layers,  case_queued,   case_both_lanes, case_large,         case_any_rank,
+        case_barrier,    case_any_rank,   case_named_rank, case_long_messages,
+        case_all_to_all, case_layers,     case_queued,     case_both_lanes,
+        case_large,      case_called_off, case_any_rank,
     };
     t->timeout_ns = LONGEST_S * 1000000000ll;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -46,6 +46,8 @@ static int open_case(struct ranks *r, const struct logits_case *t, const struct 
     o.placement = t->placement;
     o.device = (int)t->device;
     o.worker_device = t->worker_device;
+    o.transport = t->transport;
+    o.timeout_s = t->timeout_s > 0 ? t->timeout_s : o.timeout_s;
     o.strategy = (int)x->strategy;
     o.combine = (int)x->combine;
     o.dedup = (int)x->dedup;

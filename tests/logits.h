@@ -12,7 +12,8 @@ struct logits_case {
     int n;
     struct placement_spec placement; // zero: even
     enum device device;
-    int worker_device; // as struct model_options has it: 0 is "as rank 0"
+    int worker_device, transport; // as struct model_options has them: 0 is "as rank 0", auto
+    double timeout_s;             // 0: the usual
 };
 
 /* [n][vocab] malloc'ed, NULL when the run failed (fail() has spoken). *vocab is set. */

@@ -257,7 +257,7 @@ static void test_a_rank_that_never_calls(void **)
 
 static void test_failures_on_demand(void **)
 {
-    std::atomic<int> failed{0};
+    std::atomic<int> failed{0}, joined{0};
     setenv("EPMOE_EMULATED_FAIL", "ncclSend:2", 1);
     with_ranks(2, [&](rank *r) {
         int *x = device_ints(8);
@@ -275,10 +275,14 @@ static void test_failures_on_demand(void **)
     with_ranks(2, [&](rank *r) {
         int *x = device_ints(8);
         EXPECT(x);
-        if (r->number == 0)
-            setenv("EPMOE_EMULATED_FAIL", "ncclAsync:1", 1);
-        else
+        joined++;
+        while (joined < 2) // or its joining would be what fails
+            std::this_thread::yield();
+        if (r->number > 0) {
+            EXPECT(cudaFree(x) == cudaSuccess);
             return;
+        }
+        setenv("EPMOE_EMULATED_FAIL", "ncclAsync:1", 1);
         EXPECT(ncclBroadcast(x, x, 3, ncclInt32, 0, r->comm, r->stream) == ncclInProgress);
         failed += settle(r) == ncclRemoteError;
         EXPECT(ncclBroadcast(x, x, 3, ncclInt32, 0, r->comm, r->stream) == ncclInvalidUsage);

@@ -98,6 +98,8 @@ struct uniform {
 };
 
 struct shares; // see transport/strategy.h
+struct direct; // see transport/direct.c
+struct nccl;
 
 struct exchange {
     struct transport *transport; // NULL with a single rank: nothing travels
@@ -110,7 +112,8 @@ struct exchange {
     struct wire_error *narrow, *narrow_host; // of the rows that this rank narrowed; likewise
     struct trace *trace; // this rank's log of phases, or NULL; set it after exchange_open
     struct shares *shares;
-    size_t *received; // [n_ranks]
+    struct direct *direct; // rows are in a GPU's memory; NULL: in the host's
+    size_t *received;      // [n_ranks]
     struct uniform round;
     int rounds, rounds_back; // of STRATEGY_PADDED, else 1
     void *narrowed;          // coordinator: wire rows of h; worker: of what goes back
@@ -147,6 +150,13 @@ struct exchange {
  * many: 1 or LANES. Buffers come from the device's memory, sized for the largest step. */
 int exchange_open(struct exchange x[LANES], struct dev *d, struct transport *t,
                   const struct exchange_limits *limits, const struct exchange_options *o);
+
+/* After exchange_open, on every rank of a run or on none: rows move from GPU to GPU by NCCL, counts
+ * as ever through the host. plan->h and plan->y, and on a worker work->rows and work->y, are the
+ * GPU's memory then; all else of a plan or work is the host's. May be asked beforehand:
+ * exchange_can_be_direct() is 0, or STATUS_USAGE by the option that this does not do yet. */
+int exchange_can_be_direct(const struct exchange_options *o);
+void exchange_move_directly(struct exchange *x, struct dev *gpu, struct nccl *nccl);
 
 /* Rows of the second half of a step of n rows; the first has one more of an odd number. */
 static inline int exchange_second_half(int n)

@@ -168,6 +168,16 @@ static int await_message(struct transport *t, int from, struct message **m)
     return STATUS_LOST_RANK;
 }
 
+static bool local_is_called_off(struct transport *t)
+{
+    struct end *me = t->state;
+    int from = t->rank ? 0 : ANY_RANK;
+    pthread_mutex_lock(&me->world->mutex);
+    bool off = local_find_message(me, from) || find_gone(t, from) >= 0;
+    pthread_mutex_unlock(&me->world->mutex);
+    return off;
+}
+
 /* While no message need come, standing still is no sign of being stuck. */
 static void rest(struct transport *t, bool waiting)
 {
@@ -275,6 +285,7 @@ static const struct transport_ops local_ops = {
     .start_recv = local_start_recv,
     .wait = local_wait,
     .advance = local_advance,
+    .is_called_off = local_is_called_off,
     .drop = local_drop,
     .barrier = local_barrier,
     .close = local_close,

@@ -22,7 +22,7 @@ static struct layout layout_of_rank(const struct exchange *x, const struct excha
                                     int rank)
 {
     return message_layout(x, experts_of(&plan->layer, rank), x->first[rank + 1] - x->first[rank],
-                          x->sent[rank]);
+                          x->ops->rows_apart ? 0 : x->sent[rank]);
 }
 
 void message_place(struct exchange *x, const struct exchange_plan *plan)
@@ -51,7 +51,8 @@ void message_pack(struct exchange *x, struct dev *d, const struct exchange_plan 
         memcpy(to + at.index, x->shares->index + first, places * sizeof(int32_t));
     if (x->options.combine == COMBINE_SUM)
         memcpy(to + at.weight, x->shares->weight + first, places * sizeof(float));
-    gather(d, to + at.rows, rows, row + first, x->sent[rank], x->wire_row_bytes);
+    if (!x->ops->rows_apart)
+        gather(d, to + at.rows, rows, row + first, x->sent[rank], x->wire_row_bytes);
 }
 
 /* The sum of the counts, or -1 when one is negative or all are more than `most`. */
@@ -106,7 +107,7 @@ int message_unpack(struct exchange *x, struct dev *d, const struct exchange_laye
     int status = check_header(x, &header, (int)places, n);
     if (status)
         return status;
-    at = message_layout(x, n_experts, (int)places, header.rows);
+    at = message_layout(x, n_experts, (int)places, x->ops->rows_apart ? 0 : header.rows);
     if (x->in_bytes < at.bytes || (x->in_bytes > at.bytes && !x->ops->pads))
         return fail(STATUS_FAILED, "dispatch: expected %zu bytes of %d rows, found %zu", at.bytes,
                     header.rows, x->in_bytes);

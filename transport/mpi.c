@@ -206,6 +206,18 @@ static int mpi_recv(struct transport *t, int *from, void *buffer, size_t capacit
     return status;
 }
 
+static bool mpi_is_called_off(struct transport *t)
+{
+    struct mpi_state *s = t->state;
+    int from = t->rank ? 0 : ANY_RANK;
+    pthread_mutex_lock(&s->mutex);
+    mpi_note_goodbyes(s);
+    bool off = find_gone(t, from) >= 0 ||
+               mpi_is_there(s, from == ANY_RANK ? MPI_ANY_SOURCE : from, TAG_CONTROL);
+    pthread_mutex_unlock(&s->mutex);
+    return off;
+}
+
 /* ---- together ---- */
 
 static void send_empty(struct transport *t, int to, int tag)
@@ -335,6 +347,7 @@ static const struct transport_ops mpi_ops = {
     .start_recv = mpi_start_recv,
     .wait = mpi_wait,
     .advance = mpi_advance,
+    .is_called_off = mpi_is_called_off,
     .drop = mpi_drop,
     .barrier = mpi_barrier,
     .close = mpi_close,

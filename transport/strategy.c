@@ -60,11 +60,16 @@ int exchange_wait(struct exchange *x)
     return status;
 }
 
+void exchange_count_sent(struct exchange *x, size_t bytes)
+{
+    x->counters->sent += bytes;
+    x->counters->messages++;
+}
+
 int single_send(struct exchange *x, int to, const void *bytes, size_t n)
 {
     trace_mark_detail(x->trace, PHASE_WIRE_OUT, to);
-    x->counters->sent += n;
-    x->counters->messages++;
+    exchange_count_sent(x, n);
     return transport_start_send(x->transport, x->lane, to, bytes, n);
 }
 

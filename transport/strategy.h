@@ -14,10 +14,12 @@ struct strategy_ops {
     int (*receive)(struct exchange *x, const struct exchange_layer *layer, int n);
     int (*unpack)(struct exchange *x, struct dev *d, const struct exchange_layer *layer, int n);
     int (*give_back)(struct exchange *x, const void *rows);
-    bool pads; // a message may be followed by padding
+    bool pads;       // a message may be followed by padding
+    bool rows_apart; // a message has no rows: they go by themselves
 };
 
 extern const struct strategy_ops strategy_exact, strategy_padded, strategy_allgather;
+extern const struct strategy_ops strategy_direct; // STRATEGY_EXACT from GPU to GPU
 
 /* ---- messages (message.c) ---- */
 
@@ -70,6 +72,8 @@ struct uniform uniform_most(const struct exchange *x);
 /* Finish what was started in this lane: x->received, and the time that took. */
 int exchange_wait(struct exchange *x);
 
+/* `bytes` of rows have left in a message of their own. */
+void exchange_count_sent(struct exchange *x, size_t bytes);
 int single_send(struct exchange *x, int to, const void *bytes, size_t n);
 int single_await(struct exchange *x); // start receiving what workers give back
 int single_combine(struct exchange *x, const struct exchange_plan *plan);

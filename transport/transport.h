@@ -51,6 +51,7 @@ struct transport_ops {
     int (*start_recv)(struct transport *t, int lane, int from, void *buffer, size_t capacity);
     int (*wait)(struct transport *t, int lane, size_t *received);
     int (*advance)(struct transport *t);
+    bool (*is_called_off)(struct transport *t);
     void (*drop)(struct transport *t);
     int (*barrier)(struct transport *t);
     int (*close)(struct transport *t);
@@ -102,6 +103,14 @@ static inline int transport_wait(struct transport *t, int lane, size_t *received
 static inline int transport_advance(struct transport *t)
 {
     return t->ops->advance(t);
+}
+
+/* While rows are awaited that something else moves (transport/nccl.h): true once a control message
+ * waits, on a worker from rank 0, on rank 0 from anybody, or such a rank is gone. Then those rows
+ * need not come; receiving tells why. Never waits. */
+static inline bool transport_is_called_off(struct transport *t)
+{
+    return t->ops->is_called_off(t);
 }
 
 /* Give up all rows that were started, in all lanes: their buffers are the caller's again. */

@@ -11,6 +11,7 @@
 #include "model/hub.h"
 #include "proto/control.h"
 #include "transport/exchange.h"
+#include "transport/nccl.h"
 #include "worker/shard.h"
 
 struct worker {
@@ -21,7 +22,8 @@ struct worker {
     struct dev dev;       // what computes
     struct dev host;      // beside a GPU: its host, where rows come and go
     struct dev *wire_dev; // &dev or &host
-    void *rows, *y;       // a GPU's copies of what the exchange has
+    struct nccl nccl;     // that moves a GPU's rows, if the setup says so
+    void *rows, *y;       // a GPU's copies of what the exchange has; NULL where it is the GPU's own
     int32_t *count;       // likewise
     char *model_dir;
     struct config config;
@@ -92,8 +94,10 @@ static void alloc_copies(struct worker *w, const struct setup *setup)
     size_t pairs = (size_t)setup->max_rows * (size_t)w->config.top_k;
     if (w->wire_dev == &w->dev)
         return;
-    w->rows = dev_alloc(&w->dev, pairs * w->shard.row_bytes);
-    w->y = dev_alloc(&w->dev, pairs * w->shard.row_bytes);
+    if (!setup->nccl_id) {
+        w->rows = dev_alloc(&w->dev, pairs * w->shard.row_bytes);
+        w->y = dev_alloc(&w->dev, pairs * w->shard.row_bytes);
+    }
     w->count = dev_alloc(&w->dev, (size_t)w->config.n_experts * sizeof *w->count);
 }
 
@@ -133,6 +137,17 @@ static int load(struct worker *w, const struct setup *setup, const struct exchan
     return dev_wait(&w->dev);
 }
 
+/* All ranks at the same time: once all have loaded. */
+static int join_gpus(struct worker *w, const void *nccl_id)
+{
+    if (w->wire_dev == &w->dev)
+        return fail(STATUS_USAGE, "--transport nccl: expected a GPU for each rank, found none");
+    int status = nccl_open(&w->nccl, w->transport, &w->dev, nccl_id);
+    if (!status)
+        exchange_move_directly(&w->exchange[0], &w->dev, &w->nccl);
+    return status ? status : dev_wait(&w->dev);
+}
+
 static int set_up(struct worker *w, const struct setup *setup)
 {
     int64_t start = clock_ns();
@@ -149,7 +164,8 @@ static int set_up(struct worker *w, const struct setup *setup)
     struct control ready = {
         .kind = CONTROL_READY,
         .ready = {w->shard.bytes, (uint32_t)w->shard.n_experts, seconds_since(start)}};
-    return control_send(w->transport, 0, &ready);
+    status = control_send(w->transport, 0, &ready);
+    return status || !setup->nccl_id ? status : join_gpus(w, setup->nccl_id);
 }
 
 /* Rows work->y := the experts' outputs, by way of the GPU if there is one. */
@@ -158,18 +174,18 @@ static int run_experts(struct worker *w, int layer, const struct exchange_work *
     struct dev *d = &w->dev;
     size_t bytes = (size_t)work->n_rows * w->shard.row_bytes;
     struct ffn_job job = shard_job(&w->shard, layer);
-    bool copied = w->rows != NULL;
-    job.y = copied ? w->y : work->y;
-    job.x = copied ? w->rows : work->rows;
-    job.count = copied ? w->count : work->count;
+    job.y = w->y ? w->y : work->y;
+    job.x = w->rows ? w->rows : work->rows;
+    job.count = w->count ? w->count : work->count;
     job.n = work->n_rows;
-    if (copied) {
+    if (w->rows)
         dev_upload(d, w->rows, work->rows, bytes);
+    if (w->count)
         dev_upload(d, w->count, work->count,
                    (size_t)w->shard.layers[layer].n_experts * sizeof *w->count);
-    }
     run_ffn(d, &job, 1);
-    dev_download(d, work->y, job.y, bytes);
+    if (w->y)
+        dev_download(d, work->y, w->y, bytes);
     return dev_wait(d);
 }
 
@@ -295,6 +311,8 @@ static int serve(struct worker *w)
         case CONTROL_SETUP:
             status = set_up(w, &message.setup);
             pulse_loading(false);
+            if (status == TRANSPORT_INTERRUPTED)
+                status = 0; // the coordinator gave up: hear what it has to say
             break;
         case CONTROL_STEP:
             status = serve_step(w, &message.step);
@@ -341,6 +359,7 @@ int worker_serve(struct transport *t, const struct worker_options *o)
     if (status && status != STATUS_LOST_RANK)
         give_up(&w, status);
     checkpoint_close(w.checkpoint);
+    nccl_close(&w.nccl);
     dev_close(&w.host);
     dev_close(&w.dev);
     trace_close(&w.log);

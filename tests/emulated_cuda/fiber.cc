@@ -133,6 +133,7 @@ fiber *fiber_new(void (*body)())
 
 void fiber_free(fiber *f)
 {
+    unpoison((void *)f->bottom, f->bytes); // others will have these addresses
     munmap((char *)f->bottom - GUARD_BYTES, GUARD_BYTES + STACK_BYTES);
 #ifndef __x86_64__
     free(f->stack);

@@ -1,0 +1,44 @@
+/* Rows in the memory of GPUs, moved by NCCL: one rank's communicator, beside the transport that
+ * brings it up and carries everything else.
+ *
+ * Nothing here waits for ever: what a call begins is asked after until it is done, NCCL fails, or
+ * the transport's timeout has passed; then the communicator is given up for good, and so is the
+ * run. Errors as in transport.h, TRANSPORT_INTERRUPTED among them. NCCL's environment variables are
+ * its own affair. */
+#pragma once
+
+#include "kernels/side.h"
+#include "transport/transport.h"
+
+enum { NCCL_ID_BYTES = 128 };
+
+struct nccl {
+    struct transport *transport;
+    struct side side; // rows move on a queue of their own
+    void *comm;       // an ncclComm_t; NULL: closed, or given up
+    bool under_way;   // something has begun that was not asked after yet
+};
+
+/* One line for people: "2.28.9: exact counts", or why there is none. */
+bool nccl_built(void);
+void nccl_describe(char *text, size_t size);
+
+/* Rank 0: what all ranks must open with. */
+int nccl_new_id(void *id);
+
+/* All ranks, each with a GPU of its own, at the same time. */
+int nccl_open(struct nccl *n, struct transport *t, struct dev *gpu, const void *id);
+
+/* Move rows: begin, any number of sends and receives (at most one each way for a peer; the two ends
+ * agree on the bytes beforehand, and leave out what is empty), start. What the GPU was given before
+ * begin is done first; start waits for nobody. */
+int nccl_begin(struct nccl *n);
+int nccl_send(struct nccl *n, int to, const void *rows, size_t bytes);
+int nccl_recv(struct nccl *n, int from, void *rows, size_t bytes);
+int nccl_start(struct nccl *n);
+
+/* All that was started is done: sent rows may be overwritten, received ones read. */
+int nccl_wait(struct nccl *n);
+
+/* Never waits for long; a communicator that has something under way is aborted. */
+void nccl_close(struct nccl *n);
