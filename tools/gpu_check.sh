@@ -144,7 +144,7 @@ sanitize() { # seconds test
 [ -n "$dry" ] && echo "plan, within $seconds s:"
 choose_binary
 if [ -z "$dry" ]; then
-    libraries=$(find_libraries)
+    libraries=$(find_libraries) before=${LD_LIBRARY_PATH:-}
     export LD_LIBRARY_PATH="$binary/lib:${libraries:+$libraries:}${LD_LIBRARY_PATH:-}"
     probe
 fi
@@ -165,7 +165,8 @@ if [ -z "$dry" ] && "$binary/epmoe" alltoall --help >/dev/null 2>&1; then
     step "all-to-all" 40 "$binary/epmoe" alltoall --device cuda --ranks "$ranks"
 fi
 if [ -n "$dry" ] || python3 -c 'import torch, transformers' 2>/dev/null; then
-    step "transformers" 110 python3 tools/gpu_peer.py "${size[@]}" "${peer[@]}"
+    # with its own libraries, not the kit's
+    step "transformers" 110 env LD_LIBRARY_PATH="${before:-}" python3 tools/gpu_peer.py "${size[@]}" "${peer[@]}"
 fi
 if [ -n "$dry" ] || command -v compute-sanitizer >/dev/null; then
     for name in "${sanitized[@]}"; do
