@@ -48,11 +48,36 @@ void trace_open(struct trace *t, int layers, int ranks)
     memset(t->events, 0xff, capacity * sizeof *t->events); // no page fault in a step
 }
 
+void trace_time_by(struct trace *t, const struct trace_timer *timer)
+{
+    t->timer = timer;
+    t->settled = t->n;
+}
+
+bool trace_is_due(const struct trace *t)
+{
+    return t->timer && t->n - t->settled > t->timer->room / 2;
+}
+
+/* The device's clock against the host's is known to some microseconds: no mark goes back. */
+int trace_settle(struct trace *t)
+{
+    if (!t->timer || t->settled == t->n)
+        return 0;
+    int status = t->timer->settle(t->timer->of, t->events + t->settled, t->n - t->settled);
+    for (size_t i = t->settled ? t->settled : 1; i < t->n; i++)
+        if (t->events[i].ns < t->events[i - 1].ns)
+            t->events[i].ns = t->events[i - 1].ns;
+    t->settled = t->n;
+    return status;
+}
+
 void trace_restart(struct trace *t)
 {
     if (t->n)
         t->events[0] = t->events[t->n - 1];
     t->n = t->n > 0;
+    t->settled = t->n;
     t->dropped = 0;
 }
 

@@ -2,11 +2,14 @@
  * begins, so no time is left out. The log is one array, sized at open: a mark reads the clock and
  * stores 16 bytes. Without a log (NULL) it is one comparison.
  *
+ * A device that runs behind its host is told of each mark, and between steps sets when it got there
+ * itself: then the phases are the device's (struct trace_timer).
+ *
  * The log belongs to its rank's own thread. Rank 0 collects all logs between steps (see
- * coordinator/profile.h). docs/profile.md defines every phase; a device that runs ahead of its host
- * fills in the same ones. */
+ * coordinator/profile.h). docs/profile.md defines every phase. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,18 +52,34 @@ struct trace_event {
                   // the step only decodes
 };
 
+struct trace_timer {
+    void *of;
+    size_t room; // marks it can take before they are settled
+    void (*mark)(void *of, enum phase phase);
+    /* events [n], all that it has been told of: ns := when the device got there. 0 or its error. */
+    int (*settle)(void *of, struct trace_event *events, size_t n);
+};
+
 struct trace {
     struct trace_event *events; // [capacity]
     size_t n, capacity;
     uint64_t dropped; // marks that found the log full
     int16_t layer;    // of the marks that come
     uint8_t part;
+    const struct trace_timer *timer; // NULL: the host's clock is right
+    size_t settled;                  // marks whose ns is the timer's
 };
 
 /* Marks of the largest step that is foreseen, at least; every rank of a run asks for the same. */
 size_t trace_step_most(int layers, int ranks);
 /* Room for two such steps, and for many small ones. */
 void trace_open(struct trace *t, int layers, int ranks);
+/* The marks that come are timed by `timer` (NULL: the host); those so far keep the host's time. */
+void trace_time_by(struct trace *t, const struct trace_timer *timer);
+/* Between steps: have the marks' times set by the timer, if there is one. Waits for the device. */
+int trace_settle(struct trace *t);
+/* Might the timer have no room for another step? */
+bool trace_is_due(const struct trace *t);
 /* Forget all but the last mark: its phase goes on. */
 void trace_restart(struct trace *t);
 void trace_close(struct trace *t);
@@ -69,11 +88,14 @@ static inline void trace_mark_detail(struct trace *t, enum phase phase, int deta
 {
     if (!t)
         return;
-    if (t->n == t->capacity) {
+    if (t->n == t->capacity || (t->timer && t->n - t->settled == t->timer->room)) {
         t->dropped++;
         return;
     }
-    t->events[t->n++] = (struct trace_event){clock_ns(), detail, t->layer, (uint8_t)phase, t->part};
+    if (t->timer)
+        t->timer->mark(t->timer->of, phase);
+    const struct trace_event e = {clock_ns(), detail, t->layer, (uint8_t)phase, t->part};
+    t->events[t->n++] = e;
 }
 
 static inline void trace_mark(struct trace *t, enum phase phase)

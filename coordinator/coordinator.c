@@ -237,6 +237,7 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
         close_device(c);
         return status;
     }
+    profile_time_by(c->profile, &c->dev);
     c->trace = c->profile ? &c->profile->log : NULL;
     c->exchange[0].trace = c->exchange[1].trace = c->trace;
     c->weight_bytes = c->weights.bytes + c->shard.bytes + worker_bytes;

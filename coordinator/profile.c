@@ -126,10 +126,12 @@ static int collect(struct profile *p)
     trace_mark(&p->log, PHASE_PROFILE);
     for (int rank = 0; rank < p->n_ranks; rank++)
         p->logs[rank].n = p->logs[rank].at = 0;
+    int status = trace_settle(&p->log);
     append(&p->logs[0], p->log.events, p->log.n);
     p->dropped += p->log.dropped;
     trace_restart(&p->log);
-    int status = p->transport ? clocks_measure(p->transport, p->clocks) : 0;
+    if (!status && p->transport)
+        status = clocks_measure(p->transport, p->clocks);
     for (int rank = 1; rank < p->n_ranks && !status; rank++)
         status = collect_from(p, rank, &memory);
     arena_free(&memory);
@@ -138,6 +140,24 @@ static int collect(struct profile *p)
     if (!status && p->keep)
         keep(p);
     return status;
+}
+
+/* Before a step: make room for its marks. */
+static int begin_due_work(struct profile *p)
+{
+    if (p->log.n > p->log.capacity / 2)
+        return collect(p);
+    if (!trace_is_due(&p->log))
+        return 0;
+    trace_at(&p->log, -1, 0);
+    trace_mark(&p->log, PHASE_PROFILE);
+    return trace_settle(&p->log);
+}
+
+void profile_time_by(struct profile *p, struct dev *d)
+{
+    if (p)
+        trace_time_by(&p->log, dev_time_marks(d, 2 * trace_step_most(p->n_layers, p->n_ranks)));
 }
 
 static void count_bytes(struct profile *p, const struct exchange_counters *now)
@@ -157,7 +177,7 @@ int profile_begin_step(struct profile *p, enum step_kind kind, int n,
     if (!p)
         return 0;
     count_bytes(p, bytes);
-    int status = p->log.n > p->log.capacity / 2 ? collect(p) : 0;
+    int status = begin_due_work(p);
     p->kind = kind;
     trace_at(&p->log, -1, kind == STEP_DECODE);
     trace_mark_detail(&p->log, PHASE_CONTROL, n);

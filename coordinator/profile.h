@@ -81,6 +81,8 @@ struct profile {
 /* Measures the clocks: the workers must be between steps. *p := NULL unless o->on. */
 int profile_open(struct profile **p, struct transport *t, int n_layers,
                  const struct profile_options *o);
+/* Rank 0's marks are timed by its device, if that has a clock of its own. p may be NULL. */
+void profile_time_by(struct profile *p, struct dev *d);
 void profile_close(struct profile *p); // NULL is legal
 
 /* The rest does nothing when p is NULL. */

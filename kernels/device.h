@@ -117,6 +117,14 @@ static inline int dev_wait(struct dev *d)
     return d->kernels->wait(d);
 }
 
+/* From now on: what times marks (base/trace.h) on this device's own clock, `room` of them before
+ * they are settled, and names the phases to profilers; no sequence is recorded or played any more
+ * (see below). NULL where the host's clock is right. Lasts until dev_close(). */
+static inline const struct trace_timer *dev_time_marks(struct dev *d, size_t room)
+{
+    return d->kernels->time_marks(d, room);
+}
+
 /* A sequence of primitives that comes again and again with the same arguments (not values) is
  * recorded the first time and then played as one. True: make the calls, then dev_graph_end();
  * false: they have been played. Neither waits nor copies to or from other than dev_alloc_host's

@@ -22,6 +22,7 @@
 
 struct dev; // one rank's device and its threads; see device.h
 struct dev_limits;
+struct trace_timer; // base/trace.h
 
 enum { ROW_ALIGN = 32, KV_BLOCK = 64 };
 
@@ -239,6 +240,7 @@ struct kernels {
     void (*download)(struct dev *d, void *to, const void *from, size_t bytes);
     uint64_t (*free_bytes)(struct dev *d);
     int (*wait)(struct dev *d);
+    const struct trace_timer *(*time_marks)(struct dev *d, size_t room);
     bool (*graph_begin)(struct dev *d, uint64_t key);
     void (*graph_end)(struct dev *d);
     void (*reserve)(struct dev *d, const struct dev_limits *limits);

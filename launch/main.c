@@ -77,7 +77,7 @@ static int run_under_mpi(const struct command *command, int argc, char **argv)
     struct transport mpi;
     struct process p = {.mpi = &mpi};
     const char *rank = getenv("OMPI_COMM_WORLD_RANK");
-    signals_open(rank && atoi(rank) > 0);
+    signals_open(rank && atoi(rank) > 0, true);
     int status = transport_open_mpi(&mpi, &p.local_rank, &p.local_size);
     if (status)
         return status;
@@ -119,7 +119,7 @@ int main(int argc, char **argv)
     if (command->uses_ranks)
         choose_waiting(argv);
     if (!transport_under_mpi()) {
-        signals_open(false);
+        signals_open(false, false);
         return command->run(&(struct process){.local_size = 1}, argc - 1, argv + 1);
     }
     return run_under_mpi(command, argc - 1, argv + 1);

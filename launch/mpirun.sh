@@ -89,7 +89,7 @@ take_line() {
         if [ -n "$in_block" ]; then take_block; else in_block=1; fi
         ;;
     'mpirun: abort is already in progress'* | 'mpirun: killing job'*) ;;
-    '['*'] ORTE_ERROR_LOG: '* | '['*'] plm:rsh: Warning: '* | '['*' sent help message '* | '['*'"orte_base_help_aggregate" to 0'*) symptoms+=$1$'\n' ;;
+    '[warn] Epoll '* | '['*'] ORTE_ERROR_LOG: '* | '['*'] plm:rsh: Warning: '* | '['*' sent help message '* | '['*'"orte_base_help_aggregate" to 0'*) symptoms+=$1$'\n' ;;
     '['*'] Read -1, expected '*', errno = 3') ;; # from the memory of a rank that is gone
     *)
         if [ -n "$in_block" ] && [[ $1 != epmoe:* ]]; then
@@ -131,7 +131,8 @@ while :; do
         kill -0 "$job" 2>/dev/null || be_over # yet somebody holds it open
     fi
     if [ "$limit" -ne 0 ] && [ "$SECONDS" -ge "$limit" ]; then
-        kill -KILL "$job" 2>/dev/null # its ranks here end themselves when it is gone
+        # its ranks here end themselves when it is gone, but for those that are stopped
+        kill -KILL $(cat "/proc/$job/task/"*/children 2>/dev/null) "$job" 2>/dev/null
         break
     fi
 done
@@ -144,7 +145,10 @@ while [ "$code" -gt 128 ] && kill -0 "$job" 2>/dev/null; do # a signal to us, no
     code=$?
 done
 
-[ ! -s "$folder/words" ] || take_line "epmoe: $(cat "$folder/words")"
+if read -r word place <"$folder/words" 2>/dev/null; then
+    where=${place:+ $place}
+    [ "$word" = at ] || ended="epmoe: $word$where"
+fi
 
 if [ -n "$signalled" ]; then
     word=terminated

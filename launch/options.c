@@ -16,7 +16,8 @@ void model_options_table(struct option_spec *table, struct model_options *o)
 {
     const struct option_spec shared[MODEL_OPTIONS] = {
         {"model", 'm', OPTION_TEXT, &o->model, "MODEL",
-         "a checkpoint directory, or a Hugging Face name in the local cache", 0, 0, NULL},
+         "a checkpoint directory, a Hugging Face name in the local cache, or synth:PRESET", 0, 0,
+         NULL},
         {"dtype", 0, OPTION_CHOICE, &o->dtype, "auto|f32|f16|bf16",
          "type of weights and matmul inputs (auto: the checkpoint's)", 0, 0, NULL},
         {"threads", 't', OPTION_INT, &o->threads, "N",

@@ -1,5 +1,6 @@
 #include "launch/signals.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,49 +12,63 @@
 #include "base/file.h"
 #include "base/log.h"
 
+enum { LINE_BYTES = 256 };
+
 static sigset_t awaited;
-static bool silent;
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // of place
+static bool silent, starting;
+static int runner = -1;                                   // the file of launch/mpirun.sh
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // of starting and place
 static const struct pulse *place;
 
-/* Where the line goes: to the runner, which knows better what the end was (launch/mpirun.sh; mpirun
- * would not pass it on any more), or to stderr. */
-static void write_line(const char *line)
+/* "in layer 3 of step 7 …", or nothing where there is no place to tell. */
+static void find_place(char *out, size_t size)
 {
-    const char *runner = getenv("EPMOE_LAST_WORDS");
-    FILE *f = runner ? fopen(runner, "w") : NULL;
-    if (!f) {
-        warn("%s", line);
-        return;
-    }
-    fprintf(f, "%s\n", line);
-    fclose(f);
+    out[0] = 0;
+    pthread_mutex_lock(&mutex);
+    if (starting)
+        snprintf(out, size, "while starting; no step was finished");
+    else if (place)
+        pulse_place(place, out, size);
+    pthread_mutex_unlock(&mutex);
 }
 
-static void say(int number)
+/* Under the runner rank 0's words go to a file of its, since mpirun would not pass on the last
+ * ones. One write, so that it holds a whole line whenever this process is killed. */
+static bool tell_runner(const char *word)
 {
-    const char *name = number == SIGINT ? "interrupted" : "terminated";
-    char where[192] = "", line[256];
-    pthread_mutex_lock(&mutex);
-    if (place)
-        pulse_place(place, where, sizeof where);
-    pthread_mutex_unlock(&mutex);
+    char where[192], line[LINE_BYTES + 1];
+    if (runner < 0)
+        return false;
+    find_place(where, sizeof where);
+    int n = snprintf(line, sizeof line, "%s %s", word, where);
+    memset(line + n, ' ', (size_t)(LINE_BYTES - n));
+    line[LINE_BYTES - 1] = '\n';
+    return pwrite(runner, line, LINE_BYTES, 0) == LINE_BYTES;
+}
+
+static void say(const char *word)
+{
+    char where[192];
+    if (tell_runner(word))
+        return;
     if (isatty(STDERR_FILENO))
         fputs("\r\033[K", stderr); // a progress bar, or ^C
-    snprintf(line, sizeof line, "%s%s%s", name, *where ? " " : "", where);
-    write_line(line);
+    find_place(where, sizeof where);
+    warn("%s%s%s", word, *where ? " " : "", where);
 }
 
-/* A thread, not a handler: it may call anything. */
+/* A thread, not a handler: it may call anything. For the runner it keeps the place up to date, too:
+ * mpirun may kill this process without a warning. */
 static void *wait_for_signal(void *unused)
 {
-    int number = 0;
+    const struct timespec interval = {0, runner < 0 ? 999999999 : 100000000};
+    int number;
     (void)unused;
-    while (sigwait(&awaited, &number) != 0)
-        ;
+    while ((number = sigtimedwait(&awaited, NULL, &interval)) < 0)
+        tell_runner("at");
     outfile_discard();
     if (!silent)
-        say(number);
+        say(number == SIGINT ? "interrupted" : "terminated");
     _exit(128 + number);
 }
 
@@ -65,10 +80,14 @@ static void await(int number)
         sigaddset(&awaited, number);
 }
 
-void signals_open(bool quiet)
+void signals_open(bool quiet, bool place_follows)
 {
     pthread_t thread;
     silent = quiet;
+    starting = place_follows;
+    const char *words = getenv("EPMOE_LAST_WORDS");
+    if (words && place_follows && !quiet)
+        runner = open(words, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     sigemptyset(&awaited);
     await(SIGINT);
     await(SIGTERM);
@@ -80,6 +99,7 @@ void signals_open(bool quiet)
 void signals_place(const struct pulse *p)
 {
     pthread_mutex_lock(&mutex);
+    starting = false;
     place = p;
     pthread_mutex_unlock(&mutex);
 }

@@ -18,6 +18,7 @@
 #include "base/check.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "model/synth_made.h"
 
 #define SINGLE "model.safetensors"
 #define INDEX  "model.safetensors.index.json"
@@ -43,6 +44,7 @@ struct checkpoint {
     size_t n_tensors, room;
     struct index_entry *index; // as in the file; NULL: a single file
     size_t n_index, index_room;
+    struct synth_made *made; // NULL: the tensors are in files
 };
 
 static void *grown(void *array, size_t count, size_t *room, size_t item_bytes)
@@ -289,12 +291,38 @@ static int read_all(struct checkpoint *c)
     return status ? status : check_index(c);
 }
 
+/* All in one file that there is not. */
+static int make_all(struct checkpoint *c)
+{
+    int status = synth_made_open(&c->made, c->dir);
+    if (status)
+        return status;
+    const struct synth_plan *p = synth_made_plan(c->made);
+    c->shards = calloc(1, sizeof *c->shards);
+    CHECK(c->shards, "no memory for a file");
+    c->shards[0].path = c->shards[0].name = c->dir;
+    for (size_t i = 0; i < p->count; i++) {
+        const struct synth_tensor *made = &p->tensors[i];
+        struct tensor t = {.name = made->name,
+                           .type = p->type,
+                           .is_float = 1,
+                           .type_name = "BF16",
+                           .n_dims = made->n_dims,
+                           .shape = {made->shape[0], made->shape[1]},
+                           .bytes = made->bytes};
+        add_tensor(c, &t);
+        c->tensors[i].file = 0;
+    }
+    qsort(c->tensors, c->n_tensors, sizeof *c->tensors, by_name);
+    return 0;
+}
+
 int checkpoint_open(struct checkpoint **out, const char *dir)
 {
     struct checkpoint *c = calloc(1, sizeof *c);
     CHECK(c, "no memory for a checkpoint");
     c->dir = arena_strdup(&c->memory, dir);
-    int status = read_all(c);
+    int status = synth_is_made(dir) ? make_all(c) : read_all(c);
     if (status)
         checkpoint_close(c);
     else
@@ -308,6 +336,7 @@ void checkpoint_close(struct checkpoint *c)
         return;
     for (int i = 0; i < c->n_open; i++)
         close(c->shards[i].fd);
+    synth_made_close(c->made);
     free(c->shards);
     free(c->tensors);
     free(c->index);
@@ -329,51 +358,6 @@ const struct tensor *checkpoint_find(const struct checkpoint *c, const char *nam
             low = middle + 1;
     }
     return NULL;
-}
-
-struct shape_text {
-    char text[200];
-};
-
-static struct shape_text show_shape(int n_dims, const int64_t *shape)
-{
-    struct shape_text s = {"["};
-    size_t n = 1;
-    for (int i = 0; i < n_dims; i++)
-        n += (size_t)snprintf(s.text + n, sizeof s.text - n, "%s%" PRId64, i ? ", " : "", shape[i]);
-    snprintf(s.text + n, sizeof s.text - n, "]");
-    return s;
-}
-
-static bool has_shape(const struct tensor *t, int n_dims, const int64_t *shape)
-{
-    bool same = t->n_dims == n_dims;
-    for (int i = 0; same && i < n_dims; i++)
-        same = t->shape[i] == shape[i];
-    return same;
-}
-
-const struct tensor *checkpoint_need(const struct checkpoint *c, const char *name, int n_dims,
-                                     const int64_t *shape)
-{
-    const struct tensor *t = checkpoint_find(c, name);
-    if (!t) {
-        fail(STATUS_BAD_FILE, "%s: tensor \"%s\": expected shape %s, found no such tensor", c->dir,
-             name, show_shape(n_dims, shape).text);
-        return NULL;
-    }
-    const char *path = c->shards[t->file].path;
-    if (!has_shape(t, n_dims, shape)) {
-        fail(STATUS_BAD_FILE, "%s: tensor \"%s\": expected shape %s, found %s", path, name,
-             show_shape(n_dims, shape).text, show_shape(t->n_dims, t->shape).text);
-        return NULL;
-    }
-    if (!t->is_float) {
-        fail(STATUS_BAD_FILE, "%s: tensor \"%s\": expected type F32, F16 or BF16, found %s", path,
-             name, t->type_name);
-        return NULL;
-    }
-    return t;
 }
 
 size_t checkpoint_count(const struct checkpoint *c)
@@ -401,6 +385,10 @@ int checkpoint_read(const struct checkpoint *c, const struct tensor *t, uint64_t
 {
     CHECK(first <= t->bytes && bytes <= t->bytes - first, "range beyond tensor %s", t->name);
     const struct shard *s = &c->shards[t->file];
+    if (c->made) {
+        synth_made_fill(c->made, t->name, first, bytes, out);
+        return 0;
+    }
     return read_at(s, out, bytes, t->offset + first) ? 0 : unreadable(s);
 }
 
@@ -416,6 +404,26 @@ static int check_unchanged(const struct shard *s)
     return 0;
 }
 
+static int unmappable(const struct checkpoint *c, const struct tensor *t)
+{
+    return fail(STATUS_BAD_FILE, "%s: tensor \"%s\": cannot be mapped: %s", c->shards[t->file].path,
+                t->name, strerror(errno));
+}
+
+/* In the place of a mapping, memory that holds what a file would. */
+static int mapping_make(struct mapping *m, const struct checkpoint *c, const struct tensor *t,
+                        uint64_t first, uint64_t bytes)
+{
+    size_t size = (size_t)bytes;
+    void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED)
+        return unmappable(c, t);
+    madvise(base, size, MADV_HUGEPAGE); // a wish
+    synth_made_fill(c->made, t->name, first, size, base);
+    *m = (struct mapping){.data = base, .base = base, .size = size};
+    return 0;
+}
+
 int mapping_open(struct mapping *m, const struct checkpoint *c, const struct tensor *t,
                  uint64_t first, uint64_t bytes)
 {
@@ -425,6 +433,8 @@ int mapping_open(struct mapping *m, const struct checkpoint *c, const struct ten
         *m = (struct mapping){.data = ""};
         return 0;
     }
+    if (c->made)
+        return mapping_make(m, c, t, first, bytes);
     int status = check_unchanged(s);
     if (status)
         return status;
@@ -432,8 +442,7 @@ int mapping_open(struct mapping *m, const struct checkpoint *c, const struct ten
     size_t size = (size_t)(bytes + slack);
     void *base = mmap(NULL, size, PROT_READ, MAP_PRIVATE, s->fd, (off_t)(at - slack));
     if (base == MAP_FAILED)
-        return fail(STATUS_BAD_FILE, "%s: tensor \"%s\": cannot be mapped: %s", s->path, t->name,
-                    strerror(errno));
+        return unmappable(c, t);
     madvise(base, size, MADV_SEQUENTIAL); // both are wishes
     madvise(base, size, MADV_WILLNEED);
     *m = (struct mapping){.data = (char *)base + slack, .base = base, .size = size};

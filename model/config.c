@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "model/found.h"
+#include "model/synth_made.h"
 
 enum { MAX_CONFIG_BYTES = 16 << 20 };
 
@@ -447,7 +448,8 @@ int config_load(struct config *c, struct generation_defaults *g, const char *dir
     char *path = path_join(dir, "config.json"), *path2 = path_join(dir, "generation_config.json");
     char *text2 = NULL;
     size_t bytes = 0, bytes2 = 0;
-    char *text = file_read(path, MAX_CONFIG_BYTES, &bytes);
+    char *text = synth_is_made(dir) ? synth_made_config(dir, &bytes)
+                                    : file_read(path, MAX_CONFIG_BYTES, &bytes);
     int status = text ? 0 : STATUS_BAD_FILE;
     if (!status && file_exists(path2)) {
         text2 = file_read(path2, MAX_CONFIG_BYTES, &bytes2);

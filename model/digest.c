@@ -8,14 +8,17 @@
 #include "base/log.h"
 #include "base/pulse.h"
 #include "model/checkpoint.h"
+#include "model/synth_made.h"
 
 enum { SAMPLE_BYTES = 4096, MAX_CONFIG_BYTES = 1 << 20 };
 
 static int add_config(const struct checkpoint *c, uint64_t *hash)
 {
     size_t bytes;
-    char *path = path_join(checkpoint_dir(c), "config.json");
-    char *text = file_read(path, MAX_CONFIG_BYTES, &bytes);
+    const char *dir = checkpoint_dir(c);
+    char *path = path_join(dir, "config.json");
+    char *text = synth_is_made(dir) ? synth_made_config(dir, &bytes)
+                                    : file_read(path, MAX_CONFIG_BYTES, &bytes);
     free(path);
     if (!text)
         return STATUS_BAD_FILE;

@@ -15,7 +15,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/progress.h"
-#include "model/noise.h"
+#include "model/synth_fill.h"
 #include "model/synth_plan.h"
 
 enum { CHUNK_BYTES = 1 << 20, MAX_NAME = 64 };
@@ -163,23 +163,24 @@ static void write_header(struct outfile *f, const struct synth_plan *p, int file
     js_free(header);
 }
 
-static void fill_ones(enum dtype type, void *out, size_t count)
+void synth_fill(const struct noise *n, uint64_t seed, const char *tensor, uint64_t first,
+                size_t count, void *out)
 {
+    if (!strstr(tensor, "norm.weight")) {
+        noise_fill(n, hash_bytes(hash_mix(seed), tensor, strlen(tensor)), first, count, out);
+        return;
+    }
     for (size_t i = 0; i < count; i++)
-        dtype_store(type, out, i, 1);
+        dtype_store(n->type, out, i, 1);
 }
 
 static bool write_tensor(struct synth *s, struct outfile *f, const struct synth_tensor *t)
 {
     enum dtype type = s->plan.type;
-    uint64_t key = hash_bytes(hash_mix(s->options->seed), t->name, strlen(t->name));
     for (uint64_t first = 0; first < t->bytes; first += CHUNK_BYTES) {
         size_t bytes = t->bytes - first < CHUNK_BYTES ? (size_t)(t->bytes - first) : CHUNK_BYTES;
         size_t width = (size_t)dtype_bytes(type), count = bytes / width;
-        if (t->ones)
-            fill_ones(type, s->chunk, count);
-        else
-            noise_fill(&s->noise, key, first / width, count, s->chunk);
+        synth_fill(&s->noise, s->options->seed, t->name, first / width, count, s->chunk);
         if (fwrite(s->chunk, 1, bytes, f->stream) != bytes)
             return false;
         s->done += bytes;
@@ -243,7 +244,7 @@ static int write_checkpoint(struct synth *s)
     s->chunk = malloc(CHUNK_BYTES);
     s->written = calloc((size_t)s->plan.n_files + 3, sizeof *s->written);
     CHECK(s->chunk && s->written, "no memory for a chunk");
-    noise_build(&s->noise, s->plan.type, 0.02);
+    noise_build(&s->noise, s->plan.type, SYNTH_DEVIATION);
     progress_open(&s->progress, "writing", "GB", (double)s->plan.bytes * 1e-9, 1e9);
     if (!status)
         status = write_files(s);

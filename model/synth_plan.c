@@ -148,7 +148,6 @@ static void add(struct synth_plan *p, int64_t rows, int64_t columns, const char 
         .name = arena_strdup(&p->memory, name),
         .n_dims = columns ? 2 : 1,
         .shape = {rows, columns},
-        .ones = strstr(name, "norm.weight") != NULL,
         .bytes = elements * (uint64_t)dtype_bytes(p->type),
     };
     p->elements += elements;

@@ -11,7 +11,6 @@ struct synth_tensor {
     const char *name;
     int n_dims;
     int64_t shape[2];
-    bool ones; // a norm's weight; all else is noise
     int file;
     uint64_t bytes;
 };

@@ -32,6 +32,8 @@ layers=$("$epmoe" inspect "$model" | grep -oE '[0-9]+ layers' | grep -oE '[0-9]+
 decode=$((layers * 7 + 3))
 quiet='no sign of life for 2.0 s' stuck='no progress for 2.0 s'
 # a thread that hangs inside MPI keeps signs of life from being sent
+# where rank 0 is when a worker is killed at load
+early='(while starting|while loading|before the first step)'
 hanging='no (progress|sign of life) for 2.0 s'
 for how in kill stop hang; do
     case $how in
@@ -39,7 +41,7 @@ for how in kill stop hang; do
     stop) what=$quiet ;;
     hang) what=$hanging ;;
     esac
-    try "$how at load" 2 load:9 $how "lost rank 2 on [^ ]+: $what,.* while loading; no step was finished"
+    try "$how at load" 2 load:9 $how "lost rank 2 on [^ ]+: $what,.* $early; no step was finished"
     try "$how in prefill" 2 rows:3 $how \
         "lost rank 2 on [^ ]+: $what,.* in layer [0-9]+ of step 1 \(prefill of [0-9]+ rows\); no step was"
     try "$how in decode" 1 rows:$decode $how \
@@ -107,8 +109,9 @@ start=$(now)
 kill -TERM "$job_pid"
 end_batch "$start" "SIGTERM, runner" 143 5 '^epmoe: terminated'
 start_batch
+victim=$(ours 0)
 start=$(now)
-kill -INT "$(ours 0)"
+kill -INT "$victim"
 end_batch "$start" "SIGINT, rank 0" 130 5 '^epmoe: interrupted in layer|^epmoe: interrupted between'
 
 run=(env)

@@ -6,5 +6,5 @@ command -v clang-format >/dev/null || {
     echo "skipped: clang-format is not installed"
     exit 77
 }
-git ls-files '*.c' '*.h' '*.cu' | xargs clang-format --dry-run -Werror
+git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cc' | xargs clang-format --dry-run -Werror
 echo "format: clean"

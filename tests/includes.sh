@@ -34,12 +34,12 @@ check_floors() {
 
 check_home() { # pattern, the folder or file that may include it
     local found
-    found=$(git ls-files '*.c' '*.h' '*.cu' | grep -v "^$2" | grep -v '^tests/' |
+    found=$(git ls-files '*.c' '*.h' '*.cu' '*.cuh' | grep -v "^$2" | grep -v '^tests/' |
         xargs -r grep -lE "^#include [<\"]($1)" || true)
     [ -z "$found" ] || complain "only $2 may include $1; found in: $found"
 }
 
-for file in $(git ls-files --cached --others --exclude-standard '*.c' '*.h' '*.cu'); do
+for file in $(git ls-files --cached --others --exclude-standard '*.c' '*.h' '*.cu' '*.cuh'); do
     [ "$(floor_of "${file%%/*}")" -ge 0 ] && [ -e "$file" ] && check_floors "$file"
 done
 check_home 'mpi\.h|mpi-ext\.h|nccl\.h' transport/

@@ -95,13 +95,15 @@ end_batch "$start" "cut cable" \
 cable up
 
 start_batch
+victim=$(ours 3)
 start=$(now)
-kill -STOP "$(ours 3)"
+kill -STOP "$victim"
 end_batch "$start" "a stopped worker of the other host" "lost rank 3 on $b: $silence"
 
 start_batch
+victim=$(ours 4)
 start=$(now)
-kill -KILL "$(ours 4)"
+kill -KILL "$victim"
 end_batch "$start" "a killed worker of the other host" "lost rank 4 on $b: killed by signal 9 \(Killed\), in layer|between"
 
 # the other host's daemon has ended, too, or does soon

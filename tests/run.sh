@@ -3,7 +3,7 @@
 # AddressSanitizer and UBSan, a build of plain C alone, ranks as threads under ThreadSanitizer,
 # and the GPU's path on an emulated GPU.
 #   tests/run.sh            everything
-#   tests/run.sh ci         one preset only (ci, asan, plain, tsan, emulated)
+#   tests/run.sh ci         one preset only (ci, asan, plain, tsan, emulated; cuda where nvcc is)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -81,7 +81,7 @@ draw_options() {
     one_of on off && options+=(--dedup "$picked")
     one_of even round-robin && options+=(--placement "$picked")
     one_of 0 0 7 && options+=(--home "$picked")
-    [ -z "$overlap" ] || { one_of on off && options+=(--overlap "$picked"); }
+    one_of on off && options+=(--overlap "$picked")
 }
 
 lines() {
@@ -210,7 +210,6 @@ judge() {
 
 has_mpi=no
 command -v mpirun >/dev/null && has_mpi=yes
-overlap=$("$epmoe" batch --help | grep -o -- '--overlap')
 strikes=$((requests / 20 < 8 ? 8 : requests / 20 > 60 ? 60 : requests / 20))
 make_input >"$work/in"
 timeout 1200 "$epmoe" batch -m "$model" -i "$work/in" -o "$work/whole" 2>"$work/summary" ||

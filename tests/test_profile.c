@@ -32,6 +32,49 @@ static void a_full_log_counts_what_it_drops(void **state)
     trace_mark(NULL, PHASE_WAIT);
 }
 
+/* A device that got to each mark when `reached` says. */
+static const int64_t reached[] = {50, 40, 70, 80, 90};
+static int told, asked;
+
+static void note_mark(void *of, enum phase phase)
+{
+    assert_true(of == &told && phase == PHASE_WAIT);
+    told++;
+}
+
+static int say_when(void *of, struct trace_event *events, size_t n)
+{
+    assert_true(of == &told);
+    for (size_t i = 0; i < n; i++)
+        events[i].ns = reached[asked++];
+    return 0;
+}
+
+static void a_device_may_time_marks(void **state)
+{
+    (void)state;
+    struct trace t;
+    struct trace_timer timer = {&told, 2, note_mark, say_when};
+    trace_open(&t, 1, 1);
+    trace_mark(&t, PHASE_OUTSIDE);
+    t.events[0].ns = 45;
+    trace_time_by(&t, &timer);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(trace_is_due(&t), i > 1 && i % 2 == 0);
+        if (trace_is_due(&t))
+            assert_int_equal(trace_settle(&t), 0);
+        trace_mark(&t, PHASE_WAIT);
+    }
+    assert_int_equal(trace_settle(&t), 0);
+    const int64_t expected[] = {45, 50, 50, 70, 80, 90}; // time does not go back
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(t.events[i].ns, expected[i]);
+    for (int i = 0; i < 3; i++)
+        trace_mark(&t, PHASE_WAIT);
+    assert_true(told == 7 && t.n == 8 && t.dropped == 1);
+    trace_close(&t);
+}
+
 static void every_phase_has_a_name(void **state)
 {
     (void)state;
@@ -283,6 +326,8 @@ static void a_log_of_another_model_is_refused(void **state)
 
 /* ---- real runs ---- */
 
+static enum device device; // what the models run on
+
 static void open_model(struct ranks *r, const char *dir, int ranks, enum overlap overlap,
                        bool profiled)
 {
@@ -292,6 +337,7 @@ static void open_model(struct ranks *r, const char *dir, int ranks, enum overlap
     o.model = dir;
     o.threads = 1;
     o.ranks = ranks;
+    o.device = (int)device;
     o.overlap = (int)overlap;
     o.profile.table = profiled;
     assert_int_equal(ranks_open(r, &p, &o, &needs), 0);
@@ -348,6 +394,8 @@ static void check_layer(const struct coordinator *c, enum step_kind kind, int la
         assert_true(load->experts <= load->rows);
     }
     uint64_t expected = c->config.sparse[layer] ? s->rows * (uint64_t)c->config.top_k : 0;
+    if (device == DEVICE_CUDA && p->n_ranks == 1)
+        expected = 0; // the host never sees the counts
     assert_true(rows == expected && s->layers[layer].rows_most >= most);
     assert_true(x->compute + x->skew + x->transfer ==
                 profile_times(p, kind, 0, layer)->ns[PHASE_WAIT]);
@@ -372,7 +420,7 @@ static double check_run(const char *dir, int ranks, enum overlap overlap)
 {
     struct picked found[3] = {{{0}, 0}}, expected[3] = {{{0}, 0}};
     struct ranks plain, r;
-    open_model(&plain, dir, 1, OVERLAP_OFF, false);
+    open_model(&plain, dir, device == DEVICE_CPU ? 1 : ranks, OVERLAP_OFF, false);
     serve(&plain.coordinator, expected);
     ranks_close(&plain);
     open_model(&r, dir, ranks, overlap, true);
@@ -415,6 +463,17 @@ static void runs_are_accounted_for(void **state)
     account_for(SOURCE_DIR "/tests/golden/models/moe-60", 3, OVERLAP_ON);
     account_for(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2", 3, OVERLAP_OFF);
     account_for(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2", 9, OVERLAP_ON);
+}
+
+static void runs_on_a_gpu_are_accounted_for(void **state)
+{
+    (void)state;
+    if (cuda_count() == 0)
+        skip();
+    device = DEVICE_CUDA;
+    account_for(SOURCE_DIR "/tests/golden/models/moe-60", 1, OVERLAP_OFF);
+    account_for(SOURCE_DIR "/tests/golden/models/moe-60", 3, OVERLAP_OFF);
+    device = DEVICE_CPU;
 }
 
 static void nothing_is_kept_unless_asked_for(void **state)
@@ -478,12 +537,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_full_log_counts_what_it_drops),
+        cmocka_unit_test(a_device_may_time_marks),
         cmocka_unit_test(every_phase_has_a_name),
         cmocka_unit_test(clocks_drift_between_measurements),
         cmocka_unit_test(clocks_are_within_their_bounds),
         cmocka_unit_test(logs_become_sums),
         cmocka_unit_test(a_log_of_another_model_is_refused),
         cmocka_unit_test(runs_are_accounted_for),
+        cmocka_unit_test(runs_on_a_gpu_are_accounted_for),
         cmocka_unit_test(nothing_is_kept_unless_asked_for),
         cmocka_unit_test(what_marks_cost),
     };

@@ -125,6 +125,55 @@ static void read_tensor(const char *dir, const char *name, uint16_t *out, size_t
     checkpoint_close(k);
 }
 
+/* Byte for byte what would be in the files. */
+static void one_is_made_without_files(void **state)
+{
+    (void)state;
+    struct checkpoint *files, *made;
+    struct config c;
+    struct generation_defaults g;
+    char *dir = path_join(root, "seed-0");
+    assert_int_equal(write_tiny(dir, 0, 3, 50000), 0);
+    assert_int_equal(config_load(&c, &g, "synth:tiny-moe:3"), 0);
+    assert_int_equal(c.n_layers, 3);
+    assert_int_equal(checkpoint_open(&files, dir), 0);
+    assert_int_equal(checkpoint_open(&made, "synth:tiny-moe:3"), 0);
+    assert_int_equal(checkpoint_count(made), checkpoint_count(files));
+    for (size_t i = 0; i < checkpoint_count(files); i++) {
+        const struct tensor *a = checkpoint_at(files, i), *b = checkpoint_at(made, i);
+        struct mapping in_file, in_memory;
+        assert_string_equal(a->name, b->name);
+        assert_true(a->bytes == b->bytes && a->n_dims == b->n_dims && a->type == b->type);
+        assert_memory_equal(a->shape, b->shape, sizeof a->shape);
+        for (uint64_t first = 0; first < 12; first += 2) { // wherever it begins
+            assert_int_equal(mapping_open(&in_file, files, a, first, a->bytes - first), 0);
+            assert_int_equal(mapping_open(&in_memory, made, b, first, a->bytes - first), 0);
+            assert_memory_equal(in_file.data, in_memory.data, a->bytes - first);
+            mapping_close(&in_file);
+            mapping_close(&in_memory);
+        }
+    }
+    checkpoint_close(files);
+    checkpoint_close(made);
+    assert_true(digest_of("synth:tiny-moe") == digest_of("synth:tiny-moe:2"));
+    assert_true(digest_of("synth:tiny-moe") != digest_of("synth:tiny-moe:3"));
+    free(dir);
+}
+
+static void what_cannot_be_made_is_refused(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {"synth:", "synth:huge", "synth:tiny-moe:0",
+                                        "synth:tiny-moe:two", "synth:tiny-moe:"};
+    struct checkpoint *k;
+    struct config c;
+    struct generation_defaults g;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_int_equal(checkpoint_open(&k, wrong[i]), STATUS_USAGE);
+        assert_int_not_equal(config_load(&c, &g, wrong[i]), 0);
+    }
+}
+
 static void fewer_layers_are_the_same_first_layers(void **state)
 {
     (void)state;
@@ -278,6 +327,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(tiny_model_is_read_back),
         TEST(bytes_depend_on_the_seed_alone),
+        TEST(one_is_made_without_files),
+        TEST(what_cannot_be_made_is_refused),
         TEST(fewer_layers_are_the_same_first_layers),
         TEST(presets_have_the_published_sizes),
         TEST(noise_is_normal_in_every_type),

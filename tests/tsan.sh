@@ -29,17 +29,18 @@ clean() { # arguments of epmoe
 
 moe_60=tests/golden/models/moe-60 austen=models/austen-moe
 tokens=$(seq -s, 1 20)
-overlaps=("")
-"$epmoe" logits --help | grep -q -- --overlap && overlaps=("--overlap off" "--overlap on")
-each_way() { # call what is named with every strategy, dedup, combine, wire (and overlap)
-    local strategy dedup combine wire overlap
+overlaps=(off on)
+turn=0
+each_way() { # call what is named with every strategy, dedup, combine and wire; overlap the other half next time
+    local strategy dedup combine wire
+    turn=$((turn + 1))
     for strategy in exact padded allgather; do
         for dedup in on off; do
             for combine in rows sum; do
                 for wire in model bf16 int8; do
-                    for overlap in "${overlaps[@]}"; do
-                        "$@" --strategy $strategy --dedup $dedup --combine $combine --wire $wire $overlap
-                    done
+                    turn=$((turn + 1))
+                    "$@" --strategy $strategy --dedup $dedup --combine $combine --wire $wire \
+                        --overlap "${overlaps[turn % 2]}"
                 done
             done
         done
@@ -66,11 +67,11 @@ for i in 1 2 3 4 5 6 7; do
 done >"$work/in"
 for overlap in "${overlaps[@]}"; do
     for strategy in exact padded allgather; do
-        clean batch -m $austen -i "$work/in" -o "$work/out" --ranks 5 --max-batch 3 --chunk 8 --strategy $strategy $overlap
-        clean batch -m $austen -i "$work/in" -o "$work/out" --ranks 3 --max-batch 7 --home 20 --strategy $strategy $overlap
+        clean batch -m $austen -i "$work/in" -o "$work/out" --ranks 5 --max-batch 3 --chunk 8 --strategy $strategy --overlap $overlap
+        clean batch -m $austen -i "$work/in" -o "$work/out" --ranks 3 --max-batch 7 --home 20 --strategy $strategy --overlap $overlap
     done
-    clean run -m $austen -p "It is a truth" -n 8 --ranks 4 $overlap
-    clean run -m $austen -p "It is a truth" -n 8 --ranks 10 --dtype f32 --combine sum --wire int8 $overlap
+    clean run -m $austen -p "It is a truth" -n 8 --ranks 4 --overlap $overlap
+    clean run -m $austen -p "It is a truth" -n 8 --ranks 10 --dtype f32 --combine sum --wire int8 --overlap $overlap
 done
 for overlap in off on; do
     clean run -m $austen -p "It is a truth" -n 8 --ranks 4 --overlap $overlap --profile --trace "$work/trace"

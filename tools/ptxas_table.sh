@@ -13,12 +13,20 @@ trap 'rm -rf "$scratch"' EXIT
 measure() { # arch file
     "$nvcc" -std=c++17 -O3 -arch="$1" -Xptxas -v -I. -c "$2" -o "$scratch/object.o" 2>&1 |
         c++filt | awk '
-            /error/ { print > "/dev/stderr" }
+            # without what it returns and takes: the last pair of brackets
+            function called(name,    depth, i, c) {
+                sub(/^void /, "", name)
+                for (i = length(name); i > 1; i--) {
+                    c = substr(name, i, 1)
+                    depth += (c == ")") - (c == "(")
+                    if (c == "(" && depth == 0) break
+                }
+                return substr(name, 1, i - 1)
+            }
+            /: (fatal )?error/ { print > "/dev/stderr" }
             /Compiling entry function/ {
                 split($0, quoted, "\047")
-                name = quoted[2]
-                sub(/^void /, "", name)
-                sub(/\(.*/, "", name)
+                name = called(quoted[2])
             }
             /bytes spill stores/ { spills = 0
                 for (i = 2; i <= NF; i++)

@@ -130,9 +130,6 @@ static bool find_silent(struct transport *t, struct watch *w, int64_t now)
         w->lost[r] = looks_after(t, r) && now - w->signs[r].heard_ns > t->timeout_ns;
         any = any || w->lost[r];
     }
-    // who fell silent with them, but was heard a beat later
-    for (int r = 0; any && r < t->size; r++)
-        w->lost[r] = looks_after(t, r) && now - w->signs[r].heard_ns > t->timeout_ns / 4 * 3;
     return any;
 }
 
@@ -179,6 +176,14 @@ static bool are_quiet(const struct transport *t, const struct watch *w, int64_t 
     return quiet;
 }
 
+/* Who fell silent with the lost, and was heard a beat later, is lost with them. */
+static void add_silent(const struct transport *t, struct watch *w, int64_t now)
+{
+    for (int r = 0; r < t->size; r++)
+        if (looks_after(t, r) && now - w->signs[r].heard_ns > t->timeout_ns / 4 * 3)
+            w->lost[r] = true;
+}
+
 int watch_look(struct transport *t, struct watch *w, const bool *awaited, const char *what,
                int64_t now)
 {
@@ -191,8 +196,10 @@ int watch_look(struct transport *t, struct watch *w, const bool *awaited, const 
     bool silent = find_silent(t, w, now);
     if (!silent && !find_stuck(t, w, awaited, now))
         return 0;
-    snprintf(how, sizeof how, "no %s for %.1f s",
-             silent || are_quiet(t, w, now) ? "sign of life" : "progress",
+    silent = silent || are_quiet(t, w, now);
+    if (silent)
+        add_silent(t, w, now);
+    snprintf(how, sizeof how, "no %s for %.1f s", silent ? "sign of life" : "progress",
              (double)t->timeout_ns * 1e-9);
     return report_lost(t, w, how, what);
 }

@@ -119,6 +119,7 @@ static int load(struct worker *w, const struct setup *setup, const struct exchan
     w->n_exchanges = exchange_open(w->exchange, w->wire_dev, t, &limits, options);
     if (setup->profile) {
         trace_open(&w->log, m->n_layers, t->size);
+        trace_time_by(&w->log, dev_time_marks(&w->dev, 2 * trace_step_most(m->n_layers, t->size)));
         w->exchange[0].trace = w->exchange[1].trace = w->trace = &w->log;
     }
     w->max_rows = setup->max_rows;
@@ -227,8 +228,10 @@ static int serve_step(struct worker *w, const struct step *step)
 {
     int rows[LANES] = {step->n_rows - step->second, step->second};
     int n_halves = step->second ? LANES : 1;
+    int status = w->trace && trace_is_due(w->trace) ? trace_settle(w->trace) : 0;
     trace_mark_detail(w->trace, PHASE_CONTROL, step->n_rows);
-    int status = check_step(w, step);
+    if (!status)
+        status = check_step(w, step);
     pulse_step(step->n_rows);
     for (int l = 0; l < w->config.n_layers; l++)
         for (int i = 0; i < n_halves && w->config.sparse[l] && !status; i++)
@@ -269,7 +272,9 @@ static int answer_clock(struct worker *w, int64_t heard_ns)
 static int answer_records(struct worker *w)
 {
     size_t done = 0, n;
-    int status = 0;
+    int status = trace_settle(&w->log);
+    if (status)
+        return status;
     do {
         size_t left = w->log.n - done;
         n = left < CONTROL_MAX_MARKS ? left : CONTROL_MAX_MARKS;

@@ -39,6 +39,10 @@ int cuda_wait(struct dev *d);
 void cuda_reserve(struct dev *d, const struct dev_limits *limits);
 void cuda_close(struct dev *d);
 
+/* marks.cu: marks timed by events, phases named to profilers */
+const struct trace_timer *cuda_time_marks(struct dev *d, size_t room);
+void cuda_marks_close(struct dev *d);
+
 /* graph.cu */
 bool cuda_graph_begin(struct dev *d, uint64_t key);
 void cuda_graph_end(struct dev *d);
@@ -123,6 +127,7 @@ enum { STAGING_BYTES = 16 << 20 };
 #endif
 
 struct graph; // see graph.cu
+struct marks; // see marks.cu
 
 /* One GPU, as one rank uses it. */
 struct cuda {
@@ -136,7 +141,8 @@ struct cuda {
     cudaEvent_t staged[2];
     void *staged_rows; // device: [STAGING_BYTES], source rows before they are packed
     int turn;
-    int status; // the first error's; what follows is skipped
+    struct marks *marks; // NULL: none are timed
+    int status;          // the first error's; what follows is skipped
     bool recording;
 };
 

@@ -47,6 +47,7 @@ static struct kernels cuda_table(void)
     k.download = cuda_download;
     k.free_bytes = cuda_free_bytes;
     k.wait = cuda_wait;
+    k.time_marks = cuda_time_marks;
     k.graph_begin = cuda_graph_begin;
     k.graph_end = cuda_graph_end;
     k.reserve = cuda_reserve;

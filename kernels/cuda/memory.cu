@@ -145,6 +145,7 @@ void cuda_close(struct dev *d)
     if (c->stream)
         cudaStreamSynchronize(c->stream);
     cuda_graphs_close(d);
+    cuda_marks_close(d);
     for (int i = 0; i < 2; i++)
         if (c->staged[i])
             cudaEventDestroy(c->staged[i]);

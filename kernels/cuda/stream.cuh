@@ -228,7 +228,7 @@ __device__ __forceinline__ void stream_outputs(stream_tile<FRAGMENTS> &tile, con
     for (int upper = 0; upper < 2; upper++) {
         int o = output + upper * 8 + lane / 4;
         tile.w[upper] = (const char *)w + (size_t)(o < n ? o : n - 1) * (size_t)row_bytes +
-                       lane % 4 * PIECE_BYTES;
+                        lane % 4 * PIECE_BYTES;
     }
 }
 

@@ -65,6 +65,9 @@ __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], const void *
 
 #include <string.h>
 
+/* The emulation spends most of its time in the twins, on indices that are known: no checks. */
+#define TWIN __attribute__((no_sanitize("address", "undefined"), optimize("O3"))) inline
+
 namespace emulated_tile
 {
 
@@ -80,7 +83,7 @@ struct words {
     uint32_t r[4];
 };
 
-template <class T> inline float half_of(uint32_t word, int i)
+template <class T> TWIN float half_of(uint32_t word, int i)
 {
     uint16_t bits = (uint16_t)(word >> 16 * i);
     T x;
@@ -89,21 +92,18 @@ template <class T> inline float half_of(uint32_t word, int i)
 }
 
 /* Element k (0 .. 15) of row `row` of a; of column `column` of b. */
-template <class T> inline float a_at(const operands *const in[32], int row, int k)
+template <class T> TWIN float a_at(const operands *const in[32], int row, int k)
 {
     int lane = row % 8 * 4 + k % 8 / 2, word = row / 8 + k / 8 * 2;
     return half_of<T>(in[lane]->a[word], k % 2);
 }
 
-template <class T> inline float b_at(const operands *const in[32], int k, int column)
+template <class T> TWIN float b_at(const operands *const in[32], int k, int column)
 {
     return half_of<T>(in[column * 4 + k % 8 / 2]->b[k / 8], k % 2);
 }
 
-/* The emulation spends most of its time here, on indices that are known: no checks. */
-template <class T>
-__attribute__((no_sanitize("address", "undefined"), optimize("O3"))) inline void
-multiply(const operands *const in[32], product *const out[32])
+template <class T> TWIN void multiply(const operands *const in[32], product *const out[32])
 {
     float a[16][16], b[16][8];
     for (int k = 0; k < 16; k++) {

@@ -15,7 +15,8 @@
 namespace emulated
 {
 
-static const size_t RESERVED = (size_t)1 << 40, PAGE = 4096, ALIGNMENT = 512, REDZONE = 512;
+static const size_t RESERVED = (size_t)1 << 40, PAGE = 4096, HUGE_PAGE = 2 << 20;
+static const size_t ALIGNMENT = 512, REDZONE = 512;
 
 struct allocation {
     size_t bytes;
@@ -30,9 +31,10 @@ static std::map<uintptr_t, size_t> pinned;
 static size_t used[16]; // bytes, by device
 static struct sigaction before;
 
+/* In huge pages, which make it fast. */
 static void set_protection(int protection)
 {
-    size_t bytes = (size_t)(top - base + (ptrdiff_t)PAGE - 1) / PAGE * PAGE;
+    size_t bytes = ((size_t)(top - base) + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
     if (bytes && mprotect(base, bytes, protection) < 0)
         die("mprotect of device memory failed");
 }
@@ -67,11 +69,11 @@ static void on_fault(int number, siginfo_t *info, void *)
 
 static void reserve()
 {
-    void *at =
-        mmap(nullptr, RESERVED, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *at = mmap(nullptr, RESERVED + HUGE_PAGE, PROT_NONE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED)
         die("cannot reserve addresses for device memory");
-    base = top = (char *)at;
+    base = top = (char *)(((uintptr_t)at + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
     madvise(base, RESERVED, MADV_HUGEPAGE);
     struct sigaction action = {};
     action.sa_sigaction = on_fault;

@@ -6,6 +6,9 @@
 
 #include "language.h"
 
+/* Lanes' operands lie on their stacks, and lanes wait: nothing to check, and it is run often. */
+#define EMULATED_UNCHECKED __attribute__((no_sanitize("address", "undefined")))
+
 namespace emulated
 {
 
@@ -15,9 +18,8 @@ template <class In, class Out, void (*f)(const In *const *, Out *const *)>
 inline void warp_collective(const In &in, Out &out, EMULATED_SITE)
 {
     collect({"a collective of the warp", file, line}, 0xffffffffu, &in, &out,
-            [](unsigned, const void *const *ins, void *const *outs) {
-                f((const In *const *)ins, (Out *const *)outs);
-            });
+            [](unsigned, const void *const *ins, void *const *outs)
+                EMULATED_UNCHECKED { f((const In *const *)ins, (Out *const *)outs); });
 }
 
 /* Every lane's `bytes` to every lane: all [32][bytes]. */
@@ -30,7 +32,7 @@ inline void warp_exchange(const void *mine, size_t bytes, void *all, EMULATED_SI
 {
     exchanged in = {mine, bytes};
     collect({"warp_exchange", file, line}, 0xffffffffu, &in, all,
-            [](unsigned, const void *const *ins, void *const *outs) {
+            [](unsigned, const void *const *ins, void *const *outs) EMULATED_UNCHECKED {
                 for (int to = 0; to < WARP; to++)
                     for (int from = 0; from < WARP; from++) {
                         const exchanged *e = (const exchanged *)ins[from];
@@ -51,7 +53,7 @@ inline T shuffle(const char *what, unsigned mask, T value, int source, const cha
     shuffled<T> in = {value, source};
     T out;
     collect({what, file, line}, mask, &in, &out,
-            [](unsigned all, const void *const *ins, void *const *outs) {
+            [](unsigned all, const void *const *ins, void *const *outs) EMULATED_UNCHECKED {
                 for (int i = 0; i < WARP; i++) {
                     if (!(all >> i & 1))
                         continue;
@@ -70,7 +72,7 @@ inline R reduced(const char *what, unsigned mask, T value, const char *file, int
 {
     R out;
     collect({what, file, line}, mask, &value, &out,
-            [](unsigned all, const void *const *ins, void *const *outs) {
+            [](unsigned all, const void *const *ins, void *const *outs) EMULATED_UNCHECKED {
                 R result = reduce(all, (const T *const *)ins);
                 for (int i = 0; i < WARP; i++)
                     if (all >> i & 1)
@@ -197,17 +199,18 @@ inline int __all_sync(unsigned mask, int predicate, EMULATED_SITE)
 template <class T> inline unsigned __match_any_sync(unsigned mask, T value, EMULATED_SITE)
 {
     unsigned out;
-    emulated::collect({"__match_any_sync", file, line}, mask, &value, &out,
-                      [](unsigned all, const void *const *ins, void *const *outs) {
-                          for (int i = 0; i < 32; i++) {
-                              unsigned same = 0;
-                              for (int j = 0; j < 32 && (all >> i & 1); j++)
-                                  if ((all >> j & 1) && *(const T *)ins[i] == *(const T *)ins[j])
-                                      same |= 1u << j;
-                              if (all >> i & 1)
-                                  *(unsigned *)outs[i] = same;
-                          }
-                      });
+    emulated::collect(
+        {"__match_any_sync", file, line}, mask, &value, &out,
+        [](unsigned all, const void *const *ins, void *const *outs) EMULATED_UNCHECKED {
+            for (int i = 0; i < 32; i++) {
+                unsigned same = 0;
+                for (int j = 0; j < 32 && (all >> i & 1); j++)
+                    if ((all >> j & 1) && *(const T *)ins[i] == *(const T *)ins[j])
+                        same |= 1u << j;
+                if (all >> i & 1)
+                    *(unsigned *)outs[i] = same;
+            }
+        });
     return out;
 }
 
