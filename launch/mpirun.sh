@@ -69,7 +69,7 @@ take_block() {
     elif [[ $block == *'failed to TCP connect to a peer'* || $block == *'has unexpectedly disconnected'* ]]; then
         symptoms+=$block
     elif [[ $block != *'Primary job  terminated normally'* && $block != *'mpirun has exited due to'* ]]; then
-        printf '%s' "$block" >&2
+        printf '%s' "$block" >&4
     fi
     block='' in_block=''
 }
@@ -77,7 +77,7 @@ take_block() {
 take_line() {
     case $1 in
     'epmoe: lost '*)
-        [ -n "$lost" ] || printf '%s\n' "$1" >&2
+        [ -n "$lost" ] || printf '%s\n' "$1" >&4
         lost=1
         be_over
         ;;
@@ -95,7 +95,7 @@ take_line() {
         if [ -n "$in_block" ] && [[ $1 != epmoe:* ]]; then
             block+=$1$'\n'
         else
-            printf '%s\n' "$1" >&2
+            printf '%s\n' "$1" >&4
         fi
         ;;
     esac
@@ -114,8 +114,10 @@ folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
 export EPMOE_LAST_WORDS=$folder/words # for rank 0, if it is on this host
 mkfifo "$folder/stderr" || exit 1
-mpirun "${arguments[@]}" <&0 2>"$folder/stderr" &
+exec 4>&2
+mpirun "${arguments[@]}" <&0 2>"$folder/stderr" 4>&- &
 job=$!
+exec 2>/dev/null # the shell has a word of its own for children that were killed
 exec 3<"$folder/stderr"
 trap 'on_signal 2' INT
 trap 'on_signal 15' TERM
@@ -153,17 +155,17 @@ fi
 if [ -n "$signalled" ]; then
     word=terminated
     [ "$signalled" -ne 2 ] || word=interrupted
-    echo "epmoe: $word$where" >&2
+    echo "epmoe: $word$where" >&4
     exit $((128 + signalled))
 fi
 [ -z "$lost" ] || exit 4
 if [ -n "$died" ]; then
-    echo "epmoe: lost $died${where:+,$where}" >&2
+    echo "epmoe: lost $died${where:+,$where}" >&4
     exit 4
 fi
 if [ -n "$daemon" ]; then
-    echo "epmoe: lost host $daemon: no connection${where:+,$where}" >&2
+    echo "epmoe: lost host $daemon: no connection${where:+,$where}" >&4
     exit 4
 fi
-printf '%s' "$symptoms${ended:+$ended$'\n'}" >&2
+printf '%s' "$symptoms${ended:+$ended$'\n'}" >&4
 exit "$code"

@@ -120,9 +120,17 @@ static bool join_until(pthread_t thread, int64_t when_ns)
     return true;
 }
 
+/* A machine whose cores others hold may take its time over an orderly end. */
+static int64_t patience_ns(const struct ranks *r)
+{
+    if (error_text()[0])
+        return join_lost_ns;
+    return r->ends && r->ends[0].timeout_ns > join_ns ? r->ends[0].timeout_ns : join_ns;
+}
+
 static void join_workers(struct ranks *r)
 {
-    int64_t when_ns = clock_ns() + (error_text()[0] ? join_lost_ns : join_ns);
+    int64_t when_ns = clock_ns() + patience_ns(r);
     for (int i = 1; i < r->n; i++)
         if (!join_until(r->threads[i].thread, when_ns))
             abandon(r, i);
