@@ -62,8 +62,10 @@ done >"$work/in"
 sort "$work/whole" >"$work/sorted"
 
 # Start a batch, by $run, and wait until it has written some lines. With default signals: a shell's
-# `&` would have SIGINT ignored.
-run=(launch/mpirun.sh -n 3)
+# `&` would have SIGINT ignored. A worker is slow: mpirun takes a second to end, in which a fast
+# machine would have written all.
+slow=(env FAULT_RANK=1 FAULT_AT=rows:1 FAULT_HOW=slow)
+run=("${slow[@]}" launch/mpirun.sh -n 3 -x LD_PRELOAD="$fault")
 start_batch() { # [option…]
     rm -f "$work/out"
     python3 -c 'import os, signal, sys
@@ -123,7 +125,7 @@ for ranks in 1 3; do
 done
 
 # mpirun itself is killed: nobody is left to tell, but nothing is left, either
-run=(mpirun --allow-run-as-root --oversubscribe -n 3)
+run=("${slow[@]}" mpirun --allow-run-as-root --oversubscribe -n 3 -x LD_PRELOAD="$fault")
 start_batch
 kill -KILL "$job_pid"
 wait "$job_pid" 2>/dev/null

@@ -2,7 +2,9 @@
  *   FAULT_RANK=2    which; over MPI
  *   FAULT_AT=load:5 before it maps the fifth piece of a checkpoint, or rows:9, before it sends its
  *                   ninth message of rows
- *   FAULT_HOW=kill|stop|hang   hang: its own thread sleeps for ever, its others go on */
+ *   FAULT_HOW=kill|stop|hang   hang: its own thread sleeps for ever, its others go on
+ *             slow             from there on a millisecond every time, so that a signal finds work
+ */
 #include <dlfcn.h>
 #include <mpi.h>
 #include <signal.h>
@@ -23,17 +25,21 @@ static void come_to_grief(void)
         raise(SIGSTOP);
     while (strcmp(how, "hang") == 0)
         pause();
+    usleep(1000);
 }
 
 /* One more of what FAULT_AT counts. */
 static void count(const char *what)
 {
     static int seen;
-    const char *at = getenv("FAULT_AT"), *rank = getenv("FAULT_RANK");
+    const char *how = getenv("FAULT_HOW"), *at = getenv("FAULT_AT"), *rank = getenv("FAULT_RANK");
     const char *mine = getenv("OMPI_COMM_WORLD_RANK");
     size_t n = strlen(what);
-    if (at && rank && mine && strcmp(rank, mine) == 0 && strncmp(at, what, n) == 0 &&
-        at[n] == ':' && ++seen == atoi(at + n + 1))
+    if (!how || !at || !rank || !mine || strcmp(rank, mine) != 0 || strncmp(at, what, n) != 0 ||
+        at[n] != ':')
+        return;
+    int first = atoi(at + n + 1);
+    if (++seen == first || (seen > first && strcmp(how, "slow") == 0))
         come_to_grief();
 }
 
