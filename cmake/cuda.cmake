@@ -4,6 +4,7 @@
 set(EPMOE_CUDA AUTO CACHE STRING "CUDA kernels: AUTO, ON, OFF or EMULATED")
 set_property(CACHE EPMOE_CUDA PROPERTY STRINGS AUTO ON OFF EMULATED)
 set(EPMOE_CUDA_OLDEST 12.5)
+option(EPMOE_RACES "With EMULATED: look for races in shared memory (see tests/emulated_cuda)" OFF)
 
 function(epmoe_find_nvcc)
   if(NOT DEFINED ENV{CUDACXX} AND NOT CMAKE_CUDA_COMPILER)
@@ -43,6 +44,10 @@ endif()
 if(EPMOE_CUDA_BUILD STREQUAL EMULATED)
   enable_language(CXX)
   add_compile_definitions(EPMOE_CUDA_BUILD=1 EPMOE_EMULATED=1)
+  set(EPMOE_EMULATED_OPTIONS -Wno-unknown-pragmas) # unroll is nvcc's
+  if(EPMOE_RACES) # for its calls before every access; its library is not linked
+    list(APPEND EPMOE_EMULATED_OPTIONS -fsanitize=thread)
+  endif()
 elseif(EPMOE_CUDA_BUILD)
   epmoe_find_nvcc()
   epmoe_enable_cuda()

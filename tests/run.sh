@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # All tests: the rules of the source, a release build with warnings as errors, the same under
 # AddressSanitizer and UBSan, a build of plain C alone, ranks as threads under ThreadSanitizer,
-# and the GPU's path on an emulated GPU.
+# the GPU's path on an emulated GPU, and there its kernels once more, looking for races.
 #   tests/run.sh            everything
-#   tests/run.sh ci         one preset only (ci, asan, plain, tsan, emulated; cuda where nvcc is)
+#   tests/run.sh ci         one preset only (ci, asan, plain, tsan, emulated, races, or cuda)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,7 +11,7 @@ launch/install.sh --tests
 # the tests use more threads and ranks than there are cores: waiting must not spin
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
 presets=("$@")
-[ ${#presets[@]} -gt 0 ] || presets=(ci asan plain tsan emulated)
+[ ${#presets[@]} -gt 0 ] || presets=(ci asan plain tsan emulated races)
 for preset in "${presets[@]}"; do
     echo "== $preset: configure and build"
     cmake --preset "$preset" >/dev/null

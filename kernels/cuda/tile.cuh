@@ -66,7 +66,7 @@ __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], const void *
 #include <string.h>
 
 /* The emulation spends most of its time in the twins, on indices that are known: no checks. */
-#define TWIN __attribute__((no_sanitize("address", "undefined"), optimize("O3"))) inline
+#define TWIN __attribute__((no_sanitize("address", "undefined", "thread"), optimize("O3"))) inline
 
 namespace emulated_tile
 {

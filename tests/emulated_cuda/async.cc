@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "block.h"
+#include "races.h"
 #include "report.h"
 #include "sanitizers.h"
 #include "shared.h"
@@ -30,6 +31,7 @@ void copy_later(void *shared, const void *global, size_t bytes, bool zero)
         die("cp.async to %p, which is not in shared memory", shared);
     if ((uintptr_t)shared % bytes || (uintptr_t)global % bytes)
         die("cp.async of %zu bytes to %p from %p: not aligned", bytes, shared, global);
+    note_access(shared, bytes, true, false, __builtin_return_address(0));
     poison(shared, bytes);
     of_lane[self->index].copies.push_back({shared, global, bytes, zero});
     self->pending_copies = true;
@@ -45,8 +47,9 @@ void close_copies()
     self->pending_copies = true;
 }
 
-static void copy_now(const late_copy &c)
+static void copy_now(const late_copy &c, const void *pc)
 {
+    note_access(c.to, c.bytes, true, false, pc);
     unpoison(c.to, c.bytes);
     if (c.zero)
         memset(c.to, 0, c.bytes);
@@ -63,7 +66,7 @@ void finish_copies(int but)
     for (size_t i = 0; i < groups; i++)
         n += c->closed[i];
     for (size_t i = 0; i < n; i++)
-        copy_now(c->copies[i]);
+        copy_now(c->copies[i], __builtin_return_address(0));
     c->closed.erase(c->closed.begin(), c->closed.begin() + (ptrdiff_t)groups);
     c->copies.erase(c->copies.begin(), c->copies.begin() + (ptrdiff_t)n);
     self->pending_copies = !c->copies.empty() || !c->closed.empty();

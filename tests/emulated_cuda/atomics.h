@@ -1,10 +1,13 @@
 /* Atomics: lanes run one at a time, so that a plain read and write is one. */
 #pragma once
 
+#include "races.h"
+
 namespace emulated
 {
-template <class T, class F> inline T change(T *at, F f)
+template <class T, class F> __attribute__((no_sanitize("thread"))) T change(T *at, F f)
 {
+    note_access(at, sizeof *at, true, true, __builtin_return_address(0));
     T old = *at;
     *at = f(old);
     return old;

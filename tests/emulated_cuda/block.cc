@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "races.h"
 #include "report.h"
 #include "scheduler.h"
 #include "shared.h"
@@ -182,6 +183,7 @@ static void run_block(uint3 index)
 {
     here->run.index = index;
     here->backwards = (index.x + index.y + index.z) & 1;
+    order_block();
     prepare_lanes();
     spoil_shared();
     run_to_the_end();
@@ -201,6 +203,7 @@ static void reduce_predicates(reduction how)
  * the other. */
 static void release_barrier()
 {
+    order_block();
     here->at_barrier = 0;
     here->first_at_barrier = nullptr;
     here->backwards = !here->backwards;
@@ -256,7 +259,12 @@ void run_grid(const kernel_launch &k)
         mine.reset(here = new scheduler);
     scheduler *s = here;
     size_t n = (size_t)k.block.x * k.block.y * k.block.z;
-    s->run = {&k, k.grid, k.block, {0, 0, 0}, (int)n, shared_open(k.shared_bytes)};
+    s->run = {};
+    s->run.kernel = &k;
+    s->run.grid = k.grid;
+    s->run.block = k.block;
+    s->run.n = (int)n;
+    s->run.shared = shared_open(k.shared_bytes);
     s->lanes.resize(n);
     s->warps.resize((n + WARP - 1) / WARP);
     now = &s->run;

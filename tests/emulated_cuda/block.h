@@ -18,6 +18,9 @@ struct site { // where a lane waits
     int line;
 };
 
+/* Code of ours within a kernel's, which has nothing to check and runs often. */
+#define EMULATED_UNCHECKED __attribute__((no_sanitize("address", "undefined", "thread")))
+
 enum lane_state { NEW, READY, RUNNING, AT_BARRIER, AT_WARP, LEFT };
 enum reduction { COUNT, AND, OR };
 
@@ -36,6 +39,8 @@ struct lane {
     const void *in;      // its operand
     void *out;           // its result
     bool pending_copies; // cp.async not waited for
+    bool in_kernel;      // not yet, or no more, in the code that brings it there
+    bool in_collective;  // computes for all of its warp
 };
 
 struct kernel_launch {
@@ -52,6 +57,10 @@ struct running { // what the present OS thread executes
     uint3 index;
     int n; // threads of a block
     void *shared;
+    const void *closure; // the arguments
+    size_t closure_bytes;
+    const char *near; // the allocation that was touched last, for races.cc
+    size_t near_bytes;
 };
 
 extern __thread lane *self; // of the running lane; null on the host

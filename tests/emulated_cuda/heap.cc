@@ -103,6 +103,21 @@ memory_kind kind_of(const void *at, size_t bytes)
     return address + bytes <= found->first + found->second ? PINNED : PAGEABLE;
 }
 
+const char *allocation_of(const void *at, size_t *bytes)
+{
+    memory_kind kind = kind_of(at, 1);
+    if (kind == DEVICE) {
+        auto found = find(at);
+        *bytes = found->second.bytes;
+        return (const char *)found->first;
+    }
+    if (kind != PINNED)
+        return nullptr;
+    auto found = std::prev(pinned.upper_bound((uintptr_t)at));
+    *bytes = found->second;
+    return (const char *)found->first;
+}
+
 const char *describe(const void *at)
 {
     static thread_local char text[160];

@@ -30,6 +30,9 @@ enum memory_kind { PAGEABLE, PINNED, DEVICE, DEVICE_INVALID };
  */
 memory_kind kind_of(const void *at, size_t bytes);
 
+/* The live allocation of device or pinned memory that has this byte; null when there is none. */
+const char *allocation_of(const void *at, size_t *bytes);
+
 /* For messages: "byte 40 of 32 from cudaMalloc", "freed memory"; static per thread. */
 const char *describe(const void *at);
 

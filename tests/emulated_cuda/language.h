@@ -69,6 +69,21 @@ inline void __nanosleep(unsigned)
 namespace emulated
 {
 
+/* A kernel and its arguments: one thread's run. */
+template <class... P> struct bound_kernel {
+    void (*kernel)(P...);
+    std::tuple<std::decay_t<P>...> arguments;
+
+    void operator()() const
+    {
+        now->closure = this;
+        now->closure_bytes = sizeof *this;
+        self->in_kernel = true;
+        std::apply(kernel, arguments);
+        self->in_kernel = false;
+    }
+};
+
 template <class T> void check_argument(const char *kernel, int index, const T &argument)
 {
     if constexpr (std::is_pointer_v<T>)
@@ -79,16 +94,14 @@ template <class... P, class... A>
 void launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
             cudaStream_t stream, A &&...given)
 {
-    std::tuple<std::decay_t<P>...> arguments(std::forward<A>(given)...);
+    bound_kernel<P...> bound = {kernel, {std::forward<A>(given)...}};
     std::apply(
         [&](const auto &...each) {
             int index = 0;
             (check_argument(name, ++index, each), ...);
         },
-        arguments);
-    launch_kernel({name, (const void *)kernel, grid, block, shared_bytes,
-                   [kernel, arguments] { std::apply(kernel, arguments); }},
-                  stream);
+        bound.arguments);
+    launch_kernel({name, (const void *)kernel, grid, block, shared_bytes, bound}, stream);
 }
 
 } // namespace emulated

@@ -1,5 +1,6 @@
 #include "shared.h"
 
+#include <algorithm>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,15 +41,25 @@ void spoil_shared()
         memset(v.at, 0xff, v.bytes);
 }
 
-bool is_shared(const void *at)
+/* Static variables come first, one after the other. */
+bool shared_index(const void *at, size_t *index)
 {
     const char *p = (const char *)at;
+    const std::vector<shared_variable> &all = shared_variables();
+    size_t before = all.empty() ? 0 : all.back().index + all.back().bytes;
     if (open_memory && p >= open_memory && p < open_memory + open_bytes)
-        return true;
-    for (const shared_variable &v : shared_variables())
-        if (p >= v.at && p < v.at + v.bytes)
-            return true;
-    return false;
+        return *index = before + (size_t)(p - open_memory), true;
+    auto next = std::upper_bound(all.begin(), all.end(), p,
+                                 [](const char *q, const shared_variable &v) { return q < v.at; });
+    if (next == all.begin() || p >= std::prev(next)->at + std::prev(next)->bytes)
+        return false;
+    return *index = std::prev(next)->index + (size_t)(p - std::prev(next)->at), true;
+}
+
+bool is_shared(const void *at)
+{
+    size_t index;
+    return shared_index(at, &index);
 }
 
 } // namespace emulated

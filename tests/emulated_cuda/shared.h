@@ -14,7 +14,8 @@ void shared_close();
 /* Fill the dynamic memory and every __shared__ variable of the program. */
 void spoil_shared();
 
-/* Whether it is in shared memory of either kind. */
+/* Whether it is in shared memory of either kind, and where among all its bytes. */
 bool is_shared(const void *at);
+bool shared_index(const void *at, size_t *index);
 
 } // namespace emulated

@@ -1,5 +1,6 @@
 #include "symbols.h"
 
+#include <algorithm>
 #include <cxxabi.h>
 #include <elf.h>
 #include <fcntl.h>
@@ -28,6 +29,18 @@ static uintptr_t program_bias()
         },
         &bias);
     return bias;
+}
+
+extern "C" char __executable_start[], end[]; // the linker's
+
+const char *program_start()
+{
+    return __executable_start;
+}
+
+size_t program_bytes()
+{
+    return (size_t)(end - __executable_start);
 }
 
 static const char *program_file()
@@ -67,8 +80,12 @@ const std::vector<shared_variable> &shared_variables()
         each_symbol([&](uintptr_t at, size_t bytes, int type, const char *name) {
             if (type == STT_OBJECT && strncmp(name, "_ZZ", 3) == 0 &&
                 strstr(name, "B15emulated_shared"))
-                found.push_back({(char *)at, bytes, name});
+                found.push_back({(char *)at, bytes, 0, name});
         });
+        std::sort(found.begin(), found.end(),
+                  [](const auto &a, const auto &b) { return a.at < b.at; });
+        for (size_t i = 1; i < found.size(); i++)
+            found[i].index = found[i - 1].index + found[i - 1].bytes;
         return found;
     }();
     return all;

@@ -11,11 +11,15 @@ namespace emulated
 
 struct shared_variable {
     char *at;
-    size_t bytes;
+    size_t bytes, index; // of all such bytes, those before it
     const char *symbol;
 };
 
-const std::vector<shared_variable> &shared_variables();
+const std::vector<shared_variable> &shared_variables(); // by address
+
+/* The program in memory. */
+const char *program_start();
+size_t program_bytes();
 
 /* The mangled name of the function that begins at an address, or null. */
 const char *symbol_of(const void *function);

@@ -1,5 +1,8 @@
 /* Operations of a warp: lanes wait until all of the mask have come. */
+#include <string.h>
+
 #include "block.h"
+#include "races.h"
 #include "report.h"
 #include "scheduler.h"
 
@@ -63,7 +66,11 @@ static void complete(lane *me, lane *first, collective *f)
         ins[i] = first[i].in;
         outs[i] = first[i].out;
     }
+    me->in_collective = true;
     f(me->mask, ins, outs);
+    me->in_collective = false;
+    if (me->mask == 0xffffffffu && strcmp(me->at.what, "__syncwarp") == 0)
+        order_warp(me->index / WARP);
     for (unsigned bits = me->mask; bits; bits &= bits - 1)
         if (first + __builtin_ctz(bits) != me)
             make_ready(first + __builtin_ctz(bits));

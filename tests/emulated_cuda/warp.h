@@ -6,9 +6,6 @@
 
 #include "language.h"
 
-/* Lanes' operands lie on their stacks, and lanes wait: nothing to check, and it is run often. */
-#define EMULATED_UNCHECKED __attribute__((no_sanitize("address", "undefined")))
-
 namespace emulated
 {
 
