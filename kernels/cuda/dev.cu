@@ -38,6 +38,7 @@ static struct kernels cuda_table(void)
     k.matrix_bytes = cuda_matrix_bytes;
     k.matrix_pack = cuda_matrix_pack;
     k.matrix_pack_pair = cuda_matrix_pack_pair;
+    k.fill = cuda_fill;
     k.kv_block_bytes = cuda_kv_block_bytes;
     k.ffn_list_open = cuda_ffn_list_open;
     k.alloc = cuda_alloc;

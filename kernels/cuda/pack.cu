@@ -1,6 +1,7 @@
 /* Packing weights: the checkpoint's rows go through pinned memory to the GPU, where a kernel puts
  * them in their places, converted. While the host fills one of two pieces of pinned memory the GPU
- * empties the other; what the host waits for is only that its next piece has been read.
+ * empties the other; what the host waits for is only that its next piece has been read. Rows of
+ * noise are made there, and the host waits for nothing.
  *
  * Every row is written up to its stride, zero beyond k. Rows of padding are never written: the
  * memory comes zeroed. */
@@ -10,6 +11,9 @@
 #include "kernels/cuda/number.cuh"
 #include "kernels/cuda/product.cuh"
 #include "kernels/cuda/stage.h"
+extern "C" {
+#include "base/noise.h"
+}
 
 enum { PACK_THREADS = 256, PACK_ELEMENTS = 8 };
 
@@ -79,9 +83,60 @@ static void place_rows(struct dev *d, const struct matrix *w, int rows, placing 
            at);
 }
 
-/* Some rows, no more than a piece of pinned memory holds. */
-static void pack_piece(struct dev *d, const struct matrix *w, const char *source, size_t bytes,
-                       enum dtype from, int rows, placing at)
+/* Elements first, first + 1, … of a tensor of noise, a draw of four a thread. */
+template <class Bits>
+__global__ void __launch_bounds__(PACK_THREADS)
+    make_noise(Bits *to, const Bits *levels, uint64_t key, uint64_t first, size_t count)
+{
+    size_t number = (size_t)blockIdx.x * PACK_THREADS + threadIdx.x;
+    size_t skip = first % NOISE_DRAWS, begin = number * NOISE_DRAWS;
+    struct __align__(sizeof(Bits) * NOISE_DRAWS)
+    {
+        Bits v[NOISE_DRAWS];
+    }
+    four;
+    if (begin >= skip + count)
+        return;
+    uint64_t r = noise_draw(key, first / NOISE_DRAWS + number);
+#pragma unroll
+    for (int i = 0; i < NOISE_DRAWS; i++)
+        four.v[i] = levels[r >> 16 * i & 0xffff];
+    if (skip == 0 && begin + NOISE_DRAWS <= count) {
+        *(decltype(four) *)(to + begin) = four;
+        return;
+    }
+    for (int i = 0; i < NOISE_DRAWS; i++)
+        if (begin + i >= skip && begin + i < skip + count)
+            to[begin + i - skip] = four.v[i];
+}
+
+/* The levels of the noise, on the device. */
+static const void *levels_of(struct dev *d, const struct noise *n)
+{
+    struct cuda *c = d->cuda;
+    size_t bytes = (size_t)NOISE_LEVELS * (size_t)dtype_bytes(n->type);
+    if (c->levels && c->levels_type == n->type && c->levels_deviation == n->deviation)
+        return c->levels;
+    c->levels = cuda_alloc(d, bytes);
+    c->levels_type = n->type;
+    c->levels_deviation = n->deviation;
+    cuda_upload(d, c->levels, &n->level, bytes);
+    return c->levels;
+}
+
+template <class Bits>
+static void launch_noise(struct dev *d, void *to, const struct values *source, size_t first,
+                         size_t count)
+{
+    uint64_t begin = source->first + first;
+    const void *levels = levels_of(d, source->noise);
+    size_t draws = (begin % NOISE_DRAWS + count - 1) / NOISE_DRAWS + 1;
+    if (cuda_works(d))
+        LAUNCH(make_noise<Bits>, (unsigned)blocks_for(draws, PACK_THREADS), PACK_THREADS, 0,
+               d->cuda->stream, (Bits *)to, (const Bits *)levels, source->key, begin, count);
+}
+
+static void stage_piece(struct dev *d, void *to, const void *source, size_t bytes)
 {
     struct cuda *c = d->cuda;
     int turn = c->turn;
@@ -89,25 +144,35 @@ static void pack_piece(struct dev *d, const struct matrix *w, const char *source
     if (!cuda_good(d, cudaEventSynchronize(c->staged[turn]), "loading weights"))
         return;
     stage_bytes(c->staging[turn], source, bytes, d->threads);
-    if (!cuda_good(d,
-                   cudaMemcpyAsync(c->staged_rows, c->staging[turn], bytes, cudaMemcpyHostToDevice,
-                                   c->stream),
-                   "loading weights") ||
-        !cuda_good(d, cudaEventRecord(c->staged[turn], c->stream), "loading weights"))
-        return;
-    FOR_TYPE(w->type, To, FOR_TYPE(from, From, place_rows<To, From>(d, w, rows, at)));
+    if (cuda_good(d,
+                  cudaMemcpyAsync(to, c->staging[turn], bytes, cudaMemcpyHostToDevice, c->stream),
+                  "loading weights"))
+        cuda_good(d, cudaEventRecord(c->staged[turn], c->stream), "loading weights");
 }
 
-static void pack(struct dev *d, const struct matrix *w, const void *source, enum dtype from,
-                 int rows, placing at)
+/* Elements [first, first + count) of the source, in device memory: STAGING_BYTES at most. */
+static void bring(struct dev *d, void *to, const struct values *source, size_t first, size_t count)
 {
-    size_t row_bytes = (size_t)w->k * (size_t)dtype_bytes(from);
+    size_t width = (size_t)dtype_bytes(source->type);
+    if (source->data)
+        stage_piece(d, to, (const char *)source->data + first * width, count * width);
+    else if (width == sizeof(float))
+        launch_noise<uint32_t>(d, to, source, first, count);
+    else
+        launch_noise<uint16_t>(d, to, source, first, count);
+}
+
+static void pack(struct dev *d, const struct matrix *w, const struct values *source, int rows,
+                 placing at)
+{
+    size_t k = (size_t)w->k, row_bytes = k * (size_t)dtype_bytes(source->type);
     CHECK(row_bytes <= STAGING_BYTES, "a row of %zu bytes", row_bytes);
     int most = (int)((size_t)STAGING_BYTES / row_bytes);
     for (int done = 0; done < rows && cuda_works(d); done += most) {
         int n = rows - done < most ? rows - done : most;
-        pack_piece(d, w, (const char *)source + (size_t)done * row_bytes, (size_t)n * row_bytes,
-                   from, n, {at.first + done, at.step, at.offset});
+        placing here = {at.first + done, at.step, at.offset};
+        bring(d, d->cuda->staged_rows, source, (size_t)done * k, (size_t)n * k);
+        FOR_TYPE(w->type, To, FOR_TYPE(source->type, From, place_rows<To, From>(d, w, n, here)));
     }
 }
 
@@ -116,15 +181,23 @@ size_t cuda_matrix_bytes(enum dtype type, int n, int k)
     return (size_t)n * (size_t)row_stride(k) * (size_t)dtype_bytes(type);
 }
 
-void cuda_matrix_pack(struct dev *d, struct matrix *w, int first, const void *source,
-                      enum dtype from, int rows)
+void cuda_matrix_pack(struct dev *d, struct matrix *w, int first, const struct values *source,
+                      int rows)
 {
-    pack(d, w, source, from, rows, {first, 1, 0});
+    pack(d, w, source, rows, {first, 1, 0});
 }
 
-void cuda_matrix_pack_pair(struct dev *d, struct matrix *gate_up, const void *gate, const void *up,
-                           enum dtype from, int width)
+void cuda_matrix_pack_pair(struct dev *d, struct matrix *gate_up, const struct values *gate,
+                           const struct values *up, int width)
 {
-    pack(d, gate_up, gate, from, width, {0, 2, 0});
-    pack(d, gate_up, up, from, width, {0, 2, 1});
+    pack(d, gate_up, gate, width, {0, 2, 0});
+    pack(d, gate_up, up, width, {0, 2, 1});
+}
+
+void cuda_fill(struct dev *d, void *to, const struct values *source, size_t count)
+{
+    size_t width = (size_t)dtype_bytes(source->type), most = (size_t)STAGING_BYTES / width;
+    for (size_t done = 0; done < count && cuda_works(d); done += most)
+        bring(d, (char *)to + done * width, source, done,
+              count - done < most ? count - done : most);
 }
