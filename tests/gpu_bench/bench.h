@@ -68,7 +68,8 @@ routing random_routing(rig &r, int rows, bool skewed);
 
 /* overheads.cu, step.cu: the phases of a layer, batch 0: in prefill; experts.cu: the ways through
  * many experts. */
-void measure_overheads(rig &r);
+void measure_copies(rig &r);
+void measure_launches(rig &r);
 void measure_step(rig &r, int batch);
 void measure_experts(rig &r);
 

@@ -208,12 +208,9 @@ static void make_weights(rig &r)
 }
 
 /* The roofs come first: a GPU that is full cannot be measured. */
-static bool open(rig &r, const shape &s)
+static bool open(rig &r)
 {
-    r.s = s;
-    r.good = true;
-    if (dev_open_cuda(&r.d, 0, ISA_PLAIN, 1) != 0)
-        return false;
+    const shape &s = r.s;
     int most = s.prompt < 4096 && s.dim > 64 ? 4096 : s.prompt; // see measure_experts
     struct dev_limits limits = {DTYPE_BF16, most * s.top_k, s.width,   s.dim,   s.heads,
                                 s.head_dim, s.experts,      s.context, s.vocab, s.sequences};
@@ -230,30 +227,43 @@ static bool open(rig &r, const shape &s)
     return dev_wait(&r.d) == 0;
 }
 
-int main(int argc, char **argv)
+static int measure_all(rig &r)
 {
-    static rig r;
-    bool tiny = argc == 2 && strcmp(argv[1], "--tiny") == 0;
-    char text[256];
-    if (argc > 1 && !tiny) {
-        fprintf(stderr, "usage: gpu_bench [--tiny]\n");
-        return 2;
-    }
-    cuda_describe(text, sizeof text);
-    if (cuda_count() == 0) {
-        printf("skipped: CUDA %s\n", text);
-        return 77;
-    }
-    if (!open(r, tiny ? TINY : QWEN))
+    if (!open(r))
         return 1;
-    printf("CUDA %s\nroof: %.1f TFLOP/s bf16, %.0f GB/s read\n", text, r.flops * 1e-12,
-           r.bandwidth * 1e-9);
-    measure_overheads(r);
+    printf("roof: %.1f TFLOP/s bf16, %.0f GB/s read\n", r.flops * 1e-12, r.bandwidth * 1e-9);
+    measure_launches(r);
     measure_step(r, 0);
     for (int batch = 1; batch <= r.s.sequences; batch *= 2)
         measure_step(r, batch);
     measure_experts(r);
-    int status = dev_wait(&r.d);
+    return dev_wait(&r.d) || !r.good;
+}
+
+int main(int argc, char **argv)
+{
+    static rig r;
+    bool copies = false;
+    char text[256];
+    r.s = QWEN;
+    r.good = true;
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--tiny") == 0)
+            r.s = TINY;
+        else if (strcmp(argv[i], "--copies") == 0)
+            copies = true;
+        else {
+            fprintf(stderr, "usage: gpu_bench [--tiny] [--copies: to and from the GPU only]\n");
+            return 2;
+        }
+    cuda_describe(text, sizeof text);
+    printf("CUDA %s\n", text);
+    if (cuda_count() == 0)
+        return 77;
+    if (dev_open_cuda(&r.d, 0, ISA_PLAIN, 1) != 0)
+        return 1;
+    measure_copies(r);
+    int status = copies ? dev_wait(&r.d) : measure_all(r);
     dev_close(&r.d);
-    return status || !r.good;
+    return status;
 }
