@@ -10,7 +10,7 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/number.cuh"
 #include "kernels/cuda/product.cuh"
-#include "kernels/cuda/stage.h"
+#include "kernels/cuda/host.h"
 extern "C" {
 #include "base/noise.h"
 }
@@ -154,6 +154,7 @@ static void stage_piece(struct dev *d, void *to, const void *source, size_t byte
 static void bring(struct dev *d, void *to, const struct values *source, size_t first, size_t count)
 {
     size_t width = (size_t)dtype_bytes(source->type);
+    host_pulse();
     if (source->data)
         stage_piece(d, to, (const char *)source->data + first * width, count * width);
     else if (width == sizeof(float))

@@ -1,6 +1,8 @@
-#include "kernels/cuda/stage.h"
+#include "kernels/cuda/host.h"
 
 #include <string.h>
+
+#include "base/pulse.h"
 
 enum { LEAST_BYTES = 128 << 10, PAGE_BYTES = 4 << 10 }; // what is worth a thread
 
@@ -14,4 +16,14 @@ void stage_bytes(void *to, const void *from, size_t bytes, int threads)
         size_t at = (size_t)i * each, left = bytes - at;
         memcpy((char *)to + at, (const char *)from + at, left < each ? left : each);
     }
+}
+
+bool host_is_watched(void)
+{
+    return pulse_here != NULL;
+}
+
+void host_pulse(void)
+{
+    pulse();
 }
