@@ -139,8 +139,9 @@ struct cuda {
     struct graph *graphs, *recorded; // [MOST_GRAPHS]; the one that is being recorded
     int next_graph;                  // whose place is taken next
     void *staging[2];                // pinned, STAGING_BYTES each: the checkpoint on its way
-    cudaEvent_t staged[2];
-    void *staged_rows; // device: [STAGING_BYTES], source rows before they are packed
+    void *staged_rows[2];            // device: its rows before they are packed; see pack.cu
+    cudaStream_t copying;
+    cudaEvent_t staged[2], emptied[2];
     int turn;
     void *levels; // device: of the noise that was last made (base/noise.h), NULL: none
     enum dtype levels_type;

@@ -176,13 +176,14 @@ void cuda_reserve(struct dev *d, const struct dev_limits *most)
 void cuda_close(struct dev *d)
 {
     struct cuda *c = d->cuda;
-    if (c->stream)
-        cudaStreamSynchronize(c->stream);
+    for (cudaStream_t stream : {c->stream, c->copying})
+        if (stream)
+            cudaStreamSynchronize(stream);
     cuda_graphs_close(d);
     cuda_marks_close(d);
-    for (int i = 0; i < 2; i++)
-        if (c->staged[i])
-            cudaEventDestroy(c->staged[i]);
+    for (cudaEvent_t event : {c->staged[0], c->staged[1], c->emptied[0], c->emptied[1]})
+        if (event)
+            cudaEventDestroy(event);
     if (c->blas)
         cublasDestroy(c->blas);
     for (struct allocation *a = c->allocations; a; a = a->next)
@@ -190,8 +191,9 @@ void cuda_close(struct dev *d)
             cudaFreeHost(a->data);
         else
             cudaFree(a->data);
-    if (c->stream)
-        cudaStreamDestroy(c->stream);
+    for (cudaStream_t stream : {c->stream, c->copying})
+        if (stream)
+            cudaStreamDestroy(stream);
     arena_free(&d->memory);
     memset(d, 0, sizeof *d);
 }

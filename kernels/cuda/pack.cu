@@ -1,16 +1,17 @@
 /* Packing weights: the checkpoint's rows go through pinned memory to the GPU, where a kernel puts
- * them in their places, converted. While the host fills one of two pieces of pinned memory the GPU
- * empties the other; what the host waits for is only that its next piece has been read. Rows of
- * noise are made there, and the host waits for nothing.
+ * them in their places, converted. Two pieces take turns: while the host fills one in pinned
+ * memory, the other is copied, on a stream of its own, and what was copied before is put in its
+ * place; so PCIe rests for none of it. What the host waits for is only that its next piece has been
+ * read. Rows of noise are made on the GPU, and the host waits for nothing.
  *
  * Every row is written up to its stride, zero beyond k. Rows of padding are never written: the
  * memory comes zeroed. */
 #include "base/check.h"
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/host.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/number.cuh"
 #include "kernels/cuda/product.cuh"
-#include "kernels/cuda/host.h"
 extern "C" {
 #include "base/noise.h"
 }
@@ -74,13 +75,13 @@ __global__ void __launch_bounds__(PACK_THREADS)
 }
 
 template <class To, class From>
-static void place_rows(struct dev *d, const struct matrix *w, int rows, placing at)
+static void place_rows(struct dev *d, const struct matrix *w, const void *from, int rows,
+                       placing at)
 {
     int stride = row_stride(w->k);
     size_t pieces = (size_t)rows * (size_t)(stride / PACK_ELEMENTS);
     LAUNCH((pack_rows<To, From>), (unsigned)blocks_for(pieces, PACK_THREADS), PACK_THREADS, 0,
-           d->cuda->stream, (To *)w->data, (const From *)d->cuda->staged_rows, rows, w->k, stride,
-           at);
+           d->cuda->stream, (To *)w->data, (const From *)from, rows, w->k, stride, at);
 }
 
 /* Elements first, first + 1, … of a tensor of noise, a draw of four a thread. */
@@ -136,31 +137,48 @@ static void launch_noise(struct dev *d, void *to, const struct values *source, s
                d->cuda->stream, (Bits *)to, (const Bits *)levels, source->key, begin, count);
 }
 
-static void stage_piece(struct dev *d, void *to, const void *source, size_t bytes)
+/* To be copied once the GPU has come as far as emptied[turn]; what it is given from now on finds it
+ * there. */
+static void copy_piece(struct dev *d, int turn, void *to, const void *source, size_t bytes)
 {
     struct cuda *c = d->cuda;
-    int turn = c->turn;
-    c->turn = !turn;
-    if (!cuda_good(d, cudaEventSynchronize(c->staged[turn]), "loading weights"))
+    const char *doing = "loading weights";
+    if (!cuda_good(d, cudaEventSynchronize(c->staged[turn]), doing))
         return;
     stage_bytes(c->staging[turn], source, bytes, d->threads);
-    if (cuda_good(d,
-                  cudaMemcpyAsync(to, c->staging[turn], bytes, cudaMemcpyHostToDevice, c->stream),
-                  "loading weights"))
-        cuda_good(d, cudaEventRecord(c->staged[turn], c->stream), "loading weights");
+    bool good =
+        cuda_good(d, cudaStreamWaitEvent(c->copying, c->emptied[turn], 0), doing) &&
+        cuda_good(d,
+                  cudaMemcpyAsync(to, c->staging[turn], bytes, cudaMemcpyHostToDevice, c->copying),
+                  doing) &&
+        cuda_good(d, cudaEventRecord(c->staged[turn], c->copying), doing);
+    if (good)
+        cuda_good(d, cudaStreamWaitEvent(c->stream, c->staged[turn], 0), doing);
 }
 
-/* Elements [first, first + count) of the source, in device memory: STAGING_BYTES at most. */
-static void bring(struct dev *d, void *to, const struct values *source, size_t first, size_t count)
+/* Elements [first, first + count) of the source, STAGING_BYTES at most, to device memory. */
+static void bring(struct dev *d, int turn, void *to, const struct values *source, size_t first,
+                  size_t count)
 {
     size_t width = (size_t)dtype_bytes(source->type);
     host_pulse();
     if (source->data)
-        stage_piece(d, to, (const char *)source->data + first * width, count * width);
+        copy_piece(d, turn, to, (const char *)source->data + first * width, count * width);
     else if (width == sizeof(float))
         launch_noise<uint32_t>(d, to, source, first, count);
     else
         launch_noise<uint16_t>(d, to, source, first, count);
+}
+
+static int next_turn(struct cuda *c)
+{
+    c->turn = !c->turn;
+    return c->turn;
+}
+
+static void note_emptied(struct dev *d, int turn)
+{
+    cuda_good(d, cudaEventRecord(d->cuda->emptied[turn], d->cuda->stream), "loading weights");
 }
 
 static void pack(struct dev *d, const struct matrix *w, const struct values *source, int rows,
@@ -170,10 +188,15 @@ static void pack(struct dev *d, const struct matrix *w, const struct values *sou
     CHECK(row_bytes <= STAGING_BYTES, "a row of %zu bytes", row_bytes);
     int most = (int)((size_t)STAGING_BYTES / row_bytes);
     for (int done = 0; done < rows && cuda_works(d); done += most) {
-        int n = rows - done < most ? rows - done : most;
+        int n = rows - done < most ? rows - done : most, turn = next_turn(d->cuda);
         placing here = {at.first + done, at.step, at.offset};
-        bring(d, d->cuda->staged_rows, source, (size_t)done * k, (size_t)n * k);
-        FOR_TYPE(w->type, To, FOR_TYPE(source->type, From, place_rows<To, From>(d, w, n, here)));
+        void *piece = d->cuda->staged_rows[turn];
+        bring(d, turn, piece, source, (size_t)done * k, (size_t)n * k);
+        if (!cuda_works(d))
+            return;
+        FOR_TYPE(w->type, To,
+                 FOR_TYPE(source->type, From, place_rows<To, From>(d, w, piece, n, here)));
+        note_emptied(d, turn);
     }
 }
 
@@ -198,7 +221,10 @@ void cuda_matrix_pack_pair(struct dev *d, struct matrix *gate_up, const struct v
 void cuda_fill(struct dev *d, void *to, const struct values *source, size_t count)
 {
     size_t width = (size_t)dtype_bytes(source->type), most = (size_t)STAGING_BYTES / width;
-    for (size_t done = 0; done < count && cuda_works(d); done += most)
-        bring(d, (char *)to + done * width, source, done,
+    for (size_t done = 0; done < count && cuda_works(d); done += most) {
+        int turn = next_turn(d->cuda);
+        note_emptied(d, turn); // `to` may be written from here on
+        bring(d, turn, (char *)to + done * width, source, done,
               count - done < most ? count - done : most);
+    }
 }
