@@ -104,7 +104,7 @@ start_batch
 victim=$(ours 4)
 start=$(now)
 kill -KILL "$victim"
-end_batch "$start" "a killed worker of the other host" "lost rank 4 on $b: killed by signal 9 \(Killed\), in layer|between"
+end_batch "$start" "a killed worker of the other host" "lost rank 4 on $b: killed by signal 9 \(Killed\), (in layer|between)"
 
 # the other host's daemon has ended, too, or does soon
 for ((wait = 0; wait < 600; wait++)); do
