@@ -11,7 +11,6 @@ command -v ip >/dev/null || skip "ip (iproute2) is not installed"
 command -v unshare >/dev/null || skip "unshare (util-linux) is not installed"
 epmoe=$(realpath "$1")
 cd "$(dirname "$0")/.."
-work=$(mktemp -d)
 . tests/ends.sh
 a=epmoe-a-$$ b=epmoe-b-$$ net=10.$((RANDOM % 100 + 100)).$((RANDOM % 256))
 cleanup() {
@@ -115,5 +114,4 @@ done
 [ -z "$daemons" ]
 result $? "left on $b: $daemons"
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish
