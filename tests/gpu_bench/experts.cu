@@ -81,7 +81,8 @@ static void measure_cublas(many &m, bool grouped)
     rig &r = m.r;
     const char *name = grouped ? "cuBLAS grouped" : "cuBLAS in a loop";
     blas_ffn *b = blas_ffn_open(r, m.route, m.x);
-    if (blas_ffn_run(r, b, 0, grouped, m.other.data()) && dev_wait(&r.d) == 0) {
+    if (dev_wait(&r.d) == 0 && blas_ffn_run(r, b, 0, grouped, m.other.data()) &&
+        dev_wait(&r.d) == 0) {
         compare(r, m.ours, m.other, name);
         measure(r, m.work_of(name, false, [&](int i) { blas_ffn_run(r, b, i, grouped, NULL); }));
     }
