@@ -79,12 +79,13 @@ step() {
     return $rc
 }
 
-# Where Python's packages keep cuBLAS; what the kit brings; nothing else is needed.
+# Where Python's packages keep cuBLAS and NCCL; what the kit brings; nothing else is needed.
 find_libraries() {
     python3 - <<'PY' 2>/dev/null
 import glob, os, sys
 places = [p for at in sys.path for p in glob.glob(os.path.join(at, "nvidia", "*", "lib"))]
-print(":".join(p for p in places if glob.glob(os.path.join(p, "libcublas.so.*"))))
+ours = ["libcublas.so.*", "libnccl.so.*"]
+print(":".join(p for p in places if any(glob.glob(os.path.join(p, so)) for so in ours)))
 PY
 }
 
