@@ -77,20 +77,20 @@ size_t cuda_attention_scratch_bytes(const struct dev_limits *limits);
 /* rows.cu */
 void cuda_embed(struct dev *d, float *x, const void *table, enum dtype from, enum dtype as,
                 const int32_t *tokens, int n, int dim);
-void cuda_rmsnorm(struct dev *d, void *h, enum dtype type, const float *x, const float *weight,
-                  int n, int dim, float eps);
 void cuda_gather(struct dev *d, void *to, const void *from, const int32_t *index, int n,
                  size_t bytes);
-void cuda_weighted_sum(struct dev *d, float *x, const void *y, enum dtype type,
-                       const int32_t *place, const float *weight, int n, int k, int dim);
 void cuda_sum_rows(struct dev *d, void *out, const void *y, enum dtype type, const int32_t *place,
                    const float *weight, int n, int k, int dim);
-void cuda_add(struct dev *d, float *x, const float *y, int ldy, const float *gate, int ldgate,
-              int n, int dim);
+
+/* norm.cu */
+void cuda_rmsnorm(struct dev *d, void *h, enum dtype type, const float *x, const float *weight,
+                  int n, int dim, float eps);
+void cuda_add_norm(struct dev *d, float *x, void *h, enum dtype type, const struct addends *addends,
+                   const float *norm, int n, int dim, float eps);
 
 /* route.cu */
-void cuda_route(struct dev *d, int32_t *expert, float *weight, const float *scores, int ld, int n,
-                int n_experts, int k, bool normalise);
+void cuda_route(struct dev *d, int32_t *expert, float *weight, const struct sorting *sorting,
+                const float *scores, int ld, int n, int n_experts, int k, bool normalise);
 void cuda_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source, uint64_t *hit,
                     const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups);
 

@@ -27,11 +27,10 @@ static struct kernels cuda_table(void)
     k.route = cuda_route;
     k.sort_rows = cuda_sort_rows;
     k.gather = cuda_gather;
-    k.weighted_sum = cuda_weighted_sum;
+    k.add_norm = cuda_add_norm;
     k.sum_rows = cuda_sum_rows;
     k.narrow = cuda_narrow;
     k.widen = cuda_widen;
-    k.add = cuda_add;
     k.mark = cuda_mark;
     k.penalise = cuda_penalise;
     k.top = cuda_top;
