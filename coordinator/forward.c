@@ -243,14 +243,20 @@ static void upload(struct coordinator *c, const struct batch *b)
     kv_cache_upload(&c->kv, &c->dev);
 }
 
+/* Whether a row is its sequence's only one, in either half of the step. */
+static bool is_alone(const struct batch *b, int i)
+{
+    return (i == 0 || b->seq[i - 1] != b->seq[i]) && (i + 1 == b->n || b->seq[i + 1] != b->seq[i]);
+}
+
 /* Where rows [first, first + n) of the step stand. */
 static struct positions stand(const struct state *s, const struct batch *b, int first, int n)
 {
     struct positions at = {s->inputs + b->n + first, s->inputs + 2 * b->n + first, 0, 0};
-    const int32_t *seq = b->seq + first, *pos = b->pos + first;
+    const int32_t *pos = b->pos + first;
     for (int i = 0; i < n; i++)
         at.longest = pos[i] >= at.longest ? pos[i] + 1 : at.longest;
-    while (at.singles < n && (at.singles + 1 == n || seq[at.singles + 1] != seq[at.singles]))
+    while (at.singles < n && is_alone(b, first + at.singles))
         at.singles++;
     return at;
 }

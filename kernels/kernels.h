@@ -73,7 +73,7 @@ struct ffn_job {
 struct positions {
     const int32_t *seq; // [n] index into the block table
     const int32_t *pos; // [n] from 0
-    int singles;        // so many rows at the front are their sequences' only ones
+    int singles;        // so many rows at the front are their sequences' only ones of the step
     int longest;        // no pos is as large
 };
 

@@ -5,6 +5,11 @@
  * has gate and up row by row: row 2 i is gate i, row 2 i + 1 is up i, so both sums of a hidden
  * value are neighbours. A block of keys or values is [n_kv_heads][KV_BLOCK][row_stride(head_dim)].
  *
+ * What never changes while the model runs, kernels may read before those before them have ended
+ * (launch.cuh): weights, biases, norms, rope tables. So may decode attention positions, block
+ * tables, and keys and values of the steps before: a step begins with copies and with a kernel that
+ * is not early (embed), so that all of the step before is over when any of its kernels begins.
+ *
  * Everything is put on d->cuda->stream in the order of the calls. No function waits, but wait, the
  * packing (it gives the caller's memory back) and copies from memory that is not pinned. */
 #pragma once
@@ -139,11 +144,14 @@ struct cuda {
     int next_graph;                  // whose place is taken next
     void *staging[2];                // pinned, STAGING_BYTES each: the checkpoint on its way
     cudaEvent_t staged[2];
+    unsigned *arrived; // device: [n_arrived] of decode attention's blocks, between calls all 0
+    size_t n_arrived;
     void *staged_rows; // device: [STAGING_BYTES], source rows before they are packed
     int turn;
     struct marks *marks; // NULL: none are timed
     int status;          // the first error's; what follows is skipped
     bool recording;
+    bool early; // kernels may begin before the one before has ended: see launch.cuh
 };
 
 /* True unless an error has stopped this device: the first thing every function asks. */

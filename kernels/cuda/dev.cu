@@ -9,7 +9,7 @@
 #define EPMOE_CUDA_BUILT_FOR "sm_80 sm_90"
 #endif
 
-enum { LEAST_MAJOR = 8, BLAS_WORKSPACE_BYTES = 32 << 20 };
+enum { LEAST_MAJOR = 8, EARLY_MAJOR = 9, BLAS_WORKSPACE_BYTES = 32 << 20 };
 
 /* In the order of struct kernels: C++17 has no designators. */
 static struct kernels cuda_table(void)
@@ -120,6 +120,18 @@ bool cublas_good(struct dev *d, cublasStatus_t error, const char *doing)
     return false;
 }
 
+/* Whether a kernel may begin before the one before it has ended; EPMOE_EARLY=0 forbids it, to find
+ * out what that costs, or whether it is to blame. */
+static bool can_be_early(int gpu)
+{
+    int major = 0;
+    const char *wish = getenv("EPMOE_EARLY");
+    if (wish && strcmp(wish, "0") == 0)
+        return false;
+    return cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, gpu) == cudaSuccess &&
+           major >= EARLY_MAJOR;
+}
+
 /* cuBLAS may not allocate while a graph is recorded, so its workspace is given. */
 static bool open_blas(struct dev *d)
 {
@@ -162,6 +174,7 @@ int dev_open_cuda(struct dev *d, int gpu, enum isa isa, int threads)
     d->joint_rows = CUDA_JOINT_ROWS;
     d->cuda = (struct cuda *)arena_alloc(&d->memory, sizeof *d->cuda);
     d->cuda->gpu = gpu;
+    d->cuda->early = can_be_early(gpu);
     bool good = cuda_good(d, cudaSetDevice(gpu), "choosing it") &&
                 cuda_good(d,
                           cudaDeviceGetAttribute(&d->cuda->multiprocessors,

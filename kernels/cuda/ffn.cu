@@ -84,6 +84,14 @@ struct down_side {
 template <class T, int FRAGMENTS, class Side> struct ffn_tiles {
     const ffn_call &call;
 
+    /* A dense MLP has all rows, whoever is routed where. */
+    __device__ __forceinline__ bool is_known(int number) const
+    {
+        const ffn_part &p = call.parts[0];
+        int strips = (p.n - 1) / (FRAGMENTS * FRAGMENT_ROWS) + 1;
+        return !p.count && !p.source && number < strips * (Side::outputs(p) / TILE_OUTPUTS);
+    }
+
     __device__ __forceinline__ stream_tile<FRAGMENTS> find(int number, int lane) const
     {
         stream_tile<FRAGMENTS> tile = {};
@@ -126,8 +134,9 @@ static void launch_side(struct dev *d, const ffn_call &call)
         int strips = most_strips(p.n, p.n_blocks, FRAGMENTS * FRAGMENT_ROWS);
         tiles += (size_t)strips * (size_t)(Side::outputs(p) / TILE_OUTPUTS);
     }
-    LAUNCH((ffn_stream<T, FRAGMENTS, Side>), (unsigned)(tiles < most ? tiles : most),
-           STREAM_WARPS * WARP_SIZE, 0, d->cuda->stream, call);
+    LAUNCH_EARLY(d->cuda->early, (ffn_stream<T, FRAGMENTS, Side>),
+                 (unsigned)(tiles < most ? tiles : most), STREAM_WARPS * WARP_SIZE, 0,
+                 d->cuda->stream, call);
 }
 
 template <class T, int FRAGMENTS> static void launch_sides(struct dev *d, const ffn_call &call)

@@ -16,6 +16,12 @@ template <int FRAGMENTS> struct dense_tiles {
     dense_call c;
     static constexpr int STRIP = FRAGMENTS * FRAGMENT_ROWS;
 
+    __device__ __forceinline__ bool is_known(int number) const
+    {
+        (void)number;
+        return true;
+    }
+
     __device__ __forceinline__ stream_tile<FRAGMENTS> find(int number, int lane) const
     {
         int tiles = (c.n + TILE_OUTPUTS - 1) / TILE_OUTPUTS, first = number / tiles * STRIP;
@@ -58,12 +64,12 @@ template <class T, int FRAGMENTS> static void launch_stream(struct dev *d, const
     int strips = (call.rows - 1) / (FRAGMENTS * FRAGMENT_ROWS) + 1;
     int tiles = (call.n - 1) / TILE_OUTPUTS + 1, most = d->cuda->multiprocessors;
     if (tiles * strips <= most)
-        LAUNCH((dense_stream<T, FRAGMENTS, 2 * STREAM_WARPS>), tiles * strips,
-               2 * STREAM_WARPS * WARP_SIZE, 0, d->cuda->stream, call);
+        LAUNCH_EARLY(d->cuda->early, (dense_stream<T, FRAGMENTS, 2 * STREAM_WARPS>), tiles * strips,
+                     2 * STREAM_WARPS * WARP_SIZE, 0, d->cuda->stream, call);
     else
-        LAUNCH((dense_stream<T, FRAGMENTS, STREAM_WARPS>),
-               min(tiles * strips, most * stream_blocks<T, FRAGMENTS>()), STREAM_WARPS * WARP_SIZE,
-               0, d->cuda->stream, call);
+        LAUNCH_EARLY(d->cuda->early, (dense_stream<T, FRAGMENTS, STREAM_WARPS>),
+                     min(tiles * strips, most * stream_blocks<T, FRAGMENTS>()),
+                     STREAM_WARPS * WARP_SIZE, 0, d->cuda->stream, call);
 }
 
 static void stream_product(struct dev *d, const dense_call &call, enum dtype type)

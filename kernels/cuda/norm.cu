@@ -87,8 +87,10 @@ static __global__ void __launch_bounds__(NORM_THREADS, 2) add_norm(const norm_ca
 {
     int row = (int)blockIdx.x, first = (int)threadIdx.x * PIECE, step = (int)blockDim.x * PIECE;
     floats<PIECE> kept = {}, norm = {};
+    let_next_begin();
     if (c.h && first < c.dim)
         norm = load_piece<WIDE>(c.norm + first, c.dim - first);
+    wait_for_previous();
     float gate = c.gate ? 1 / (1 + expf(-c.gate[(size_t)row * c.ld_gate])) : 1, squares = 0;
     for (int i = first; i < c.dim; i += step) {
         floats<PIECE> x = add_up<T, WIDE>(c, gate, row, i);
@@ -121,9 +123,9 @@ template <class T> static void launch_norm(struct dev *d, const norm_call &c, in
     int threads = (c.dim + PIECE * WARP_LANES - 1) / (PIECE * WARP_LANES) * WARP_LANES;
     threads = threads < NORM_THREADS ? threads : (int)NORM_THREADS;
     if (wide)
-        LAUNCH((add_norm<T, true>), n, threads, 0, d->cuda->stream, c);
+        LAUNCH_EARLY(d->cuda->early, (add_norm<T, true>), n, threads, 0, d->cuda->stream, c);
     else
-        LAUNCH((add_norm<T, false>), n, threads, 0, d->cuda->stream, c);
+        LAUNCH_EARLY(d->cuda->early, (add_norm<T, false>), n, threads, 0, d->cuda->stream, c);
 }
 
 void cuda_rmsnorm(struct dev *d, void *h, enum dtype type, const float *x, const float *weight,

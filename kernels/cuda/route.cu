@@ -193,6 +193,8 @@ static __global__ void __launch_bounds__(FEW_WARPS *WARP_LANES)
     route_sort(const route_call r, const sort_call s)
 {
     int warp = (int)threadIdx.x / WARP_LANES, warps = (int)blockDim.x / WARP_LANES;
+    let_next_begin();
+    wait_for_previous();
     for (int row = warp; row < r.n; row += warps)
         route_row<PER_LANE>(r, row);
     __syncthreads();
@@ -230,8 +232,8 @@ static void launch_both(struct dev *d, const route_call &c, const struct sorting
 {
     int warps = c.n < 1 ? 1 : c.n < FEW_WARPS ? c.n : (int)FEW_WARPS;
     sort_call s = sort_by(&warps, sorting, c.expert, c.n, c.k);
-    LAUNCH(route_sort<PER_LANE>, 1, warps * WARP_LANES, sort_bytes(s, warps), d->cuda->stream, c,
-           s);
+    LAUNCH_EARLY(d->cuda->early, route_sort<PER_LANE>, 1, warps * WARP_LANES, sort_bytes(s, warps),
+                 d->cuda->stream, c, s);
 }
 
 template <int PER_LANE>
