@@ -136,7 +136,7 @@ struct marks; // see marks.cu
 
 /* One GPU, as one rank uses it. */
 struct cuda {
-    int gpu, multiprocessors;
+    int gpu, multiprocessors, l2_bytes;
     cudaStream_t stream;
     cublasHandle_t blas;
     struct allocation *allocations;  // all that cuda_close() frees

@@ -175,14 +175,17 @@ int dev_open_cuda(struct dev *d, int gpu, enum isa isa, int threads)
     d->cuda = (struct cuda *)arena_alloc(&d->memory, sizeof *d->cuda);
     d->cuda->gpu = gpu;
     d->cuda->early = can_be_early(gpu);
-    bool good = cuda_good(d, cudaSetDevice(gpu), "choosing it") &&
-                cuda_good(d,
-                          cudaDeviceGetAttribute(&d->cuda->multiprocessors,
-                                                 cudaDevAttrMultiProcessorCount, gpu),
-                          "asking for its size") &&
-                cuda_good(d, cudaStreamCreateWithFlags(&d->cuda->stream, cudaStreamNonBlocking),
-                          "creating a stream") &&
-                open_blas(d) && open_staging(d);
+    bool good =
+        cuda_good(d, cudaSetDevice(gpu), "choosing it") &&
+        cuda_good(
+            d,
+            cudaDeviceGetAttribute(&d->cuda->multiprocessors, cudaDevAttrMultiProcessorCount, gpu),
+            "asking for its size") &&
+        cuda_good(d, cudaDeviceGetAttribute(&d->cuda->l2_bytes, cudaDevAttrL2CacheSize, gpu),
+                  "asking for its cache") &&
+        cuda_good(d, cudaStreamCreateWithFlags(&d->cuda->stream, cudaStreamNonBlocking),
+                  "creating a stream") &&
+        open_blas(d) && open_staging(d);
     if (good)
         return 0;
     int status = d->cuda->status;

@@ -34,26 +34,25 @@ template <bool WIDE>
 __device__ __forceinline__ floats<PIECE> load_piece(const float *from, int left)
 {
     floats<PIECE> x = {};
-    if (WIDE)
-        return *(const floats<PIECE> *)from;
+    if constexpr (WIDE)
+        x = *(const floats<PIECE> *)from;
+    else
 #pragma unroll
-    for (int j = 0; j < PIECE; j++)
-        if (j < left)
-            x.v[j] = from[j];
+        for (int j = 0; j < PIECE; j++)
+            x.v[j] = j < left ? from[j] : 0;
     return x;
 }
 
 template <bool WIDE>
 __device__ __forceinline__ void store_piece(float *to, const floats<PIECE> &x, int left)
 {
-    if (WIDE) {
+    if constexpr (WIDE)
         *(floats<PIECE> *)to = x;
-        return;
-    }
+    else
 #pragma unroll
-    for (int j = 0; j < PIECE; j++)
-        if (j < left)
-            to[j] = x.v[j];
+        for (int j = 0; j < PIECE; j++)
+            if (j < left)
+                to[j] = x.v[j];
 }
 
 template <class T, bool WIDE>

@@ -22,7 +22,6 @@ enum {
     PIECE_BYTES = 16,
     GROUP_CHUNKS = 2,
     STREAM_WARPS = 8,
-    AHEAD_CHUNKS = 64, // of each output, before the kernels before are over: 4 KiB
     WARP_SIZE = 32,
 };
 
@@ -183,12 +182,13 @@ __device__ __forceinline__ float add_warps(const float (*sums)[TILE_OUTPUTS][ROW
     return sum;
 }
 
-/* The rest of a block's first tile on its way to L2, while the kernels before are at work. */
+/* The rest of a block's first tile on its way to L2, while the kernels before are at work; of each
+ * output so many chunks at most. */
 template <int WARPS, int FRAGMENTS>
-__device__ __forceinline__ void prefetch_weights(const stream_tile<FRAGMENTS> &tile, int warp,
-                                                 int lane)
+__device__ __forceinline__ void prefetch_weights(const stream_tile<FRAGMENTS> &tile, int most,
+                                                 int warp, int lane)
 {
-    int most = min(tile.chunks, (int)AHEAD_CHUNKS);
+    most = min(tile.chunks, most);
     for (int chunk = WARPS * GROUP_CHUNKS + warp; chunk < most; chunk += WARPS)
 #pragma unroll
         for (int upper = 0; upper < 2; upper++)
@@ -196,10 +196,16 @@ __device__ __forceinline__ void prefetch_weights(const stream_tile<FRAGMENTS> &t
                 prefetch_l2(tile.w[upper] + (size_t)chunk * CHUNK_BYTES);
 }
 
+/* What so many blocks may prefetch of each output of their first tiles: half of L2 in all. */
+static inline int chunks_ahead(int l2_bytes, int blocks)
+{
+    return blocks ? l2_bytes / 2 / (TILE_OUTPUTS * CHUNK_BYTES) / blocks : 0;
+}
+
 /* All tiles of a call, by blocks of WARPS warps, as many as there are. The call's
  * find(number, lane) gives tile after tile, to whole warps; is_known(number) says whether that
- * takes nothing that an earlier kernel writes; finish(tile, sums) gets sums [WARPS][16][rows], and
- * all threads. */
+ * takes nothing that an earlier kernel writes, ahead() what to prefetch then; finish(tile, sums)
+ * gets sums [WARPS][16][rows], and all threads. */
 template <class T, int FRAGMENTS, int WARPS, class Call>
 __device__ __forceinline__ void stream(const Call &call)
 {
@@ -214,7 +220,7 @@ __device__ __forceinline__ void stream(const Call &call)
     stream_weights ahead;
     load_weights(ahead, tile, warp);
     if (known) {
-        prefetch_weights<WARPS>(tile, warp, lane);
+        prefetch_weights<WARPS>(tile, call.ahead(), warp, lane);
         wait_for_previous();
     }
     while (tile.rows > 0) {
