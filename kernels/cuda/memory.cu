@@ -167,10 +167,15 @@ void cuda_reserve(struct dev *d, const struct dev_limits *most)
     size_t need = 0;
     for (size_t bytes : needs)
         need = bytes > need ? bytes : need;
-    if (need <= d->scratch_bytes)
-        return;
-    d->scratch = cuda_alloc(d, need);
-    d->scratch_bytes = need;
+    if (need > d->scratch_bytes) {
+        d->scratch = cuda_alloc(d, need);
+        d->scratch_bytes = need;
+    }
+    size_t heads = (size_t)most->rows * (size_t)most->n_heads;
+    if (heads > d->cuda->n_arrived) {
+        d->cuda->arrived = (unsigned *)cuda_alloc(d, heads * sizeof(unsigned));
+        d->cuda->n_arrived = heads;
+    }
 }
 
 void cuda_close(struct dev *d)
