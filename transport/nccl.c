@@ -139,6 +139,11 @@ static int gone(void)
     return fail(STATUS_FAILED, "NCCL: its ranks have been given up");
 }
 
+void nccl_follow(struct nccl *n)
+{
+    side_follow(&n->side);
+}
+
 int nccl_begin(struct nccl *n)
 {
     int status = n->comm ? 0 : gone();
@@ -147,7 +152,6 @@ int nccl_begin(struct nccl *n)
     if (status)
         return status;
     n->under_way = false;
-    side_follow(&n->side);
     ncclResult_t result = ncclGroupStart();
     return result == ncclSuccess ? 0 : give_up_because(n, result, "a group");
 }
@@ -171,6 +175,32 @@ int nccl_recv(struct nccl *n, int from, void *rows, size_t bytes)
     return added(n, ncclRecv(rows, bytes, ncclInt8, from, n->comm, n->side.stream),
                  "receiving rows");
 }
+
+int nccl_broadcast(struct nccl *n, void *rows, size_t bytes)
+{
+    return added(n, ncclBroadcast(rows, rows, bytes, ncclInt8, 0, n->comm, n->side.stream),
+                 "broadcasting rows");
+}
+
+#if NCCL_VERSION_CODE >= NCCL_VERSION(2, 28, 0)
+int nccl_all_to_all(struct nccl *n, const void *from, void *to, size_t bytes)
+{
+    return added(n, ncclAlltoAll(from, to, bytes, ncclInt8, n->comm, n->side.stream),
+                 "an all-to-all of rows");
+}
+#else
+/* What ncclAlltoAll is made of. */
+int nccl_all_to_all(struct nccl *n, const void *from, void *to, size_t bytes)
+{
+    int status = 0;
+    for (int rank = 0; rank < n->transport->size && !status; rank++) {
+        status = nccl_send(n, rank, (const char *)from + (size_t)rank * bytes, bytes);
+        if (!status)
+            status = nccl_recv(n, rank, (char *)to + (size_t)rank * bytes, bytes);
+    }
+    return status;
+}
+#endif
 
 int nccl_start(struct nccl *n)
 {

@@ -97,12 +97,12 @@ int single_combine(struct exchange *x, const struct exchange_plan *plan)
     return status;
 }
 
-static int exact_dispatch(struct exchange *x, struct dev *d, const struct exchange_plan *plan)
+static int exact_dispatch(struct exchange *x, const struct exchange_plan *plan)
 {
     message_place(x, plan);
     int status = single_await(x);
     for (int rank = 1; rank < x->transport->size && !status; rank++) {
-        message_pack(x, d, plan, rank);
+        message_pack(x, plan, rank);
         status = single_send(x, rank, x->out + x->begin[rank], x->begin[rank + 1] - x->begin[rank]);
     }
     return status;
