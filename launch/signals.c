@@ -19,16 +19,18 @@ static bool silent, starting;
 static int runner = -1;                                   // the file of launch/mpirun.sh
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // of starting and place
 static const struct pulse *place;
+static char last[192]; // where it was when the ranks parted
 
 /* "in layer 3 of step 7 …", or nothing where there is no place to tell. */
 static void find_place(char *out, size_t size)
 {
-    out[0] = 0;
     pthread_mutex_lock(&mutex);
     if (starting)
         snprintf(out, size, "while starting; no step was finished");
     else if (place)
         pulse_place(place, out, size);
+    else
+        snprintf(out, size, "%s", last);
     pthread_mutex_unlock(&mutex);
 }
 
@@ -100,6 +102,8 @@ void signals_place(const struct pulse *p)
 {
     pthread_mutex_lock(&mutex);
     starting = false;
+    if (place && !p) // mpirun may end a rank that is on its way out
+        pulse_place(place, last, sizeof last);
     place = p;
     pthread_mutex_unlock(&mutex);
 }

@@ -7,5 +7,5 @@
 /* Before any other thread is started. quiet: say nothing (a worker under mpirun). place_follows:
  * until signals_place() the run is starting. */
 void signals_open(bool quiet, bool place_follows);
-/* From here on the line says where the run was (NULL: no longer). */
+/* From here on the line says where the run was (NULL: it stays where it is). */
 void signals_place(const struct pulse *p);

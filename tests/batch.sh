@@ -6,17 +6,7 @@ set -uo pipefail
 epmoe=$(realpath "$1")
 cd "$(dirname "$0")/.."
 model=models/austen-moe
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failed=0 passed=0
-result() { # condition's status, what
-    if [ "$1" -eq 0 ]; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "batch: $2"
-    fi
-}
+. tests/results.sh
 
 # 40 requests of different lengths, and one that is wrong
 for i in $(seq 40); do
@@ -99,5 +89,4 @@ lines = map(json.loads, open(sys.argv[1]))
 sys.exit(next(l["text"] for l in lines if l["id"] == "r7").strip() != sys.argv[2].strip())' "$work/whole" "$text"
 result $? "epmoe run gives another text than the batch"
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

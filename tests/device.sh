@@ -6,17 +6,7 @@ set -uo pipefail
 epmoe=$(realpath "$1")
 cd "$(dirname "$0")/.."
 model=tests/golden/models/moe-60
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failed=0 passed=0
-result() { # condition's status, what
-    if [ "$1" -eq 0 ]; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "failed: $2"
-    fi
-}
+. tests/results.sh
 ids() { timeout 300 "$epmoe" run -m $model --tokens 3,14,15,92,65 -n 12 --temp 0 --ignore-eos --ids "$@" 2>"$work/stderr"; }
 
 ids --device cpu >"$work/cpu" && [ "$(wc -w <"$work/cpu")" -eq 12 ]
@@ -57,5 +47,4 @@ EPMOE_EMULATED_GPUS=0 "$epmoe" doctor | grep -qE '^missing +CUDA +built for sm_8
 result $? "doctor without a GPU"
 "$epmoe" doctor | grep -qE '^ok +CUDA +built for .*GPU 0: emulated'
 result $? "doctor with a GPU"
-echo "device: $passed passed, $failed failed"
-exit $((failed > 0))
+finish

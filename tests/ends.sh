@@ -1,15 +1,5 @@
-# How a run ends, for tests that make it end badly; sourced. Needs $work, an empty folder.
-failed=0 passed=0
-# The status comes first: in "result WHAT $?" a command in WHAT would change $?.
-result() { # condition's status, what
-    if [ "$1" -eq 0 ]; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "failed: $2"
-        sed 's/^/    /' "$work/stderr"
-    fi
-}
+# How a run ends, for tests that make it end badly; sourced, in the repository's root.
+. tests/results.sh
 
 # Seconds with a fraction.
 now() {

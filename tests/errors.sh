@@ -7,9 +7,7 @@ cd "$(dirname "$0")/.."
 model=$PWD/tests/golden/models/moe-60
 dense=$PWD/tests/golden/models/dense-tied
 austen=$PWD/models/austen-moe
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failed=0 passed=0
+. tests/results.sh
 
 # expect CODE "text in the line" ARGUMENTS… : one line on stderr, nothing on stdout
 expect() {
@@ -195,5 +193,4 @@ expect 3 'expected a chat_template for messages, found none' run -m "$t" -p x --
     echo "a failed run left a partial file behind"
     failed=$((failed + 1))
 }
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

@@ -5,8 +5,6 @@
 set -uo pipefail
 epmoe=$(realpath "$1") freeze=$(realpath "$2")
 cd "$(dirname "$0")/.."
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 . tests/ends.sh
 model=$PWD/models/austen-moe
 timeout=2
@@ -82,5 +80,4 @@ start=$(now)
 end_batch "$start" "rank 0 hangs in decode" 4 $((timeout + 5)) \
     'lost rank 0 on [^ ]+: no progress for 2.0 s, (rows|a message) awaited '
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

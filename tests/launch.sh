@@ -5,8 +5,6 @@ set -uo pipefail
 command -v mpirun >/dev/null || { echo "skipped: mpirun is not installed" && exit 77; }
 epmoe=$(realpath "$1")
 cd "$(dirname "$0")/.."
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 . tests/ends.sh
 export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0"
 model=$PWD/models/austen-moe
@@ -85,5 +83,4 @@ result $? "--per-numa: exit code $?"
 [ "$(grep -c 'MCW rank' "$work/stderr")" -eq $((${#nodes[@]} + 1)) ]
 result $? "--report-bindings passes through"
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

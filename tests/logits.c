@@ -6,8 +6,21 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "coordinator/generate.h"
+#include "worker/serve.h"
 
 enum { ROWS_AT_ONCE = 7 }; // odd on purpose: no answer may depend on it
+
+static struct transport *joined; // NULL: not under mpirun
+
+void logits_join(struct transport *mpi)
+{
+    joined = mpi;
+}
+
+static bool is_joined(const struct logits_case *t)
+{
+    return joined && t->ranks == joined->size;
+}
 
 struct collect {
     float *logits;
@@ -35,14 +48,14 @@ static int open_case(struct ranks *r, const struct logits_case *t, const struct 
                      int positions)
 {
     static const int choice[] = {[DTYPE_F32] = 1, [DTYPE_F16] = 2, [DTYPE_BF16] = 3};
-    struct process p = {.local_size = 1};
+    struct process p = {.mpi = is_joined(t) ? joined : NULL, .local_size = 1};
     struct model_options o = model_options_default();
     struct session_needs needs = {1, ROWS_AT_ONCE, positions};
     o.model = t->dir;
     o.dtype = choice[t->dtype];
     o.threads = t->threads;
     o.chunk = t->chunk;
-    o.ranks = t->ranks;
+    o.ranks = p.mpi ? 0 : t->ranks;
     o.placement = t->placement;
     o.device = (int)t->device;
     o.worker_device = t->worker_device;
@@ -65,9 +78,21 @@ float *logits_of(const struct logits_case *t, int *vocab)
     return logits_over(t, &(struct exchange_options){0}, vocab);
 }
 
+static void serve(const struct logits_case *t)
+{
+    struct worker_options w = {
+        .model = t->dir, .threads = t->threads, .version = program_version()};
+    worker_serve(joined, &w);
+}
+
 float *logits_over(const struct logits_case *t, const struct exchange_options *x, int *vocab)
 {
     struct ranks r;
+    if (joined && joined->rank > 0) {
+        if (is_joined(t))
+            serve(t);
+        return NULL;
+    }
     if (open_case(&r, t, x, t->n) != 0)
         return NULL;
     *vocab = r.coordinator.config.vocab_size;

@@ -22,6 +22,10 @@ float *logits_of(const struct logits_case *t, int *vocab);
 /* The same with rows travelling as `x` says. */
 float *logits_over(const struct logits_case *t, const struct exchange_options *x, int *vocab);
 
+/* From now on cases with as many ranks as mpirun started run on those. All of them call logits_over
+ * alike; only rank 0 gets logits, and the others serve and get NULL, as they do of other cases. */
+void logits_join(struct transport *mpi);
+
 /* n_new greedy tokens after the prompt into out; false when the run failed. */
 bool greedy_of(const struct logits_case *t, int n_new, int32_t *out);
 

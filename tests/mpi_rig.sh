@@ -9,18 +9,7 @@ command -v mpirun >/dev/null || {
     echo "skipped: no mpirun"
     exit 77
 }
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failed=0 passed=0
-
-result() { # condition's status, what went wrong if it did
-    if [ "$1" -eq 0 ]; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "$(basename "$0" .sh): $2"
-    fi
-}
+. tests/results.sh
 
 # same FILE FILE WHAT: the same bytes; a missing file is not
 same() {
@@ -36,9 +25,4 @@ expect() {
     local found=$?
     [ "$found" -eq "$code" ] && [ "$(grep -cF "$says" "$work/stderr")" -eq 1 ]
     result $? "expected exit $code and one line with \"$says\", found $found: $(cat "$work/stderr")"
-}
-
-finish() {
-    echo "$passed passed, $failed failed"
-    [ "$failed" -eq 0 ]
 }

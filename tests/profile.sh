@@ -9,18 +9,8 @@ command -v python3 >/dev/null || {
     echo "skipped: no python3"
     exit 77
 }
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 model=tests/golden/models/moe-60 # 2 layers of 60 experts, top 4
-failed=0 passed=0
-result() { # what, condition's status
-    if [ "$2" -eq 0 ]; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "profile: $1"
-    fi
-}
+. tests/results.sh
 
 # check_json RANKS ROWS TOP_K: rows of all steps
 check_json() {
@@ -72,15 +62,15 @@ one() {
     shift 3
     rm -f "$work/profile.json" "$work/trace"
     "$@" "${run[@]}" --chunk 12 "${outputs[@]}" "${more[@]}" >"$work/out" 2>"$work/err"
-    result "$what: exit code" $?
+    result $? "$what: exit code"
     cmp -s "$work/alone" "$work/out"
-    result "$what: other ids than without a profile" $?
+    result $? "$what: other ids than without a profile"
     check_json "$ranks" 17 4
-    result "$what: sums" $?
+    result $? "$what: sums"
     check_trace "$ranks" "$arrows" 6 $((ranks > 1 ? 17 * 4 * 2 : 0))
-    result "$what: timeline" $?
+    result $? "$what: timeline"
     grep -q '^decode: 5 steps of 1.0 rows' "$work/err" && grep -q '^outside the layers: ' "$work/err"
-    result "$what: table" $?
+    result $? "$what: table"
 }
 
 more=()
@@ -105,14 +95,13 @@ printf '{"id": "%s", "prompt": "Dear %s", "max_tokens": 3}\n' a a b b c c >"$wor
 "$epmoe" batch -m $austen -i "$work/in.jsonl" -o "$work/results" -q --max-batch 1 --ranks 3 -t 1 \
     "${outputs[@]}" 2>/dev/null
 cmp -s "$work/plain" "$work/results"
-result "batch: other results than without a profile" $?
+result $? "batch: other results than without a profile"
 check_trace 3 $((4 * 9 * 2)) 9
-result "batch: timeline" $?
+result $? "batch: timeline"
 
 # bench -o json has the profile in it: warm-up, then twice 8 prompt tokens and 3 more, on 2 sequences
 "$epmoe" bench -m "$model" -p 8 -n 3 -b 2 -r 2 -t 1 --ranks 2 --profile -o json >"$work/profile.json"
 check_json 2 $((3 * 2 * (8 + 3))) 4
-result "bench: sums" $?
+result $? "bench: sums"
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

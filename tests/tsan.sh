@@ -12,19 +12,12 @@ nm "$epmoe" | grep -q __tsan_init || {
 }
 export TSAN_OPTIONS="halt_on_error=1 exitcode=66 ${TSAN_OPTIONS:-}"
 export OMP_THREAD_LIMIT=1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failed=0 passed=0
+. tests/results.sh
 
 clean() { # arguments of epmoe
     rm -f "$work/out"
-    if timeout 120 "$epmoe" "$@" -t 1 >"$work/stdout" 2>"$work/stderr"; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "tsan: exit code $?: epmoe $*"
-        grep -v '^$' "$work/stderr" | head -n 40
-    fi
+    timeout 120 "$epmoe" "$@" -t 1 >"$work/stdout" 2>"$work/stderr"
+    result $? "exit code $?: epmoe $*"
 }
 
 moe_60=tests/golden/models/moe-60 austen=models/austen-moe
@@ -78,5 +71,4 @@ for overlap in off on; do
 done
 clean bench -m $austen -p 40 -n 4 -b 1,3 -r 2 --ranks 3
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

@@ -8,14 +8,10 @@ epmoe=$(realpath "$1")
 cd "$(dirname "$0")/.."
 unset OMP_WAIT_POLICY GOMP_SPINCOUNT
 job=(run -m models/austen-moe -n 1 -q -t 1 -p)
-failed=0 passed=0
+. tests/results.sh
 expect() { # what was expected, what was found
-    if [ "$1" = "$2" ]; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "waiting: expected $1, found $2"
-    fi
+    [ "$1" = "$2" ]
+    result $? "expected $1, found $2"
 }
 
 settings() { # as the OpenMP of the last start has them
@@ -44,5 +40,4 @@ expect '{"id": "a"' "$("$epmoe" batch -m models/austen-moe -t 1 -q -i /dev/fd/7 
 "$epmoe" run --frobnicate 2>/dev/null
 expect 2 $?
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish
