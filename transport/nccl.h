@@ -2,9 +2,10 @@
  * brings it up and carries everything else.
  *
  * Nothing here waits for ever: what a call begins is asked after until it is done, NCCL fails, or
- * the transport's timeout has passed; then the communicator is given up for good, and so is the
- * run. Errors as in transport.h, TRANSPORT_INTERRUPTED among them. NCCL's environment variables are
- * its own affair. */
+ * the transport's timeout has passed (a worker gives rank 0 two seconds more to find out first, as
+ * transports do); then the communicator is given up for good, and so is the run. Errors as in
+ * transport.h, TRANSPORT_INTERRUPTED among them. NCCL's environment variables are its own affair.
+ */
 #pragma once
 
 #include "kernels/side.h"
@@ -17,6 +18,7 @@ struct nccl {
     struct side side; // rows move on a queue of their own
     void *comm;       // an ncclComm_t; NULL: closed, or given up
     bool under_way;   // something has begun that was not asked after yet
+    int first, last;  // the ranks that take part in it, from and to; this one aside
 };
 
 /* One line for people: "2.28.9: exact counts", or why there is none. */

@@ -31,6 +31,7 @@ struct worker {
     struct exchange exchange[LANES];
     int n_exchanges; // how many are open: of a step, or of its halves
     int max_rows;
+    bool ready; // all of it is set up
     struct stats stats;
     struct trace log, *trace; // trace: the log, once the setup asks for one
 };
@@ -160,7 +161,10 @@ static int set_up(struct worker *w, const struct setup *setup)
         .kind = CONTROL_READY,
         .ready = {w->shard.bytes, (uint32_t)w->shard.n_experts, seconds_since(start)}};
     status = control_send(w->transport, 0, &ready);
-    return status ? status : exchange_join(w->exchange, setup->nccl_ids);
+    if (!status)
+        status = exchange_join(w->exchange, setup->nccl_ids);
+    w->ready = !status;
+    return status;
 }
 
 /* Rows work->y := the experts' outputs, by way of the GPU if there is one. */
@@ -334,10 +338,12 @@ static int serve(struct worker *w)
 }
 
 /* Tell the coordinator why, then stay until it has stopped everyone: whoever leaves first decides
- * the exit code of the whole run. */
+ * the exit code of the whole run. A rank whose GPU fails at work is lost, for all its words. */
 static void give_up(struct worker *w, int status)
 {
-    struct control fault = {.kind = CONTROL_FAULT, .fault = {status, error_text()}};
+    bool dead = w->ready && dev_wait(&w->dev) != 0;
+    struct control fault = {.kind = CONTROL_FAULT,
+                            .fault = {dead ? STATUS_LOST_RANK : status, error_text()}};
     struct control message = {0};
     if (control_send(w->transport, 0, &fault) != 0)
         return;
