@@ -57,6 +57,31 @@ moves 'a[.]f+a[.]q' 2 --strategy padded
 moves 'wb[.]tf+r+[.]q' 2 --strategy allgather
 moves 's+[.]f+t?w?s+[.]f+r+[.]q' 1 --overlap on
 
+# Times on the GPU's clock, and bytes between rank 0 and each of the others.
+if command -v python3 >/dev/null; then
+    for strategy in exact padded allgather; do
+        for overlap in off on; do
+            "$epmoe" run -m tests/golden/models/moe-60 --tokens 1,2,3,4,5,6 -n 4 --temp 0 --ids -t 1 \
+                --ignore-eos --device cuda "${nccl[@]}" --strategy $strategy --overlap $overlap \
+                --profile-json "$work/profile" >/dev/null 2>"$work/stderr" &&
+                python3 - "$work/profile" 2>"$work/stderr" <<'PY'
+import json, sys
+p = json.load(open(sys.argv[1]))
+for kind in "prefill", "decode":
+    s, x, b = p[kind], p[kind]["exchange"], p[kind]["bytes"]
+    assert sum(s["phases"].values()) == s["ns"] > 0 and p["dropped_marks"] == 0, s
+    assert x["exposed_ns"] == s["phases"]["wait_for_workers"] > 0 <= x["hidden_ns"], x
+    assert sum(x["wait"].values()) == x["exposed_ns"], x
+    assert s["phases"]["wire_out"] > 0 < s["phases"]["pack"], s
+    assert sum(r["sent"] for r in b["ranks"]) == b["wire_sent"] > 0, b
+    assert sum(r["received"] for r in b["ranks"]) == b["wire_received"] > 0, b
+    assert all(r["sent"] > 0 for r in b["ranks"][1:]), b
+PY
+            result $? "$strategy, overlap $overlap: a profile's sums"
+        done
+    done
+fi
+
 expect 1 'an id for the run' EPMOE_EMULATED_FAIL=ncclGetUniqueId:1 "${nccl[@]}"
 expect '1 4' 'NCCL: ' EPMOE_EMULATED_FAIL=ncclCommInitRankConfig:2 "${nccl[@]}"
 expect '1 4' 'NCCL: ' EPMOE_EMULATED_FAIL=ncclCommInitRankConfig:5 "${nccl[@]}" --overlap on

@@ -188,7 +188,7 @@ static int send_all(struct exchange *x)
         if (!bytes)
             continue;
         trace_mark_detail(x->trace, PHASE_WIRE_OUT, rank);
-        exchange_count_sent(x, bytes);
+        exchange_count_sent(x, rank, bytes);
         status =
             nccl_send(&s->nccl, rank, s->rows + (size_t)x->first[rank] * x->wire_row_bytes, bytes);
     }
@@ -215,7 +215,7 @@ static int exact_combine(struct exchange *x, const struct exchange_plan *plan)
         return status;
     for (int rank = 1; rank < x->transport->size && !status; rank++) {
         size_t bytes = (size_t)x->back[rank] * x->wire_row_bytes;
-        x->counters->received += bytes;
+        exchange_count_received(x, rank, bytes);
         if (bytes)
             status =
                 nccl_recv(n, rank, x->landing + (size_t)x->first[rank] * x->wire_row_bytes, bytes);
@@ -229,7 +229,7 @@ static int take_rows(struct exchange *x)
 {
     struct nccl *n = &x->direct->nccl;
     size_t bytes = (size_t)x->n_wire_rows * x->wire_row_bytes;
-    x->counters->received += bytes;
+    exchange_count_received(x, 0, bytes);
     if (!bytes)
         return 0;
     int status = nccl_begin(n);
@@ -258,7 +258,7 @@ static int exact_give_back(struct exchange *x, const void *rows)
     nccl_follow(n);
     int status = bytes ? nccl_begin(n) : 0;
     if (bytes && !status) {
-        exchange_count_sent(x, bytes);
+        exchange_count_sent(x, 0, bytes);
         status = nccl_send(n, 0, rows, bytes);
         if (!status)
             status = nccl_start(n);
@@ -290,7 +290,7 @@ static int allgather_begin(struct exchange *x, const struct exchange_plan *plan)
 {
     trace_mark(x->trace, PHASE_WIRE_OUT);
     for (int rank = 1; rank < x->transport->size; rank++)
-        exchange_count_sent(x, (size_t)plan->n * x->wire_row_bytes);
+        exchange_count_sent(x, rank, (size_t)plan->n * x->wire_row_bytes);
     nccl_follow(&x->direct->nccl);
     int status = broadcast(x, (void *)rows_out(x, plan), plan->n);
     trace_mark(x->trace, PHASE_ROUTER);
@@ -309,7 +309,7 @@ static int allgather_dispatch(struct exchange *x, const struct exchange_plan *pl
 /* NCCL need not wait for the message to be told of the rows. */
 static int allgather_receive(struct exchange *x, const struct exchange_layer *layer, int n)
 {
-    x->counters->received += (size_t)n * x->wire_row_bytes;
+    exchange_count_received(x, 0, (size_t)n * x->wire_row_bytes);
     int status = broadcast(x, x->direct->rows, n);
     return status ? status : single_receive(x, layer, n);
 }

@@ -125,7 +125,7 @@ static int padded_dispatch(struct exchange *x, const struct exchange_plan *plan)
     trace_mark(x->trace, PHASE_WIRE_OUT);
     for (int round = 0; round < x->rounds && !status; round++) {
         for (int rank = 1; rank < x->transport->size; rank++)
-            exchange_count_sent(x, bytes);
+            exchange_count_sent(x, rank, bytes);
         status = all_to_all(x, round_out(x, round), x->direct->dropped, x->round.out_rows);
     }
     return status;
@@ -136,7 +136,7 @@ static void place_round(struct exchange *x, int round)
 {
     int room = x->round.back_rows, done = round * room;
     for (int rank = 1; rank < x->transport->size; rank++) {
-        x->counters->received += x->round.back;
+        exchange_count_received(x, rank, x->round.back);
         gather(x->dev, x->landing + (size_t)(x->first[rank] + done) * x->wire_row_bytes,
                x->direct->staging + (size_t)rank * x->round.back, x->direct->count_up,
                done < x->back[rank] ? least(x->back[rank] - done, room) : 0, x->wire_row_bytes);
@@ -166,7 +166,7 @@ static int padded_combine(struct exchange *x, const struct exchange_plan *plan)
 static int take_round(struct exchange *x, int round)
 {
     size_t bytes = (size_t)x->round.out_rows * x->wire_row_bytes;
-    x->counters->received += bytes;
+    exchange_count_received(x, 0, bytes);
     return all_to_all(x, x->direct->nothing, x->direct->rows + (size_t)round * bytes,
                       x->round.out_rows);
 }
@@ -200,7 +200,7 @@ static int padded_give_back(struct exchange *x, const void *rows)
     nccl_follow(&x->direct->nccl);
     for (int round = 0; round < x->rounds_back && !status; round++) {
         const char *from = (const char *)rows + (size_t)round * x->round.back;
-        exchange_count_sent(x, x->round.back);
+        exchange_count_sent(x, 0, x->round.back);
         status = all_to_all(x, round * x->round.back_rows < x->n_back ? from : rows,
                             x->direct->dropped, x->round.back_rows);
     }

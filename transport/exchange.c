@@ -134,7 +134,9 @@ static struct exchange in_common(struct dev *host, struct dev *dev, struct trans
                          .narrow_host = narrow_host,
                          .row_bytes = wire_row_bytes(WIRE_MODEL, limits->type, limits->width),
                          .wire_row_bytes = wire_row_bytes(o->wire, limits->type, limits->width)};
-    *x.counters = (struct exchange_counters){0};
+    size_t ranks = x.transport ? (size_t)x.transport->size : 1;
+    *x.counters =
+        (struct exchange_counters){.with = dev_alloc_host(host, ranks * sizeof *x.counters->with)};
     if (o->strategy == STRATEGY_ALLGATHER)
         x.options.dedup = DEDUP_ON; // it is, whatever was asked for
     return x;

@@ -74,6 +74,10 @@ struct exchange_plan {
  * away from the end of a dispatch until the last of them is back: for the part of it that it waits
  * (exposed), and the part that it works meanwhile (hidden), be it for the other half. Over MPI rows
  * count as back when they are next looked for. */
+struct pair_bytes {
+    uint64_t sent, received;
+};
+
 struct exchange_counters {
     uint64_t sent, received; // all that travelled: rows, counts, padding
     uint64_t messages;       // sent
@@ -81,6 +85,7 @@ struct exchange_counters {
     uint64_t hidden_ns;      // coordinator only
     uint64_t logical;        // (row, expert) pairs times a row of the model's type, out and back
     uint64_t local;          // of these, what experts at home took
+    struct pair_bytes *with; // [n_ranks] sent and received, by the other rank
 };
 
 /* The messages at hand on a worker. */

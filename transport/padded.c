@@ -103,7 +103,7 @@ static int take_round(struct exchange *x, int round)
         if (x->received[rank] != x->round.back)
             return fail(STATUS_FAILED, "rank %d: expected %zu bytes of rows back, found %zu", rank,
                         x->round.back, x->received[rank]);
-        x->counters->received += x->round.back;
+        exchange_count_received(x, rank, x->round.back);
         int done = round * x->round.back_rows,
             rows = least(x->back[rank] - done, x->round.back_rows);
         if (rows > 0)
@@ -142,7 +142,7 @@ static int receive_round(struct exchange *x)
         status = fail(STATUS_FAILED, "dispatch: expected a round of %zu bytes, found %zu", bytes,
                       x->received[0]);
     x->in_bytes += bytes;
-    x->counters->received += bytes;
+    exchange_count_received(x, 0, bytes);
     return status;
 }
 

@@ -108,8 +108,9 @@ int padded_read_rounds(struct exchange *x, int most, int most_back);
 /* Finish what was started in this lane: x->received, and the time that took. */
 int exchange_wait(struct exchange *x);
 
-/* `bytes` of rows have left in a message of their own. */
-void exchange_count_sent(struct exchange *x, size_t bytes);
+/* So many bytes have left for a rank in a message of their own, or have come from one. */
+void exchange_count_sent(struct exchange *x, int to, size_t bytes);
+void exchange_count_received(struct exchange *x, int from, size_t bytes);
 int single_send(struct exchange *x, int to, const void *bytes, size_t n);
 int single_await(struct exchange *x); // start receiving what workers give back
 int single_combine(struct exchange *x, const struct exchange_plan *plan);
