@@ -94,7 +94,7 @@ struct control {
 enum {
     CONTROL_TEXT_BYTES = 255, // version, host, device, and the words of Setup
     CONTROL_NCCL_ID_BYTES = 128,
-    CONTROL_NCCL_MAX_IDS = 2, // lanes
+    CONTROL_NCCL_MAX_IDS = 2,   // lanes
     CONTROL_FAULT_BYTES = 4095, // a Fault's text; a longer one is cut
     CONTROL_MAX_LAYERS = 4096,
     CONTROL_MAX_EXPERTS = 65536, // of a layer

@@ -95,7 +95,7 @@ static void test_round_trip_setup_extremes(void **state)
     setup.setup.n_experts = CONTROL_MAX_CELLS / CONTROL_MAX_LAYERS;
     back = round_trip(&setup);
     assert_memory_equal(back.setup.rank_of, many, sizeof many);
-    setup.setup = (struct setup){0,   DTYPE_F32, 1,   0,   NULL,  1,   "e",
+    setup.setup = (struct setup){0,   DTYPE_F32, 1,   0,   NULL,  1,    "e",
                                  "r", "d",       "w", "o", false, NULL, 0}; // a dense model
     back = round_trip(&setup);
     assert_null(back.setup.nccl_ids);

@@ -44,7 +44,7 @@ size_t direct_slack(const struct exchange *x)
 
 /* ---- what all have in common ---- */
 
-static int await_words(struct exchange *x)
+int direct_await_words(struct exchange *x)
 {
     int status = 0;
     for (int rank = 1; rank < x->transport->size && !status; rank++)
@@ -55,7 +55,7 @@ static int await_words(struct exchange *x)
 int direct_send_heads(struct exchange *x, const struct exchange_plan *plan)
 {
     message_place(x, plan);
-    int status = await_words(x);
+    int status = direct_await_words(x);
     for (int rank = 1; rank < x->transport->size && !status; rank++) {
         message_pack(x, plan, rank);
         status = single_send(x, rank, x->out + x->begin[rank], x->begin[rank + 1] - x->begin[rank]);
@@ -91,70 +91,6 @@ int direct_wait(struct exchange *x)
     int status = nccl_wait(&x->direct->nccl);
     x->counters->exposed_ns += (uint64_t)(clock_ns() - start);
     return status;
-}
-
-/* ---- joining: the first exchange of two ranks takes both, later ones begin without ---- */
-
-/* A word each way, between 0 and everybody. */
-static int exact_meet(struct exchange *x)
-{
-    struct nccl *n = &x->direct->nccl;
-    char *words = (char *)x->direct->index; // nobody reads them
-    int first = x->transport->rank ? 0 : 1, end = x->transport->rank ? 1 : x->transport->size;
-    int status = nccl_begin(n);
-    for (int rank = first; rank < end && !status; rank++) {
-        status = nccl_send(n, rank, words, 1);
-        if (!status)
-            status = nccl_recv(n, rank, words + 1, 1);
-    }
-    return status ? status : nccl_start(n);
-}
-
-static int meet(struct exchange *x)
-{
-    struct nccl *n = &x->direct->nccl;
-    nccl_follow(n);
-    int status = x->options.strategy == STRATEGY_PADDED ? padded_meet(x) : exact_meet(x);
-    if (!status)
-        status = nccl_wait(n);
-    if (status || x->options.strategy != STRATEGY_ALLGATHER)
-        return status;
-    status = nccl_begin(n);
-    if (!status)
-        status = nccl_broadcast(n, x->direct->index, 1);
-    if (!status)
-        status = nccl_start(n);
-    return status ? status : nccl_wait(n);
-}
-
-/* Rank 0 says nothing more until all are done: what it said would call the others off. */
-static int all_have_met(struct exchange *x)
-{
-    int status = x->transport->rank ? direct_announce(x) : await_words(x);
-    return status ? status : exchange_wait(x);
-}
-
-int exchange_join(struct exchange x[LANES], const void *ids)
-{
-    int status = 0;
-    for (int lane = 0; lane < LANES && !status; lane++) {
-        if (!x[lane].direct)
-            continue;
-        status = nccl_open(&x[lane].direct->nccl, x[lane].transport, x[lane].dev,
-                           (const char *)ids + (size_t)lane * NCCL_ID_BYTES);
-        if (!status)
-            status = meet(&x[lane]);
-        if (!status)
-            status = all_have_met(&x[lane]);
-    }
-    return status;
-}
-
-void exchange_leave(struct exchange x[LANES])
-{
-    for (int lane = 0; lane < LANES; lane++)
-        if (x[lane].direct)
-            nccl_close(&x[lane].direct->nccl);
 }
 
 /* ---- exact ---- */
@@ -300,7 +236,7 @@ static int allgather_begin(struct exchange *x, const struct exchange_plan *plan)
 static int allgather_dispatch(struct exchange *x, const struct exchange_plan *plan)
 {
     size_t bytes = allgather_pack(x, plan);
-    int status = await_words(x);
+    int status = direct_await_words(x);
     for (int rank = 1; rank < x->transport->size && !status; rank++)
         status = single_send(x, rank, x->out, bytes);
     return status;

@@ -28,7 +28,9 @@ void padded_open_direct(struct exchange *x);
 size_t padded_slack(const struct exchange *x);
 int padded_meet(struct exchange *x);
 
-/* Coordinator: messages of each worker's own leave; what says that its rows follow is awaited. */
+/* Coordinator: a worker's word that its rows have been started is awaited, from each of them. */
+int direct_await_words(struct exchange *x);
+/* Coordinator: the same, and messages of each worker's own leave. */
 int direct_send_heads(struct exchange *x, const struct exchange_plan *plan);
 /* Coordinator: x->direct->index := the rows of all places that travel. */
 void direct_upload_rows(struct exchange *x, const struct exchange_plan *plan);
