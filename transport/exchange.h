@@ -70,14 +70,15 @@ struct exchange_plan {
     struct exchange_layer layer;
 };
 
-/* What one rank has moved so far, in bytes, and how it spent the time. On the coordinator rows are
- * away from the end of a dispatch until the last of them is back: for the part of it that it waits
- * (exposed), and the part that it works meanwhile (hidden), be it for the other half. Over MPI rows
- * count as back when they are next looked for. */
+/* Between two ranks. */
 struct pair_bytes {
     uint64_t sent, received;
 };
 
+/* What one rank has moved so far, in bytes, and how it spent the time. On the coordinator rows are
+ * away from the end of a dispatch until the last of them is back: for the part of it that it waits
+ * (exposed), and the part that it works meanwhile (hidden), be it for the other half. Over MPI rows
+ * count as back when they are next looked for. */
 struct exchange_counters {
     uint64_t sent, received; // all that travelled: rows, counts, padding
     uint64_t messages;       // sent
