@@ -6,10 +6,12 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/dtype.h"
+
 #define HASH_START 0xcbf29ce484222325u
 
 /* A bijection that spreads every bit (the finish of splitmix64). */
-static inline uint64_t hash_mix(uint64_t x)
+static inline DEVICE_TOO uint64_t hash_mix(uint64_t x)
 {
     x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
     x = (x ^ x >> 27) * 0x94d049bb133111ebu;
@@ -19,7 +21,7 @@ static inline uint64_t hash_mix(uint64_t x)
 /* The digest of what came before (HASH_START at first), followed by these bytes and their count. */
 static inline uint64_t hash_bytes(uint64_t hash, const void *data, size_t bytes)
 {
-    const unsigned char *at = data;
+    const unsigned char *at = (const unsigned char *)data;
     uint64_t word;
     hash = hash_mix(hash ^ bytes);
     for (; bytes >= 8; bytes -= 8, at += 8) {

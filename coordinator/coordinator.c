@@ -71,6 +71,8 @@ static int load_here(struct coordinator *c, const struct checkpoint *ckpt)
 {
     int64_t start = clock_ns();
     int status = load(c, ckpt);
+    if (!status)
+        status = dev_wait(&c->dev); // a GPU may still be packing
     if (status)
         return status;
     char host[64] = "";

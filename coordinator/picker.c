@@ -10,7 +10,7 @@ void picker_open(struct picker *p, struct dev *d, int vocab, int rows, int seque
         .vocab = vocab,
         .marks = dev_alloc(d, (size_t)sequences * words * sizeof *p->marks),
         .nothing = dev_alloc_host(d, words * sizeof *p->nothing),
-        .all = dev_alloc_host(d, (size_t)vocab * sizeof *p->all),
+        .all = dev_alloc_host(d, 2 * (size_t)vocab * sizeof *p->all),
         .seq = dev_alloc_host(d, n * sizeof *p->seq),
         .samplers = dev_alloc_host(d, n * sizeof *p->samplers),
         .picked = dev_alloc_host(d, n * sizeof *p->picked),

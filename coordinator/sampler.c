@@ -1,7 +1,6 @@
 #include "coordinator/sampler.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 struct sampler_options sampler_defaults(const struct generation_defaults *g)
 {
@@ -21,40 +20,26 @@ static double uniform(uint64_t seed, uint64_t draw)
     return (double)(z >> 11) * 0x1p-53;
 }
 
-/* Better first; among equals the lower token, so that the order is total. */
-static int by_logit(const void *a, const void *b)
+/* The better the logit the less; -0 is as good as 0. */
+static uint32_t badness(float logit)
 {
-    const struct candidate *x = a, *y = b;
-    if (x->logit != y->logit)
-        return x->logit > y->logit ? -1 : 1;
-    return (x->token > y->token) - (x->token < y->token);
+    uint32_t bits = float_to_bits(logit + 0.0f);
+    return bits >> 31 ? bits : ~bits & 0x7fffffff;
 }
 
-/* The k best move to the front, unordered (quickselect); k < n. */
-static void select_best(struct candidate *c, int n, int k)
+/* By one byte of their badness; those that are equal in it stay in order. */
+static void sort_by_byte(struct candidate *to, const struct candidate *from, int n, int shift)
 {
-    int low = 0, high = n - 1;
-    while (low < high) {
-        struct candidate pivot = c[low + (high - low) / 2];
-        int i = low, j = high;
-        while (i <= j) {
-            while (by_logit(&c[i], &pivot) < 0)
-                i++;
-            while (by_logit(&c[j], &pivot) > 0)
-                j--;
-            if (i <= j) {
-                struct candidate t = c[i];
-                c[i++] = c[j];
-                c[j--] = t;
-            }
-        }
-        if (k <= j)
-            high = j;
-        else if (k >= i)
-            low = i;
-        else
-            return;
+    int place[256] = {0}, before = 0;
+    for (int i = 0; i < n; i++)
+        place[badness(from[i].logit) >> shift & 0xff]++;
+    for (int i = 0; i < 256; i++) {
+        int count = place[i];
+        place[i] = before;
+        before += count;
     }
+    for (int i = 0; i < n; i++)
+        to[place[badness(from[i].logit) >> shift & 0xff]++] = from[i];
 }
 
 int sampler_needs(const struct sampler_options *o, int vocab)
@@ -71,12 +56,11 @@ int sampler_rank(const struct sampler_options *o, struct candidate *all, const f
     int n = vocab, k = o->top_k;
     for (int i = 0; i < n; i++) // broken weights: an order is needed all the same
         all[i] = (struct candidate){isnan(logits[i]) ? -INFINITY : logits[i], i};
-    if (k > 0 && k < n) {
-        select_best(all, n, k);
-        n = k;
+    for (int shift = 0; shift < 32; shift += 16) {
+        sort_by_byte(all + n, all, n, shift);
+        sort_by_byte(all, all + n, n, shift + 8);
     }
-    qsort(all, (size_t)n, sizeof *all, by_logit);
-    return n;
+    return k > 0 && k < n ? k : n;
 }
 
 /* The smallest set of best candidates whose probability reaches top_p of the whole. */

@@ -28,6 +28,8 @@ struct sampler_options sampler_defaults(const struct generation_defaults *g);
 int sampler_needs(const struct sampler_options *o, int vocab);
 /* A token of those, best first. */
 int32_t sampler_pick(struct sampler *s, const struct candidate *best, int n);
-/* The same candidates from a whole row, in all [vocab]; returns their number. */
+/* The same candidates from a whole row: the first so many of all [2 * vocab], of which the rest is
+ * scratch; among equals the lower token comes first. Returns their number. Two milliseconds for
+ * 150,000 tokens: where the device can rank, let it. */
 int sampler_rank(const struct sampler_options *o, struct candidate *all, const float *logits,
                  int vocab);

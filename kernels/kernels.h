@@ -23,6 +23,7 @@
 struct dev; // one rank's device and its threads; see device.h
 struct dev_limits;
 struct trace_timer; // base/trace.h
+struct noise;       // base/noise.h
 
 enum { ROW_ALIGN = 32, KV_BLOCK = 64 };
 
@@ -39,6 +40,15 @@ struct matrix {
     int n, k;          // outputs, inputs
     void *data;        // matrix_bytes(type, n, k), 64-byte aligned
     const float *bias; // [n], or NULL
+};
+
+/* A checkpoint's values, on their way to a device: the host's memory, of any alignment; or noise,
+ * which is made where it is wanted, the same bits on every device. */
+struct values {
+    enum dtype type;
+    const void *data;          // NULL: noise of the type,
+    const struct noise *noise; // elements first, first + 1, … of the tensor of this key
+    uint64_t key, first;
 };
 
 /* A gated feed-forward block, an expert or a dense MLP: down(silu(gate x) * up x). gate and up are
@@ -220,15 +230,16 @@ struct kernels {
     void (*top)(struct dev *d, struct candidate *best, const float *logits, int n, int vocab,
                 int most);
 
-    /* Packing, at load. Source rows are the checkpoint's, in the host's memory and the caller's own
-     * again on return: row-major [rows][k] of any type and alignment, converted to w->type.
-     * matrix_pack writes rows [first, first + rows) of w; matrix_pack_pair a whole gate_up from
-     * [width][k] gate and up. */
+    /* Packing, at load. Source rows are the checkpoint's, row-major [rows][k], converted to
+     * w->type; what lies in the host's memory is the caller's own again on return. matrix_pack
+     * writes rows [first, first + rows) of w; matrix_pack_pair a whole gate_up from [width][k] gate
+     * and up; fill to [count] as the values are (nothing to do where `to` is their memory). */
     size_t (*matrix_bytes)(enum dtype type, int n, int k);
-    void (*matrix_pack)(struct dev *d, struct matrix *w, int first, const void *source,
-                        enum dtype from, int rows);
-    void (*matrix_pack_pair)(struct dev *d, struct matrix *gate_up, const void *gate,
-                             const void *up, enum dtype from, int width);
+    void (*matrix_pack)(struct dev *d, struct matrix *w, int first, const struct values *source,
+                        int rows);
+    void (*matrix_pack_pair)(struct dev *d, struct matrix *gate_up, const struct values *gate,
+                             const struct values *up, int width);
+    void (*fill)(struct dev *d, void *to, const struct values *source, size_t count);
     size_t (*kv_block_bytes)(enum dtype type, int n_kv_heads, int head_dim);
     void (*ffn_list_open)(struct dev *d, struct ffn_list *list);
 

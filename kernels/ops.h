@@ -124,16 +124,21 @@ static inline size_t matrix_bytes(const struct dev *d, enum dtype type, int n, i
     return d->kernels->matrix_bytes(type, n, k);
 }
 
-static inline void matrix_pack(struct dev *d, struct matrix *w, int first, const void *source,
-                               enum dtype from, int rows)
+static inline void matrix_pack(struct dev *d, struct matrix *w, int first,
+                               const struct values *source, int rows)
 {
-    d->kernels->matrix_pack(d, w, first, source, from, rows);
+    d->kernels->matrix_pack(d, w, first, source, rows);
 }
 
-static inline void matrix_pack_pair(struct dev *d, struct matrix *gate_up, const void *gate,
-                                    const void *up, enum dtype from, int width)
+static inline void matrix_pack_pair(struct dev *d, struct matrix *gate_up,
+                                    const struct values *gate, const struct values *up, int width)
 {
-    d->kernels->matrix_pack_pair(d, gate_up, gate, up, from, width);
+    d->kernels->matrix_pack_pair(d, gate_up, gate, up, width);
+}
+
+static inline void fill_values(struct dev *d, void *to, const struct values *source, size_t count)
+{
+    d->kernels->fill(d, to, source, count);
 }
 
 static inline size_t kv_block_bytes(const struct dev *d, enum dtype type, int n_kv_heads,

@@ -17,13 +17,14 @@ struct bench_command {
 
 static int parse(struct bench_command *o, int argc, char **argv)
 {
-    struct command_spec spec = {"bench",
-                                "Measure prefill and decode speed beside the machine's roof.",
-                                "-m MODEL [-p 1500] [-n 40] [-b 1,8] [-r 5] [-o md|json|csv]",
-                                NULL,
-                                NULL,
-                                "ppN: N prompt tokens a sequence, TTFT. tgN: N generated tokens, "
-                                "TPOT.\nThe roof is measured in the same run, with all cores."};
+    struct command_spec spec = {
+        "bench",
+        "Measure prefill and decode speed beside the device's roof.",
+        "-m MODEL [-p 1500] [-n 40] [-b 1,8] [-r 5] [-o md|json|csv]",
+        NULL,
+        NULL,
+        "ppN: N prompt tokens a sequence, TTFT. tgN: N generated tokens, "
+        "TPOT.\nThe roof is measured in the same run: all cores, or the GPU."};
     struct option_spec table[MODEL_OPTIONS + PROFILE_OPTIONS + 6] = {{0}};
     const struct option_spec own[] = {
         {"prompt", 'p', OPTION_INT, &o->prompt, "N", "prompt tokens (1500)", 0, 1 << 24, NULL},

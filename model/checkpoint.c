@@ -449,6 +449,17 @@ int mapping_open(struct mapping *m, const struct checkpoint *c, const struct ten
     return 0;
 }
 
+int mapping_values(struct mapping *m, struct values *v, const struct checkpoint *c,
+                   const struct tensor *t, uint64_t first, uint64_t bytes)
+{
+    *m = (struct mapping){0};
+    if (c->made && synth_made_values(c->made, t->name, first, v))
+        return 0;
+    int status = mapping_open(m, c, t, first, bytes);
+    *v = (struct values){.type = t->type, .data = m->data};
+    return status;
+}
+
 void mapping_close(struct mapping *m)
 {
     if (m->base)

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/dtype.h"
+#include "kernels/kernels.h"
 
 enum { TENSOR_MAX_DIMS = 8 };
 
@@ -53,6 +53,10 @@ struct mapping {
 int mapping_open(struct mapping *m, const struct checkpoint *c, const struct tensor *t,
                  uint64_t first, uint64_t bytes);
 void mapping_close(struct mapping *m);
+/* The same for a device to take: mapped, or of a synthetic model the noise that they are, with
+ * nothing mapped. */
+int mapping_values(struct mapping *m, struct values *v, const struct checkpoint *c,
+                   const struct tensor *t, uint64_t first, uint64_t bytes);
 
 /* A digest of config.json, of every tensor's name, type and shape, and of the first 4 KiB of every
  * tensor (of every expert where they are fused): two checkpoints of one shape but other weights

@@ -163,11 +163,21 @@ static void write_header(struct outfile *f, const struct synth_plan *p, int file
     js_free(header);
 }
 
+bool synth_is_ones(const char *tensor)
+{
+    return strstr(tensor, "norm.weight") != NULL;
+}
+
+uint64_t synth_key(uint64_t seed, const char *tensor)
+{
+    return hash_bytes(hash_mix(seed), tensor, strlen(tensor));
+}
+
 void synth_fill(const struct noise *n, uint64_t seed, const char *tensor, uint64_t first,
                 size_t count, void *out)
 {
-    if (!strstr(tensor, "norm.weight")) {
-        noise_fill(n, hash_bytes(hash_mix(seed), tensor, strlen(tensor)), first, count, out);
+    if (!synth_is_ones(tensor)) {
+        noise_fill(n, synth_key(seed, tensor), first, count, out);
         return;
     }
     for (size_t i = 0; i < count; i++)

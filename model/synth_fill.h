@@ -1,11 +1,16 @@
 /* What a synthetic tensor holds, wherever it is put. */
 #pragma once
 
-#include "model/noise.h"
+#include <stdbool.h>
+
+#include "base/noise.h"
 
 #define SYNTH_DEVIATION 0.02
 
-/* Elements [first, first + count) of the tensor of this name: ones for a norm's weights, else
- * noise that depends on seed and name; first is a multiple of 4. */
+/* Ones: a norm's weights. All else is noise of this key. */
+bool synth_is_ones(const char *tensor);
+uint64_t synth_key(uint64_t seed, const char *tensor);
+
+/* Elements [first, first + count) of the tensor of this name. */
 void synth_fill(const struct noise *n, uint64_t seed, const char *tensor, uint64_t first,
                 size_t count, void *out);

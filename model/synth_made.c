@@ -81,20 +81,21 @@ const struct synth_plan *synth_made_plan(const struct synth_made *s)
 void synth_made_fill(const struct synth_made *s, const char *tensor, uint64_t first, size_t bytes,
                      void *out)
 {
-    enum { DRAW = 4 };
-    uint16_t head[DRAW], *to = out;
-    uint64_t at = first / sizeof *to;
-    size_t n = bytes / sizeof *to, skip = at % DRAW;
-    CHECK(first % sizeof *to == 0 && bytes % sizeof *to == 0, "half an element of %s", tensor);
-    if (skip) {
-        size_t some = DRAW - skip < n ? DRAW - skip : n;
-        synth_fill(&s->noise, 0, tensor, at - skip, DRAW, head);
-        memcpy(to, head + skip, some * sizeof *to);
-        to += some;
-        at += some;
-        n -= some;
-    }
-    synth_fill(&s->noise, 0, tensor, at, n, to);
+    size_t width = (size_t)dtype_bytes(s->noise.type);
+    CHECK(first % width == 0 && bytes % width == 0, "half an element of %s", tensor);
+    synth_fill(&s->noise, 0, tensor, first / width, bytes / width, out);
+}
+
+bool synth_made_values(const struct synth_made *s, const char *tensor, uint64_t first,
+                       struct values *v)
+{
+    size_t width = (size_t)dtype_bytes(s->noise.type);
+    CHECK(first % width == 0, "half an element of %s", tensor);
+    *v = (struct values){.type = s->noise.type,
+                         .noise = &s->noise,
+                         .key = synth_key(0, tensor),
+                         .first = first / width};
+    return !synth_is_ones(tensor);
 }
 
 char *synth_made_config(const char *model, size_t *bytes)

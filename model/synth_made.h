@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "base/dtype.h"
+#include "kernels/kernels.h"
 #include "model/synth_plan.h"
 
 struct synth_made;
@@ -21,6 +21,10 @@ const struct synth_plan *synth_made_plan(const struct synth_made *s);
 /* Bytes [first, first + bytes) of one of its tensors, whole elements; any thread. */
 void synth_made_fill(const struct synth_made *s, const char *tensor, uint64_t first, size_t bytes,
                      void *out);
+
+/* The same, from byte `first` on, for a device to make. False: they are not noise. */
+bool synth_made_values(const struct synth_made *s, const char *tensor, uint64_t first,
+                       struct values *v);
 
 /* Its config.json, or NULL after fail(); the caller frees it. */
 char *synth_made_config(const char *model, size_t *bytes);

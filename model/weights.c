@@ -173,10 +173,11 @@ static int pack(struct loader *o, struct matrix *w, int first, const char *name)
 {
     const struct tensor *t = checkpoint_find(o->c, name);
     struct mapping map;
-    int status = mapping_open(&map, o->c, t, 0, t->bytes);
+    struct values source;
+    int status = mapping_values(&map, &source, o->c, t, 0, t->bytes);
     if (status)
         return status;
-    matrix_pack(o->d, w, first, map.data, t->type, (int)t->shape[0]);
+    matrix_pack(o->d, w, first, &source, (int)t->shape[0]);
     mapping_close(&map);
     report(o, t);
     return 0;
@@ -204,6 +205,15 @@ static const void *share(struct dev *d, void *host, size_t bytes)
     void *twin = dev_twin(d, host, bytes);
     dev_upload(d, twin, host, bytes);
     return twin;
+}
+
+/* The values where the device can read them: on the CPU, those of a file stay there. */
+static const void *hold(struct dev *d, const struct values *source, size_t bytes)
+{
+    void *host = (void *)(uintptr_t)source->data;
+    void *to = host ? dev_twin(d, host, bytes) : dev_alloc(d, bytes);
+    fill_values(d, to, source, bytes / (size_t)dtype_bytes(source->type));
+    return to;
 }
 
 static int norm(struct loader *o, const float **to, const char *name)
@@ -249,14 +259,15 @@ static int pack_ffn(struct dev *d, struct ffn *f, const struct checkpoint *c,
                     const struct tensor *const t[3], const uint64_t first[3], int width)
 {
     struct mapping map[3];
+    struct values source[3];
     int opened = 0, status = 0;
     uint64_t rows = (uint64_t)width * (uint64_t)f->gate_up.k;
     for (; opened < 3 && !status; opened++)
-        status = mapping_open(&map[opened], c, t[opened], first[opened],
-                              rows * (uint64_t)dtype_bytes(t[opened]->type));
+        status = mapping_values(&map[opened], &source[opened], c, t[opened], first[opened],
+                                rows * (uint64_t)dtype_bytes(t[opened]->type));
     if (!status) {
-        matrix_pack_pair(d, &f->gate_up, map[0].data, map[1].data, t[0]->type, width);
-        matrix_pack(d, &f->down, 0, map[2].data, t[2]->type, f->down.n);
+        matrix_pack_pair(d, &f->gate_up, &source[0], &source[1], width);
+        matrix_pack(d, &f->down, 0, &source[2], f->down.n);
     } else {
         opened--;
     }
@@ -358,11 +369,12 @@ int weights_open(struct weights *w, struct dev *d, const struct config *m,
     struct loader o = {d, m, c, type, progress, context, 0};
     memset(w, 0, sizeof *w);
     const struct tensor *embed = checkpoint_find(c, "model.embed_tokens.weight");
+    struct values table;
     w->embed_type = embed->type;
     w->layers = dev_alloc_host(d, (size_t)m->n_layers * sizeof *w->layers);
-    int status = mapping_open(&w->embed_map, c, embed, 0, embed->bytes);
+    int status = mapping_values(&w->embed_map, &table, c, embed, 0, embed->bytes);
     if (!status)
-        w->embed = share(d, (void *)(uintptr_t)w->embed_map.data, embed->bytes);
+        w->embed = hold(d, &table, embed->bytes);
     uint64_t before = d->bytes;
     matrix_new(d, &w->unembed, type, m->vocab_size, m->dim);
     for (int l = 0; l < m->n_layers && !status; l++)

@@ -156,6 +156,10 @@ static void set_roof(struct bench_result *r, const struct bench *b, const struct
     double bytes = (steps * (double)(s.layers + s.unembed) + (double)hits * (double)s.expert) *
                        dtype_bytes(b->c->dtype) +
                    kv_bytes;
+    if (roof->flops <= 0 || roof->read_bytes_per_s <= 0) {
+        r->bound = "unknown";
+        return;
+    }
     double by_flops = flops / roof->flops, by_bytes = bytes / roof->read_bytes_per_s;
     r->bound = by_flops > by_bytes ? "flops" : "bytes";
     r->roof = tokens / (by_flops > by_bytes ? by_flops : by_bytes);
@@ -255,7 +259,7 @@ int bench_run(struct bench_report *r, struct coordinator *c, const struct bench_
     struct progress bar;
     int status = 0;
     *r = (struct bench_report){0};
-    roof_measure(&r->roof, c->dev.isa, c->dtype);
+    roof_measure(&r->roof, &c->dev, c->dtype);
     rows_open(&b.rows, c->chunk);
     progress_open(&bar, "bench", "batch", o->n_batches, 1);
     for (int i = 0; i < o->n_batches && !status; i++)

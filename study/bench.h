@@ -25,8 +25,8 @@ struct bench_result {
     int length, batch, ranks;
     double median, mean, sd; // tokens/s
     double seconds;          // median: TTFT of pp, TPOT of tg
-    double roof;             // tokens/s at the machine's peak FLOP/s and read bandwidth
-    const char *bound;       // "flops" or "bytes": which of the two
+    double roof;             // tokens/s at the device's peak FLOP/s and read bandwidth
+    const char *bound;       // "flops" or "bytes": which of the two; "unknown": roof is 0
     // of the last repetition
     double wire_bytes;          // that travelled, both ways, a token
     double last_s;              // what it took

@@ -11,6 +11,11 @@ static void name_of(char *text, size_t size, const struct bench_result *t)
     snprintf(text, size, "%s%d", t->kind, t->length);
 }
 
+static double roof_share(const struct bench_result *t)
+{
+    return t->roof > 0 ? t->median / t->roof : 0;
+}
+
 static struct js *text(const char *s)
 {
     return js_new_string(s, strlen(s));
@@ -20,6 +25,8 @@ static struct js *machine_json(const struct roof *roof)
 {
     struct js *machine = js_new_object(), *limits = js_new_object();
     js_set(machine, "cpu", text(roof->cpu));
+    if (roof->gpu[0])
+        js_set(machine, "gpu", text(roof->gpu));
     js_set(machine, "isa", text(isa_name(roof->isa)));
     js_set(machine, "threads", js_new_int(roof->threads));
     js_set(limits, "flops", js_new_real(roof->flops));
@@ -57,7 +64,7 @@ static struct js *result_json(const struct bench_result *t)
     js_set(result, "tokens_per_s", speed);
     js_set(result, strcmp(t->kind, "pp") == 0 ? "ttft_s" : "tpot_s", js_new_real(t->seconds));
     js_set(result, "roof_tokens_per_s", js_new_real(t->roof));
-    js_set(result, "roof_fraction", js_new_real(t->median / t->roof));
+    js_set(result, "roof_fraction", js_new_real(roof_share(t)));
     js_set(result, "bound", text(t->bound));
     js_set(result, "wire_bytes_per_token", js_new_real(t->wire_bytes));
     js_set(result, "last_s", js_new_real(t->last_s));
@@ -124,9 +131,11 @@ static void print_md(const struct bench_report *r, const struct coordinator *c,
     fprintf(out, "%s: %d layers, %.2f B parameters (%.2f B active), %s, commit %s\n", o->model_name,
             c->config.n_layers, (double)s.total * 1e-9, (double)s.active * 1e-9,
             dtype_name(c->dtype), EPMOE_COMMIT);
-    fprintf(out, "%s, %s, %d cores: roof %.0f GFLOP/s, %.1f GB/s read\n", r->roof.cpu,
+    if (r->roof.gpu[0])
+        fprintf(out, "CUDA %s; ", r->roof.gpu);
+    fprintf(out, "%s, %s, %d cores: roof %.0f GFLOP/s, %.1f GB/s read%s\n", r->roof.cpu,
             isa_name(r->roof.isa), r->roof.threads, r->roof.flops * 1e-9,
-            r->roof.read_bytes_per_s * 1e-9);
+            r->roof.read_bytes_per_s * 1e-9, r->roof.gpu[0] ? " (the GPU's)" : "");
     fprintf(out, "loaded in %.2f s, peak memory %.2f GB\n", c->load_seconds,
             (double)r->peak_bytes * 1e-9);
     print_exchange(r, c, out);
@@ -140,7 +149,7 @@ static void print_md(const struct bench_report *r, const struct coordinator *c,
         name_of(name, sizeof name, t);
         fprintf(out, "| %-6s | %5d | %5d | %8.1f ± %5.1f | %14.2f | %8.1f | %4.0f %% %s\n", name,
                 t->batch, t->ranks, t->median, t->sd, t->seconds * 1e3, t->roof,
-                100 * t->median / t->roof, strcmp(t->bound, "bytes") == 0 ? "B |" : "F |");
+                100 * roof_share(t), strcmp(t->bound, "bytes") == 0 ? "B |" : "F |");
     }
     fprintf(out,
             "\ntokens/s: median ± standard deviation. Roof: B read bandwidth binds, F FLOP/s.\n");

@@ -20,13 +20,23 @@ void cpu_name(char *name, size_t size)
         fclose(f);
 }
 
-void roof_measure(struct roof *r, enum isa isa, enum dtype type)
+static void measure(struct roof *r, struct dev *d, enum dtype type)
 {
-    struct dev d;
-    *r = (struct roof){.isa = isa, .threads = usable_cores()};
+    r->flops = d->kernels->peak_flops(d, type);
+    r->read_bytes_per_s = d->kernels->read_bandwidth(d);
+}
+
+void roof_measure(struct roof *r, struct dev *d, enum dtype type)
+{
+    struct dev cpu;
+    *r = (struct roof){.isa = d->isa, .threads = usable_cores()};
     cpu_name(r->cpu, sizeof r->cpu);
-    dev_open_cpu(&d, isa, r->threads);
-    r->flops = d.kernels->peak_flops(&d, type);
-    r->read_bytes_per_s = d.kernels->read_bandwidth(&d);
-    dev_close(&d);
+    if (d->cuda) {
+        cuda_describe(r->gpu, sizeof r->gpu);
+        measure(r, d, type);
+        return;
+    }
+    dev_open_cpu(&cpu, d->isa, r->threads);
+    measure(r, &cpu, type);
+    dev_close(&cpu);
 }

@@ -30,10 +30,13 @@ if [ $status -eq 77 ]; then
     exit $failed
 fi
 [ $status -eq 0 ] || wrong "exit code $status: $(cat "$work/out")"
-for name in device test_marks "a text on the GPU" workload "workload, profiled" "workload, 3 ranks"; do
+for name in device test_marks "a text on the GPU" workload "workload, profiled" "workload, 3 ranks" \
+    phases "a checkpoint, 2 layers" loading "workload, 2 layers" "logits, in one step" "logits, row by row"; do
     grep -q "^| $name | ok |" "$work/report.md" || wrong "$name is not ok in the report"
 done
 grep -q '^decode: ' "$work/report.md" || wrong "no profile in the report"
+grep -q '^| cuBLAS grouped | [0-9]' "$work/report.md" || wrong "no phases in the report"
+grep -q '^from storage: .*/s$' "$work/report.md" || wrong "no speed of loading in the report"
 
 # a kit whose test fails
 mkdir -p "$work/kit/tests"

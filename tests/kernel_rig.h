@@ -36,6 +36,7 @@ static inline void settle(void);
 #define penalise(...)     (penalise(__VA_ARGS__), settle())
 #define top_tokens(...)   (top_tokens(__VA_ARGS__), settle())
 #define matrix_pack(...)  (matrix_pack(__VA_ARGS__), settle())
+#define fill_values(...)  (fill_values(__VA_ARGS__), settle())
 
 static struct dev dev;    // what the present test runs on
 static enum dtype type;   // the model's type in it
@@ -205,7 +206,7 @@ static inline struct weights random_weights(int n, int k, bool bias)
 {
     struct weights w = {.m = {type, n, k, buffer(matrix_bytes(&dev, type, n, k)), NULL}};
     w.source = random_source(n, k);
-    matrix_pack(&dev, &w.m, 0, w.source, DTYPE_F32, n);
+    matrix_pack(&dev, &w.m, 0, &(struct values){.data = w.source}, n);
     w.m.bias = bias ? floats((size_t)n, 1) : NULL;
     return w;
 }

@@ -8,7 +8,7 @@ source "$(dirname "$0")/mpi_rig.sh"
 
 # 1 to 9 workers; what is compared with what, the program says
 for ((workers = 1; workers <= 9; workers++)); do
-    tests/mpi.sh $((workers + 1)) "$strategies" >"$work/said" 2>&1
+    EPMOE_MPI_SECONDS=900 tests/mpi.sh $((workers + 1)) "$strategies" >"$work/said" 2>&1
     result $? "$workers workers: $(grep -v PASSED "$work/said")"
     grep ' wire .* sums ' "$work/said"
 done

@@ -179,8 +179,8 @@ static void test_grouped_gemm(void **)
 {
     cublasHandle_t blas;
     OK(cublasCreate(&blas));
-    const problem shapes[] = {{4, 3, 8, true, false, CUDA_R_16BF, CUDA_R_32F},
-                              {6, 1, 5, true, false, CUDA_R_16BF, CUDA_R_32F}};
+    const problem shapes[] = {{4, 3, 8, true, false, CUDA_R_16BF, CUDA_R_16BF},
+                              {6, 1, 5, true, false, CUDA_R_16BF, CUDA_R_16BF}};
     const int group_size[] = {2, 1}, m[] = {4, 6}, n[] = {3, 1}, k[] = {8, 5};
     const int lda[] = {11, 8}, ldb[] = {11, 8}, ldc[] = {7, 9};
     const cublasOperation_t trans[] = {CUBLAS_OP_T, CUBLAS_OP_T};
@@ -200,10 +200,21 @@ static void test_grouped_gemm(void **)
     OK(cudaMemcpy(on_device, pointers, sizeof pointers, cudaMemcpyHostToDevice));
     OK(cublasGemmGroupedBatchedEx(
         blas, trans, plain, m, n, k, alpha, (const void *const *)on_device, CUDA_R_16BF, lda,
-        (const void *const *)(on_device + 3), CUDA_R_16BF, ldb, beta, on_device + 6, CUDA_R_32F,
+        (const void *const *)(on_device + 3), CUDA_R_16BF, ldb, beta, on_device + 6, CUDA_R_16BF,
         ldc, 2, group_size, CUBLAS_COMPUTE_32F));
     for (size_t i = 0; i < 3; i++)
         check(shapes[i / 2], all[i * 3], all[i * 3 + 1], all[i * 3 + 2], alpha[i / 2], beta[i / 2]);
+    assert_int_equal(cublasGemmGroupedBatchedEx(
+                         blas, trans, plain, m, n, k, alpha, (const void *const *)on_device,
+                         CUDA_R_16BF, lda, (const void *const *)(on_device + 3), CUDA_R_16BF, ldb,
+                         beta, on_device + 6, CUDA_R_32F, ldc, 2, group_size, CUBLAS_COMPUTE_32F),
+                     CUBLAS_STATUS_NOT_SUPPORTED);
+    assert_int_equal(cublasGemmGroupedBatchedEx(
+                         blas, trans, plain, m, n, k, alpha, (const void *const *)on_device,
+                         CUDA_R_16BF, lda, (const void *const *)(on_device + 3), CUDA_R_16BF, ldb,
+                         beta, on_device + 6, CUDA_R_16BF, NULL, 2, group_size, CUBLAS_COMPUTE_32F),
+                     CUBLAS_STATUS_INVALID_VALUE);
+    cudaGetLastError();
     for (const matrix_on_both &each : all)
         OK(cudaFree(each.device));
     OK(cudaFree(on_device));

@@ -1,6 +1,7 @@
 /* Every primitive, on every instruction set of this machine and for every type: against the formula
  * in double precision within the bounds of kernels/cases.h, and bit for bit against itself with
  * rows taken one by one and with other numbers of threads. */
+#include "base/noise.h"
 #include "tests/kernel_rig.h"
 
 /* sum over i of x[r][i] w[o][i]; *size is that of absolute values. */
@@ -42,8 +43,10 @@ static void pack_body(void)
                 dtype_store(from, aligned, (size_t)i, uniform());
             memcpy(source, aligned, (size_t)n * row);
             struct matrix m = {type, n, k, buffer(matrix_bytes(&dev, type, n, k)), NULL};
-            matrix_pack(&dev, &m, 0, source, from, cut);
-            matrix_pack(&dev, &m, cut, source + (size_t)cut * row, from, n - cut);
+            struct values top = {from, source, NULL, 0, 0}, rest = top;
+            rest.data = source + (size_t)cut * row;
+            matrix_pack(&dev, &m, 0, &top, cut);
+            matrix_pack(&dev, &m, cut, &rest, n - cut);
             settle();
             for (int o = 0; o < (on_gpu() ? n : panel_count(n) * PANEL); o++)
                 for (int i = 0; i < row_stride(k); i++) {
@@ -59,6 +62,58 @@ static void test_pack(void **state)
 {
     (void)state;
     everywhere(pack_body);
+}
+
+/* What the device holds of them. */
+static const void *fetched(const struct values *source, size_t count)
+{
+    size_t bytes = count * (size_t)dtype_bytes(source->type);
+    void *table = dev_alloc(&dev, bytes), *host = buffer(bytes);
+    fill_values(&dev, table, source, count);
+    dev_download(&dev, host, table, bytes);
+    settle();
+    return host;
+}
+
+/* Noise is packed as the same values from memory are, wherever in a tensor it begins; so is a gate
+ * beside its up, and a table. */
+static void noise_case(const struct noise *noise, int n, int k, uint64_t first)
+{
+    size_t count = (size_t)n * (size_t)k, bytes = 2 * matrix_bytes(&dev, type, n, k);
+    struct values made = {noise->type, NULL, noise, 77, first}, plain = made;
+    struct values other = {noise->type, NULL, noise, 78, 0};
+    void *source = buffer(count * sizeof(float));
+    noise_fill(noise, made.key, first, count, source);
+    plain.data = source;
+    struct matrix a = {type, 2 * n, k, buffer(bytes), NULL},
+                  b = {type, 2 * n, k, buffer(bytes), NULL};
+    matrix_pack(&dev, &a, n, &made, n);
+    matrix_pack(&dev, &b, n, &plain, n);
+    same(a.data, b.data, matrix_bytes(&dev, type, 2 * n, k), "noise");
+    matrix_pack_pair(&dev, &a, &made, &other, n);
+    matrix_pack_pair(&dev, &b, &plain, &other, n);
+    settle();
+    same(a.data, b.data, matrix_bytes(&dev, type, 2 * n, k), "a pair of noise");
+    same(fetched(&made, count), source, count * (size_t)dtype_bytes(noise->type), "a noisy table");
+    same(fetched(&plain, count), source, count * (size_t)dtype_bytes(noise->type), "a table");
+}
+
+static void noise_body(void)
+{
+    static struct noise noise;
+    for (enum dtype from = DTYPE_F32; from <= DTYPE_BF16; from++) {
+        noise_build(&noise, from, 0.02);
+        for (uint64_t first = 0; first < 6; first++)
+            noise_case(&noise, 32, 33, first);
+        noise_case(&noise, 96, 520, 1ull << 33); // several pieces
+        drain();
+    }
+}
+
+static void test_noise(void **state)
+{
+    (void)state;
+    everywhere(noise_body);
 }
 
 /* ---- Products ---- */
@@ -115,7 +170,8 @@ static struct expert random_expert(int width, int dim)
     e.down = down.source;
     e.f.down = down.m;
     e.f.gate_up = (struct matrix){type, n, dim, buffer(matrix_bytes(&dev, type, n, dim)), NULL};
-    matrix_pack_pair(&dev, &e.f.gate_up, e.gate, e.up, DTYPE_F32, width);
+    matrix_pack_pair(&dev, &e.f.gate_up, &(struct values){.data = e.gate},
+                     &(struct values){.data = e.up}, width);
     return e;
 }
 
@@ -601,7 +657,7 @@ int main(void)
         cmocka_unit_test(test_route),     cmocka_unit_test(test_sort_rows),
         cmocka_unit_test(test_rows),      cmocka_unit_test(test_threads),
         cmocka_unit_test(test_choose),    cmocka_unit_test(test_roofs),
-        cmocka_unit_test(test_gpu_roofs),
+        cmocka_unit_test(test_gpu_roofs), cmocka_unit_test(test_noise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,7 @@
-/* Marks timed by a GPU's events, phases named to NVTX, and no graph while they are. */
+/* Marks timed by a GPU's events, phases named to NVTX, and no graph while they are; signs of
+ * progress while it computes. */
 #include "base/clock.h"
+#include "base/pulse.h"
 #include "base/trace.h"
 #include "kernels/ops.h"
 #include "tests/cm.h"
@@ -100,12 +102,59 @@ static void nothing_is_played_while_marks_are_timed(void **state)
     }
 }
 
+static void loading_shows_progress(void **state)
+{
+    (void)state;
+    enum { ROWS = 64, INPUTS = 32 };
+    static float source[ROWS * INPUTS];
+    struct pulse p = {0};
+    if (cuda_count() == 0)
+        skip();
+    struct matrix w = {DTYPE_F32, ROWS, INPUTS, NULL, NULL};
+    w.data = dev_alloc(&dev, matrix_bytes(&dev, DTYPE_F32, ROWS, INPUTS));
+    pulse_bind(&p);
+    matrix_pack(&dev, &w, 0, &(struct values){.data = source}, ROWS);
+    pulse_bind(NULL);
+    assert_true(p.count > 0);
+    assert_int_equal(dev_wait(&dev), 0);
+}
+
+/* The emulation pulses whenever it looks and finds that something ran, at most 50 times. */
+static void a_wait_shows_progress_for_a_while(void **state)
+{
+    (void)state;
+#ifdef EPMOE_EMULATED
+    enum { MOST = 50 };
+    struct pulse p = {0};
+    pulse_bind(&p);
+    assert_int_equal(dev_wait(&dev), 0);
+    assert_int_equal(p.count, 0); // nothing to wait for
+    for (int i = 0; i < MOST / 2; i++)
+        work();
+    assert_int_equal(dev_wait(&dev), 0);
+    assert_true(p.count >= MOST / 2 && p.count < MOST);
+    uint64_t before = p.count;
+    for (int i = 0; i < 3 * MOST; i++)
+        work();
+    assert_int_equal(dev_wait(&dev), 0);
+    assert_int_equal(p.count, before + MOST);
+    pulse_bind(NULL);
+    work();
+    assert_int_equal(dev_wait(&dev), 0); // nobody looks
+    assert_int_equal(p.count, before + MOST);
+#else
+    skip(); // a GPU is done before anybody would look
+#endif
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_gpu_times_its_marks),
         cmocka_unit_test(phases_are_ranges),
         cmocka_unit_test(nothing_is_played_while_marks_are_timed),
+        cmocka_unit_test(loading_shows_progress),
+        cmocka_unit_test(a_wait_shows_progress_for_a_while),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

@@ -259,7 +259,7 @@ static void whole_rows(void)
         assert_int_equal(sampler_needs(&o, VOCAB), top_ks[i] > TOP_MOST ? 0 : top_ks[i]);
         for (int step = 0; step < STEPS; step++) {
             float *row = floats(VOCAB, 4), lost[VOCAB];
-            struct candidate all[VOCAB];
+            struct candidate all[2 * VOCAB];
             for (int t = 0; t < VOCAB; t++)
                 lost[t] = !said[t] ? row[t] : row[t] > 0 ? row[t] / 1.5f : row[t] * 1.5f;
             int32_t token = sampler_pick(&alone, all, sampler_rank(&o, all, lost, VOCAB));
@@ -268,6 +268,33 @@ static void whole_rows(void)
         }
         drain();
     }
+}
+
+/* Best first, the lower token among equals; a zero is a zero, what is no number the worst. */
+static void test_ranking(void **state)
+{
+    enum { VOCAB = 3000 };
+    static const float odd[] = {0.0f, -0.0f, INFINITY, -INFINITY, NAN, -NAN, 1e-42f, -1e-42f};
+    static struct candidate all[2 * VOCAB];
+    float *row = floats(VOCAB, 4);
+    (void)state;
+    for (int i = 0; i < VOCAB; i++)
+        if (i % 7 == 0)
+            row[i] = odd[i / 7 % LENGTH(odd)];
+        else if (i % 5 == 0)
+            row[i] = row[i - 1];
+    struct sampler_options o = {.temperature = 1, .top_k = 0};
+    assert_int_equal(sampler_rank(&o, all, row, VOCAB), VOCAB);
+    for (int i = 0; i < VOCAB; i++) {
+        float logit = row[all[i].token];
+        assert_true(isnan(logit) ? all[i].logit == -INFINITY : all[i].logit == logit);
+        bool in_order = i == 0 || all[i - 1].logit > all[i].logit ||
+                        (all[i - 1].logit == all[i].logit && all[i - 1].token < all[i].token);
+        assert_true(in_order);
+    }
+    o.top_k = TOP_MOST + 1;
+    assert_int_equal(sampler_rank(&o, all, row, VOCAB), TOP_MOST + 1);
+    drain();
 }
 
 static void test_lowest_of_equals(void **state)
@@ -297,13 +324,10 @@ static void test_whole_rows(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_marks),
-        cmocka_unit_test(test_top),
-        cmocka_unit_test(test_lowest_of_equals),
-        cmocka_unit_test(test_broken_logits),
-        cmocka_unit_test(draws_follow_the_distribution),
-        cmocka_unit_test(test_repetition),
-        cmocka_unit_test(test_whole_rows),
+        cmocka_unit_test(test_marks),         cmocka_unit_test(test_top),
+        cmocka_unit_test(test_ranking),       cmocka_unit_test(test_lowest_of_equals),
+        cmocka_unit_test(test_broken_logits), cmocka_unit_test(draws_follow_the_distribution),
+        cmocka_unit_test(test_repetition),    cmocka_unit_test(test_whole_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,9 +12,9 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/noise.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
-#include "model/noise.h"
 #include "model/synth.h"
 #include "model/synth_plan.h"
 #include "tests/cm.h"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can tell, in under nine minutes, as one report: device, kernel tests,
-# compute-sanitizer, the reference workload on a model of full size whose weights are made on the
-# spot, virtual ranks, and transformers on the same shape, if it is installed. No step stops the others.
+# Everything that only a GPU can tell, in under nine minutes, as one report: device, kernel tests, where
+# each microsecond of a layer goes, the reference workload on a model of full size whose weights are made
+# there, virtual ranks, loading beside PCIe and storage, transformers on the same weights and on the full
+# shape, if it is installed, and compute-sanitizer. No step stops the others.
 #   tools/gpu_check.sh                   build here; where libraries are missing, take gpu_kit/
 #   tools/gpu_check.sh --binary DIR      a build directory, or a kit of tools/gpu_kit.sh
 #     --report FILE (gpu_report.md)   --seconds N (530), of all steps   --dry-run   print the plan
@@ -27,10 +28,10 @@ cd "$here" || exit 2
 
 tests=(test_kernels test_attention test_wire test_marks test_parity)
 sanitized=(test_kernels test_attention test_wire)
-model=synth:qwen1.5-moe-a2.7b size=(-p 1500 -n 40) ranks=5 peer=() text=48 repeats=5
+preset=qwen1.5-moe-a2.7b layers=4 size=(-p 1500 -n 40) ranks=5 tiny=() tokens=160 text=48 repeats=5
 if [ -n "$quick" ]; then
     tests=(test_marks) sanitized=(test_marks)
-    model=synth:tiny-moe size=(-p 8 -n 2) ranks=3 peer=(--tiny) text=2 repeats=1
+    preset=tiny-moe layers=2 size=(-p 8 -n 2) ranks=3 tiny=(--tiny) tokens=24 text=2 repeats=1
 fi
 
 work=$(mktemp -d)
@@ -49,12 +50,12 @@ note() { # step status seconds
     case $2 in failed* | "ran out of time") failed=1 ;; esac
 }
 
-# step NAME LIMIT COMMAND…: what it prints is part of the report, up to 60 lines of it.
+# step NAME LIMIT COMMAND…: what it prints is part of the report, up to $lines (60) lines of it.
 step() {
     local name=$1 limit=$2 start=$SECONDS rc
     shift 2
     if [ -n "$dry" ]; then
-        printf '%-28s at most %3d s: %s\n' "$name" "$limit" "$*"
+        printf '%-28s at most %3d s: %.150s\n' "$name" "$limit" "$*"
         return 0
     fi
     [ "$(left)" -lt "$limit" ] && limit=$(left)
@@ -72,18 +73,19 @@ step() {
     esac
     {
         printf '\n## %s\n\n```\n' "$name"
-        tr '\r' '\n' <"$work/log" | grep -v '^ *$' | tail -n 60 | cut -c1-300
+        tr '\r' '\n' <"$work/log" | grep -v '^ *$' | tail -n "${lines:-60}" | cut -c1-300
         printf '```\n'
     } >>"$body"
     return $rc
 }
 
-# Where Python's packages keep cuBLAS; what the kit brings; nothing else is needed.
+# Where Python's packages keep cuBLAS and NCCL; what the kit brings; nothing else is needed.
 find_libraries() {
     python3 - <<'PY' 2>/dev/null
 import glob, os, sys
 places = [p for at in sys.path for p in glob.glob(os.path.join(at, "nvidia", "*", "lib"))]
-print(":".join(p for p in places if glob.glob(os.path.join(p, "libcublas.so.*"))))
+ours = ["libcublas.so.*", "libnccl.so.*"]
+print(":".join(p for p in places if any(glob.glob(os.path.join(p, so)) for so in ours)))
 PY
 }
 
@@ -110,7 +112,7 @@ choose_binary() {
     [ -n "$dry" ] || command -v nvidia-smi >/dev/null || no_gpu "no GPU found (no nvidia-smi), and no --binary"
     binary=$here/gpu_kit
     if [ -n "$dry" ] || can_build; then
-        step build 200 bash -c 'build "$@"' build "${tests[@]}" && binary=$here/build/gpu
+        step build 200 bash -c 'build "$@"' build "${tests[@]}" gpu_bench && binary=$here/build/gpu
     fi
     [ -n "$dry" ] || [ -x "$binary/epmoe" ] || {
         echo "expected the libraries to build with, or $binary (made elsewhere by tools/gpu_kit.sh)" >&2
@@ -141,6 +143,26 @@ sanitize() { # seconds test
     echo "stopped after $1 s, as planned: no error until then"
 }
 
+# How fast a checkpoint comes to the GPU, from the page cache and then from storage, beside how fast
+# PCIe and storage are.
+loading() { # model [--tiny]
+    local file=$1/model.safetensors
+    load() {
+        "$binary/epmoe" bench -v -m "$model" --device cuda -p 4 -n 1 -r 1 2>&1 >/dev/null |
+            sed "s/^/$1: /"
+        return "${PIPESTATUS[0]}"
+    }
+    evict() {
+        sync "$file"
+        python3 -c 'import os, sys
+os.posix_fadvise(os.open(sys.argv[1], os.O_RDONLY), 0, 0, os.POSIX_FADV_DONTNEED)' "$file"
+    }
+    local model=$1
+    "$binary/tests/gpu_bench" --copies "${@:2}" && load "from the page cache" && evict || return 1
+    dd if="$file" of=/dev/null bs=16M count=64 2>&1 | tail -n 1 | sed 's/^/storage: /'
+    evict && load "from storage"
+}
+
 [ -n "$dry" ] && echo "plan, within $seconds s:"
 choose_binary
 if [ -z "$dry" ]; then
@@ -148,25 +170,37 @@ if [ -z "$dry" ]; then
     export LD_LIBRARY_PATH="$binary/lib:${libraries:+$libraries:}${LD_LIBRARY_PATH:-}"
     probe
 fi
-export -f describe sanitize
+export -f describe sanitize loading
 export binary
 
 step device 20 bash -c describe
 for name in "${tests[@]}"; do
-    step "$name" 80 "$binary/tests/$name"
+    step "$name" 60 "$binary/tests/$name"
 done
 step "a text on the GPU" 30 "$binary/epmoe" run -m models/austen-moe --device cuda --temp 0 -n "$text" \
     -p "It is a truth universally acknowledged"
-bench=("$binary/epmoe" bench -m "$model" --device cuda "${size[@]}")
-step "workload" 110 "${bench[@]}" -r $repeats
-step "workload, profiled" 90 "${bench[@]}" -r $(((repeats + 1) / 2)) --profile
-step "workload, $ranks ranks" 110 "${bench[@]}" -r $(((repeats + 1) / 2)) --ranks "$ranks"
+bench=("$binary/epmoe" bench -v --device cuda "${size[@]}")
+step "workload" 60 "${bench[@]}" -m "synth:$preset" -r $repeats
+step "workload, profiled" 50 "${bench[@]}" -m "synth:$preset" -r $(((repeats + 1) / 2)) --profile
+lines=250 step "phases" 70 "$binary/tests/gpu_bench" "${tiny[@]}"
+step "workload, $ranks ranks" 60 "${bench[@]}" -m "synth:$preset" -r $(((repeats + 1) / 2)) --ranks "$ranks"
 if [ -z "$dry" ] && "$binary/epmoe" alltoall --help >/dev/null 2>&1; then
     step "all-to-all" 40 "$binary/epmoe" alltoall --device cuda --ranks "$ranks"
 fi
+
+# The same weights for all, in files; then speed on the full shape. transformers with its own libraries.
+few=$work/model ids=$(python3 tools/gpu_peer.py --show-tokens "$tokens")
+logits=("$binary/epmoe" logits -m "$few" --device cuda --tokens "$ids")
+peer=(env LD_LIBRARY_PATH="${before:-}" python3 tools/gpu_peer.py "${size[@]}")
+step "a checkpoint, $layers layers" 60 "$binary/epmoe" synth --preset "$preset" --layers "$layers" -o "$few"
+step "loading" 60 bash -c 'loading "$@"' loading "$few" "${tiny[@]}"
+step "workload, $layers layers" 40 "${bench[@]}" -m "$few" -r "$repeats"
+step "logits, in one step" 30 "${logits[@]}" -o "$work/together"
+step "logits, row by row" 40 "${logits[@]}" -o "$work/alone" --chunk 1
 if [ -n "$dry" ] || python3 -c 'import torch, transformers' 2>/dev/null; then
-    # with its own libraries, not the kit's
-    step "transformers" 110 env LD_LIBRARY_PATH="${before:-}" python3 tools/gpu_peer.py "${size[@]}" "${peer[@]}"
+    step "transformers, same weights" 100 "${peer[@]}" --model "$few" --tokens "$ids" \
+        "epmoe, one step=$work/together" "epmoe, row by row=$work/alone"
+    step "transformers, full shape" 90 "${peer[@]}" "${tiny[@]}"
 fi
 if [ -n "$dry" ] || command -v compute-sanitizer >/dev/null; then
     for name in "${sanitized[@]}"; do

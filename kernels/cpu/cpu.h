@@ -56,10 +56,11 @@ void cpu_widen(struct dev *d, void *rows, enum dtype type, const void *from, enu
 
 /* pack.c */
 size_t cpu_matrix_bytes(enum dtype type, int n, int k);
-void cpu_matrix_pack(struct dev *d, struct matrix *w, int first, const void *source,
-                     enum dtype from, int rows);
-void cpu_matrix_pack_pair(struct dev *d, struct matrix *gate_up, const void *gate, const void *up,
-                          enum dtype from, int width);
+void cpu_matrix_pack(struct dev *d, struct matrix *w, int first, const struct values *source,
+                     int rows);
+void cpu_matrix_pack_pair(struct dev *d, struct matrix *gate_up, const struct values *gate,
+                          const struct values *up, int width);
+void cpu_fill(struct dev *d, void *to, const struct values *source, size_t count);
 
 /* roof.c */
 double cpu_peak_flops(struct dev *d, enum dtype type);

@@ -111,6 +111,7 @@ static const struct kernels kernels_cpu = {
     .matrix_bytes = cpu_matrix_bytes,
     .matrix_pack = cpu_matrix_pack,
     .matrix_pack_pair = cpu_matrix_pack_pair,
+    .fill = cpu_fill,
     .kv_block_bytes = cpu_kv_block_bytes,
     .ffn_list_open = cpu_ffn_list_open,
     .alloc = cpu_alloc,

@@ -1,10 +1,14 @@
 /* Packing weights: from the checkpoint's rows into panels. See isa.h for the layout.
  *
  * Padding is never written: the memory comes zeroed from dev_alloc. */
+#include "base/noise.h"
 #include "base/pulse.h"
 #include "kernels/cpu/cpu.h"
 
-enum { CHUNK = 512 }; // inputs converted at a time; 16 rows of them stay in L1
+enum {
+    CHUNK = 512,   // inputs converted at a time; 16 rows of them stay in L1
+    PART = 1 << 18 // elements of a long array that one thread fills at a time
+};
 
 size_t cpu_matrix_bytes(enum dtype type, int n, int k)
 {
@@ -12,7 +16,7 @@ size_t cpu_matrix_bytes(enum dtype type, int n, int k)
 }
 
 /* n elements, any alignment, from one type to another. */
-static void convert(void *to, enum dtype type, const char *from, enum dtype from_type, size_t n)
+static void convert(void *to, enum dtype type, const void *from, enum dtype from_type, size_t n)
 {
     if (type == from_type) {
         memcpy(to, from, n * (size_t)dtype_bytes(type));
@@ -20,6 +24,18 @@ static void convert(void *to, enum dtype type, const char *from, enum dtype from
     }
     for (size_t i = 0; i < n; i++)
         dtype_store(type, to, i, dtype_load(from_type, from, i));
+}
+
+/* Elements [first, first + n) of the source, n at most CHUNK. */
+static void take(void *to, enum dtype type, const struct values *source, size_t first, size_t n)
+{
+    float made[CHUNK];
+    const void *from = made;
+    if (source->data)
+        from = (const char *)source->data + first * (size_t)dtype_bytes(source->type);
+    else
+        noise_fill(source->noise, source->key, source->first + first, n, made);
+    convert(to, type, from, source->type, n);
 }
 
 /* Inputs [first, first + n) of a panel's output o. */
@@ -43,12 +59,11 @@ static void scatter(void *panel, enum dtype type, const void *from, size_t first
 /* Source rows [0, rows) become outputs first, first + 1, ... of a matrix made of every `step`-th
  * panel of w, from panel `offset` on. */
 static void pack(struct dev *d, struct matrix *w, int step, int offset, int first,
-                 const char *source, enum dtype from, int rows)
+                 const struct values *source, int rows)
 {
     size_t bytes = panel_bytes(w->type, w->k), k = (size_t)w->k;
-    size_t source_row = k * (size_t)dtype_bytes(from);
     int panels = rows ? (first + rows - 1) / PANEL + 1 : 0;
-    int threads = team_size(d, (double)rows * (double)source_row);
+    int threads = team_size(d, (double)rows * (double)k * dtype_bytes(source->type));
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (int p = first / PANEL; p < panels; p++) {
         char *panel = (char *)w->data + (size_t)(p * step + offset) * bytes;
@@ -58,23 +73,41 @@ static void pack(struct dev *d, struct matrix *w, int step, int offset, int firs
             for (int o = begin; o < end; o++) {
                 float line[CHUNK];
                 size_t n = k - i < CHUNK ? k - i : CHUNK;
-                const char *row = source + (size_t)(o - first) * source_row;
-                convert(line, w->type, row + i * (size_t)dtype_bytes(from), from, n);
+                take(line, w->type, source, (size_t)(o - first) * k + i, n);
                 scatter(panel, w->type, line, i, n, (size_t)(o % PANEL));
             }
         pulse();
     }
 }
 
-void cpu_matrix_pack(struct dev *d, struct matrix *w, int first, const void *source,
-                     enum dtype from, int rows)
+void cpu_matrix_pack(struct dev *d, struct matrix *w, int first, const struct values *source,
+                     int rows)
 {
-    pack(d, w, 1, 0, first, source, from, rows);
+    pack(d, w, 1, 0, first, source, rows);
 }
 
-void cpu_matrix_pack_pair(struct dev *d, struct matrix *gate_up, const void *gate, const void *up,
-                          enum dtype from, int width)
+void cpu_matrix_pack_pair(struct dev *d, struct matrix *gate_up, const struct values *gate,
+                          const struct values *up, int width)
 {
-    pack(d, gate_up, 2, 0, 0, gate, from, width);
-    pack(d, gate_up, 2, 1, 0, up, from, width);
+    pack(d, gate_up, 2, 0, 0, gate, width);
+    pack(d, gate_up, 2, 1, 0, up, width);
+}
+
+void cpu_fill(struct dev *d, void *to, const struct values *source, size_t count)
+{
+    size_t width = (size_t)dtype_bytes(source->type);
+    int parts = (int)((count + PART - 1) / PART), threads = team_size(d, (double)count);
+    if (to == source->data)
+        return;
+    if (source->data) {
+        memcpy(to, source->data, count * width);
+        return;
+    }
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (int i = 0; i < parts; i++) {
+        size_t at = (size_t)i * PART, left = count - at;
+        noise_fill(source->noise, source->key, source->first + at, left < PART ? left : PART,
+                   (char *)to + at * width);
+        pulse();
+    }
 }

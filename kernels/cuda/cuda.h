@@ -60,10 +60,11 @@ size_t cuda_ffn_scratch_bytes(const struct dev_limits *limits);
 
 /* pack.cu */
 size_t cuda_matrix_bytes(enum dtype type, int n, int k);
-void cuda_matrix_pack(struct dev *d, struct matrix *w, int first, const void *source,
-                      enum dtype from, int rows);
-void cuda_matrix_pack_pair(struct dev *d, struct matrix *gate_up, const void *gate, const void *up,
-                           enum dtype from, int width);
+void cuda_matrix_pack(struct dev *d, struct matrix *w, int first, const struct values *source,
+                      int rows);
+void cuda_matrix_pack_pair(struct dev *d, struct matrix *gate_up, const struct values *gate,
+                           const struct values *up, int width);
+void cuda_fill(struct dev *d, void *to, const struct values *source, size_t count);
 
 /* attention.cu, decode.cu, rope.cu */
 void cuda_rope_append(struct dev *d, void *q, const struct kv_layer *kv, const float *qkv,
@@ -138,9 +139,13 @@ struct cuda {
     struct graph *graphs, *recorded; // [MOST_GRAPHS]; the one that is being recorded
     int next_graph;                  // whose place is taken next
     void *staging[2];                // pinned, STAGING_BYTES each: the checkpoint on its way
-    cudaEvent_t staged[2];
-    void *staged_rows; // device: [STAGING_BYTES], source rows before they are packed
+    void *staged_rows[2];            // device: its rows before they are packed; see pack.cu
+    cudaStream_t copying;
+    cudaEvent_t staged[2], emptied[2];
     int turn;
+    void *levels; // device: of the noise that was last made (base/noise.h), NULL: none
+    enum dtype levels_type;
+    double levels_deviation;
     struct marks *marks; // NULL: none are timed
     int status;          // the first error's; what follows is skipped
     bool recording;

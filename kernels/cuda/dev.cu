@@ -38,6 +38,7 @@ static struct kernels cuda_table(void)
     k.matrix_bytes = cuda_matrix_bytes;
     k.matrix_pack = cuda_matrix_pack;
     k.matrix_pack_pair = cuda_matrix_pack_pair;
+    k.fill = cuda_fill;
     k.kv_block_bytes = cuda_kv_block_bytes;
     k.ffn_list_open = cuda_ffn_list_open;
     k.alloc = cuda_alloc;
@@ -133,17 +134,25 @@ static bool open_blas(struct dev *d)
                        "cuBLAS's workspace");
 }
 
+static bool new_event(struct dev *d, cudaEvent_t *event)
+{
+    return cuda_good(d, cudaEventCreateWithFlags(event, cudaEventDisableTiming),
+                     "creating an event");
+}
+
 static bool open_staging(struct dev *d)
 {
     struct cuda *c = d->cuda;
     for (int i = 0; i < 2; i++) {
         c->staging[i] = cuda_alloc_host(d, STAGING_BYTES);
-        if (!cuda_good(d, cudaEventCreateWithFlags(&c->staged[i], cudaEventDisableTiming),
-                       "creating an event"))
-            return false;
+        c->staged_rows[i] = cuda_alloc(d, STAGING_BYTES);
+        if (!new_event(d, &c->staged[i]) || !new_event(d, &c->emptied[i]) ||
+            !cuda_good(d, cudaEventRecord(c->emptied[i], c->stream), "recording an event"))
+            return false; // recorded once they have been cleared
     }
-    c->staged_rows = cuda_alloc(d, STAGING_BYTES);
-    return cuda_works(d);
+    return cuda_works(d) &&
+           cuda_good(d, cudaStreamCreateWithFlags(&c->copying, cudaStreamNonBlocking),
+                     "creating a stream");
 }
 
 int dev_open_cuda(struct dev *d, int gpu, enum isa isa, int threads)

@@ -2,9 +2,14 @@
  * the device is closed. */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/check.h"
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/host.h"
+extern "C" {
+#include "base/clock.h"
+}
 
 /* A chunk that pieces are cut from. */
 struct allocation {
@@ -118,11 +123,40 @@ void cuda_download(struct dev *d, void *to, const void *from, size_t bytes)
                   "copying from it");
 }
 
+/* Other ranks wait for this one, and must not take it for lost because its GPU takes long. Nobody
+ * can see a kernel get on, so a wait moves the pulse for two minutes, more than any step takes;
+ * from then on the GPU counts as stuck, and the others' timeout runs. */
+#ifdef EPMOE_EMULATED
+enum { SPIN_NS = 0, PULSE_NS = 0, MOST_PULSES = 50 };
+#else
+enum { SPIN_NS = 20000000, PULSE_NS = 100000000, MOST_PULSES = 1200 };
+#endif
+
+static cudaError_t wait_watched(cudaStream_t stream)
+{
+    const struct timespec nap = {0, 100000};
+    int64_t start = clock_ns(), moved = start, now;
+    cudaError_t state;
+    for (int pulses = 0; (state = cudaStreamQuery(stream)) == cudaErrorNotReady;) {
+        now = clock_ns();
+        if (now - moved >= PULSE_NS && pulses < MOST_PULSES) {
+            host_pulse();
+            pulses++;
+            moved = now;
+        }
+        if (now - start > SPIN_NS)
+            nanosleep(&nap, NULL);
+    }
+    return state;
+}
+
 int cuda_wait(struct dev *d)
 {
+    cudaStream_t stream = d->cuda->stream;
     CHECK(!d->cuda->recording, "a wait while a graph is recorded");
     if (cuda_works(d))
-        cuda_good(d, cudaStreamSynchronize(d->cuda->stream), "computing");
+        cuda_good(d, host_is_watched() ? wait_watched(stream) : cudaStreamSynchronize(stream),
+                  "computing");
     return d->cuda->status;
 }
 
@@ -142,13 +176,14 @@ void cuda_reserve(struct dev *d, const struct dev_limits *most)
 void cuda_close(struct dev *d)
 {
     struct cuda *c = d->cuda;
-    if (c->stream)
-        cudaStreamSynchronize(c->stream);
+    for (cudaStream_t stream : {c->stream, c->copying})
+        if (stream)
+            cudaStreamSynchronize(stream);
     cuda_graphs_close(d);
     cuda_marks_close(d);
-    for (int i = 0; i < 2; i++)
-        if (c->staged[i])
-            cudaEventDestroy(c->staged[i]);
+    for (cudaEvent_t event : {c->staged[0], c->staged[1], c->emptied[0], c->emptied[1]})
+        if (event)
+            cudaEventDestroy(event);
     if (c->blas)
         cublasDestroy(c->blas);
     for (struct allocation *a = c->allocations; a; a = a->next)
@@ -156,8 +191,9 @@ void cuda_close(struct dev *d)
             cudaFreeHost(a->data);
         else
             cudaFree(a->data);
-    if (c->stream)
-        cudaStreamDestroy(c->stream);
+    for (cudaStream_t stream : {c->stream, c->copying})
+        if (stream)
+            cudaStreamDestroy(stream);
     arena_free(&d->memory);
     memset(d, 0, sizeof *d);
 }

@@ -1,15 +1,20 @@
 /* Packing weights: the checkpoint's rows go through pinned memory to the GPU, where a kernel puts
- * them in their places, converted. While the host fills one of two pieces of pinned memory the GPU
- * empties the other; what the host waits for is only that its next piece has been read.
+ * them in their places, converted. Two pieces take turns: while the host fills one in pinned
+ * memory, the other is copied, on a stream of its own, and what was copied before is put in its
+ * place; so PCIe rests for none of it. What the host waits for is only that its next piece has been
+ * read. Rows of noise are made on the GPU, and the host waits for nothing.
  *
  * Every row is written up to its stride, zero beyond k. Rows of padding are never written: the
  * memory comes zeroed. */
 #include "base/check.h"
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/host.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/number.cuh"
 #include "kernels/cuda/product.cuh"
-#include "kernels/cuda/stage.h"
+extern "C" {
+#include "base/noise.h"
+}
 
 enum { PACK_THREADS = 256, PACK_ELEMENTS = 8 };
 
@@ -70,44 +75,128 @@ __global__ void __launch_bounds__(PACK_THREADS)
 }
 
 template <class To, class From>
-static void place_rows(struct dev *d, const struct matrix *w, int rows, placing at)
+static void place_rows(struct dev *d, const struct matrix *w, const void *from, int rows,
+                       placing at)
 {
     int stride = row_stride(w->k);
     size_t pieces = (size_t)rows * (size_t)(stride / PACK_ELEMENTS);
     LAUNCH((pack_rows<To, From>), (unsigned)blocks_for(pieces, PACK_THREADS), PACK_THREADS, 0,
-           d->cuda->stream, (To *)w->data, (const From *)d->cuda->staged_rows, rows, w->k, stride,
-           at);
+           d->cuda->stream, (To *)w->data, (const From *)from, rows, w->k, stride, at);
 }
 
-/* Some rows, no more than a piece of pinned memory holds. */
-static void pack_piece(struct dev *d, const struct matrix *w, const char *source, size_t bytes,
-                       enum dtype from, int rows, placing at)
+/* Elements first, first + 1, … of a tensor of noise, a draw of four a thread. */
+template <class Bits>
+__global__ void __launch_bounds__(PACK_THREADS)
+    make_noise(Bits *to, const Bits *levels, uint64_t key, uint64_t first, size_t count)
+{
+    size_t number = (size_t)blockIdx.x * PACK_THREADS + threadIdx.x;
+    size_t skip = first % NOISE_DRAWS, begin = number * NOISE_DRAWS;
+    struct __align__(sizeof(Bits) * NOISE_DRAWS)
+    {
+        Bits v[NOISE_DRAWS];
+    }
+    four;
+    if (begin >= skip + count)
+        return;
+    uint64_t r = noise_draw(key, first / NOISE_DRAWS + number);
+#pragma unroll
+    for (int i = 0; i < NOISE_DRAWS; i++)
+        four.v[i] = levels[r >> 16 * i & 0xffff];
+    if (skip == 0 && begin + NOISE_DRAWS <= count) {
+        *(decltype(four) *)(to + begin) = four;
+        return;
+    }
+    for (int i = 0; i < NOISE_DRAWS; i++)
+        if (begin + i >= skip && begin + i < skip + count)
+            to[begin + i - skip] = four.v[i];
+}
+
+/* The levels of the noise, on the device. */
+static const void *levels_of(struct dev *d, const struct noise *n)
 {
     struct cuda *c = d->cuda;
-    int turn = c->turn;
-    c->turn = !turn;
-    if (!cuda_good(d, cudaEventSynchronize(c->staged[turn]), "loading weights"))
-        return;
-    stage_bytes(c->staging[turn], source, bytes, d->threads);
-    if (!cuda_good(d,
-                   cudaMemcpyAsync(c->staged_rows, c->staging[turn], bytes, cudaMemcpyHostToDevice,
-                                   c->stream),
-                   "loading weights") ||
-        !cuda_good(d, cudaEventRecord(c->staged[turn], c->stream), "loading weights"))
-        return;
-    FOR_TYPE(w->type, To, FOR_TYPE(from, From, place_rows<To, From>(d, w, rows, at)));
+    size_t bytes = (size_t)NOISE_LEVELS * (size_t)dtype_bytes(n->type);
+    if (c->levels && c->levels_type == n->type && c->levels_deviation == n->deviation)
+        return c->levels;
+    c->levels = cuda_alloc(d, bytes);
+    c->levels_type = n->type;
+    c->levels_deviation = n->deviation;
+    cuda_upload(d, c->levels, &n->level, bytes);
+    return c->levels;
 }
 
-static void pack(struct dev *d, const struct matrix *w, const void *source, enum dtype from,
-                 int rows, placing at)
+template <class Bits>
+static void launch_noise(struct dev *d, void *to, const struct values *source, size_t first,
+                         size_t count)
 {
-    size_t row_bytes = (size_t)w->k * (size_t)dtype_bytes(from);
+    uint64_t begin = source->first + first;
+    const void *levels = levels_of(d, source->noise);
+    size_t draws = (begin % NOISE_DRAWS + count - 1) / NOISE_DRAWS + 1;
+    if (cuda_works(d))
+        LAUNCH(make_noise<Bits>, (unsigned)blocks_for(draws, PACK_THREADS), PACK_THREADS, 0,
+               d->cuda->stream, (Bits *)to, (const Bits *)levels, source->key, begin, count);
+}
+
+/* To be copied once the GPU has come as far as emptied[turn]; what it is given from now on finds it
+ * there. */
+static void copy_piece(struct dev *d, int turn, void *to, const void *source, size_t bytes)
+{
+    struct cuda *c = d->cuda;
+    const char *doing = "loading weights";
+    if (!cuda_good(d, cudaEventSynchronize(c->staged[turn]), doing))
+        return;
+    stage_bytes(c->staging[turn], source, bytes, d->threads);
+    bool good =
+        cuda_good(d, cudaStreamWaitEvent(c->copying, c->emptied[turn], 0), doing) &&
+        cuda_good(d,
+                  cudaMemcpyAsync(to, c->staging[turn], bytes, cudaMemcpyHostToDevice, c->copying),
+                  doing) &&
+        cuda_good(d, cudaEventRecord(c->staged[turn], c->copying), doing);
+    if (good)
+        cuda_good(d, cudaStreamWaitEvent(c->stream, c->staged[turn], 0), doing);
+}
+
+/* Elements [first, first + count) of the source, STAGING_BYTES at most, to device memory. */
+static void bring(struct dev *d, int turn, void *to, const struct values *source, size_t first,
+                  size_t count)
+{
+    size_t width = (size_t)dtype_bytes(source->type);
+    host_pulse();
+    if (source->data)
+        copy_piece(d, turn, to, (const char *)source->data + first * width, count * width);
+    else if (width == sizeof(float))
+        launch_noise<uint32_t>(d, to, source, first, count);
+    else
+        launch_noise<uint16_t>(d, to, source, first, count);
+}
+
+static int next_turn(struct cuda *c)
+{
+    c->turn = !c->turn;
+    return c->turn;
+}
+
+static void note_emptied(struct dev *d, int turn)
+{
+    cuda_good(d, cudaEventRecord(d->cuda->emptied[turn], d->cuda->stream), "loading weights");
+}
+
+static void pack(struct dev *d, const struct matrix *w, const struct values *source, int rows,
+                 placing at)
+{
+    size_t k = (size_t)w->k, row_bytes = k * (size_t)dtype_bytes(source->type);
     CHECK(row_bytes <= STAGING_BYTES, "a row of %zu bytes", row_bytes);
     int most = (int)((size_t)STAGING_BYTES / row_bytes);
     for (int done = 0; done < rows && cuda_works(d); done += most) {
-        int n = rows - done < most ? rows - done : most;
-        pack_piece(d, w, (const char *)source + (size_t)done * row_bytes, (size_t)n * row_bytes,
-                   from, n, {at.first + done, at.step, at.offset});
+        int n = rows - done < most ? rows - done : most, turn = next_turn(d->cuda);
+        placing here = {at.first + done, at.step, at.offset};
+        void *piece = d->cuda->staged_rows[turn];
+        bring(d, turn, piece, source, (size_t)done * k, (size_t)n * k);
+        if (!cuda_works(d))
+            return;
+        FOR_TYPE(w->type, To,
+                 FOR_TYPE(source->type, From, place_rows<To, From>(d, w, piece, n, here)));
+        note_emptied(d, turn);
     }
 }
 
@@ -116,15 +205,26 @@ size_t cuda_matrix_bytes(enum dtype type, int n, int k)
     return (size_t)n * (size_t)row_stride(k) * (size_t)dtype_bytes(type);
 }
 
-void cuda_matrix_pack(struct dev *d, struct matrix *w, int first, const void *source,
-                      enum dtype from, int rows)
+void cuda_matrix_pack(struct dev *d, struct matrix *w, int first, const struct values *source,
+                      int rows)
 {
-    pack(d, w, source, from, rows, {first, 1, 0});
+    pack(d, w, source, rows, {first, 1, 0});
 }
 
-void cuda_matrix_pack_pair(struct dev *d, struct matrix *gate_up, const void *gate, const void *up,
-                           enum dtype from, int width)
+void cuda_matrix_pack_pair(struct dev *d, struct matrix *gate_up, const struct values *gate,
+                           const struct values *up, int width)
 {
-    pack(d, gate_up, gate, from, width, {0, 2, 0});
-    pack(d, gate_up, up, from, width, {0, 2, 1});
+    pack(d, gate_up, gate, width, {0, 2, 0});
+    pack(d, gate_up, up, width, {0, 2, 1});
+}
+
+void cuda_fill(struct dev *d, void *to, const struct values *source, size_t count)
+{
+    size_t width = (size_t)dtype_bytes(source->type), most = (size_t)STAGING_BYTES / width;
+    for (size_t done = 0; done < count && cuda_works(d); done += most) {
+        int turn = next_turn(d->cuda);
+        note_emptied(d, turn); // `to` may be written from here on
+        bring(d, turn, (char *)to + done * width, source, done,
+              count - done < most ? count - done : most);
+    }
 }

@@ -1,6 +1,7 @@
 /* cuBLAS as plain loops, queued on the handle's stream like a kernel. */
 #include "cublas_v2.h"
 
+#include <algorithm>
 #include <string.h>
 
 #include "api.h"
@@ -75,6 +76,12 @@ static cublasStatus_t wrong(const char *call, const char *what)
     return CUBLAS_STATUS_INVALID_VALUE;
 }
 
+static cublasStatus_t unsupported(const char *call, const char *what)
+{
+    misuse(cudaErrorInvalidValue, "%s: %s", call, what);
+    return CUBLAS_STATUS_NOT_SUPPORTED;
+}
+
 static cublasStatus_t check(const char *call, const gemm &g)
 {
     if (g.m < 0 || g.n < 0 || g.k < 0)
@@ -104,6 +111,32 @@ static cublasStatus_t check_memory(const char *call, const gemm &g)
     if (!holds(g.c, m, n, g.ldc, g.c_type))
         return wrong(call, "C does not lie in an allocation of device memory");
     return CUBLAS_STATUS_SUCCESS;
+}
+
+/* What a grouped call asks of matrices of 16-bit types. */
+static bool is_aligned(const gemm &g)
+{
+    size_t bytes = (size_t)dtype_bytes(dtype_of(g.a.type)), row = (size_t)g.k * bytes;
+    size_t unit = row % 16 == 0 ? 16 : row % 4 == 0 ? 4 : 1;
+    for (const void *at : {g.a.at, g.b.at, (const void *)g.c})
+        if (bytes == 2 && (uintptr_t)at % unit)
+            return false;
+    return true;
+}
+
+/* Problems of a grouped call run in any order, or at once. */
+static void check_apart(const std::vector<gemm> &all)
+{
+    std::vector<std::pair<const char *, const char *>> ranges;
+    for (const gemm &g : all) {
+        size_t elements = g.m && g.n ? (size_t)(g.n - 1) * (size_t)g.ldc + (size_t)g.m : 0;
+        const char *at = (const char *)g.c;
+        ranges.push_back({at, at + elements * (size_t)dtype_bytes(dtype_of(g.c_type))});
+    }
+    std::sort(ranges.begin(), ranges.end());
+    for (size_t i = 1; i < ranges.size(); i++)
+        if (ranges[i].first < ranges[i - 1].second)
+            die("cublasGemmGroupedBatchedEx: two of the matrices C overlap");
 }
 
 static cublasStatus_t issued(cublasHandle_t handle, std::function<void()> f)
@@ -275,6 +308,15 @@ cublasStatus_t cublasGemmGroupedBatchedEx(cublasHandle_t handle, const cublasOpe
 {
     BLAS_CALL();
     std::vector<gemm> all;
+    for (const void *array : {(const void *)trans_a, (const void *)trans_b, (const void *)m,
+                              (const void *)n, (const void *)k, alpha, (const void *)lda,
+                              (const void *)ldb, beta, (const void *)ldc, (const void *)group_size})
+        if (!array)
+            return wrong(__func__, "an array is NULL");
+    if (groups < 0)
+        return wrong(__func__, "a number of groups is negative");
+    if (c_type != a_type || b_type != a_type)
+        return unsupported(__func__, "grouped, cuBLAS has A, B and C of one type only");
     for (int g = 0; g < groups; g++) {
         gemm one = {m[g],
                     n[g],
@@ -288,20 +330,25 @@ cublasStatus_t cublasGemmGroupedBatchedEx(cublasHandle_t handle, const cublasOpe
                     ldc[g]};
         if (cublasStatus_t bad = check(__func__, one))
             return bad;
+        if (group_size[g] < 0)
+            return wrong(__func__, "a size of a group is negative");
         all.insert(all.end(), (size_t)group_size[g], one);
     }
     for (const void *array : {(const void *)a, (const void *)b, (const void *)c})
         if (!all.empty() && kind_of(array, all.size() * sizeof(void *)) != DEVICE)
             return wrong(__func__, "an array of pointers is not in device memory");
-    return issued(handle, [all, a, b, c] {
+    return issued(handle, [all, a, b, c]() mutable {
         for (size_t i = 0; i < all.size(); i++) {
-            gemm one = all[i];
-            one.a.at = a[i];
-            one.b.at = b[i];
-            one.c = c[i];
-            if (check_memory("cublasGemmGroupedBatchedEx", one))
+            all[i].a.at = a[i];
+            all[i].b.at = b[i];
+            all[i].c = c[i];
+            if (!is_aligned(all[i]))
+                die("cublasGemmGroupedBatchedEx: problem %zu: a matrix is not aligned", i);
+            if (check_memory("cublasGemmGroupedBatchedEx", all[i]))
                 die("cublasGemmGroupedBatchedEx: problem %zu", i);
-            run(one);
         }
+        check_apart(all);
+        for (const gemm &one : all)
+            run(one);
     });
 }

@@ -64,8 +64,8 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
                                           long long stride_c, int batch,
                                           cublasComputeType_t compute, cublasGemmAlgo_t algorithm);
 
-/* Groups of problems of one shape each. The arrays of shapes and scalars are the host's, read at
- * the call; the arrays of pointers are the device's, read when it runs. */
+/* Groups of problems of one shape each, all matrices of one type. The arrays of shapes and scalars
+ * are the host's, read at the call; the arrays of pointers are the device's, read when it runs. */
 cublasStatus_t cublasGemmGroupedBatchedEx(
     cublasHandle_t handle, const cublasOperation_t trans_a[], const cublasOperation_t trans_b[],
     const int m[], const int n[], const int k[], const void *alpha, const void *const a[],

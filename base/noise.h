@@ -1,23 +1,31 @@
 /* Random weights, fast: element i of a tensor depends on the tensor's key and i alone, so any part
- * can be made in any order by any thread. */
+ * can be made in any order by any thread, or on a GPU. */
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/dtype.h"
+#include "base/hash.h"
 
-enum { NOISE_LEVELS = 1 << 16 };
+enum { NOISE_LEVELS = 1 << 16, NOISE_DRAWS = 4 }; // draws: of 16 bits in one 64-bit number
 
 /* Normal-like: 65536 equally likely values at the middle quantiles of a normal distribution. */
 struct noise {
     enum dtype type;
+    double deviation; // with the type, all that the levels depend on
     union {
         uint16_t half[NOISE_LEVELS]; // f16 or bf16
         float single[NOISE_LEVELS];
     } level;
 };
 
+/* Four draws: element i is level (noise_draw(key, i / 4) >> 16 * (i % 4)) & 0xffff. */
+static inline DEVICE_TOO uint64_t noise_draw(uint64_t key, uint64_t counter)
+{
+    return hash_mix(key + counter * 0x9e3779b97f4a7c15u);
+}
+
 void noise_build(struct noise *n, enum dtype type, double deviation);
-/* Elements [first, first + count) of the tensor; first is a multiple of 4. */
+/* Elements [first, first + count) of the tensor. */
 void noise_fill(const struct noise *n, uint64_t key, uint64_t first, size_t count, void *out);

@@ -1,10 +1,6 @@
-#include "model/noise.h"
+#include "base/noise.h"
 
 #include <math.h>
-
-#include "base/hash.h"
-
-enum { DRAWS = 4 }; // 16-bit draws of one 64-bit number
 
 static double upper_tail(double x)
 {
@@ -41,6 +37,7 @@ void noise_build(struct noise *n, enum dtype type, double deviation)
 {
     double x = 0;
     n->type = type;
+    n->deviation = deviation;
     for (size_t i = 0; i < NOISE_LEVELS / 2; i++) {
         x = quantile_from(x, 0.5 - ((double)i + 0.5) / NOISE_LEVELS);
         set_level(n, NOISE_LEVELS / 2 + i, deviation * x);
@@ -48,24 +45,26 @@ void noise_build(struct noise *n, enum dtype type, double deviation)
     }
 }
 
-static uint64_t draw(uint64_t key, uint64_t counter)
+static uint16_t draw_one(uint64_t key, uint64_t i)
 {
-    return hash_mix(key + counter * 0x9e3779b97f4a7c15u);
+    return (uint16_t)(noise_draw(key, i / NOISE_DRAWS) >> 16 * (i % NOISE_DRAWS));
 }
 
-/* The same loop for both widths of element. */
+/* The same loop for both widths of element; whole draws in the middle. */
 #define FILL(levels, out)                                                                          \
     do {                                                                                           \
-        size_t whole = count / DRAWS;                                                              \
-        for (size_t i = 0; i < whole; i++) {                                                       \
-            uint64_t r = draw(key, first / DRAWS + i);                                             \
-            (out)[i * DRAWS] = (levels)[r & 0xffff];                                               \
-            (out)[i * DRAWS + 1] = (levels)[r >> 16 & 0xffff];                                     \
-            (out)[i * DRAWS + 2] = (levels)[r >> 32 & 0xffff];                                     \
-            (out)[i * DRAWS + 3] = (levels)[r >> 48];                                              \
+        size_t i = 0;                                                                              \
+        for (; i < count && (first + i) % NOISE_DRAWS; i++)                                        \
+            (out)[i] = (levels)[draw_one(key, first + i)];                                         \
+        for (; i + NOISE_DRAWS <= count; i += NOISE_DRAWS) {                                       \
+            uint64_t r = noise_draw(key, (first + i) / NOISE_DRAWS);                               \
+            (out)[i] = (levels)[r & 0xffff];                                                       \
+            (out)[i + 1] = (levels)[r >> 16 & 0xffff];                                             \
+            (out)[i + 2] = (levels)[r >> 32 & 0xffff];                                             \
+            (out)[i + 3] = (levels)[r >> 48];                                                      \
         }                                                                                          \
-        for (size_t i = whole * DRAWS; i < count; i++)                                             \
-            (out)[i] = (levels)[draw(key, (first + i) / DRAWS) >> 16 * (i % DRAWS) & 0xffff];      \
+        for (; i < count; i++)                                                                     \
+            (out)[i] = (levels)[draw_one(key, first + i)];                                         \
     } while (0)
 
 void noise_fill(const struct noise *n, uint64_t key, uint64_t first, size_t count, void *out)

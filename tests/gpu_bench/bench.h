@@ -1,0 +1,86 @@
+/* Where a GPU's microseconds go: each phase of a layer of Qwen1.5-MoE-A2.7B's shape by itself,
+ * beside its roof (bytes over bandwidth or FLOPs over peak, whichever is longer, both measured in
+ * the same run), and the ways to multiply by many experts. Run by tools/gpu_check.sh; in the tests
+ * with a tiny shape, on the emulation, where times mean nothing. */
+#pragma once
+
+#include <functional>
+#include <vector>
+
+extern "C" {
+#include "base/check.h"
+#include "base/noise.h"
+#include "kernels/ops.h"
+}
+#include "kernels/cuda/cuda.h"
+
+struct shape {
+    int dim, heads, head_dim, experts, top_k, width, shared, vocab;
+    int prompt, context,
+        sequences;      // rows of the prefill; positions and number of those that decode
+    int layers, copies; // of routed experts, and of the rest, which take turns: more than a cache
+                        // holds
+};
+
+struct rig {
+    struct dev d;
+    shape s;
+    double flops, bandwidth; // measured, bf16
+    struct noise *weights, *activations, *floats;
+    std::vector<struct ffn_list *> experts, shared; // [layers], [copies]
+    std::vector<struct matrix> qkv, o, router;      // [copies]
+    struct matrix unembed;
+    uint64_t keys; // of graphs and of noise, so far
+    bool good;     // all that was compared agreed
+};
+
+/* One thing to be timed: calls 0 … variants - 1, which do the same with other weights. */
+struct work {
+    const char *name;
+    int rows;
+    double bytes, flops; // of one call
+    int variants;
+    bool recorded; // played as a graph, as decoding is
+    std::function<void(int)> call;
+};
+
+/* Its row of the table; seconds of a call. A call that cannot be made sets the device's error. */
+double measure(rig &r, const work &w);
+void table_head(const char *title);
+
+/* Seconds of one call, the median of some runs. */
+double seconds_of(rig &r, const work &w);
+double roof_seconds(const rig &r, const work &w);
+
+/* Device memory with noise in it. */
+struct matrix random_matrix(rig &r, int n, int k);
+void *random_rows(rig &r, int n, int width);
+float *random_floats(rig &r, size_t n);
+int32_t *to_device(rig &r, const std::vector<int32_t> &host);
+
+/* A routing of rows, drawn at random: even, or a few experts have most of the rows. */
+struct routing {
+    int rows, pairs, hit; // hit: experts that have rows
+    std::vector<int32_t> host_count;
+    int32_t *expert, *count, *source, *place; // the device's
+};
+routing random_routing(rig &r, int rows, bool skewed);
+
+/* overheads.cu, step.cu: the phases of a layer, batch 0: in prefill; experts.cu: the ways through
+ * many experts. */
+void measure_copies(rig &r);
+void measure_launches(rig &r);
+void measure_step(rig &r, int batch);
+void measure_experts(rig &r);
+
+/* Bytes and FLOPs of rows through blocks of a width, `hit` of which are read. */
+double ffn_bytes(const shape &s, double rows, double hit, int width);
+double ffn_flops(const shape &s, double rows, int width);
+
+/* cublas.cu: the same rows through the same experts by cuBLAS, one grouped call a projection or one
+ * call an expert. It wants the counts on the host, where a model has them only after a wait. */
+struct blas_ffn;
+blas_ffn *blas_ffn_open(rig &r, const routing &route, const void *x);
+void blas_ffn_close(blas_ffn *b);
+/* y, unless NULL: the host's, [pairs][dim]. False after a row of the table that says why not. */
+bool blas_ffn_run(rig &r, blas_ffn *b, int layer, bool grouped, bf16 *y);
