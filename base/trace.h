@@ -29,7 +29,7 @@ enum phase {
     PHASE_ROUTER,    // norm, scores, the k best
     PHASE_PLAN,      // sort, and who needs which row
     PHASE_PACK,      // narrow and gather rows into messages; a worker: its sums and narrowing
-    PHASE_WIRE_OUT,  // hand a message to the transport; detail: to which rank
+    PHASE_WIRE_OUT,  // hand a message to the transport; detail: to which rank (rank 0's to 0: all)
     PHASE_SHARED,    // shared expert, or a dense layer's FFN
     PHASE_HOME,      // experts at home
     PHASE_WAIT,      // for workers

@@ -61,7 +61,8 @@ int cluster_set_up(struct transport *t, const struct cluster_terms *terms, unsig
                                         .wire = words.wire,
                                         .overlap = words.overlap,
                                         .profile = terms->profile,
-                                        .nccl_id = terms->nccl_id}};
+                                        .nccl_ids = terms->nccl_ids,
+                                        .n_nccl_ids = terms->n_nccl_ids}};
     int status = 0;
     for (int rank = 1; rank < t->size && !status; rank++)
         status = control_send(t, rank, &message);

@@ -14,7 +14,8 @@ struct cluster_terms {
     int max_rows;
     bool profile; // workers log their phases
     struct exchange_options exchange;
-    const void *nccl_id; // see transport/nccl.h; NULL: rows travel by the transport
+    const void *nccl_ids; // see transport/nccl.h
+    int n_nccl_ids;       // a lane's each; 0: rows travel by the transport
 };
 
 /* Hear every worker's Hello and refuse by name one of another version or other weights.

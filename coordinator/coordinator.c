@@ -16,6 +16,7 @@
 #include "model/sizes.h"
 
 _Static_assert((int)CONTROL_NCCL_ID_BYTES == (int)NCCL_ID_BYTES, "Setup has no room for it");
+_Static_assert((int)CONTROL_NCCL_MAX_IDS == (int)LANES, "Setup has no room for all");
 
 /* theta^(-2i/d) and the angle in f32, as the reference implementation has them; the cosine of that
  * angle correctly rounded. */
@@ -120,7 +121,8 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o,
                      const struct exchange_options *options)
 {
     const struct config *m = &c->config;
-    struct state_limits limits = {c->chunk, c->logit_rows, c->transport != NULL};
+    bool direct = o->nccl && c->transport;
+    struct state_limits limits = {c->chunk, c->logit_rows, c->transport != NULL, direct};
     int widest = m->ffn_dim > m->shared_dim ? m->ffn_dim : m->shared_dim;
     struct dev_limits most = {.type = c->dtype,
                               .rows = m->n_experts ? c->chunk * m->top_k : c->chunk,
@@ -139,7 +141,10 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o,
     rope_open(&c->rope, &c->dev, m, c->context);
     picker_open(&c->picker, &c->dev, m->vocab_size, c->logit_rows, o->max_sequences);
     share_placement(c);
-    c->n_exchanges = exchange_open(c->exchange, wire_dev(c), c->transport, &exchange, options);
+    c->n_exchanges =
+        direct
+            ? exchange_open_direct(c->exchange, &c->host, &c->dev, c->transport, &exchange, options)
+            : exchange_open(c->exchange, wire_dev(c), c->transport, &exchange, options);
     dev_reserve(&c->dev, &most);
     if (is_staged(c))
         dev_reserve(wire_dev(c), &most);
@@ -173,19 +178,31 @@ static int open_device(struct coordinator *c, const struct coordinator_options *
 
 static void close_device(struct coordinator *c)
 {
-    nccl_close(&c->nccl);
+    exchange_leave(c->exchange);
     weights_close(&c->weights);
     dev_close(&c->host);
     dev_close(&c->dev);
 }
 
 /* All ranks at the same time: once all have loaded. */
-static int join_gpus(struct coordinator *c, const void *nccl_id)
+static int join_gpus(struct coordinator *c, const void *nccl_ids)
 {
-    int status = nccl_open(&c->nccl, c->transport, &c->dev, nccl_id);
+    int status = dev_wait(&c->dev);
     if (!status)
-        exchange_move_directly(&c->exchange[0], &c->dev, &c->nccl);
+        status = exchange_join(c->exchange, nccl_ids);
     return status == TRANSPORT_INTERRUPTED ? cluster_fault(c->transport) : status;
+}
+
+/* Where NCCL moves rows: an id for each lane. */
+static int make_ids(const struct coordinator *c, const struct coordinator_options *o, char *ids,
+                    struct cluster_terms *terms)
+{
+    int status = 0;
+    terms->nccl_ids = ids;
+    terms->n_nccl_ids = o->nccl && c->transport ? exchange_lanes(&o->exchange) : 0;
+    for (int lane = 0; lane < terms->n_nccl_ids && !status; lane++)
+        status = nccl_new_id(ids + (size_t)lane * NCCL_ID_BYTES);
+    return status;
 }
 
 static int open_with(struct coordinator *c, const struct coordinator_options *o,
@@ -198,7 +215,7 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
                                   .max_rows = c->chunk,
                                   .profile = o->profile.on,
                                   .exchange = o->exchange};
-    char nccl_id[NCCL_ID_BYTES];
+    char nccl_ids[LANES * NCCL_ID_BYTES];
     unsigned common;
     enum isa isa;
     uint64_t worker_bytes;
@@ -213,11 +230,10 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
         status = cluster_greet(t, &terms, &common);
     if (!status)
         status = isa_choose(&isa, common);
-    if (!status && o->nccl && c->transport)
-        status = nccl_new_id(nccl_id);
+    if (!status)
+        status = make_ids(c, o, nccl_ids, &terms);
     if (status)
         return status;
-    terms.nccl_id = o->nccl && c->transport ? nccl_id : NULL;
     status = open_device(c, o, isa);
     if (!status)
         status = fit_check(c, o);
@@ -229,8 +245,8 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
         status = cluster_await(t, &worker_bytes);
     if (!status)
         allocate(c, o, &terms.exchange);
-    if (!status && terms.nccl_id)
-        status = join_gpus(c, nccl_id);
+    if (!status && terms.n_nccl_ids)
+        status = join_gpus(c, nccl_ids);
     if (!status)
         status = dev_wait(&c->dev);
     if (!status)
@@ -275,7 +291,7 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
 
 int coordinator_wire_error(struct coordinator *c, double *error)
 {
-    struct wire_error all = exchange_wire_error(&c->exchange[0], wire_dev(c));
+    struct wire_error all = exchange_wire_error(&c->exchange[0]);
     int status = 0;
     if (c->transport && c->exchange[0].options.wire != WIRE_MODEL)
         status = cluster_wire_error(c->transport, &all);

@@ -47,7 +47,6 @@ struct coordinator {
     struct placement placement;
     struct exchange exchange[LANES];
     int n_exchanges; // how many are open: of a step, or of its halves
-    struct nccl nccl;
     struct kv_cache kv;
     struct rope_table rope;
     const int32_t **group_of; // [n_layers] the placement's, for the device

@@ -30,7 +30,8 @@ static struct fit fit_of(struct coordinator *c, const struct coordinator_options
     const struct config *m = &c->config;
     struct footprint f = footprint_of(m, c->dtype);
     struct sizes sizes = sizes_of(m);
-    struct state_limits limits = {c->chunk, c->logit_rows, c->transport != NULL};
+    bool travels = c->transport != NULL;
+    struct state_limits limits = {c->chunk, c->logit_rows, travels, travels && o->nccl};
     uint64_t kv = (uint64_t)o->max_sequences * kv_footprint(m, c->dtype, c->context);
     struct fit fit = {
         .weights = f.attention + f.router + f.dense + f.unembed +

@@ -141,21 +141,23 @@ static int expert_block(struct coordinator *c, int l, struct half *half)
     struct dev *d = &c->dev;
     int n = half->n;
 
+    half->plan = plan_of(&s->host, P, n, m->top_k);
+    half->away = true;
+    half->layer = l;
+    int status = exchange_begin(half->exchange, &half->plan);
+    if (status)
+        return status;
     matmul(d, s->scores, L->router.n, s->h, &L->router, n);
     const struct sorting sorting = {s->count, s->place,       s->source,
                                     s->hit,   c->group_of[l], m->n_experts};
     route_rows(d, s->expert, s->weight, &sorting, s->scores, L->router.n, n, m->n_experts, m->top_k,
                m->norm_topk);
     trace_mark(c->trace, PHASE_PLAN);
-    const struct routed routed = stage_routed(c, s);
-    half->plan = plan_of(&routed, P, n, m->top_k);
-    half->away = true;
-    half->layer = l;
-    int status = is_staged(c) ? stage_down(c, s, n) : 0;
+    status = is_staged(c) ? stage_down(c, s, n) : 0;
     if (!status && (is_staged(c) || !c->dev.cuda)) // the host can read the counts
         profile_count_rows(c->profile, l, &half->plan);
     if (!status)
-        status = exchange_dispatch(half->exchange, wire_dev(c), &half->plan);
+        status = exchange_dispatch(half->exchange, &half->plan);
     return status ? status : experts_here(c, l, half);
 }
 
@@ -170,7 +172,7 @@ static int experts_back(struct coordinator *c, struct half *half)
     trace_at(c->trace, half->layer, half->exchange->lane);
     int status = is_staged(c) ? stage_home_results(c, &half->s, home) : 0;
     if (!status)
-        status = exchange_combine(half->exchange, wire_dev(c), plan);
+        status = exchange_combine(half->exchange, plan);
     if (status)
         return status;
     if (is_staged(c))

@@ -20,6 +20,7 @@ static void sums_open(struct step_sums *s, size_t ranks, size_t layers)
     s->exchange = array(layers, sizeof *s->exchange);
     s->loads = array(ranks * layers, sizeof *s->loads);
     s->layers = array(layers, sizeof *s->layers);
+    s->with = array(ranks, sizeof *s->with);
 }
 
 static void sums_close(struct step_sums *s)
@@ -28,6 +29,7 @@ static void sums_close(struct step_sums *s)
     free(s->exchange);
     free(s->loads);
     free(s->layers);
+    free(s->with);
 }
 
 int profile_open(struct profile **profile, struct transport *t, int n_layers,
@@ -43,6 +45,7 @@ int profile_open(struct profile **profile, struct transport *t, int n_layers,
     p->clocks = array(ranks, sizeof *p->clocks);
     p->logs = array(ranks, sizeof *p->logs);
     p->kept = array(ranks, sizeof *p->kept);
+    p->counted_with = array(ranks, sizeof *p->counted_with);
     p->passages = array(ranks * layers * PROFILE_HALVES, sizeof *p->passages);
     p->departures = array(layers * PROFILE_HALVES, sizeof *p->departures);
     for (int kind = 0; kind < STEP_KINDS; kind++)
@@ -72,6 +75,7 @@ void profile_close(struct profile *p)
     free(p->clocks);
     free(p->logs);
     free(p->kept);
+    free(p->counted_with);
     free(p->passages);
     free(p->departures);
     free(p);
@@ -168,6 +172,12 @@ static void count_bytes(struct profile *p, const struct exchange_counters *now)
     sum->messages += now->messages - last->messages;
     sum->logical += now->logical - last->logical;
     sum->local += now->local - last->local;
+    for (int rank = 0; rank < p->n_ranks; rank++) {
+        struct pair_bytes *with = &p->steps[p->kind].with[rank], *before = &p->counted_with[rank];
+        with->sent += now->with[rank].sent - before->sent;
+        with->received += now->with[rank].received - before->received;
+        *before = now->with[rank];
+    }
     p->counted = *now;
 }
 

@@ -44,6 +44,7 @@ struct step_sums {
     struct rank_load *loads;         // [ranks][layers]
     struct layer_load *layers;       // [layers]
     struct exchange_counters bytes;  // of rank 0
+    struct pair_bytes *with;         // [ranks] of them, what went to and came from each
 };
 
 /* A rank's log, on rank 0's clock. */
@@ -74,7 +75,8 @@ struct profile {
     struct passage *passages;     // [ranks][layers][halves] of the step at hand
     struct departure *departures; // [layers][halves]
     struct exchange_counters counted;
-    struct departure *away[2]; // of each half, the latest
+    struct pair_bytes *counted_with; // [ranks]
+    struct departure *away[2];       // of each half, the latest
     enum step_kind kind;
 };
 

@@ -5,16 +5,6 @@ static size_t row_size(const struct coordinator *c)
     return (size_t)row_stride(c->config.dim) * (size_t)dtype_bytes(c->dtype);
 }
 
-struct routed stage_routed(const struct coordinator *c, const struct state *s)
-{
-    struct routed r = s->host;
-    if (is_direct(c)) {
-        r.h = s->h;
-        r.y = s->y;
-    }
-    return r;
-}
-
 int stage_down(struct coordinator *c, const struct state *s, int n)
 {
     const struct routed *host = &s->host;
@@ -46,7 +36,7 @@ const void *stage_home_rows(struct coordinator *c, const struct state *s,
 
 int stage_home_results(struct coordinator *c, const struct state *s, int home_rows)
 {
-    if (c->exchange[0].options.wire == WIRE_MODEL)
+    if (c->exchange[0].options.wire == WIRE_MODEL || is_direct(c))
         return 0;
     trace_mark(c->trace, PHASE_HOME);
     dev_download(&c->dev, s->host.y, s->y, (size_t)home_rows * row_size(c));

@@ -19,9 +19,6 @@ static inline bool is_direct(const struct coordinator *c)
     return c->exchange[0].direct != NULL;
 }
 
-/* What the exchange reads and writes. */
-struct routed stage_routed(const struct coordinator *c, const struct state *s);
-
 /* What the device has routed is the host's to read. Waits. */
 int stage_down(struct coordinator *c, const struct state *s, int n);
 

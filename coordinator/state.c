@@ -26,15 +26,15 @@ static void open_routed(struct state *s, struct dev *d, const struct config *m, 
     size_t n = (size_t)limits->rows, wanted = (size_t)limits->logit_rows;
     size_t pairs = n * (size_t)(m->n_experts ? m->top_k : 0);
     size_t row = (size_t)row_stride(m->dim) * (size_t)dtype_bytes(type);
-    bool travels = limits->travels;
-    s->h = shared(d, &s->host.h, (n > wanted ? n : wanted) * row, travels);
-    s->y = shared(d, &s->host.y, pairs * row, travels);
+    bool travels = limits->travels, staged = travels && !limits->direct;
+    s->h = shared(d, &s->host.h, (n > wanted ? n : wanted) * row, staged);
+    s->y = shared(d, &s->host.y, pairs * row, staged);
     s->expert = shared(d, &s->host.expert, pairs * sizeof *s->expert, travels);
     s->place = shared(d, &s->host.place, pairs * sizeof *s->place, travels);
     s->source = shared(d, &s->host.source, pairs * sizeof *s->source, travels);
     s->count = shared(d, &s->host.count, 2 * (size_t)m->n_experts * sizeof *s->count, travels);
     s->weight = shared(d, &s->host.weight, pairs * sizeof *s->weight, travels);
-    s->seen = travels && d->cuda ? dev_alloc(d, n * row) : NULL;
+    s->seen = staged && d->cuda ? dev_alloc(d, n * row) : NULL;
 }
 
 uint64_t state_bytes(const struct config *m, enum dtype type, const struct state_limits *limits)

@@ -29,9 +29,10 @@ struct state {
     int32_t *count;  // [n_experts] rows of each group; another for the second half of a step
     uint64_t *hit;   // groups that had rows, so far
     uint64_t *hit_host;
-    void *y;            // rows of dim: every place's output
-    struct routed host; // the same in the host's memory, if rows travel; else the device's own
-    void *seen;         // rows of dim: h as a narrower wire shows it to experts at home
+    void *y; // rows of dim: every place's output
+    struct routed
+        host;   // the same in the host's memory, if they travel from there; else the device's
+    void *seen; // rows of dim: h as a narrower wire shows it to experts at home
 
     int32_t *inputs;             // [3][n] the batch: tokens, sequence slots, positions,
     int32_t *inputs_host;        // as the host has written them
@@ -43,7 +44,8 @@ struct state {
 struct state_limits {
     int rows;       // tokens of a step
     int logit_rows; // of one forward_logits()
-    bool travels;   // rows of experts leave for other ranks
+    bool travels;   // rows of experts leave for other ranks,
+    bool direct;    // and from this device's own memory
 };
 
 /* What state_open takes of the device's memory, and dev_reserve after it, within a few per cent. */

@@ -179,7 +179,6 @@ static int open_coordinator(struct ranks *r, const struct model_options *o,
 /* NCCL wants a GPU for each rank, and of those on other hosts NCCL itself will say. */
 static int check_nccl(int ranks_here, const struct model_options *o)
 {
-    struct exchange_options exchange = exchange_of(o);
     if (!nccl_built())
         return fail(STATUS_USAGE, "--transport nccl: expected a build with NCCL, found one "
                                   "without: configure with -DEPMOE_NCCL=ON");
@@ -190,7 +189,7 @@ static int check_nccl(int ranks_here, const struct model_options *o)
                     "--transport nccl: expected a GPU for each of %d ranks, found %d: ranks that "
                     "share one want --transport auto, through the host's memory",
                     ranks_here, cuda_count());
-    return exchange_can_be_direct(&exchange);
+    return 0;
 }
 
 static int check_transport(const struct process *p, const struct model_options *o)

@@ -70,8 +70,9 @@ static void pack_setup(Setup *out, const struct setup *s)
     out->wire = text(s->wire, CONTROL_TEXT_BYTES);
     out->overlap = text(s->overlap, CONTROL_TEXT_BYTES);
     out->profile = s->profile;
-    if (s->nccl_id)
-        out->nccl_id = (ProtobufCBinaryData){CONTROL_NCCL_ID_BYTES, (uint8_t *)s->nccl_id};
+    CHECK(s->n_nccl_ids >= 0 && s->n_nccl_ids <= CONTROL_NCCL_MAX_IDS, "%d ids", s->n_nccl_ids);
+    out->nccl_ids = (ProtobufCBinaryData){(size_t)s->n_nccl_ids * CONTROL_NCCL_ID_BYTES,
+                                          (uint8_t *)s->nccl_ids};
 }
 
 static void pack_ready(Ready *out, const struct ready *r)
@@ -257,15 +258,15 @@ static const int32_t *read_ranks(struct reader *r, const Setup *in)
     return in->rank_of; // in the arena, like everything that unpacking allocates
 }
 
-static const void *read_id(struct reader *r, ProtobufCBinaryData id)
+static void read_ids(struct reader *r, struct setup *s, ProtobufCBinaryData ids)
 {
-    if (id.len == 0 || r->status)
-        return NULL;
-    if (id.len != CONTROL_NCCL_ID_BYTES)
+    s->nccl_ids = ids.len ? ids.data : NULL;
+    s->n_nccl_ids = (int)(ids.len / CONTROL_NCCL_ID_BYTES);
+    bool whole = ids.len % CONTROL_NCCL_ID_BYTES == 0;
+    if (!r->status && (!whole || ids.len / CONTROL_NCCL_ID_BYTES > CONTROL_NCCL_MAX_IDS))
         r->status =
-            fail(STATUS_FAILED, "rank %d: Setup.nccl_id: expected no or %d bytes, found %zu",
-                 r->from, CONTROL_NCCL_ID_BYTES, id.len);
-    return id.data;
+            fail(STATUS_FAILED, "rank %d: Setup.nccl_ids: expected up to %d of %d bytes, found %zu",
+                 r->from, CONTROL_NCCL_MAX_IDS, CONTROL_NCCL_ID_BYTES, ids.len);
 }
 
 static void read_setup(struct reader *r, struct setup *s, const Setup *in)
@@ -284,7 +285,7 @@ static void read_setup(struct reader *r, struct setup *s, const Setup *in)
     s->wire = read_text(r, "wire", in->wire, 1, CONTROL_TEXT_BYTES);
     s->overlap = read_text(r, "overlap", in->overlap, 1, CONTROL_TEXT_BYTES);
     s->profile = in->profile;
-    s->nccl_id = read_id(r, in->nccl_id);
+    read_ids(r, s, in->nccl_ids);
 }
 
 static void read_ready(struct reader *r, struct ready *out, const Ready *in)

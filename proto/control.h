@@ -35,7 +35,8 @@ struct setup {
     int max_rows;           // of any step
     const char *strategy, *combine, *dedup, *wire, *overlap; // see transport/exchange.h
     bool profile;                                            // keep a log of phases
-    const void *nccl_id; // [CONTROL_NCCL_ID_BYTES] see transport/nccl.h, or NULL
+    const void *nccl_ids; // [n_nccl_ids][CONTROL_NCCL_ID_BYTES] see transport/nccl.h
+    int n_nccl_ids;       // 0: none
 };
 
 struct ready {
@@ -93,6 +94,7 @@ struct control {
 enum {
     CONTROL_TEXT_BYTES = 255, // version, host, device, and the words of Setup
     CONTROL_NCCL_ID_BYTES = 128,
+    CONTROL_NCCL_MAX_IDS = 2,   // lanes
     CONTROL_FAULT_BYTES = 4095, // a Fault's text; a longer one is cut
     CONTROL_MAX_LAYERS = 4096,
     CONTROL_MAX_EXPERTS = 65536, // of a layer

@@ -49,14 +49,30 @@ static struct js *exchange_json(const struct phase_times *t, const struct exchan
     return exchange;
 }
 
-static struct js *bytes_json(const struct exchange_counters *c)
+/* Between rank 0 and each. */
+static struct js *pairs_json(const struct profile *p, enum step_kind kind)
 {
+    struct js *pairs = js_new_array();
+    for (int rank = 0; rank < p->n_ranks; rank++) {
+        const struct pair_bytes *with = &p->steps[kind].with[rank];
+        struct js *one = js_new_object();
+        js_set(one, "sent", js_new_int((int64_t)with->sent));
+        js_set(one, "received", js_new_int((int64_t)with->received));
+        js_push(pairs, one);
+    }
+    return pairs;
+}
+
+static struct js *bytes_json(const struct profile *p, enum step_kind kind)
+{
+    const struct exchange_counters *c = &p->steps[kind].bytes;
     struct js *bytes = js_new_object();
     js_set(bytes, "wire_sent", js_new_int((int64_t)c->sent));
     js_set(bytes, "wire_received", js_new_int((int64_t)c->received));
     js_set(bytes, "messages_sent", js_new_int((int64_t)c->messages));
     js_set(bytes, "logical", js_new_int((int64_t)c->logical));
     js_set(bytes, "local", js_new_int((int64_t)c->local));
+    js_set(bytes, "ranks", pairs_json(p, kind));
     return bytes;
 }
 
@@ -109,7 +125,7 @@ static struct js *steps_json(const struct profile *p, enum step_kind kind)
     js_set(steps, "ns", js_new_int(phase_total(&all)));
     js_set(steps, "phases", phases_json(&all));
     js_set(steps, "exchange", exchange_json(&all, &x));
-    js_set(steps, "bytes", bytes_json(&s->bytes));
+    js_set(steps, "bytes", bytes_json(p, kind));
     js_set(steps, "max_over_mean", balance_json(p, kind, -1));
     js_set(steps, "layers", layers_json(p, kind));
     js_set(steps, "outside_layers", ranks_json(p, kind, p->n_layers));

@@ -136,13 +136,20 @@ static struct rank_load load_of(const struct table *t, int rank)
     return sum;
 }
 
+/* Between rank 0 and another. */
+static void print_bytes(const struct table *t, const struct pair_bytes *with)
+{
+    fprintf(t->out, " %9s", bytes_text((double)with->sent / steps_of(t)).text);
+    fprintf(t->out, " %9s\n", bytes_text((double)with->received / steps_of(t)).text);
+}
+
 /* Rank 0's compute is its experts at home. */
 static void print_ranks(const struct table *t)
 {
     fprintf(t->out, "\n%5s", "rank");
     for (int i = 0; i < N_THEIRS; i++)
         fprintf(t->out, " %*s", theirs[i].width, theirs[i].title);
-    fprintf(t->out, " %9s %9s\n", "rows", "experts");
+    fprintf(t->out, " %9s %9s %9s %9s\n", "rows", "experts", "bytes to", "from");
     for (int rank = 0; rank < t->p->n_ranks; rank++) {
         struct phase_times times = profile_rank_times(t->p, t->kind, rank);
         struct rank_load load = load_of(t, rank);
@@ -151,8 +158,9 @@ static void print_ranks(const struct table *t)
         fprintf(t->out, "%5d", rank);
         for (int i = 0; i < N_THEIRS; i++)
             fprintf(t->out, " %*.1f", theirs[i].width, (double)times.ns[theirs[i].phase] / t->unit);
-        fprintf(t->out, " %9.1f %9.1f\n", (double)load.rows / steps_of(t),
+        fprintf(t->out, " %9.1f %9.1f", (double)load.rows / steps_of(t),
                 (double)load.experts / steps_of(t));
+        print_bytes(t, &t->p->steps[t->kind].with[rank]);
     }
 }
 

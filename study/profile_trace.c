@@ -82,7 +82,7 @@ static void add_flows(struct writer *w, const struct trace_event *e, struct trac
         slice->n_flows = 1;
     } else if (w->rank == 0 && e->phase == PHASE_WIRE_OUT) {
         uint64_t flow = flow_of(w, e, e->detail);
-        slice->n_flows = flow != flows[e->detail];
+        slice->n_flows = e->detail && flow != flows[e->detail]; // 0: to all
         flows[e->detail] = flow;
         slice->flows = &flows[e->detail];
     } else if (w->rank == 0 && e->phase == PHASE_COMBINE && is_last_combine(e)) {
@@ -96,7 +96,7 @@ static void add_flows(struct writer *w, const struct trace_event *e, struct trac
 static void write_phase(struct writer *w, const struct trace_event *e)
 {
     struct trace_slice slice = {.name = phase_name((enum phase)e->phase), .category = "phase"};
-    if (e->phase == PHASE_WIRE_OUT)
+    if (e->phase == PHASE_WIRE_OUT && (w->rank || e->detail))
         slice.number_name = "to rank";
     else if (e->phase == PHASE_COMPUTE)
         slice.number_name = "rows";

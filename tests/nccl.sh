@@ -1,49 +1,115 @@
 #!/usr/bin/env bash
-# --transport nccl on emulated GPUs, from outside: what it cannot do is refused by name, and whatever
-# NCCL does wrong ends the run, with one line about it, whichever rank it happens to.
+# --transport nccl on emulated GPUs, from outside: what it cannot do is refused by name; rows move
+# while the GPU computes; and whatever NCCL or a GPU does wrong ends the run in time, by every
+# strategy, with one line about it, whichever rank it happens to.
 #   tests/nccl.sh build/emulated/epmoe
 set -uo pipefail
 epmoe=$(realpath "$1")
 cd "$(dirname "$0")/.."
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. tests/results.sh
 export EPMOE_EMULATED_GPUS=9
-failed=0
+timeout=3
+nccl=(--ranks 3 --transport nccl)
 
-# run ENVIRONMENT options…: exit code in $code, its own lines in $work/stderr
+# run ENVIRONMENT options…: exit code in $code, its own lines in $work/lines, all in $work/stderr
 run() {
     local setting=$1
     shift
     env "$setting" timeout 100 "$epmoe" logits -m tests/golden/models/moe-60 --tokens 1,2,3 -t 1 \
-        -o "$work/logits" --timeout 5 --device cuda "$@" >/dev/null 2>"$work/all"
+        -o "$work/logits" --timeout $timeout --device cuda "$@" >/dev/null 2>"$work/stderr"
     code=$?
-    grep '^epmoe: ' "$work/all" >"$work/stderr"
+    grep '^epmoe: ' "$work/stderr" >"$work/lines"
 }
 expect() { # exit codes, text of the one line, then as run
     local codes=$1 text=$2
     shift 2
     run "$@"
-    if ! [[ " $codes " == *" $code "* ]] || [ "$(wc -l <"$work/stderr")" -ne 1 ] ||
-        ! grep -q -- "$text" "$work/stderr"; then
-        echo "failed: $*: expected exit $codes and \"$text\", found $code and: $(cat "$work/all")"
-        failed=$((failed + 1))
-    fi
+    [[ " $codes " == *" $code "* ]] && [ "$(wc -l <"$work/lines")" -eq 1 ] &&
+        grep -q -- "$text" "$work/lines"
+    result $? "$*: expected exit $codes and one line with \"$text\", found $code"
 }
 
-run A=B --ranks 3 --transport nccl -v
-[ $code -eq 0 ] || { echo "failed: exit $code: $(cat "$work/all")"; exit 1; }
-expect 2 'strategy exact, found padded' A=B --ranks 3 --transport nccl --strategy padded
-expect 2 'combine rows, found sum' A=B --ranks 3 --transport nccl --combine sum
-expect 2 'wire model, found int8' A=B --ranks 3 --transport nccl --wire int8
-expect 2 'overlap off, found on' A=B --ranks 3 --transport nccl --overlap on
-expect 2 'device cuda for all' A=B --ranks 3 --transport nccl --worker-device cpu
-expect 2 'each of 3 ranks, found 2' EPMOE_EMULATED_GPUS=2 --ranks 3 --transport nccl
+expect 2 'device cuda for all' A=B "${nccl[@]}" --worker-device cpu
+expect 2 'each of 3 ranks, found 2' EPMOE_EMULATED_GPUS=2 "${nccl[@]}"
 expect 2 'expected mpirun' A=B --ranks 3 --transport mpi
-# 4: a rank was lost, or could not be ended in time
-expect 1 'an id for the run' EPMOE_EMULATED_FAIL=ncclGetUniqueId:1 --ranks 3 --transport nccl
-for call in ncclCommInitRankConfig:2 ncclAsync:1 ncclAsync:9 ncclSend:1 ncclSend:3 ncclRecv:4 \
-    ncclGroupEnd:5; do
-    expect '1 4' 'NCCL: ' EPMOE_EMULATED_FAIL=$call --ranks 3 --transport nccl
+
+# What rank 0 puts on its queues, a letter each: (s)end, (r)eceive, (a)ll-to-all, (b)roadcast, their
+# start (.), (f)fn of the shared expert and of those at home, rou(t)e, one queue (w)aits for the
+# other, the host asks whether it is done (q).
+order() { # options: the letters
+    run EPMOE_EMULATED_TRACE="$work/trace" "${nccl[@]}" --home 7 "$@"
+    sed -nE 's/^0 ncclSend/s/p; s/^0 ncclRecv/r/p; s/^0 ncclAlltoAll/a/p; s/^0 ncclBroadcast/b/p
+        s/^0 ncclGroupEnd/./p; s/^0 ffn_.*/f/p; s/^0 route<.*/t/p; s/^0 cudaStreamWaitEvent/w/p
+        s/^0 cudaStreamQuery/q/p' "$work/trace" | tr -d '\n'
+}
+moves() { # PATTERN TIMES options
+    local pattern=$1 times=$2 found
+    shift 2
+    found=$(order "$@")
+    [ "$(grep -oE "$pattern" <<<"$found" | wc -l)" -eq "$times" ]
+    result $? "$*: expected $times of $pattern in $found"
+}
+
+# The GPU has its experts to run before anybody asks for the rows, and receives meanwhile; rows of
+# allgather leave before they are routed; the second half leaves before the first comes back.
+moves 's+[.]f+r+[.]q' 2
+moves 'a[.]f+a[.]q' 2 --strategy padded
+moves 'wb[.]tf+r+[.]q' 2 --strategy allgather
+moves 's+[.]f+t?w?s+[.]f+r+[.]q' 1 --overlap on
+
+# Times on the GPU's clock, and bytes between rank 0 and each of the others.
+if command -v python3 >/dev/null; then
+    for strategy in exact padded allgather; do
+        for overlap in off on; do
+            "$epmoe" run -m tests/golden/models/moe-60 --tokens 1,2,3,4,5,6 -n 4 --temp 0 --ids -t 1 \
+                --ignore-eos --device cuda "${nccl[@]}" --strategy $strategy --overlap $overlap \
+                --profile-json "$work/profile" >/dev/null 2>"$work/stderr" &&
+                python3 - "$work/profile" 2>"$work/stderr" <<'PY'
+import json, sys
+p = json.load(open(sys.argv[1]))
+for kind in "prefill", "decode":
+    s, x, b = p[kind], p[kind]["exchange"], p[kind]["bytes"]
+    assert sum(s["phases"].values()) == s["ns"] > 0 and p["dropped_marks"] == 0, s
+    assert x["exposed_ns"] == s["phases"]["wait_for_workers"] > 0 <= x["hidden_ns"], x
+    assert sum(x["wait"].values()) == x["exposed_ns"], x
+    assert s["phases"]["wire_out"] > 0 < s["phases"]["pack"], s
+    assert sum(r["sent"] for r in b["ranks"]) == b["wire_sent"] > 0, b
+    assert sum(r["received"] for r in b["ranks"]) == b["wire_received"] > 0, b
+    assert all(r["sent"] > 0 for r in b["ranks"][1:]), b
+PY
+            result $? "$strategy, overlap $overlap: a profile's sums"
+        done
+    done
+fi
+
+expect 1 'an id for the run' EPMOE_EMULATED_FAIL=ncclGetUniqueId:1 "${nccl[@]}"
+expect '1 4' 'NCCL: ' EPMOE_EMULATED_FAIL=ncclCommInitRankConfig:2 "${nccl[@]}"
+expect '1 4' 'NCCL: ' EPMOE_EMULATED_FAIL=ncclCommInitRankConfig:5 "${nccl[@]}" --overlap on
+timeout=2
+for strategy in exact padded allgather; do
+    case $strategy in
+        exact) calls=(ncclSend:1 ncclSend:7 ncclRecv:8) lost=(ncclSend:5 ncclSend:8 ncclRecv:7) ;;
+        padded) calls=(ncclAlltoAll:1 ncclAlltoAll:5) lost=(ncclAlltoAll:5 ncclAlltoAll:8) ;;
+        allgather)
+            calls=(ncclBroadcast:1 ncclBroadcast:5 ncclSend:6)
+            lost=(ncclBroadcast:5 ncclSend:6)
+            ;;
+    esac
+    how=("${nccl[@]}" --strategy $strategy)
+    # 4: a rank was lost, or could not be ended in time
+    for call in "${calls[@]}" ncclAsync:2 ncclGroupStart:4 ncclGroupEnd:9; do
+        expect '1 4' 'NCCL: ' EPMOE_EMULATED_FAIL="$call" "${how[@]}"
+    done
+    # While rank 0 waits for words, not for rows, it finds workers lost that wait for its rows.
+    for call in ncclAsync:11 ncclAsync:17; do
+        expect '1 4' 'NCCL: \|no progress for 2.0 s' EPMOE_EMULATED_FAIL="$call" "${how[@]}"
+    done
+    for call in "${lost[@]}"; do
+        expect 4 'lost .*rank.* no progress for 2.0 s' EPMOE_EMULATED_LOSE="$call" "${how[@]}"
+    done
+    expect 4 'no progress for 2.0 s' EPMOE_EMULATED_LOSE="${lost[0]}" "${how[@]}" --overlap on
+    for call in cudaStreamQuery:1 cudaStreamQuery:14; do # a worker's: 4, rank 0's own: 1
+        expect '1 4' 'GPU [0-2]: ' EPMOE_EMULATED_FAIL="$call" "${how[@]}"
+    done
 done
-[ $failed -eq 0 ] && echo "nccl: refused and ended as expected"
-exit $((failed > 0))
+finish

@@ -35,6 +35,9 @@ for kind in "prefill", "decode":
     b = s["bytes"]
     assert b["logical"] % (s["rows"] or 1) == 0 and b["local"] <= b["logical"]
     assert (b["wire_sent"] > 0) == (b["wire_received"] > 0) == (ranks > 1 and s["steps"] > 0), b
+    assert sum(r["sent"] for r in b["ranks"]) == b["wire_sent"], b
+    assert sum(r["received"] for r in b["ranks"]) == b["wire_received"], b
+    assert len(b["ranks"]) == ranks and b["ranks"][0] == {"sent": 0, "received": 0}, b
     for n in s["phases"], *(r["phases"] for l in s["layers"] for r in l["ranks"]):
         assert all(v > 0 for v in n.values())
 PY

@@ -16,13 +16,13 @@ static const struct trace_event marks[] = {
 };
 enum { N_MARKS = sizeof marks / sizeof *marks };
 
-static const char nccl_id[CONTROL_NCCL_ID_BYTES] = {1, 0, 2}; // any bytes
+static const char nccl_ids[2 * CONTROL_NCCL_ID_BYTES] = {1, 0, 2}; // any bytes
 
 static const struct control valid[] = {
     {.kind = CONTROL_HELLO, .hello = {"1.2 (abc)", "node7", "cpu", 0x80000001, 0x0123456789abcdef}},
     {.kind = CONTROL_SETUP,
      .setup = {31, DTYPE_BF16, 2, 3, ranks, CONTROL_MAX_ROWS, "exact", "rows", "on", "model", "off",
-               true, nccl_id}},
+               true, nccl_ids, 2}},
     {.kind = CONTROL_READY, .ready = {UINT64_MAX, UINT32_MAX, 1e300}},
     {.kind = CONTROL_STEP, .step = {CONTROL_MAX_ROWS, CONTROL_MAX_ROWS - 1}},
     {.kind = CONTROL_STATS, .stats = {UINT64_MAX, UINT64_MAX - 1, 1ull << 63, 1, 0.1, 1e300}},
@@ -79,7 +79,8 @@ static void test_round_trip_setup(void **state)
     assert_string_equal(back.setup.wire, s->wire);
     assert_string_equal(back.setup.overlap, s->overlap);
     assert_true(back.setup.profile);
-    assert_memory_equal(back.setup.nccl_id, s->nccl_id, CONTROL_NCCL_ID_BYTES);
+    assert_int_equal(back.setup.n_nccl_ids, s->n_nccl_ids);
+    assert_memory_equal(back.setup.nccl_ids, s->nccl_ids, sizeof nccl_ids);
 }
 
 static void test_round_trip_setup_extremes(void **state)
@@ -94,10 +95,10 @@ static void test_round_trip_setup_extremes(void **state)
     setup.setup.n_experts = CONTROL_MAX_CELLS / CONTROL_MAX_LAYERS;
     back = round_trip(&setup);
     assert_memory_equal(back.setup.rank_of, many, sizeof many);
-    setup.setup = (struct setup){0,   DTYPE_F32, 1,   0,   NULL,  1,   "e",
-                                 "r", "d",       "w", "o", false, NULL}; // a dense model
+    setup.setup = (struct setup){0,   DTYPE_F32, 1,   0,   NULL,  1,    "e",
+                                 "r", "d",       "w", "o", false, NULL, 0}; // a dense model
     back = round_trip(&setup);
-    assert_null(back.setup.nccl_id);
+    assert_null(back.setup.nccl_ids);
     assert_int_equal(back.setup.n_experts, 0);
     assert_int_equal(back.setup.isa, 0);
 }
@@ -252,7 +253,7 @@ static void test_malformed(void **state)
         {"12 (0801 1001 1801 2001 2a0100 3001 3a0165 420172 4a0164)", "Setup.wire"},
         {"12 (0801 1001 1801 2001 2a0100 3001 3a0165 420172 4a0164 520177)", "Setup.overlap"},
         {"12 (0801 1001 1801 2001 2a0100 3001 3a0165 420172 4a0164 520177 5a016f 6a03010203)",
-         "Setup.nccl_id: expected no or 128 bytes, found 3"},
+         "Setup.nccl_ids: expected up to 2 of 128 bytes, found 3"},
         // Ready.seconds: NaN, infinity, less than nothing
         {"1a (19 000000000000f87f)", "Ready.seconds: expected 0 or more, found "},
         {"1a (19 000000000000f07f)", "Ready.seconds: expected 0 or more, found inf"},

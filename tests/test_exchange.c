@@ -140,10 +140,10 @@ static void *work(void *argument)
     for (int turn = 0; turn < STEPS * x.n && good; turn++) {
         struct exchange *half = &x.at[turn % x.n];
         int n = rows_of(&x, step_rows[turn / x.n], turn % x.n);
-        good = exchange_receive(half, &x.d, &layer, n, &at) == 0;
+        good = exchange_receive(half, &layer, n, &at) == 0;
         if (good) {
             run_experts(r, r->end->rank, at->y, at->rows, at->count);
-            good = exchange_return(half, &x.d) == 0;
+            good = exchange_return(half) == 0;
         }
     }
     for (int i = 0; i < x.n; i++)
@@ -182,7 +182,7 @@ static bool send_off(struct open_exchange *x, int i, struct half *half, const st
                                         half->source,
                                         half->count,
                                         layer_of(r->placed)};
-    if (exchange_dispatch(&x->at[i], &x->d, &half->plan) != 0)
+    if (exchange_dispatch(&x->at[i], &half->plan) != 0)
         return false;
     int own = 0;
     for (int g = 0; g < r->placed->rank_first[1]; g++)
@@ -196,7 +196,7 @@ static bool take_back(struct open_exchange *x, int i, struct half *half, enum dt
                       float *sum)
 {
     struct exchange_plan *plan = &half->plan;
-    if (exchange_combine(&x->at[i], &x->d, plan) != 0)
+    if (exchange_combine(&x->at[i], plan) != 0)
         return false;
     memset(sum, 0, (size_t)plan->n * WIDTH * sizeof *sum);
     struct addends addends = {.y = half->y, .place = plan->place, .weight = plan->weight, .k = K};
@@ -247,7 +247,7 @@ static struct counted run_all(struct run *r, const struct step *steps, float *ou
     }
     open_end(&x, &each[0]);
     bool good = coordinate(&x, &each[0], steps, out);
-    struct counted counted = {*x.at[0].counters, exchange_wire_error(&x.at[0], &x.d)};
+    struct counted counted = {*x.at[0].counters, exchange_wire_error(&x.at[0])};
     if (!good)
         transport_close(&ends[0]);
     for (int rank = 1; rank < r->ranks; rank++) {
@@ -371,7 +371,7 @@ static int offer(struct pair *p, const char *bytes, size_t n)
     struct exchange_layer layer = layer_of(&p->placed);
     const struct exchange_work *at;
     assert_int_equal(transport_start_send(&p->ends[0], 0, 1, bytes, n), 0);
-    return exchange_receive(&p->x.at[0], &p->x.d, &layer, 2, &at);
+    return exchange_receive(&p->x.at[0], &layer, 2, &at);
 }
 
 /* Two rows, each to experts 1, 2, 3, all on rank 1: dedup on. */

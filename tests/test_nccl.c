@@ -1,6 +1,6 @@
 /* Rows from GPU to GPU by NCCL, on the emulation: logits are the bytes of the same ranks with rows
- * through the host's memory, for 1 to 4 and 8 workers, some experts at home, and more workers
- * than experts. What goes wrong: tests/nccl.sh. */
+ * through the host's memory, by every strategy, dedup, combine, wire and overlap, for 1 to 8
+ * workers, some experts at home, and more workers than experts. What goes wrong: tests/nccl.sh. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,55 +8,87 @@
 #include "tests/logits.h"
 
 enum { N_TOKENS = 9, CHUNK = 7 };
+#define MODELS SOURCE_DIR "/tests/golden/models/"
 
 static int32_t tokens[N_TOKENS];
 
-static struct logits_case case_of(const char *dir, enum dtype type, int ranks, long home,
-                                  enum transport_choice transport)
+/* Ranks on GPUs. */
+struct setting {
+    const char *dir;
+    enum dtype type;
+    int ranks;
+    long home;
+};
+
+static float *run(const struct setting *s, enum transport_choice transport,
+                  const struct exchange_options *x, int *vocab)
 {
     for (int i = 0; i < N_TOKENS; i++)
         tokens[i] = (i * 29 + 5) % 64;
-    return (struct logits_case){.dir = dir,
-                                .dtype = type,
-                                .threads = 1,
-                                .chunk = CHUNK,
-                                .ranks = ranks,
-                                .tokens = tokens,
-                                .n = N_TOKENS,
-                                .placement = {.home = home, .home_given = home > 0},
-                                .device = DEVICE_CUDA,
-                                .transport = (int)transport};
+    struct logits_case t = {.dir = s->dir,
+                            .dtype = s->type,
+                            .threads = 1,
+                            .chunk = CHUNK,
+                            .ranks = s->ranks,
+                            .tokens = tokens,
+                            .n = N_TOKENS,
+                            .placement = {.home = s->home, .home_given = s->home > 0},
+                            .device = DEVICE_CUDA,
+                            .transport = (int)transport};
+    float *logits = logits_over(&t, x, vocab);
+    assert_non_null(logits);
+    return logits;
 }
 
-static void check_ranks(const char *dir, enum dtype type, int ranks, long home, enum dedup dedup)
+static void check(const struct setting *s, const struct exchange_options *x)
 {
     int vocab;
-    struct exchange_options x = {.dedup = dedup};
-    struct logits_case staged = case_of(dir, type, ranks, home, TRANSPORT_AUTO);
-    struct logits_case direct = case_of(dir, type, ranks, home, TRANSPORT_NCCL);
-    float *a = logits_over(&staged, &x, &vocab), *b = logits_over(&direct, &x, &vocab);
-    assert_non_null(a);
-    assert_non_null(b);
-    if (memcmp(a, b, N_TOKENS * (size_t)vocab * sizeof *a) != 0)
-        fail_msg("%s, %d ranks, %ld at home, dedup %d: other bytes", dir, ranks, home, dedup);
-    free(a);
-    free(b);
+    struct exchange_words w = exchange_words(x);
+    float *staged = run(s, TRANSPORT_AUTO, x, &vocab), *direct = run(s, TRANSPORT_NCCL, x, &vocab);
+    if (memcmp(staged, direct, N_TOKENS * (size_t)vocab * sizeof *staged) != 0)
+        fail_msg("%s, %d ranks, %ld at home, %s, combine %s, dedup %s, wire %s, overlap %s: "
+                 "other bytes",
+                 s->dir, s->ranks, s->home, w.strategy, w.combine, w.dedup, w.wire, w.overlap);
+    free(staged);
+    free(direct);
 }
 
-static void same_logits(void **state)
+/* Strategy, combine, dedup and overlap in full; wires and ranks by turns. */
+static void any_options(void **state)
 {
     (void)state;
-    for (int ranks = 2; ranks <= 5; ranks++)
-        check_ranks(SOURCE_DIR "/tests/golden/models/moe-60", DTYPE_BF16, ranks, ranks % 3 * 7,
-                    (enum dedup)(ranks % 2));
-    check_ranks(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2", DTYPE_F32, 9, 0, DEDUP_ON);
-    check_ranks(SOURCE_DIR "/tests/golden/models/moe-top-1", DTYPE_F16, 4, 1, DEDUP_OFF);
+    enum { OTHERS = COMBINE_COUNT * DEDUP_COUNT * OVERLAP_COUNT };
+    for (int i = 0; i < STRATEGY_COUNT * OTHERS; i++) {
+        int strategy = i / OTHERS;
+        struct exchange_options x = {.strategy = (enum strategy)strategy,
+                                     .combine = (enum combine)(i % COMBINE_COUNT),
+                                     .dedup = (enum dedup)(i / COMBINE_COUNT % DEDUP_COUNT),
+                                     .wire = (enum wire)((i + strategy) % WIRE_COUNT),
+                                     .overlap = (enum overlap)(i % OTHERS / (OTHERS / 2))};
+        struct setting s = {MODELS "moe-60", DTYPE_F32, 2 + (i + 3 * strategy) % 8, i % 4 * 7};
+        check(&s, &x);
+    }
+}
+
+/* One expert a row, and layers without; the other types. */
+static void other_models(void **state)
+{
+    (void)state;
+    const struct setting s[] = {{MODELS "moe-top-1", DTYPE_F16, 4, 1},
+                                {MODELS "moe-sparse-step-2", DTYPE_BF16, 9, 0}};
+    for (int i = 0; i < STRATEGY_COUNT; i++) {
+        struct exchange_options x = {.strategy = (enum strategy)i,
+                                     .wire = i ? WIRE_INT8 : WIRE_MODEL,
+                                     .overlap = (enum overlap)(i % 2)};
+        check(&s[i % 2], &x);
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(same_logits),
+        cmocka_unit_test(any_options),
+        cmocka_unit_test(other_models),
     };
     setenv("EPMOE_EMULATED_GPUS", "9", 1);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -300,8 +300,11 @@ static void logs_become_sums(void **state)
     struct trace *log = &s.profile->log;
     memcpy(log->events, own, sizeof own_log);
     log->n = N_OWN;
-    assert_int_equal(profile_finish(s.profile, &(struct exchange_counters){.sent = 5}), 0);
+    struct pair_bytes with[1 + WORKERS] = {{0, 0}, {5, 7}};
+    assert_int_equal(
+        profile_finish(s.profile, &(struct exchange_counters){.sent = 5, .with = with}), 0);
     check_story(s.profile);
+    assert_memory_equal(s.profile->steps[STEP_PREFILL].with, with, sizeof with);
     assert_true(s.profile->dropped == 2 * WORKERS);
     assert_true(s.profile->kept_all && s.profile->kept[2].n == N_2);
     close_scene(&s);
@@ -318,7 +321,9 @@ static void a_log_of_another_model_is_refused(void **state)
     open_scene(&s, 1, 0, (const struct trace_event *const[]){log_1 + 1, log_2 + 1},
                (size_t[]){N_1 - 1, N_2 - 1});
     error_capture(true);
-    assert_int_equal(profile_finish(s.profile, &(struct exchange_counters){0}), STATUS_FAILED);
+    struct pair_bytes with[1 + WORKERS] = {{0, 0}};
+    assert_int_equal(profile_finish(s.profile, &(struct exchange_counters){.with = with}),
+                     STATUS_FAILED);
     assert_string_equal(error_text(), "rank 1: Records: expected layers below 1, found 1");
     error_capture(false);
     close_scene(&s);

@@ -15,28 +15,33 @@ static struct layout layout_of(const struct exchange *x, int n)
     at.weight = at.count + pairs * sizeof(int32_t);
     at.rows =
         message_align(at.weight + (x->options.combine == COMBINE_SUM ? pairs * sizeof(float) : 0));
-    at.bytes = message_align(at.rows + (size_t)n * x->wire_row_bytes);
+    at.bytes = message_align(at.rows + (x->direct ? 0 : (size_t)n * x->wire_row_bytes));
     return at;
 }
 
-static int allgather_dispatch(struct exchange *x, struct dev *d, const struct exchange_plan *plan)
+size_t allgather_pack(struct exchange *x, const struct exchange_plan *plan)
 {
-    (void)d;
     trace_mark(x->trace, PHASE_PACK);
     struct layout at = layout_of(x, plan->n);
     struct message_header header = {plan->n, 0, 1, 1};
     size_t pairs = (size_t)plan->n * (size_t)plan->k;
-    const void *rows = x->options.wire == WIRE_MODEL ? plan->h : x->narrowed;
     CHECK(at.bytes <= x->out_capacity, "a message of %zu bytes, room for %zu", at.bytes,
           x->out_capacity);
     memcpy(x->out, &header, sizeof header);
     memcpy(x->out + at.count, plan->expert, pairs * sizeof(int32_t));
     if (x->options.combine == COMBINE_SUM)
         memcpy(x->out + at.weight, plan->weight, pairs * sizeof(float));
-    memcpy(x->out + at.rows, rows, (size_t)plan->n * x->wire_row_bytes);
+    if (!x->direct)
+        memcpy(x->out + at.rows, rows_out(x, plan), (size_t)plan->n * x->wire_row_bytes);
+    return at.bytes;
+}
+
+static int allgather_dispatch(struct exchange *x, const struct exchange_plan *plan)
+{
+    size_t bytes = allgather_pack(x, plan);
     int status = single_await(x);
     for (int rank = 1; rank < x->transport->size && !status; rank++)
-        status = single_send(x, rank, x->out, at.bytes);
+        status = single_send(x, rank, x->out, bytes);
     return status;
 }
 
@@ -61,8 +66,7 @@ static int check_size(const struct exchange *x, size_t expected, int n)
 }
 
 /* This rank's places are [first, first + n_rows) of the sort; they are its message's rows, too. */
-static int allgather_unpack(struct exchange *x, struct dev *d, const struct exchange_layer *layer,
-                            int n)
+int allgather_unpack(struct exchange *x, const struct exchange_layer *layer, int n)
 {
     int k = x->limits.top_k, rank = x->transport->rank, first = 0, own = 0;
     int begin = layer->rank_first[rank], end = layer->rank_first[rank + 1];
@@ -73,7 +77,7 @@ static int allgather_unpack(struct exchange *x, struct dev *d, const struct exch
         status = check_routing(x, expert, n * k);
     if (status)
         return status;
-    sort_rows(d, x->count, x->place, x->source, NULL, expert, layer->group_of, n, k,
+    sort_rows(x->host, x->count, x->place, x->source, NULL, expert, layer->group_of, n, k,
               x->limits.experts);
     for (int group = 0; group < begin; group++)
         first += x->count[group];

@@ -1,173 +1,271 @@
-/* Strategy `exact` where each rank has a GPU: the host's messages are those of exact without their
- * rows, and the rows go from GPU to GPU by NCCL. Both ends know how many before they begin.
+/* Strategies `exact` and `allgather` where each rank has a GPU, and what all have in common.
  *
  * A worker that has started to give rows back says so with an empty message, and the coordinator
  * starts to receive once all have: until then it waits as over any transport, which finds out who
- * is lost. What NCCL alone can hold up is short. */
+ * is lost. What NCCL alone can hold up is short.
+ *
+ * A lane's rows have a stream of their own, which waits for the GPU only where rows are ready to
+ * leave. That is also what keeps a buffer until it has been read: between two uses of one, its
+ * reader's results have left. */
+#include "transport/direct.h"
+
+#include "base/clock.h"
 #include "base/log.h"
 #include "kernels/ops.h"
-#include "transport/nccl.h"
-#include "transport/strategy.h"
 
-struct direct {
-    struct nccl *nccl;
-    struct dev *gpu;
-    int32_t *index; // [places] on the GPU: rows that leave, or the row of each place
-    char *rows;     // that leave, or have come
-    char *runs;     // worker: rows in order of expert
-};
+static const struct strategy_ops *const strategies[STRATEGY_COUNT] = {&direct_exact, &direct_padded,
+                                                                      &direct_allgather};
 
-int exchange_can_be_direct(const struct exchange_options *o)
+static void open_rows(struct exchange *x)
 {
-    struct exchange_words words = exchange_words(o);
-    if (o->strategy != STRATEGY_EXACT)
-        return fail(STATUS_USAGE, "--transport nccl: expected --strategy exact, found %s",
-                    words.strategy);
-    if (o->combine != COMBINE_ROWS)
-        return fail(STATUS_USAGE, "--transport nccl: expected --combine rows, found %s",
-                    words.combine);
-    if (o->wire != WIRE_MODEL)
-        return fail(STATUS_USAGE, "--transport nccl: expected --wire model, found %s", words.wire);
-    if (o->overlap != OVERLAP_OFF)
-        return fail(STATUS_USAGE, "--transport nccl: expected --overlap off, found %s",
-                    words.overlap);
+    size_t rows = (size_t)x->limits.rows, pairs = (size_t)pairs_most(&x->limits);
+    bool worker = x->transport->rank > 0;
+    if (x->options.strategy == STRATEGY_PADDED)
+        padded_open_direct(x);
+    else if (x->options.strategy == STRATEGY_EXACT)
+        x->direct->rows = dev_alloc(x->dev, pairs * x->wire_row_bytes);
+    else if (worker)
+        x->direct->rows = dev_alloc(x->dev, rows * x->wire_row_bytes);
+}
+
+void direct_open(struct exchange *x)
+{
+    size_t pairs = (size_t)pairs_most(&x->limits);
+    x->direct = dev_alloc_host(x->host, sizeof *x->direct);
+    *x->direct = (struct direct){.index = dev_alloc(x->dev, pairs * sizeof(int32_t))};
+    x->ops = strategies[x->options.strategy];
+    open_rows(x);
+}
+
+size_t direct_slack(const struct exchange *x)
+{
+    return x->options.strategy == STRATEGY_PADDED ? padded_slack(x) : 0;
+}
+
+/* ---- what all have in common ---- */
+
+int direct_await_words(struct exchange *x)
+{
+    int status = 0;
+    for (int rank = 1; rank < x->transport->size && !status; rank++)
+        status = transport_start_recv(x->transport, x->lane, rank, x->out, 0);
+    return status;
+}
+
+int direct_send_heads(struct exchange *x, const struct exchange_plan *plan)
+{
+    message_place(x, plan);
+    int status = direct_await_words(x);
+    for (int rank = 1; rank < x->transport->size && !status; rank++) {
+        message_pack(x, plan, rank);
+        status = single_send(x, rank, x->out + x->begin[rank], x->begin[rank + 1] - x->begin[rank]);
+    }
+    return status;
+}
+
+void direct_upload_rows(struct exchange *x, const struct exchange_plan *plan)
+{
+    size_t places = (size_t)x->first[x->transport->size];
+    dev_upload(x->dev, x->direct->index, rows_of_ranks(x, plan), places * sizeof(int32_t));
+}
+
+int direct_present(struct exchange *x)
+{
+    struct direct *s = x->direct;
+    x->wire_rows = s->rows;
+    if (!x->gather)
+        return 0;
+    dev_upload(x->dev, s->index, x->gather, (size_t)x->work.n_rows * sizeof *s->index);
+    x->gather = s->index;
     return 0;
 }
 
-void exchange_move_directly(struct exchange *x, struct dev *gpu, struct nccl *nccl)
+int direct_announce(struct exchange *x)
 {
-    size_t pairs = (size_t)pairs_most(&x->limits);
-    bool worker = x->transport->rank > 0;
-    x->direct = dev_alloc_host(gpu, sizeof *x->direct);
-    *x->direct = (struct direct){.nccl = nccl,
-                                 .gpu = gpu,
-                                 .index = dev_alloc(gpu, pairs * sizeof(int32_t)),
-                                 .rows = dev_alloc(gpu, pairs * x->row_bytes)};
-    if (worker) {
-        x->direct->runs = dev_alloc(gpu, pairs * x->row_bytes);
-        x->y = dev_alloc(gpu, pairs * x->row_bytes);
-    }
-    x->ops = &strategy_direct;
+    return single_send(x, 0, x->in, 0);
+}
+
+int direct_wait(struct exchange *x)
+{
+    int64_t start = clock_ns();
+    int status = nccl_wait(&x->direct->nccl);
+    x->counters->exposed_ns += (uint64_t)(clock_ns() - start);
+    return status;
+}
+
+/* ---- exact ---- */
+
+static int exact_begin(struct exchange *x, const struct exchange_plan *plan)
+{
+    (void)x, (void)plan;
+    return 0;
 }
 
 /* Rows for every worker, those of a rank from its first place on. */
 static void gather_all(struct exchange *x, const struct exchange_plan *plan)
 {
     struct direct *s = x->direct;
-    const int32_t *row = x->options.dedup == DEDUP_ON ? x->shares->row : plan->source;
-    int ranks = x->transport->size;
-    dev_upload(s->gpu, s->index, row, (size_t)x->first[ranks] * sizeof *row);
-    for (int rank = 1; rank < ranks; rank++)
-        gather(s->gpu, s->rows + (size_t)x->first[rank] * x->row_bytes, plan->h,
-               s->index + x->first[rank], x->sent[rank], x->row_bytes);
+    trace_mark(x->trace, PHASE_PACK);
+    direct_upload_rows(x, plan);
+    for (int rank = 1; rank < x->transport->size; rank++)
+        gather(x->dev, s->rows + (size_t)x->first[rank] * x->wire_row_bytes, rows_out(x, plan),
+               s->index + x->first[rank], x->sent[rank], x->wire_row_bytes);
+    nccl_follow(&s->nccl);
 }
 
-static int send_rows(struct exchange *x)
+static int send_all(struct exchange *x)
 {
     struct direct *s = x->direct;
-    int status = nccl_begin(s->nccl);
+    int status = nccl_begin(&s->nccl);
     if (status)
         return status;
     for (int rank = 1; rank < x->transport->size && !status; rank++) {
-        size_t bytes = (size_t)x->sent[rank] * x->row_bytes;
+        size_t bytes = (size_t)x->sent[rank] * x->wire_row_bytes;
         if (!bytes)
             continue;
         trace_mark_detail(x->trace, PHASE_WIRE_OUT, rank);
-        exchange_count_sent(x, bytes);
-        status = nccl_send(s->nccl, rank, s->rows + (size_t)x->first[rank] * x->row_bytes, bytes);
+        exchange_count_sent(x, rank, bytes);
+        status =
+            nccl_send(&s->nccl, rank, s->rows + (size_t)x->first[rank] * x->wire_row_bytes, bytes);
     }
-    return status ? status : nccl_start(s->nccl);
+    return status ? status : nccl_start(&s->nccl);
 }
 
-static int direct_dispatch(struct exchange *x, struct dev *d, const struct exchange_plan *plan)
+static int exact_dispatch(struct exchange *x, const struct exchange_plan *plan)
 {
-    int status = 0;
-    message_place(x, plan);
-    for (int rank = 1; rank < x->transport->size && !status; rank++)
-        status = transport_start_recv(x->transport, x->lane, rank, x->out, 0);
-    for (int rank = 1; rank < x->transport->size && !status; rank++) {
-        message_pack(x, d, plan, rank);
-        status = single_send(x, rank, x->out + x->begin[rank], x->begin[rank + 1] - x->begin[rank]);
-    }
-    trace_mark(x->trace, PHASE_PACK);
+    int status = direct_send_heads(x, plan);
+    if (status)
+        return status;
     gather_all(x, plan);
-    return status ? status : send_rows(x);
+    return send_all(x);
 }
 
-static int direct_combine(struct exchange *x, const struct exchange_plan *plan)
+static int exact_combine(struct exchange *x, const struct exchange_plan *plan)
 {
-    struct nccl *n = x->direct->nccl;
+    struct nccl *n = &x->direct->nccl;
+    (void)plan;
     int status = exchange_wait(x);
     if (!status)
         status = nccl_begin(n);
     if (status)
         return status;
     for (int rank = 1; rank < x->transport->size && !status; rank++) {
-        size_t bytes = (size_t)x->back[rank] * x->row_bytes;
-        x->counters->received += bytes;
+        size_t bytes = (size_t)x->back[rank] * x->wire_row_bytes;
+        exchange_count_received(x, rank, bytes);
         if (bytes)
             status =
-                nccl_recv(n, rank, (char *)plan->y + (size_t)x->first[rank] * x->row_bytes, bytes);
+                nccl_recv(n, rank, x->landing + (size_t)x->first[rank] * x->wire_row_bytes, bytes);
     }
     if (!status)
         status = nccl_start(n);
-    return status ? status : nccl_wait(n);
+    return status ? status : direct_wait(x);
 }
 
 static int take_rows(struct exchange *x)
 {
-    struct direct *s = x->direct;
-    size_t bytes = (size_t)x->n_wire_rows * x->row_bytes;
-    x->counters->received += bytes;
+    struct nccl *n = &x->direct->nccl;
+    size_t bytes = (size_t)x->n_wire_rows * x->wire_row_bytes;
+    exchange_count_received(x, 0, bytes);
     if (!bytes)
         return 0;
-    int status = nccl_begin(s->nccl);
+    int status = nccl_begin(n);
     if (!status)
-        status = nccl_recv(s->nccl, 0, s->rows, bytes);
+        status = nccl_recv(n, 0, x->direct->rows, bytes);
     if (!status)
-        status = nccl_start(s->nccl);
-    return status ? status : nccl_wait(s->nccl);
+        status = nccl_start(n);
+    return status ? status : direct_wait(x);
 }
 
-/* The rows are then in order of expert, so that nothing is left to gather. */
-static int direct_unpack(struct exchange *x, struct dev *d, const struct exchange_layer *layer,
-                         int n)
+static int exact_unpack(struct exchange *x, const struct exchange_layer *layer, int n)
 {
-    struct direct *s = x->direct;
-    int status = message_unpack(x, d, layer, n);
-    if (!status)
-        status = take_rows(x);
+    int status = message_unpack(x, layer, n);
     if (status)
         return status;
-    x->wire_rows = s->rows;
-    if (!x->gather)
-        return 0;
-    dev_upload(s->gpu, s->index, x->gather, (size_t)x->work.n_rows * sizeof *s->index);
-    gather(s->gpu, s->runs, s->rows, s->index, x->work.n_rows, x->row_bytes);
-    x->wire_rows = s->runs;
-    x->gather = NULL;
-    return 0;
+    trace_mark(x->trace, PHASE_AWAIT);
+    status = take_rows(x);
+    trace_mark(x->trace, PHASE_UNPACK);
+    return status ? status : direct_present(x);
 }
 
-static int direct_give_back(struct exchange *x, const void *rows)
+static int exact_give_back(struct exchange *x, const void *rows)
 {
-    struct nccl *n = x->direct->nccl;
-    size_t bytes = (size_t)x->n_back * x->row_bytes;
+    struct nccl *n = &x->direct->nccl;
+    size_t bytes = (size_t)x->n_back * x->wire_row_bytes;
+    nccl_follow(n);
     int status = bytes ? nccl_begin(n) : 0;
     if (bytes && !status) {
-        exchange_count_sent(x, bytes);
+        exchange_count_sent(x, 0, bytes);
         status = nccl_send(n, 0, rows, bytes);
         if (!status)
             status = nccl_start(n);
     }
-    return status ? status : single_send(x, 0, x->in, 0);
+    return status ? status : direct_announce(x);
 }
 
-const struct strategy_ops strategy_direct = {
-    .dispatch = direct_dispatch,
-    .combine = direct_combine,
+const struct strategy_ops direct_exact = {
+    .begin = exact_begin,
+    .dispatch = exact_dispatch,
+    .combine = exact_combine,
     .receive = single_receive,
-    .unpack = direct_unpack,
-    .give_back = direct_give_back,
-    .rows_apart = true,
+    .unpack = exact_unpack,
+    .give_back = exact_give_back,
+};
+
+/* ---- allgather: all rows leave before anybody knows where they are wanted ---- */
+
+static int broadcast(struct exchange *x, void *rows, int n)
+{
+    struct nccl *c = &x->direct->nccl;
+    int status = nccl_begin(c);
+    if (!status)
+        status = nccl_broadcast(c, rows, (size_t)n * x->wire_row_bytes);
+    return status ? status : nccl_start(c);
+}
+
+static int allgather_begin(struct exchange *x, const struct exchange_plan *plan)
+{
+    trace_mark(x->trace, PHASE_WIRE_OUT);
+    for (int rank = 1; rank < x->transport->size; rank++)
+        exchange_count_sent(x, rank, (size_t)plan->n * x->wire_row_bytes);
+    nccl_follow(&x->direct->nccl);
+    int status = broadcast(x, (void *)rows_out(x, plan), plan->n);
+    trace_mark(x->trace, PHASE_ROUTER);
+    return status;
+}
+
+static int allgather_dispatch(struct exchange *x, const struct exchange_plan *plan)
+{
+    size_t bytes = allgather_pack(x, plan);
+    int status = direct_await_words(x);
+    for (int rank = 1; rank < x->transport->size && !status; rank++)
+        status = single_send(x, rank, x->out, bytes);
+    return status;
+}
+
+/* NCCL need not wait for the message to be told of the rows. */
+static int allgather_receive(struct exchange *x, const struct exchange_layer *layer, int n)
+{
+    exchange_count_received(x, 0, (size_t)n * x->wire_row_bytes);
+    int status = broadcast(x, x->direct->rows, n);
+    return status ? status : single_receive(x, layer, n);
+}
+
+static int allgather_take(struct exchange *x, const struct exchange_layer *layer, int n)
+{
+    int status = allgather_unpack(x, layer, n);
+    if (status)
+        return status;
+    trace_mark(x->trace, PHASE_AWAIT);
+    status = direct_wait(x);
+    trace_mark(x->trace, PHASE_UNPACK);
+    return status ? status : direct_present(x);
+}
+
+const struct strategy_ops direct_allgather = {
+    .begin = allgather_begin,
+    .dispatch = allgather_dispatch,
+    .combine = exact_combine,
+    .receive = allgather_receive,
+    .unpack = allgather_take,
+    .give_back = exact_give_back,
 };

@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "kernels/ops.h"
-#include "transport/strategy.h"
+#include "transport/direct.h"
 
 static const struct strategy_ops *const strategies[STRATEGY_COUNT] = {
     &strategy_exact, &strategy_padded, &strategy_allgather};
@@ -24,7 +24,9 @@ static size_t messages_most(const struct exchange *x, int workers)
 {
     const struct exchange_limits *l = &x->limits;
     int64_t pairs = pairs_most(l), rows = (int64_t)workers * l->rows;
-    if (x->options.strategy == STRATEGY_ALLGATHER)
+    if (x->direct)
+        rows = 0;
+    else if (x->options.strategy == STRATEGY_ALLGATHER)
         rows = l->rows;
     else if (x->options.dedup == DEDUP_OFF || rows > pairs)
         rows = pairs;
@@ -33,20 +35,20 @@ static size_t messages_most(const struct exchange *x, int workers)
            (size_t)rows * x->wire_row_bytes;
 }
 
-static void open_coordinator(struct exchange *x, struct dev *d)
+static void open_coordinator(struct exchange *x)
 {
     size_t ranks = (size_t)x->transport->size, slack = 0;
     if (x->ops->pads) {
         struct uniform most = uniform_most(x);
         slack = most.out;
-        x->staging = dev_alloc(d, (ranks - 1) * most.back);
+        x->staging = dev_alloc(x->host, (ranks - 1) * most.back);
     }
-    x->begin = dev_alloc(d, (ranks + 1) * sizeof *x->begin);
+    x->begin = dev_alloc(x->host, (ranks + 1) * sizeof *x->begin);
     x->out_capacity = messages_most(x, (int)ranks - 1);
-    x->out = dev_alloc(d, x->out_capacity + slack);
+    x->out = dev_alloc(x->host, x->out_capacity + slack);
 }
 
-static void open_worker(struct exchange *x, struct dev *d)
+static void open_worker(struct exchange *x)
 {
     const struct exchange_limits *l = &x->limits;
     size_t rows = (size_t)l->rows, pairs = (size_t)pairs_most(l), slack = 0;
@@ -57,81 +59,117 @@ static void open_worker(struct exchange *x, struct dev *d)
         x->in_capacity += most.out;
         slack = most.back;
     }
-    x->in = dev_alloc(d, x->in_capacity);
-    x->y = dev_alloc(d, pairs * x->row_bytes + slack);
+    if (x->direct)
+        slack = direct_slack(x);
+    x->in = dev_alloc(x->host, x->in_capacity);
+    x->y = dev_alloc(x->dev, pairs * x->row_bytes + slack);
     if (narrows(x)) {
-        x->wide = dev_alloc(d, (once ? rows : pairs) * x->row_bytes);
-        x->narrowed = dev_alloc(d, (sums(x) ? rows : pairs) * x->wire_row_bytes + slack);
+        x->wide = dev_alloc(x->dev, (once ? rows : pairs) * x->row_bytes);
+        x->narrowed = dev_alloc(x->dev, (sums(x) ? rows : pairs) * x->wire_row_bytes + slack);
     }
     if (once)
-        x->runs = dev_alloc(d, pairs * x->row_bytes);
+        x->runs = dev_alloc(x->dev, pairs * x->row_bytes);
     if (sums(x))
-        x->sums = dev_alloc(d, rows * x->row_bytes + slack);
+        x->sums = dev_alloc(x->dev, rows * x->row_bytes + slack);
     if (x->options.strategy == STRATEGY_ALLGATHER) {
-        x->count = dev_alloc(d, (size_t)l->experts * sizeof *x->count);
-        x->place = dev_alloc(d, pairs * sizeof *x->place);
-        x->source = dev_alloc(d, pairs * sizeof *x->source);
+        x->count = dev_alloc(x->host, (size_t)l->experts * sizeof *x->count);
+        x->place = dev_alloc(x->host, pairs * sizeof *x->place);
+        x->source = dev_alloc(x->host, pairs * sizeof *x->source);
     }
 }
 
 /* Narrowed at home, too: the placement must not show. */
-static void open_narrowing(struct exchange *x, struct dev *d)
+static void open_narrowing(struct exchange *x)
 {
     size_t rows = (size_t)x->limits.rows, pairs = (size_t)pairs_most(&x->limits);
-    x->narrowed = dev_alloc(d, rows * x->wire_row_bytes);
-    x->seen = dev_alloc(d, rows * x->row_bytes);
-    x->landing_wire = dev_alloc(d, pairs * x->wire_row_bytes);
+    x->narrowed = dev_alloc(x->dev, rows * x->wire_row_bytes);
+    x->seen = dev_alloc(x->dev, rows * x->row_bytes);
+    x->landing_wire = dev_alloc(x->dev, pairs * x->wire_row_bytes);
 }
 
-static void open_lane(struct exchange *x, struct dev *d)
+static void open_shares(struct exchange *x)
+{
+    size_t pairs = (size_t)pairs_most(&x->limits);
+    x->shares = dev_alloc(x->host, sizeof *x->shares);
+    shares_open(x->shares, x->host, x->limits.rows, x->limits.top_k);
+    x->term_place = dev_twin(x->dev, x->shares->place, pairs * sizeof *x->term_place);
+    x->term_factor = dev_twin(x->dev, x->shares->factor, pairs * sizeof *x->term_factor);
+}
+
+static void open_lane(struct exchange *x)
 {
     size_t ranks = x->transport ? (size_t)x->transport->size : 1;
     bool coordinator = !x->transport || x->transport->rank == 0;
     if (coordinator) {
-        x->first = dev_alloc_host(d, (ranks + 1) * sizeof *x->first);
-        x->sent = dev_alloc_host(d, ranks * sizeof *x->sent);
-        x->back = dev_alloc_host(d, ranks * sizeof *x->back);
+        x->first = dev_alloc_host(x->host, (ranks + 1) * sizeof *x->first);
+        x->sent = dev_alloc_host(x->host, ranks * sizeof *x->sent);
+        x->back = dev_alloc_host(x->host, ranks * sizeof *x->back);
         if (narrows(x))
-            open_narrowing(x, d);
+            open_narrowing(x);
     }
     if (!x->transport)
         return;
-    x->received = dev_alloc(d, ranks * sizeof *x->received);
-    x->shares = dev_alloc(d, sizeof *x->shares);
-    shares_open(x->shares, d, x->limits.rows, x->limits.top_k);
+    x->received = dev_alloc(x->host, ranks * sizeof *x->received);
+    open_shares(x);
     if (coordinator)
-        open_coordinator(x, d);
+        open_coordinator(x);
     else
-        open_worker(x, d);
+        open_worker(x);
+}
+
+/* What all lanes have alike. */
+static struct exchange in_common(struct dev *host, struct dev *dev, struct transport *t,
+                                 const struct exchange_limits *limits,
+                                 const struct exchange_options *o)
+{
+    struct wire_error *narrow_host = dev_alloc_host(dev, sizeof *narrow_host);
+    struct exchange x = {.transport = t && t->size > 1 ? t : NULL,
+                         .host = host,
+                         .dev = dev,
+                         .limits = *limits,
+                         .options = *o,
+                         .ops = strategies[o->strategy],
+                         .counters = dev_alloc_host(host, sizeof *x.counters),
+                         .narrow = dev_twin(dev, narrow_host, sizeof *narrow_host),
+                         .narrow_host = narrow_host,
+                         .row_bytes = wire_row_bytes(WIRE_MODEL, limits->type, limits->width),
+                         .wire_row_bytes = wire_row_bytes(o->wire, limits->type, limits->width)};
+    size_t ranks = x.transport ? (size_t)x.transport->size : 1;
+    *x.counters =
+        (struct exchange_counters){.with = dev_alloc_host(host, ranks * sizeof *x.counters->with)};
+    if (o->strategy == STRATEGY_ALLGATHER)
+        x.options.dedup = DEDUP_ON; // it is, whatever was asked for
+    return x;
+}
+
+static int open_lanes(struct exchange x[LANES], const struct exchange *like, bool direct)
+{
+    int n = like->transport ? exchange_lanes(&like->options) : 1;
+    for (int lane = 0; lane < n; lane++) {
+        x[lane] = *like;
+        x[lane].lane = lane;
+        if (n > 1)
+            x[lane].limits.rows -= exchange_second_half(like->limits.rows);
+        if (direct && like->transport)
+            direct_open(&x[lane]);
+        open_lane(&x[lane]);
+    }
+    return n;
 }
 
 int exchange_open(struct exchange x[LANES], struct dev *d, struct transport *t,
                   const struct exchange_limits *limits, const struct exchange_options *o)
 {
-    bool travels = t && t->size > 1;
-    int n = o->overlap == OVERLAP_ON && travels ? LANES : 1;
-    struct wire_error *narrow_host = dev_alloc_host(d, sizeof *narrow_host);
-    struct wire_error *narrow = dev_twin(d, narrow_host, sizeof *narrow);
-    struct exchange_counters *counters = dev_alloc_host(d, sizeof *counters);
-    *counters = (struct exchange_counters){0};
-    for (int lane = 0; lane < n; lane++) {
-        x[lane] = (struct exchange){.transport = travels ? t : NULL,
-                                    .lane = lane,
-                                    .limits = *limits,
-                                    .options = *o,
-                                    .ops = strategies[o->strategy],
-                                    .counters = counters,
-                                    .narrow = narrow,
-                                    .narrow_host = narrow_host};
-        if (n > 1)
-            x[lane].limits.rows -= exchange_second_half(limits->rows);
-        if (o->strategy == STRATEGY_ALLGATHER)
-            x[lane].options.dedup = DEDUP_ON; // it is, whatever was asked for
-        x[lane].row_bytes = wire_row_bytes(WIRE_MODEL, limits->type, limits->width);
-        x[lane].wire_row_bytes = wire_row_bytes(o->wire, limits->type, limits->width);
-        open_lane(&x[lane], d);
-    }
-    return n;
+    struct exchange like = in_common(d, d, t, limits, o);
+    return open_lanes(x, &like, false);
+}
+
+int exchange_open_direct(struct exchange x[LANES], struct dev *host, struct dev *gpu,
+                         struct transport *t, const struct exchange_limits *limits,
+                         const struct exchange_options *o)
+{
+    struct exchange like = in_common(host, gpu, t, limits, o);
+    return open_lanes(x, &like, true);
 }
 
 /* ---- coordinator ---- */
@@ -161,12 +199,18 @@ static void find_ranks(struct exchange *x, const struct exchange_plan *plan)
     x->counters->local += 2 * (uint64_t)x->first[1] * x->row_bytes;
 }
 
-static void narrow_input(struct exchange *x, struct dev *d, struct exchange_plan *plan)
+/* `then`: the phase that goes on afterwards. */
+static void narrow_input(struct exchange *x, struct exchange_plan *plan, enum phase then)
 {
     const struct exchange_limits *l = &x->limits;
-    narrow_rows(d, x->narrowed, x->options.wire, plan->h, l->type, plan->n, l->width, x->narrow);
-    widen_rows(d, x->seen, l->type, x->narrowed, x->options.wire, plan->n, l->width);
+    if (!narrows(x))
+        return;
+    trace_mark(x->trace, PHASE_PACK);
+    narrow_rows(x->dev, x->narrowed, x->options.wire, plan->h, l->type, plan->n, l->width,
+                x->narrow);
+    widen_rows(x->dev, x->seen, l->type, x->narrowed, x->options.wire, plan->n, l->width);
     plan->h = x->seen;
+    trace_mark(x->trace, then);
 }
 
 /* Each rank's distinct rows, and the terms of each row's sum: what stays, then rank by rank. */
@@ -190,21 +234,27 @@ static void find_shares(struct exchange *x, const struct exchange_plan *plan)
     }
 }
 
-int exchange_dispatch(struct exchange *x, struct dev *d, struct exchange_plan *plan)
+/* The host's rows are there with the plan. */
+int exchange_begin(struct exchange *x, struct exchange_plan *plan)
+{
+    if (!x->direct)
+        return 0;
+    narrow_input(x, plan, PHASE_ROUTER);
+    return x->ops->begin(x, plan);
+}
+
+int exchange_dispatch(struct exchange *x, struct exchange_plan *plan)
 {
     find_ranks(x, plan);
+    if (!x->direct)
+        narrow_input(x, plan, PHASE_PLAN);
     x->landing = narrows(x) ? x->landing_wire : plan->y;
-    if (narrows(x)) {
-        trace_mark(x->trace, PHASE_PACK);
-        narrow_input(x, d, plan);
-        trace_mark(x->trace, PHASE_PLAN);
-    }
     if (!x->transport)
         return 0;
     x->rounds = x->rounds_back = 1;
     if (has_index(x))
         find_shares(x, plan);
-    int status = x->ops->dispatch(x, d, plan);
+    int status = x->ops->dispatch(x, plan);
     x->away_ns = clock_ns();
     x->exposed_then = x->counters->exposed_ns;
     return status;
@@ -216,13 +266,14 @@ int exchange_advance(struct exchange *x)
 }
 
 /* What landed becomes rows of plan->y; experts at home speak through the same narrow wire. */
-static void widen_output(struct exchange *x, struct dev *d, const struct exchange_plan *plan)
+static void widen_output(struct exchange *x, const struct exchange_plan *plan)
 {
     const struct exchange_limits *l = &x->limits;
     int n_ranks = x->transport ? x->transport->size : 1;
-    narrow_rows(d, x->landing, x->options.wire, plan->y, l->type, x->first[1], l->width, x->narrow);
+    narrow_rows(x->dev, x->landing, x->options.wire, plan->y, l->type, x->first[1], l->width,
+                x->narrow);
     for (int rank = 0; rank < n_ranks; rank++)
-        widen_rows(d, (char *)plan->y + (size_t)x->first[rank] * x->row_bytes, l->type,
+        widen_rows(x->dev, (char *)plan->y + (size_t)x->first[rank] * x->row_bytes, l->type,
                    x->landing + (size_t)x->first[rank] * x->wire_row_bytes, x->options.wire,
                    x->back[rank], l->width);
 }
@@ -240,7 +291,7 @@ static int take_back(struct exchange *x, const struct exchange_plan *plan)
     return status;
 }
 
-int exchange_combine(struct exchange *x, struct dev *d, struct exchange_plan *plan)
+int exchange_combine(struct exchange *x, struct exchange_plan *plan)
 {
     if (x->transport)
         trace_mark(x->trace, PHASE_WAIT);
@@ -249,7 +300,7 @@ int exchange_combine(struct exchange *x, struct dev *d, struct exchange_plan *pl
         return status;
     trace_mark(x->trace, PHASE_COMBINE);
     if (narrows(x))
-        widen_output(x, d, plan);
+        widen_output(x, plan);
     if (x->transport && sums(x)) {
         plan->place = x->shares->place;
         plan->weight = x->shares->factor;
@@ -257,10 +308,10 @@ int exchange_combine(struct exchange *x, struct dev *d, struct exchange_plan *pl
     return 0;
 }
 
-struct wire_error exchange_wire_error(struct exchange *x, struct dev *d)
+struct wire_error exchange_wire_error(struct exchange *x)
 {
-    dev_download(d, x->narrow_host, x->narrow, sizeof *x->narrow);
-    dev_wait(d);
+    dev_download(x->dev, x->narrow_host, x->narrow, sizeof *x->narrow);
+    dev_wait(x->dev);
     return *x->narrow_host;
 }
 
@@ -276,23 +327,23 @@ static int find_terms(struct exchange *x)
     return 0;
 }
 
-static void prepare_rows(struct exchange *x, struct dev *d)
+static void prepare_rows(struct exchange *x)
 {
     const struct exchange_limits *l = &x->limits;
     const void *rows = x->wire_rows;
     if (narrows(x)) {
-        widen_rows(d, x->wide, l->type, rows, x->options.wire, x->n_wire_rows, l->width);
+        widen_rows(x->dev, x->wide, l->type, rows, x->options.wire, x->n_wire_rows, l->width);
         rows = x->wide;
     }
     if (x->gather) {
-        gather(d, x->runs, rows, x->gather, x->work.n_rows, x->row_bytes);
+        gather(x->dev, x->runs, rows, x->gather, x->work.n_rows, x->row_bytes);
         rows = x->runs;
     }
     x->work.rows = rows;
     x->work.y = x->y;
 }
 
-int exchange_receive(struct exchange *x, struct dev *d, const struct exchange_layer *layer, int n,
+int exchange_receive(struct exchange *x, const struct exchange_layer *layer, int n,
                      const struct exchange_work **work)
 {
     x->rounds = x->rounds_back = 1;
@@ -303,28 +354,39 @@ int exchange_receive(struct exchange *x, struct dev *d, const struct exchange_la
     trace_mark(x->trace, PHASE_UNPACK);
     if (sums(x))
         shares_reset(x->shares, n);
-    status = x->ops->unpack(x, d, layer, n);
+    status = x->ops->unpack(x, layer, n);
     if (!status && sums(x))
         status = find_terms(x);
     if (status)
         return status;
-    prepare_rows(x, d);
+    prepare_rows(x);
     *work = &x->work;
     return 0;
 }
 
-int exchange_return(struct exchange *x, struct dev *d)
+/* x->sums := what the shares say of x->y. */
+static void sum_output(struct exchange *x)
+{
+    const struct exchange_limits *l = &x->limits;
+    size_t terms = (size_t)x->n_back * (size_t)l->top_k;
+    dev_upload(x->dev, x->term_place, x->shares->place, terms * sizeof *x->term_place);
+    dev_upload(x->dev, x->term_factor, x->shares->factor, terms * sizeof *x->term_factor);
+    sum_rows(x->dev, x->sums, x->y, l->type, x->term_place, x->term_factor, x->n_back, l->top_k,
+             l->width);
+}
+
+int exchange_return(struct exchange *x)
 {
     const struct exchange_limits *l = &x->limits;
     const void *rows = x->y;
     trace_mark(x->trace, PHASE_PACK);
     if (sums(x)) {
-        sum_rows(d, x->sums, x->y, l->type, x->shares->place, x->shares->factor, x->n_back,
-                 l->top_k, l->width);
+        sum_output(x);
         rows = x->sums;
     }
     if (narrows(x)) {
-        narrow_rows(d, x->narrowed, x->options.wire, rows, l->type, x->n_back, l->width, x->narrow);
+        narrow_rows(x->dev, x->narrowed, x->options.wire, rows, l->type, x->n_back, l->width,
+                    x->narrow);
         rows = x->narrowed;
     }
     return x->ops->give_back(x, rows);

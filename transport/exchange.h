@@ -70,6 +70,11 @@ struct exchange_plan {
     struct exchange_layer layer;
 };
 
+/* Between two ranks. */
+struct pair_bytes {
+    uint64_t sent, received;
+};
+
 /* What one rank has moved so far, in bytes, and how it spent the time. On the coordinator rows are
  * away from the end of a dispatch until the last of them is back: for the part of it that it waits
  * (exposed), and the part that it works meanwhile (hidden), be it for the other half. Over MPI rows
@@ -81,6 +86,7 @@ struct exchange_counters {
     uint64_t hidden_ns;      // coordinator only
     uint64_t logical;        // (row, expert) pairs times a row of the model's type, out and back
     uint64_t local;          // of these, what experts at home took
+    struct pair_bytes *with; // [n_ranks] sent and received, by the other rank
 };
 
 /* The messages at hand on a worker. */
@@ -94,15 +100,15 @@ struct exchange_work {
 /* One round of STRATEGY_PADDED: what both ends know before a byte has moved. */
 struct uniform {
     size_t out, back; // bytes
-    int back_rows;
+    int out_rows, back_rows;
 };
 
 struct shares; // see transport/strategy.h
-struct direct; // see transport/direct.c
-struct nccl;
+struct direct; // see transport/direct.h
 
 struct exchange {
     struct transport *transport; // NULL with a single rank: nothing travels
+    struct dev *host, *dev;      // where plans and messages are, and where rows are
     int lane;                    // of the transport
     struct exchange_limits limits;
     struct exchange_options options;
@@ -112,11 +118,13 @@ struct exchange {
     struct wire_error *narrow, *narrow_host; // of the rows that this rank narrowed; likewise
     struct trace *trace; // this rank's log of phases, or NULL; set it after exchange_open
     struct shares *shares;
-    struct direct *direct; // rows are in a GPU's memory; NULL: in the host's
+    struct direct *direct; // rows go from GPU to GPU; NULL: within the messages
     size_t *received;      // [n_ranks]
     struct uniform round;
     int rounds, rounds_back; // of STRATEGY_PADDED, else 1
     void *narrowed;          // coordinator: wire rows of h; worker: of what goes back
+    int32_t *term_place;     // the shares' terms where rows are
+    float *term_factor;
 
     // coordinator
     int64_t away_ns;       // when the rows had left
@@ -151,12 +159,24 @@ struct exchange {
 int exchange_open(struct exchange x[LANES], struct dev *d, struct transport *t,
                   const struct exchange_limits *limits, const struct exchange_options *o);
 
-/* After exchange_open, on every rank of a run or on none: rows move from GPU to GPU by NCCL, counts
- * as ever through the host. plan->h and plan->y, and on a worker work->rows and work->y, are the
- * GPU's memory then; all else of a plan or work is the host's. May be asked beforehand:
- * exchange_can_be_direct() is 0, or STATUS_USAGE by the option that this does not do yet. */
-int exchange_can_be_direct(const struct exchange_options *o);
-void exchange_move_directly(struct exchange *x, struct dev *gpu, struct nccl *nccl);
+/* The same on every rank of a run or on none: rows move from GPU to GPU by NCCL, all else as ever
+ * through the host. plan->h and plan->y, and on a worker work->rows and work->y, are the GPU's
+ * memory then; the rest of a plan or work is the host's. A lane has a communicator of its own: in
+ * a common one, what waits in one lane would hold up the other.
+ *
+ * exchange_join() on all ranks once all have loaded, ids [lanes][NCCL_ID_BYTES] being rank 0's (see
+ * transport/nccl.h); exchange_leave() before the devices close. Both do nothing without NCCL. */
+int exchange_open_direct(struct exchange x[LANES], struct dev *host, struct dev *gpu,
+                         struct transport *t, const struct exchange_limits *limits,
+                         const struct exchange_options *o);
+int exchange_join(struct exchange x[LANES], const void *ids);
+void exchange_leave(struct exchange x[LANES]);
+
+/* Lanes of a run with other ranks. */
+static inline int exchange_lanes(const struct exchange_options *o)
+{
+    return o->overlap == OVERLAP_ON ? LANES : 1;
+}
 
 /* Rows of the second half of a step of n rows; the first has one more of an odd number. */
 static inline int exchange_second_half(int n)
@@ -164,15 +184,18 @@ static inline int exchange_second_half(int n)
     return n / 2;
 }
 
-/* Coordinator. Rows for other ranks leave; theirs will land in plan->y. Nothing of the plan may
- * change before exchange_combine() is back, but plan->h becomes the rows as the experts are to see
- * them, and rank 0's own places of plan->y are to be filled meanwhile. exchange_dispatch() never
- * waits for another rank, so there may be one under way in each lane. exchange_combine() leaves
- * plan->place and plan->weight as add_norm is to have them. */
-int exchange_dispatch(struct exchange *x, struct dev *d, struct exchange_plan *plan);
+/* Coordinator. exchange_begin() as soon as the rows are there: plan->n, k and h. Rows that leave
+ * whatever their routing is are on their way then. The rest of the plan before exchange_dispatch():
+ * rows for other ranks leave; theirs will land in plan->y. Nothing of the plan may change before
+ * exchange_combine() is back, but plan->h becomes the rows as the experts are to see them, and rank
+ * 0's own places of plan->y are to be filled meanwhile. Neither waits for another rank, so there
+ * may be a dispatch under way in each lane. exchange_combine() leaves plan->place and plan->weight
+ * as add_norm is to have them. */
+int exchange_begin(struct exchange *x, struct exchange_plan *plan);
+int exchange_dispatch(struct exchange *x, struct exchange_plan *plan);
 /* In between: let rows that are under way move on, of both halves. Never waits. */
 int exchange_advance(struct exchange *x);
-int exchange_combine(struct exchange *x, struct dev *d, struct exchange_plan *plan);
+int exchange_combine(struct exchange *x, struct exchange_plan *plan);
 
 /* Count (row, expert) pairs that stayed at home without a dispatch. */
 static inline void exchange_count_home(struct exchange *x, int pairs)
@@ -188,13 +211,13 @@ static inline int exchange_home_rows(const struct exchange *x)
 }
 
 /* What narrowing has cost on this rank so far. */
-struct wire_error exchange_wire_error(struct exchange *x, struct dev *d);
+struct wire_error exchange_wire_error(struct exchange *x);
 
 /* Worker. The next dispatch of a step of n rows; fill (*work)->y, then give it back. Both may wait
  * for the coordinator; exchange_finish() ends a step. */
-int exchange_receive(struct exchange *x, struct dev *d, const struct exchange_layer *layer, int n,
+int exchange_receive(struct exchange *x, const struct exchange_layer *layer, int n,
                      const struct exchange_work **work);
-int exchange_return(struct exchange *x, struct dev *d);
+int exchange_return(struct exchange *x);
 int exchange_finish(struct exchange *x);
 
 /* Either, after an error: give up what is under way, in both lanes. The buffers may go then. */

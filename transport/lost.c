@@ -10,9 +10,6 @@
 enum { LOOKS = 16 }; // in a timeout
 static const int64_t look_most_ns = 250000000;
 
-/* Rank 0 decides first who of the others is stuck: it waits for all of them, they only for it. */
-static const int64_t deference_ns = 2000000000;
-
 void watch_open(struct watch *w, int size)
 {
     size_t n = (size_t)size;
@@ -156,7 +153,7 @@ static bool is_wanted(const struct transport *t, const struct watch *w, const bo
 
 static bool find_stuck(struct transport *t, struct watch *w, const bool *awaited, int64_t now)
 {
-    int64_t limit = t->timeout_ns + (t->rank ? deference_ns : 0);
+    int64_t limit = t->timeout_ns + (t->rank ? DEFERENCE_NS : 0);
     bool any = false, all_rest = true;
     for (int r = 0; r < t->size; r++)
         all_rest = all_rest && (r == t->rank || rests(t, w, r, now));

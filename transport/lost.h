@@ -3,6 +3,10 @@
 
 #include "transport/transport.h"
 
+/* Rank 0 decides first who of the others is stuck: it waits for all of them, they only for it. So a
+ * worker waits so much longer. */
+enum { DEFERENCE_NS = 2000000000 };
+
 /* What another rank last showed of itself. */
 struct sign {
     uint64_t count; // its pulse

@@ -22,7 +22,7 @@ static struct layout layout_of_rank(const struct exchange *x, const struct excha
                                     int rank)
 {
     return message_layout(x, experts_of(&plan->layer, rank), x->first[rank + 1] - x->first[rank],
-                          x->ops->rows_apart ? 0 : x->sent[rank]);
+                          x->direct ? 0 : x->sent[rank]);
 }
 
 void message_place(struct exchange *x, const struct exchange_plan *plan)
@@ -34,7 +34,7 @@ void message_place(struct exchange *x, const struct exchange_plan *plan)
           x->begin[x->transport->size], x->out_capacity);
 }
 
-void message_pack(struct exchange *x, struct dev *d, const struct exchange_plan *plan, int rank)
+void message_pack(struct exchange *x, const struct exchange_plan *plan, int rank)
 {
     trace_mark(x->trace, PHASE_PACK);
     struct layout at = layout_of_rank(x, plan, rank);
@@ -42,8 +42,6 @@ void message_pack(struct exchange *x, struct dev *d, const struct exchange_plan 
     char *to = x->out + x->begin[rank];
     size_t places = (size_t)(x->first[rank + 1] - x->first[rank]);
     int first = x->first[rank];
-    const void *rows = x->options.wire == WIRE_MODEL ? plan->h : x->narrowed;
-    const int32_t *row = x->options.dedup == DEDUP_ON ? x->shares->row : plan->source;
     memcpy(to, &header, sizeof header);
     memcpy(to + at.count, plan->count + plan->layer.rank_first[rank],
            (size_t)experts_of(&plan->layer, rank) * sizeof(int32_t));
@@ -51,8 +49,9 @@ void message_pack(struct exchange *x, struct dev *d, const struct exchange_plan 
         memcpy(to + at.index, x->shares->index + first, places * sizeof(int32_t));
     if (x->options.combine == COMBINE_SUM)
         memcpy(to + at.weight, x->shares->weight + first, places * sizeof(float));
-    if (!x->ops->rows_apart)
-        gather(d, to + at.rows, rows, row + first, x->sent[rank], x->wire_row_bytes);
+    if (!x->direct)
+        gather(x->dev, to + at.rows, rows_out(x, plan), rows_of_ranks(x, plan) + first,
+               x->sent[rank], x->wire_row_bytes);
 }
 
 /* The sum of the counts, or -1 when one is negative or all are more than `most`. */
@@ -89,9 +88,8 @@ static int check_header(const struct exchange *x, const struct message_header *h
     return 0;
 }
 
-int message_unpack(struct exchange *x, struct dev *d, const struct exchange_layer *layer, int n)
+int message_unpack(struct exchange *x, const struct exchange_layer *layer, int n)
 {
-    (void)d;
     int n_experts = experts_of(layer, x->transport->rank);
     struct layout at = message_layout(x, n_experts, 0, 0);
     struct message_header header;
@@ -107,7 +105,7 @@ int message_unpack(struct exchange *x, struct dev *d, const struct exchange_laye
     int status = check_header(x, &header, (int)places, n);
     if (status)
         return status;
-    at = message_layout(x, n_experts, (int)places, x->ops->rows_apart ? 0 : header.rows);
+    at = message_layout(x, n_experts, (int)places, x->direct ? 0 : header.rows);
     if (x->in_bytes < at.bytes || (x->in_bytes > at.bytes && !x->ops->pads))
         return fail(STATUS_FAILED, "dispatch: expected %zu bytes of %d rows, found %zu", at.bytes,
                     header.rows, x->in_bytes);

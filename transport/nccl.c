@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/pulse.h"
+#include "transport/lost.h"
 
 _Static_assert(NCCL_ID_BYTES == NCCL_UNIQUE_ID_BYTES, "NCCL's ids have another size");
 
@@ -67,16 +68,33 @@ static void rest(int64_t waited_ns)
         nanosleep(&nap, NULL);
 }
 
+/* NCCL does not say which of several it is. */
+static int lost(const struct nccl *n, const char *doing)
+{
+    const struct transport *t = n->transport;
+    double seconds = (double)t->timeout_ns * 1e-9;
+    if (n->first == n->last)
+        return fail(STATUS_LOST_RANK, "lost rank %d on %s: NCCL: %s: no progress for %.1f s",
+                    n->first, t->hosts[n->first], doing, seconds);
+    return fail(STATUS_LOST_RANK, "lost one of ranks %d to %d: NCCL: %s: no progress for %.1f s",
+                n->first, n->last, doing, seconds);
+}
+
+static bool is_late(const struct nccl *n, int64_t start)
+{
+    const struct transport *t = n->transport;
+    int64_t limit = t->timeout_ns + (t->rank ? DEFERENCE_NS : 0);
+    return t->timeout_ns != NO_DEADLINE && clock_ns() - start > limit;
+}
+
 /* Between two questions: 0 while there is hope. */
 static int keep_waiting(struct nccl *n, int64_t start, const char *doing)
 {
-    const struct transport *t = n->transport;
     int status = 0;
     if (transport_is_called_off(n->transport))
         status = TRANSPORT_INTERRUPTED;
-    else if (t->timeout_ns != NO_DEADLINE && clock_ns() - start > t->timeout_ns)
-        status = fail(STATUS_LOST_RANK, "lost a rank: NCCL: %s: no progress for %.1f s", doing,
-                      (double)t->timeout_ns * 1e-9);
+    else if (is_late(n, start))
+        status = lost(n, doing);
     if (status)
         give_up(n);
     else
@@ -104,6 +122,18 @@ static bool has_begun(ncclResult_t result)
     return result == ncclSuccess || result == ncclInProgress;
 }
 
+static void with_rank(struct nccl *n, int rank)
+{
+    n->first = rank < n->first ? rank : n->first;
+    n->last = rank > n->last ? rank : n->last;
+}
+
+static void with_all(struct nccl *n)
+{
+    n->first = n->transport->rank ? 0 : 1;
+    n->last = n->transport->size - (n->transport->rank == n->transport->size - 1 ? 2 : 1);
+}
+
 int nccl_new_id(void *id)
 {
     ncclUniqueId unique;
@@ -123,6 +153,7 @@ int nccl_open(struct nccl *n, struct transport *t, struct dev *gpu, const void *
     config.blocking = 0;
     memcpy(&unique, id, sizeof unique);
     *n = (struct nccl){.transport = t};
+    with_all(n);
     int status = side_open(&n->side, gpu);
     if (status)
         return status;
@@ -139,6 +170,11 @@ static int gone(void)
     return fail(STATUS_FAILED, "NCCL: its ranks have been given up");
 }
 
+void nccl_follow(struct nccl *n)
+{
+    side_follow(&n->side);
+}
+
 int nccl_begin(struct nccl *n)
 {
     int status = n->comm ? 0 : gone();
@@ -147,7 +183,8 @@ int nccl_begin(struct nccl *n)
     if (status)
         return status;
     n->under_way = false;
-    side_follow(&n->side);
+    n->first = n->transport->size;
+    n->last = 0;
     ncclResult_t result = ncclGroupStart();
     return result == ncclSuccess ? 0 : give_up_because(n, result, "a group");
 }
@@ -163,14 +200,44 @@ static int added(struct nccl *n, ncclResult_t result, const char *doing)
 
 int nccl_send(struct nccl *n, int to, const void *rows, size_t bytes)
 {
+    with_rank(n, to);
     return added(n, ncclSend(rows, bytes, ncclInt8, to, n->comm, n->side.stream), "sending rows");
 }
 
 int nccl_recv(struct nccl *n, int from, void *rows, size_t bytes)
 {
+    with_rank(n, from);
     return added(n, ncclRecv(rows, bytes, ncclInt8, from, n->comm, n->side.stream),
                  "receiving rows");
 }
+
+int nccl_broadcast(struct nccl *n, void *rows, size_t bytes)
+{
+    with_all(n);
+    return added(n, ncclBroadcast(rows, rows, bytes, ncclInt8, 0, n->comm, n->side.stream),
+                 "broadcasting rows");
+}
+
+#if NCCL_VERSION_CODE >= NCCL_VERSION(2, 28, 0)
+int nccl_all_to_all(struct nccl *n, const void *from, void *to, size_t bytes)
+{
+    with_all(n);
+    return added(n, ncclAlltoAll(from, to, bytes, ncclInt8, n->comm, n->side.stream),
+                 "an all-to-all of rows");
+}
+#else
+/* What ncclAlltoAll is made of. */
+int nccl_all_to_all(struct nccl *n, const void *from, void *to, size_t bytes)
+{
+    int status = 0;
+    for (int rank = 0; rank < n->transport->size && !status; rank++) {
+        status = nccl_send(n, rank, (const char *)from + (size_t)rank * bytes, bytes);
+        if (!status)
+            status = nccl_recv(n, rank, (char *)to + (size_t)rank * bytes, bytes);
+    }
+    return status;
+}
+#endif
 
 int nccl_start(struct nccl *n)
 {

@@ -2,9 +2,10 @@
  * brings it up and carries everything else.
  *
  * Nothing here waits for ever: what a call begins is asked after until it is done, NCCL fails, or
- * the transport's timeout has passed; then the communicator is given up for good, and so is the
- * run. Errors as in transport.h, TRANSPORT_INTERRUPTED among them. NCCL's environment variables are
- * its own affair. */
+ * the transport's timeout has passed (a worker gives rank 0 two seconds more to find out first, as
+ * transports do); then the communicator is given up for good, and so is the run. Errors as in
+ * transport.h, TRANSPORT_INTERRUPTED among them. NCCL's environment variables are its own affair.
+ */
 #pragma once
 
 #include "kernels/side.h"
@@ -17,6 +18,7 @@ struct nccl {
     struct side side; // rows move on a queue of their own
     void *comm;       // an ncclComm_t; NULL: closed, or given up
     bool under_way;   // something has begun that was not asked after yet
+    int first, last;  // the ranks that take part in it, from and to; this one aside
 };
 
 /* One line for people: "2.28.9: exact counts", or why there is none. */
@@ -29,12 +31,20 @@ int nccl_new_id(void *id);
 /* All ranks, each with a GPU of its own, at the same time. */
 int nccl_open(struct nccl *n, struct transport *t, struct dev *gpu, const void *id);
 
-/* Move rows: begin, any number of sends and receives (at most one each way for a peer; the two ends
- * agree on the bytes beforehand, and leave out what is empty), start. What the GPU was given before
- * begin is done first; start waits for nobody. */
+/* What is begun from now on waits for all that the GPU has been given so far. */
+void nccl_follow(struct nccl *n);
+
+/* Move rows: begin; any number of sends and receives (at most one each way for a peer; the two ends
+ * agree on the bytes beforehand, and leave out what is empty), or one of the calls that all ranks
+ * make alike; start. Starting waits for nobody but the first time that two ranks meet. */
 int nccl_begin(struct nccl *n);
 int nccl_send(struct nccl *n, int to, const void *rows, size_t bytes);
 int nccl_recv(struct nccl *n, int from, void *rows, size_t bytes);
+/* rows := rank 0's, on all others. */
+int nccl_broadcast(struct nccl *n, void *rows, size_t bytes);
+/* to [size][bytes]: piece r := this rank's piece of rank r's from [size][bytes], which is another
+ * buffer. */
+int nccl_all_to_all(struct nccl *n, const void *from, void *to, size_t bytes);
 int nccl_start(struct nccl *n);
 
 /* All that was started is done: sent rows may be overwritten, received ones read. */

@@ -21,10 +21,11 @@ static struct uniform sizes(const struct exchange *x, int n_experts, int n)
     int back = x->options.combine == COMBINE_SUM ? least(share, n) : share;
     return (struct uniform){.out = message_layout(x, n_experts, share, rows).bytes,
                             .back = (size_t)back * x->wire_row_bytes,
+                            .out_rows = rows,
                             .back_rows = back};
 }
 
-static void choose_round(struct exchange *x, const struct exchange_layer *layer, int n)
+void uniform_choose(struct exchange *x, const struct exchange_layer *layer, int n)
 {
     int most = 0;
     for (int rank = 1; rank < x->transport->size; rank++)
@@ -37,9 +38,9 @@ struct uniform uniform_most(const struct exchange *x)
     return sizes(x, x->limits.experts, x->limits.rows);
 }
 
-static int rounds_for(size_t bytes, size_t round)
+int padded_rounds(size_t length, size_t round)
 {
-    return bytes > round ? (int)((bytes + round - 1) / round) : 1;
+    return length > round ? (int)((length + round - 1) / round) : 1;
 }
 
 /* What a message of `bytes` sends in a round; a message that has ended sends anything. */
@@ -63,8 +64,8 @@ static void count_rounds(struct exchange *x)
 {
     x->rounds = x->rounds_back = 1;
     for (int rank = 1; rank < x->transport->size; rank++) {
-        int out = rounds_for(x->begin[rank + 1] - x->begin[rank], x->round.out);
-        int back = rounds_for((size_t)x->back[rank] * x->wire_row_bytes, x->round.back);
+        int out = padded_rounds(x->begin[rank + 1] - x->begin[rank], x->round.out);
+        int back = padded_rounds((size_t)x->back[rank] * x->wire_row_bytes, x->round.back);
         x->rounds = out > x->rounds ? out : x->rounds;
         x->rounds_back = back > x->rounds_back ? back : x->rounds_back;
     }
@@ -82,14 +83,14 @@ static int send_round(struct exchange *x, int round)
     return status;
 }
 
-static int padded_dispatch(struct exchange *x, struct dev *d, const struct exchange_plan *plan)
+static int padded_dispatch(struct exchange *x, const struct exchange_plan *plan)
 {
     int status = 0;
-    choose_round(x, &plan->layer, plan->n);
+    uniform_choose(x, &plan->layer, plan->n);
     message_place(x, plan);
     count_rounds(x);
     for (int rank = 1; rank < x->transport->size; rank++)
-        message_pack(x, d, plan, rank);
+        message_pack(x, plan, rank);
     for (int round = 0; round < x->rounds && !status; round++)
         status = send_round(x, round);
     return status ? status : await_round(x);
@@ -102,7 +103,7 @@ static int take_round(struct exchange *x, int round)
         if (x->received[rank] != x->round.back)
             return fail(STATUS_FAILED, "rank %d: expected %zu bytes of rows back, found %zu", rank,
                         x->round.back, x->received[rank]);
-        x->counters->received += x->round.back;
+        exchange_count_received(x, rank, x->round.back);
         int done = round * x->round.back_rows,
             rows = least(x->back[rank] - done, x->round.back_rows);
         if (rows > 0)
@@ -141,20 +142,17 @@ static int receive_round(struct exchange *x)
         status = fail(STATUS_FAILED, "dispatch: expected a round of %zu bytes, found %zu", bytes,
                       x->received[0]);
     x->in_bytes += bytes;
-    x->counters->received += bytes;
+    exchange_count_received(x, 0, bytes);
     return status;
 }
 
-static int read_rounds(struct exchange *x, int n)
+int padded_read_rounds(struct exchange *x, int most, int most_back)
 {
     struct message_header header;
-    size_t pairs = (size_t)n * (size_t)x->limits.top_k;
     memcpy(&header, x->in, sizeof header);
-    size_t most = x->in_capacity / x->round.out;
-    int most_back = rounds_for(pairs * x->wire_row_bytes, x->round.back);
-    if (header.rounds < 1 || (size_t)header.rounds > most || header.rounds_back < 1 ||
+    if (header.rounds < 1 || header.rounds > most || header.rounds_back < 1 ||
         header.rounds_back > most_back)
-        return fail(STATUS_FAILED, "dispatch: expected up to %zu rounds and %d back, found %d, %d",
+        return fail(STATUS_FAILED, "dispatch: expected up to %d rounds and %d back, found %d, %d",
                     most, most_back, header.rounds, header.rounds_back);
     x->rounds = header.rounds;
     x->rounds_back = header.rounds_back;
@@ -163,11 +161,13 @@ static int read_rounds(struct exchange *x, int n)
 
 static int padded_receive(struct exchange *x, const struct exchange_layer *layer, int n)
 {
-    choose_round(x, layer, n);
+    size_t back_most = (size_t)n * (size_t)x->limits.top_k * x->wire_row_bytes;
+    uniform_choose(x, layer, n);
     x->in_bytes = 0;
     int status = receive_round(x);
     if (!status)
-        status = read_rounds(x, n);
+        status = padded_read_rounds(x, (int)(x->in_capacity / x->round.out),
+                                    padded_rounds(back_most, x->round.back));
     for (int round = 1; !status && round < x->rounds; round++)
         status = receive_round(x);
     return status;

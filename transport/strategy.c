@@ -60,16 +60,23 @@ int exchange_wait(struct exchange *x)
     return status;
 }
 
-void exchange_count_sent(struct exchange *x, size_t bytes)
+void exchange_count_sent(struct exchange *x, int to, size_t bytes)
 {
     x->counters->sent += bytes;
+    x->counters->with[to].sent += bytes;
     x->counters->messages++;
+}
+
+void exchange_count_received(struct exchange *x, int from, size_t bytes)
+{
+    x->counters->received += bytes;
+    x->counters->with[from].received += bytes;
 }
 
 int single_send(struct exchange *x, int to, const void *bytes, size_t n)
 {
     trace_mark_detail(x->trace, PHASE_WIRE_OUT, to);
-    exchange_count_sent(x, n);
+    exchange_count_sent(x, to, n);
     return transport_start_send(x->transport, x->lane, to, bytes, n);
 }
 
@@ -89,7 +96,7 @@ int single_combine(struct exchange *x, const struct exchange_plan *plan)
     int status = exchange_wait(x);
     for (int rank = 1; rank < x->transport->size && !status; rank++) {
         size_t expected = (size_t)x->back[rank] * x->wire_row_bytes;
-        x->counters->received += expected;
+        exchange_count_received(x, rank, expected);
         if (x->received[rank] != expected)
             status = fail(STATUS_FAILED, "rank %d: expected %zu bytes of rows back, found %zu",
                           rank, expected, x->received[rank]);
@@ -97,12 +104,12 @@ int single_combine(struct exchange *x, const struct exchange_plan *plan)
     return status;
 }
 
-static int exact_dispatch(struct exchange *x, struct dev *d, const struct exchange_plan *plan)
+static int exact_dispatch(struct exchange *x, const struct exchange_plan *plan)
 {
     message_place(x, plan);
     int status = single_await(x);
     for (int rank = 1; rank < x->transport->size && !status; rank++) {
-        message_pack(x, d, plan, rank);
+        message_pack(x, plan, rank);
         status = single_send(x, rank, x->out + x->begin[rank], x->begin[rank + 1] - x->begin[rank]);
     }
     return status;
@@ -115,7 +122,7 @@ int single_receive(struct exchange *x, const struct exchange_layer *layer, int n
     if (!status)
         status = exchange_wait(x);
     x->in_bytes = x->received[0];
-    x->counters->received += x->in_bytes;
+    exchange_count_received(x, 0, x->in_bytes);
     return status;
 }
 

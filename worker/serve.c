@@ -11,7 +11,6 @@
 #include "model/hub.h"
 #include "proto/control.h"
 #include "transport/exchange.h"
-#include "transport/nccl.h"
 #include "worker/shard.h"
 
 struct worker {
@@ -22,7 +21,6 @@ struct worker {
     struct dev dev;       // what computes
     struct dev host;      // beside a GPU: its host, where rows come and go
     struct dev *wire_dev; // &dev or &host
-    struct nccl nccl;     // that moves a GPU's rows, if the setup says so
     void *rows, *y;       // a GPU's copies of what the exchange has; NULL where it is the GPU's own
     int32_t *count;       // likewise
     char *model_dir;
@@ -33,6 +31,7 @@ struct worker {
     struct exchange exchange[LANES];
     int n_exchanges; // how many are open: of a step, or of its halves
     int max_rows;
+    bool ready; // all of it is set up
     struct stats stats;
     struct trace log, *trace; // trace: the log, once the setup asks for one
 };
@@ -72,11 +71,14 @@ static int check_setup(const struct worker *w, const struct setup *setup)
     return 0;
 }
 
-static int open_device(struct worker *w, enum isa isa)
+static int open_device(struct worker *w, const struct setup *setup)
 {
+    enum isa isa = setup->isa;
     const struct worker_options *o = w->options;
     w->wire_dev = &w->dev;
     if (o->device == DEVICE_CPU) {
+        if (setup->n_nccl_ids)
+            return fail(STATUS_USAGE, "--transport nccl: expected a GPU for each rank, found none");
         dev_open_cpu(&w->dev, isa, o->threads);
         return 0;
     }
@@ -94,7 +96,7 @@ static void alloc_copies(struct worker *w, const struct setup *setup)
     size_t pairs = (size_t)setup->max_rows * (size_t)w->config.top_k;
     if (w->wire_dev == &w->dev)
         return;
-    if (!setup->nccl_id) {
+    if (!setup->n_nccl_ids) {
         w->rows = dev_alloc(&w->dev, pairs * w->shard.row_bytes);
         w->y = dev_alloc(&w->dev, pairs * w->shard.row_bytes);
     }
@@ -106,7 +108,7 @@ static int load(struct worker *w, const struct setup *setup, const struct exchan
 {
     const struct config *m = &w->config;
     struct transport *t = w->transport;
-    int status = open_device(w, setup->isa);
+    int status = open_device(w, setup);
     if (!status)
         status = placement_from_ranks(&w->placement, &w->memory, setup->rank_of, m->n_layers,
                                       m->n_experts, t->size);
@@ -116,7 +118,9 @@ static int load(struct worker *w, const struct setup *setup, const struct exchan
     if (status)
         return status;
     struct exchange_limits limits = {setup->max_rows, m->top_k, m->n_experts, m->dim, setup->dtype};
-    w->n_exchanges = exchange_open(w->exchange, w->wire_dev, t, &limits, options);
+    w->n_exchanges = setup->n_nccl_ids
+                         ? exchange_open_direct(w->exchange, &w->host, &w->dev, t, &limits, options)
+                         : exchange_open(w->exchange, w->wire_dev, t, &limits, options);
     if (setup->profile) {
         trace_open(&w->log, m->n_layers, t->size);
         trace_time_by(&w->log, dev_time_marks(&w->dev, 2 * trace_step_most(m->n_layers, t->size)));
@@ -137,17 +141,6 @@ static int load(struct worker *w, const struct setup *setup, const struct exchan
     return dev_wait(&w->dev);
 }
 
-/* All ranks at the same time: once all have loaded. */
-static int join_gpus(struct worker *w, const void *nccl_id)
-{
-    if (w->wire_dev == &w->dev)
-        return fail(STATUS_USAGE, "--transport nccl: expected a GPU for each rank, found none");
-    int status = nccl_open(&w->nccl, w->transport, &w->dev, nccl_id);
-    if (!status)
-        exchange_move_directly(&w->exchange[0], &w->dev, &w->nccl);
-    return status ? status : dev_wait(&w->dev);
-}
-
 static int set_up(struct worker *w, const struct setup *setup)
 {
     int64_t start = clock_ns();
@@ -159,13 +152,19 @@ static int set_up(struct worker *w, const struct setup *setup)
         status = exchange_understand(&options, &words);
     if (!status)
         status = load(w, setup, &options);
+    if (!status && setup->n_nccl_ids && setup->n_nccl_ids != w->n_exchanges)
+        status = fail(STATUS_FAILED, "setup: expected %d ids of NCCL's, found %d", w->n_exchanges,
+                      setup->n_nccl_ids);
     if (status)
         return status;
     struct control ready = {
         .kind = CONTROL_READY,
         .ready = {w->shard.bytes, (uint32_t)w->shard.n_experts, seconds_since(start)}};
     status = control_send(w->transport, 0, &ready);
-    return status || !setup->nccl_id ? status : join_gpus(w, setup->nccl_id);
+    if (!status)
+        status = exchange_join(w->exchange, setup->nccl_ids);
+    w->ready = !status;
+    return status;
 }
 
 /* Rows work->y := the experts' outputs, by way of the GPU if there is one. */
@@ -196,7 +195,7 @@ static int serve_layer(struct worker *w, int l, struct exchange *x, int n_rows)
     const struct exchange_layer layer = {at->group_of, at->rank_first};
     const struct exchange_work *work;
     trace_at(w->trace, l, x->lane);
-    int status = exchange_receive(x, w->wire_dev, &layer, n_rows, &work);
+    int status = exchange_receive(x, &layer, n_rows, &work);
     if (status)
         return status;
     pulse_layer(l);
@@ -207,7 +206,7 @@ static int serve_layer(struct worker *w, int l, struct exchange *x, int n_rows)
         return status;
     w->stats.compute_ns += (uint64_t)(clock_ns() - start);
     w->stats.rows += (uint64_t)work->n_rows;
-    return exchange_return(x, w->wire_dev);
+    return exchange_return(x);
 }
 
 static int check_step(const struct worker *w, const struct step *step)
@@ -253,7 +252,7 @@ static int answer_stats(struct worker *w)
     getrusage(RUSAGE_SELF, &usage);
     w->stats.peak_bytes = (uint64_t)usage.ru_maxrss * 1024;
     if (w->n_exchanges) { // it has been set up
-        struct wire_error narrow = exchange_wire_error(&w->exchange[0], w->wire_dev);
+        struct wire_error narrow = exchange_wire_error(&w->exchange[0]);
         w->stats.squares = narrow.squares;
         w->stats.errors = narrow.errors;
     }
@@ -339,10 +338,12 @@ static int serve(struct worker *w)
 }
 
 /* Tell the coordinator why, then stay until it has stopped everyone: whoever leaves first decides
- * the exit code of the whole run. */
+ * the exit code of the whole run. A rank whose GPU fails at work is lost, for all its words. */
 static void give_up(struct worker *w, int status)
 {
-    struct control fault = {.kind = CONTROL_FAULT, .fault = {status, error_text()}};
+    bool dead = w->ready && dev_wait(&w->dev) != 0;
+    struct control fault = {.kind = CONTROL_FAULT,
+                            .fault = {dead ? STATUS_LOST_RANK : status, error_text()}};
     struct control message = {0};
     if (control_send(w->transport, 0, &fault) != 0)
         return;
@@ -359,7 +360,7 @@ int worker_serve(struct transport *t, const struct worker_options *o)
     if (status && status != STATUS_LOST_RANK)
         give_up(&w, status);
     checkpoint_close(w.checkpoint);
-    nccl_close(&w.nccl);
+    exchange_leave(w.exchange);
     dev_close(&w.host);
     dev_close(&w.dev);
     trace_close(&w.log);

@@ -18,6 +18,12 @@ cudaError_t enter(const char *call);
 /* Whether EPMOE_EMULATED_FAIL asks for this call's failure; counts the call. */
 bool must_fail(const char *call);
 
+/* Whether EPMOE_EMULATED_LOSE asks that this call say it has begun, and do nothing. */
+bool must_lose(const char *call);
+
+/* A line for EPMOE_EMULATED_TRACE: the device, and the call or kernel. */
+void note_call(const char *call);
+
 /* Refuse a call that must not happen while any stream of this host thread is being captured;
  * the capture is lost. */
 cudaError_t refuse_in_capture(const char *call);

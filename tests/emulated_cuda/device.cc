@@ -49,14 +49,37 @@ int shared_memory_optin()
     return (compute_capability() >= 90 ? 227 : 163) << 10;
 }
 
-/* EPMOE_EMULATED_FAIL=cudaMalloc:3 */
-bool must_fail(const char *call)
+/* variable=cudaMalloc:3 */
+static bool is_asked_for(const char *variable, const char *call)
 {
     static std::map<std::string, long> calls;
-    const char *wanted = getenv("EPMOE_EMULATED_FAIL"), *colon = wanted ? strchr(wanted, ':') : 0;
+    const char *wanted = getenv(variable), *colon = wanted ? strchr(wanted, ':') : nullptr;
     if (!colon || std::string(wanted, colon) != call)
         return false;
-    return ++calls[call] == strtol(colon + 1, nullptr, 10);
+    return ++calls[std::string(variable) + call] == strtol(colon + 1, nullptr, 10);
+}
+
+void note_call(const char *call)
+{
+    static FILE *file = [] {
+        const char *path = getenv("EPMOE_EMULATED_TRACE");
+        return path ? fopen(path, "w") : nullptr;
+    }();
+    if (!file)
+        return;
+    fprintf(file, "%d %s\n", present_device, call);
+    fflush(file);
+}
+
+bool must_fail(const char *call)
+{
+    note_call(call);
+    return is_asked_for("EPMOE_EMULATED_FAIL", call);
+}
+
+bool must_lose(const char *call)
+{
+    return is_asked_for("EPMOE_EMULATED_LOSE", call);
 }
 
 cudaError_t enter(const char *call)

@@ -81,6 +81,7 @@ void launch_kernel(kernel_launch k, cudaStream_t stream)
     }
     if (check_shape(k) || check_shared(k, facts.static_bytes))
         return;
+    note_call(k.name);
     issue(stream, std::make_shared<const kernel_launch>(std::move(k)));
 }
 

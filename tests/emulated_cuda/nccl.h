@@ -8,7 +8,8 @@
  * differ, or one rank never calls, the stream never gets past: who waits needs a deadline, and
  * ncclCommAbort.
  * Two ranks on one device are refused with ncclInvalidUsage.
- * EPMOE_EMULATED_FAIL=ncclSend:2 fails a call, ncclAsync:n the n-th question how a call gets on. */
+ * EPMOE_EMULATED_FAIL=ncclSend:2 fails a call, ncclAsync:n the n-th question how a call gets on;
+ * EPMOE_EMULATED_LOSE=ncclSend:2 has one say that it has begun, and do nothing. */
 #pragma once
 
 #include "cuda_runtime_api.h"
