@@ -20,6 +20,8 @@ wrong() {
 
 sed -n '/^<!-- roofs -->$/,/^<!-- end of roofs -->$/p' docs/gpu.md | sed '1d;$d' >"$work/told"
 python3 tools/gpu_roofs.py | diff - "$work/told" || wrong "docs/gpu.md: other roofs than tools/gpu_roofs.py"
+sed -n '/^<!-- streams -->$/,/^<!-- end of streams -->$/p' docs/gpu.md | sed '1d;$d' >"$work/told"
+python3 tools/gpu_streams.py | diff - "$work/told" || wrong "docs/gpu.md: other streams than tools/gpu_streams.py"
 tools/gpu_check.sh --dry-run | grep '^workload ' >/dev/null || wrong "no plan"
 
 tools/gpu_check.sh --binary "$binary" --quick --report "$work/report.md" >"$work/out" 2>&1
