@@ -3,11 +3,43 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/clock.h"
+
+enum { MOST_DEVICE_BEATS = 1200 };
+static const int64_t device_beat_ns = 100000000;
+
 _Thread_local struct pulse *pulse_here;
 
 void pulse_bind(struct pulse *p)
 {
     pulse_here = p;
+}
+
+static uint64_t device_beats(const struct pulse *p, int64_t now_ns)
+{
+    int64_t since = p->device_since_ns, beats = since ? (now_ns - since) / device_beat_ns : 0;
+    return (uint64_t)(beats < 0 ? 0 : beats < MOST_DEVICE_BEATS ? beats : MOST_DEVICE_BEATS);
+}
+
+uint64_t pulse_seen(const struct pulse *p, int64_t now_ns)
+{
+    return p->count + device_beats(p, now_ns);
+}
+
+void pulse_device_begin(void)
+{
+    if (pulse_here)
+        pulse_here->device_since_ns = clock_ns();
+}
+
+/* What others have seen is not taken back. */
+void pulse_device_end(void)
+{
+    struct pulse *p = pulse_here;
+    if (!p)
+        return;
+    p->count += device_beats(p, clock_ns());
+    p->device_since_ns = 0;
 }
 
 void pulse_loading(bool loading)

@@ -16,6 +16,7 @@ struct pulse {
     _Atomic bool loading;
     _Atomic uint64_t step, finished;   // steps begun and ended
     _Atomic int rows, decoding, layer; // of the step: how many of its rows decode, -1: unknown
+    _Atomic int64_t device_since_ns;   // it has waited for its GPU since then; 0: it does not
 };
 
 extern _Thread_local struct pulse *pulse_here; // NULL: nobody looks
@@ -27,6 +28,15 @@ static inline void pulse(void)
         atomic_store_explicit(&p->count, atomic_load_explicit(&p->count, memory_order_relaxed) + 1,
                               memory_order_relaxed);
 }
+
+/* The count as others are to see it at this time (clock_ns()). Nobody sees a GPU get on: while the
+ * rank waits for its own, the count moves ten times a second, for two minutes, more than any step
+ * takes. A GPU that takes longer counts as stuck. */
+uint64_t pulse_seen(const struct pulse *p, int64_t now_ns);
+
+/* This thread begins, and ends, to wait for its GPU. */
+void pulse_device_begin(void);
+void pulse_device_end(void);
 
 /* Nothing is expected to move: the rank waits, or has neither weights to load nor a step to run. */
 static inline bool pulse_rests(const struct pulse *p)

@@ -27,11 +27,21 @@ struct half {
     struct positions at;
     struct exchange *exchange;
     struct exchange_plan plan;
-    bool away; // with the workers
-    int layer; // where they are, or were
+    bool away;           // with the workers
+    int layer;           // where they are, or were
+    struct addends owed; // what x is still to get of the layer before
 };
 
-/* x += Wo attend(q, k, v) */
+/* x has all of the layer before, and h := rmsnorm(x) unless norm is NULL. */
+static void add_owed(struct coordinator *c, struct half *half, const float *norm)
+{
+    const struct config *m = &c->config;
+    add_norm(&c->dev, half->s.x, half->s.h, c->dtype, &half->owed, norm, half->n, m->dim,
+             m->norm_eps);
+    half->owed = (struct addends){0};
+}
+
+/* x += Wo attend(q, k, v) of h */
 static void attention_block(struct coordinator *c, int l, struct half *half)
 {
     const struct config *m = &c->config;
@@ -41,7 +51,6 @@ static void attention_block(struct coordinator *c, int l, struct half *half)
     int n = half->n;
 
     trace_mark(c->trace, PHASE_ATTENTION);
-    rmsnorm(d, s->h, c->dtype, s->x, L->attn_norm, n, m->dim, m->norm_eps);
     matmul(d, s->qkv, L->qkv.n, s->h, &L->qkv, n);
     rope_append(d, s->q, &c->kv.layers[l], s->qkv, L->qkv.n, &c->rope, &half->at, n, m->n_heads);
     attention(d, s->a, s->q, &c->kv.layers[l], &half->at, n, m->n_heads);
@@ -56,13 +65,14 @@ static struct ffn_job dense_job(const struct layer_weights *L, const struct half
         .list = &L->dense, .y = s->dense, .y_type = DTYPE_F32, .x = s->h, .n = half->n};
 }
 
-/* x += dense, times the shared expert's sigmoid gate in a sparse layer */
-static void add_dense(struct coordinator *c, const struct layer_weights *L, struct half *half)
+/* x is to get dense, times the shared expert's sigmoid gate in a sparse layer */
+static void owe_dense(struct coordinator *c, const struct layer_weights *L, struct half *half)
 {
     const struct config *m = &c->config;
-    struct state *s = &half->s;
-    add_rows(&c->dev, s->x, s->dense, row_stride(m->dim),
-             L->sparse ? s->scores + m->n_experts : NULL, L->router.n, half->n, m->dim);
+    half->owed.dense = half->s.dense;
+    half->owed.ld_dense = row_stride(m->dim);
+    half->owed.gate = L->sparse ? half->s.scores + m->n_experts : NULL;
+    half->owed.ld_gate = L->router.n;
 }
 
 static void dense_block(struct coordinator *c, const struct layer_weights *L, struct half *half)
@@ -70,7 +80,7 @@ static void dense_block(struct coordinator *c, const struct layer_weights *L, st
     struct ffn_job job = dense_job(L, half);
     trace_mark(c->trace, PHASE_SHARED);
     run_ffn(&c->dev, &job, 1);
-    add_dense(c, L, half);
+    owe_dense(c, L, half);
 }
 
 static struct exchange_plan plan_of(const struct routed *r, const struct layer_placement *p, int n,
@@ -116,15 +126,12 @@ static int experts_here(struct coordinator *c, int l, struct half *half)
         run_ffn(&c->dev, jobs + i, together);
         status = exchange_advance(half->exchange);
     }
-    if (L->has_dense) {
-        trace_mark(c->trace, PHASE_SHARED);
-        add_dense(c, L, half);
-    }
+    if (L->has_dense)
+        owe_dense(c, L, half);
     return status;
 }
 
-/* x += shared(h) + sum over k of weight[k] * expert[k](h), wherever they live; the sum follows in
- * experts_back(). */
+/* x is to get shared(h) + sum over k of weight[k] * expert[k](h), wherever they live. */
 static int expert_block(struct coordinator *c, int l, struct half *half)
 {
     const struct config *m = &c->config;
@@ -141,11 +148,11 @@ static int expert_block(struct coordinator *c, int l, struct half *half)
     if (status)
         return status;
     matmul(d, s->scores, L->router.n, s->h, &L->router, n);
-    route_rows(d, s->expert, s->weight, s->scores, L->router.n, n, m->n_experts, m->top_k,
+    const struct sorting sorting = {s->count, s->place,       s->source,
+                                    s->hit,   c->group_of[l], m->n_experts};
+    route_rows(d, s->expert, s->weight, &sorting, s->scores, L->router.n, n, m->n_experts, m->top_k,
                m->norm_topk);
     trace_mark(c->trace, PHASE_PLAN);
-    sort_rows(d, s->count, s->place, s->source, s->hit, s->expert, c->group_of[l], n, m->top_k,
-              m->n_experts);
     status = is_staged(c) ? stage_down(c, s, n) : 0;
     if (!status && (is_staged(c) || !c->dev.cuda)) // the host can read the counts
         profile_count_rows(c->profile, l, &half->plan);
@@ -154,7 +161,7 @@ static int expert_block(struct coordinator *c, int l, struct half *half)
     return status ? status : experts_here(c, l, half);
 }
 
-/* What the experts of the layer before made of the rows, if there were any. */
+/* x is to get what the experts of the layer before made of the rows, if there were any. */
 static int experts_back(struct coordinator *c, struct half *half)
 {
     struct exchange_plan *plan = &half->plan;
@@ -170,8 +177,10 @@ static int experts_back(struct coordinator *c, struct half *half)
         return status;
     if (is_staged(c))
         stage_up(c, &half->s, plan, home);
-    weighted_sum(&c->dev, half->s.x, half->s.y, c->dtype, plan->place, plan->weight, plan->n,
-                 plan->k, c->config.dim);
+    half->owed.y = half->s.y;
+    half->owed.place = plan->place;
+    half->owed.weight = plan->weight;
+    half->owed.k = plan->k;
     return 0;
 }
 
@@ -184,6 +193,7 @@ static int run_layer(struct coordinator *c, int l, struct half *half)
     int status = experts_back(c, half);
     if (status)
         return status;
+    add_owed(c, half, L->attn_norm);
     pulse_layer(l);
     trace_at(c->trace, l, half->exchange->lane);
     attention_block(c, l, half);
@@ -193,6 +203,14 @@ static int run_layer(struct coordinator *c, int l, struct half *half)
     if (L->sparse && !status)
         return expert_block(c, l, half);
     dense_block(c, L, half);
+    return status;
+}
+
+static int finish_layers(struct coordinator *c, struct half *half)
+{
+    int status = experts_back(c, half);
+    if (!status)
+        add_owed(c, half, NULL);
     return status;
 }
 
@@ -227,14 +245,20 @@ static void upload(struct coordinator *c, const struct batch *b)
     kv_cache_upload(&c->kv, &c->dev);
 }
 
+/* Whether a row is its sequence's only one, in either half of the step. */
+static bool is_alone(const struct batch *b, int i)
+{
+    return (i == 0 || b->seq[i - 1] != b->seq[i]) && (i + 1 == b->n || b->seq[i + 1] != b->seq[i]);
+}
+
 /* Where rows [first, first + n) of the step stand. */
 static struct positions stand(const struct state *s, const struct batch *b, int first, int n)
 {
     struct positions at = {s->inputs + b->n + first, s->inputs + 2 * b->n + first, 0, 0};
-    const int32_t *seq = b->seq + first, *pos = b->pos + first;
+    const int32_t *pos = b->pos + first;
     for (int i = 0; i < n; i++)
         at.longest = pos[i] >= at.longest ? pos[i] + 1 : at.longest;
-    while (at.singles < n && (at.singles + 1 == n || seq[at.singles + 1] != seq[at.singles]))
+    while (at.singles < n && is_alone(b, first + at.singles))
         at.singles++;
     return at;
 }
@@ -256,7 +280,7 @@ static int run_layers(struct coordinator *c, struct half *halves, int n_halves)
         for (int i = 0; i < n_halves && !status; i++)
             status = run_layer(c, l, &halves[i]);
     for (int i = 0; i < n_halves && !status; i++)
-        status = experts_back(c, &halves[i]);
+        status = finish_layers(c, &halves[i]);
     return status;
 }
 

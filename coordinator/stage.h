@@ -29,6 +29,6 @@ const void *stage_home_rows(struct coordinator *c, const struct state *s,
 /* Before combine: what experts at home made, where it must be narrowed like the rest. Waits. */
 int stage_home_results(struct coordinator *c, const struct state *s, int home_rows);
 
-/* After combine: results, places and weights as weighted_sum is to have them, on the device. */
+/* After combine: results, places and weights as add_norm is to have them, on the device. */
 void stage_up(struct coordinator *c, const struct state *s, struct exchange_plan *plan,
               int home_rows);

@@ -111,8 +111,8 @@ static inline uint64_t dev_free_bytes(struct dev *d)
     return d->kernels->free_bytes(d);
 }
 
-/* Everything so far is done: 0, or STATUS_FAILED. A GPU's wait moves this rank's pulse
- * (base/pulse.h) for two minutes, then no more. */
+/* Everything so far is done: 0, or STATUS_FAILED. What others see of the pulse meanwhile: see
+ * pulse_seen(). */
 static inline int dev_wait(struct dev *d)
 {
     return d->kernels->wait(d);

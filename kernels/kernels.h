@@ -83,7 +83,7 @@ struct ffn_job {
 struct positions {
     const int32_t *seq; // [n] index into the block table
     const int32_t *pos; // [n] from 0
-    int singles;        // so many rows at the front are their sequences' only ones
+    int singles;        // so many rows at the front are their sequences' only ones of the step
     int longest;        // no pos is as large
 };
 
@@ -103,6 +103,25 @@ struct kv_layer {
 struct rope_table {
     const float *cosines, *sines;
     int half; // head_dim / 2
+};
+
+/* Where the assignments of rows to experts are to stand: see sort_rows. */
+struct sorting {
+    int32_t *count, *place, *source;
+    uint64_t *hit; // or NULL
+    const int32_t *group_of;
+    int n_groups;
+};
+
+/* What is still to be added to rows x, in this order: a dense MLP's output, then experts'. */
+struct addends {
+    const float *dense; // [n][ld_dense], or NULL
+    const float *gate;  // dense counts times sigmoid(gate[i * ld_gate]); NULL: in full
+    int ld_dense, ld_gate;
+    const void *y;        // rows
+    const int32_t *place; // [n][k] a negative one ends its row's sum
+    const float *weight;  // [n][k]
+    int k;                // 0: none
 };
 
 /* How rows travel: as they are in memory, or narrower. A bf16 row is row_stride(width) bf16; an
@@ -181,9 +200,9 @@ struct kernels {
 
     /* The k experts of each row: softmax over scores [n][ld] (columns [0, n_experts)), the k
      * largest, largest first, the lower expert first among equals; renormalised to sum 1 when
-     * normalise. expert [n][k], weight [n][k]. */
-    void (*route)(struct dev *d, int32_t *expert, float *weight, const float *scores, int ld, int n,
-                  int n_experts, int k, bool normalise);
+     * normalise. expert [n][k], weight [n][k]. Then sort_rows() of them, unless sorting is NULL. */
+    void (*route)(struct dev *d, int32_t *expert, float *weight, const struct sorting *sorting,
+                  const float *scores, int ld, int n, int n_experts, int k, bool normalise);
 
     /* Sort the n * k assignments by group_of[expert], stable: count [n_groups], place [n][k] the
      * position of each, source [n * k] the row of each position. *hit += groups that have rows
@@ -195,12 +214,14 @@ struct kernels {
     void (*gather)(struct dev *d, void *to, const void *from, const int32_t *index, int n,
                    size_t row_bytes);
 
-    /* x [n][dim] += sum over j, in order, of weight[i][j] * rows y[place[i][j]]; a negative place
-     * ends its row's sum. */
-    void (*weighted_sum)(struct dev *d, float *x, const void *y, enum dtype type,
-                         const int32_t *place, const float *weight, int n, int k, int dim);
+    /* x [n][dim] += dense, times sigmoid(gate), += the sum over j, in order, of weight[i][j] * rows
+     * y[place[i][j]]; then rows h := rmsnorm(x), norm [dim], unless norm is NULL. y and h are of
+     * type. */
+    void (*add_norm)(struct dev *d, float *x, void *h, enum dtype type,
+                     const struct addends *addends, const float *norm, int n, int dim, float eps);
 
-    /* rows out [n] of width dim := the same sums from zero on, in f32, rounded to type. */
+    /* rows out [n] of width dim := sums of rows y as above, from zero on, in f32, rounded to type.
+     */
     void (*sum_rows)(struct dev *d, void *out, const void *y, enum dtype type, const int32_t *place,
                      const float *weight, int n, int k, int dim);
 
@@ -212,10 +233,6 @@ struct kernels {
                    int n, int width, struct wire_error *error);
     void (*widen)(struct dev *d, void *rows, enum dtype type, const void *from, enum wire wire,
                   int n, int width);
-
-    /* x [n][dim] += y [n][ldy], times sigmoid(gate[i * ldgate]) unless gate is NULL. */
-    void (*add)(struct dev *d, float *x, const float *y, int ldy, const float *gate, int ldgate,
-                int n, int dim);
 
     /* marks [][mark_words(vocab)]: bit tokens[i] of bitmap seq[i] := 1. */
     void (*mark)(struct dev *d, uint32_t *marks, const int32_t *tokens, const int32_t *seq, int n,

@@ -52,10 +52,11 @@ static inline void attention(struct dev *d, void *a, const void *q, const struct
     d->kernels->attention(d, a, q, kv, at, n, n_heads);
 }
 
-static inline void route_rows(struct dev *d, int32_t *expert, float *weight, const float *scores,
-                              int ld, int n, int n_experts, int k, bool normalise)
+static inline void route_rows(struct dev *d, int32_t *expert, float *weight,
+                              const struct sorting *sorting, const float *scores, int ld, int n,
+                              int n_experts, int k, bool normalise)
 {
-    d->kernels->route(d, expert, weight, scores, ld, n, n_experts, k, normalise);
+    d->kernels->route(d, expert, weight, sorting, scores, ld, n, n_experts, k, normalise);
 }
 
 static inline void sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source,
@@ -71,10 +72,11 @@ static inline void gather(struct dev *d, void *to, const void *from, const int32
     d->kernels->gather(d, to, from, index, n, row_bytes);
 }
 
-static inline void weighted_sum(struct dev *d, float *x, const void *y, enum dtype type,
-                                const int32_t *place, const float *weight, int n, int k, int dim)
+static inline void add_norm(struct dev *d, float *x, void *h, enum dtype type,
+                            const struct addends *addends, const float *norm, int n, int dim,
+                            float eps)
 {
-    d->kernels->weighted_sum(d, x, y, type, place, weight, n, k, dim);
+    d->kernels->add_norm(d, x, h, type, addends, norm, n, dim, eps);
 }
 
 static inline void sum_rows(struct dev *d, void *out, const void *y, enum dtype type,
@@ -93,12 +95,6 @@ static inline void widen_rows(struct dev *d, void *rows, enum dtype type, const 
                               enum wire wire, int n, int width)
 {
     d->kernels->widen(d, rows, type, from, wire, n, width);
-}
-
-static inline void add_rows(struct dev *d, float *x, const float *y, int ldy, const float *gate,
-                            int ldgate, int n, int dim)
-{
-    d->kernels->add(d, x, y, ldy, gate, ldgate, n, dim);
 }
 
 static inline void mark_tokens(struct dev *d, uint32_t *marks, const int32_t *tokens,

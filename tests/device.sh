@@ -43,6 +43,29 @@ refused 1 'GPU 0: playing a graph' EPMOE_EMULATED_FAIL=cudaGraphLaunch:2 --devic
 refused 1 'GPU 0: computing' EPMOE_EMULATED_FAIL=cudaStreamSynchronize:9 --device cuda
 refused 1 'GPU ' EPMOE_EMULATED_FAIL=cudaMemcpyAsync:40 --device cuda --ranks 2
 
+# What a decode step launches: docs/gpu.md says so. Steps of one row, 2 layers.
+launched() { # tokens, file
+    EPMOE_EMULATED_LAUNCHES=$2 timeout 300 "$epmoe" run -m $model --tokens 3,14,15,92,65 -n "$1" \
+        --temp 0 --ignore-eos --ids --device cuda >"$work/stdout" 2>"$work/stderr"
+}
+launched 12 "$work/few" && launched 22 "$work/many"
+result $? "counting launches: $(cat "$work/stderr")"
+awk 'NR == FNR { n[$2] = $1; next } { printf "%s %g\n", $2, ($1 - n[$2]) / 10 }' "$work/few" "$work/many" |
+    awk '$2 > 0' >"$work/step"
+diff "$work/step" - >"$work/stdout" <<'STEP'
+add_norm 6
+decode_split 2
+dense_stream 7
+embed 1
+ffn_stream 4
+gather 1
+mark 1
+rope_append 2
+route_sort 2
+top 1
+STEP
+result $? "launches of a step: $(cat "$work/stdout")"
+
 EPMOE_EMULATED_GPUS=0 "$epmoe" doctor | grep -qE '^missing +CUDA +built for sm_80 sm_90; no GPU found'
 result $? "doctor without a GPU"
 "$epmoe" doctor | grep -qE '^ok +CUDA +built for .*GPU 0: emulated'

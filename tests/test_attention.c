@@ -321,6 +321,43 @@ static void test_singles(void **state)
     everywhere(singles_body);
 }
 
+/* Steps of one row each, which nobody waits between: what a step begins before the kernels before
+ * it are over must not show. Like any step's, the first of their kernels is embed. */
+static void steps_body(void)
+{
+    enum { FIRST = 110, END = 130 };
+    static const struct attention_case shape = {64, 2, 2, 1, 1, END};
+    struct scene s = scene_open(&shape);
+    char *wanted = buffer((size_t)END * s.a_row), *a = buffer((size_t)END * s.a_row);
+    float *x = buffer(sizeof *x);
+    int32_t *token = buffer(sizeof *token);
+    append(&s, 0, END);
+    for (int i = FIRST; i < END; i++) {
+        struct positions alone = {s.seq + i, s.pos + i, 1, END};
+        attention(&dev, wanted + (size_t)i * s.a_row, s.q + (size_t)i * s.q_row, &s.kv, &alone, 1,
+                  shape.n_heads);
+    }
+    fill_with_rubbish(&s.kv, 1);
+    memset(s.q, 0xff, (size_t)END * s.q_row);
+    append(&s, 0, FIRST);
+    for (int i = FIRST; i < END; i++) { // in brackets: none of them is waited for
+        struct positions alone = {s.seq + i, s.pos + i, 1, END};
+        (embed)(&dev, x, s.qkv, DTYPE_F32, DTYPE_F32, token, 1, 1);
+        (rope_append)(&dev, s.q + (size_t)i * s.q_row, &s.kv, s.qkv + i * s.ld, s.ld, &s.rope,
+                      &alone, 1, shape.n_heads);
+        (attention)(&dev, a + (size_t)i * s.a_row, s.q + (size_t)i * s.q_row, &s.kv, &alone, 1,
+                    shape.n_heads);
+    }
+    settle();
+    same(wanted + FIRST * s.a_row, a + FIRST * s.a_row, (END - FIRST) * s.a_row, "not waiting");
+}
+
+static void test_steps(void **state)
+{
+    (void)state;
+    everywhere(steps_body);
+}
+
 /* Scores so far apart that all but one key vanish, and rows of equal scores. */
 static void extremes_body(void)
 {
@@ -346,9 +383,9 @@ static void test_extremes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rope),     cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_chunks),   cmocka_unit_test(test_singles),
-        cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_rope),   cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_chunks), cmocka_unit_test(test_singles),
+        cmocka_unit_test(test_steps),  cmocka_unit_test(test_extremes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/options.h"
+#include "base/pulse.h"
 #include "tests/cm.h"
 
 static void halves_survive_a_round_trip(void **state)
@@ -238,6 +239,30 @@ static void errors_are_kept_and_made_harmless(void **state)
     assert_string_equal(error_text(), "");
 }
 
+/* Others see it move ten times a second for two minutes, and nothing is taken back after. */
+static void a_wait_for_a_gpu_is_a_pulse_for_a_while(void **state)
+{
+    (void)state;
+    const int64_t second = 1000000000;
+    struct pulse p = {.count = 7};
+    assert_int_equal(pulse_seen(&p, second), 7);
+    pulse_device_begin(); // nobody's
+    pulse_bind(&p);
+    pulse_device_begin();
+    int64_t since = p.device_since_ns;
+    assert_true(since > 0);
+    assert_int_equal(pulse_seen(&p, since - second), 7);
+    assert_int_equal(pulse_seen(&p, since + second / 2), 7 + 5);
+    assert_int_equal(pulse_seen(&p, since + 119 * second), 7 + 1190);
+    assert_int_equal(pulse_seen(&p, since + 121 * second), 7 + 1200);
+    assert_int_equal(pulse_seen(&p, since + 3600 * second), 7 + 1200);
+    p.device_since_ns = since - 3600 * second; // it took an hour
+    pulse_device_end();
+    assert_int_equal(p.device_since_ns, 0);
+    assert_int_equal(pulse_seen(&p, since), 7 + 1200);
+    pulse_bind(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -249,6 +274,7 @@ int main(void)
         cmocka_unit_test(broken_utf8_becomes_a_mark),
         cmocka_unit_test(options_are_checked),
         cmocka_unit_test(files_appear_whole_or_not),
+        cmocka_unit_test(a_wait_for_a_gpu_is_a_pulse_for_a_while),
         cmocka_unit_test(arenas_hand_out_zeroed_aligned_memory),
         cmocka_unit_test(errors_are_kept_and_made_harmless),
     };

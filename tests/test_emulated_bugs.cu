@@ -282,8 +282,15 @@ static void too_much_asked()
     OK(launch_take().error);
 }
 
+static void never_waits()
+{
+    float *x = device_floats(2);
+    LAUNCH_EARLY(true, write_at, 2, 1, 0, nullptr, x, 1);
+}
+
 static void test_launches(void **)
 {
+    kills(never_waits, "launched early, and no thread has waited", "in kernel write_at<<<");
     warns(launch<1025, 1, 0, cudaErrorInvalidConfiguration>,
           "kernel write_at: a block of (1025,1,1) threads; 1 to 1024 is legal");
     warns(launch<1, 65536, 0, cudaErrorInvalidConfiguration>,

@@ -416,6 +416,73 @@ static void test_failures(void **)
     unsetenv("EPMOE_EMULATED_FAIL");
 }
 
+/* ---- Early kernels ---- */
+
+/* to := from + 1, and a shared array that must be as it was after the wait. */
+__global__ void count_on(int *to, const int *from, bool peeks)
+{
+    __shared__ unsigned kept[64];
+    unsigned i = blockIdx.x * 64 + threadIdx.x;
+    let_next_begin();
+    prefetch_l2(from);
+    kept[threadIdx.x] = i;
+    int early = from[i];
+    wait_for_previous();
+    int x = peeks ? early : from[i];
+    __syncthreads();
+    to[i] = kept[63 - threadIdx.x] == blockIdx.x * 64 + 63 - threadIdx.x ? x + 1 : -1;
+}
+
+enum { CHAIN = 12 };
+
+static void chain(cudaStream_t s, int *x, int *y, bool peeks)
+{
+    for (int i = 0; i < CHAIN; i++)
+        LAUNCH_EARLY(i > 0, count_on, 3, 64, 0, s, i % 2 ? x : y, i % 2 ? y : x, peeks);
+}
+
+/* How many of x are not what a chain after the other would make of them. */
+static int miscounted(bool peeks, bool recorded)
+{
+    cudaStream_t s = new_stream();
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
+    int found[3 * 64], wrong = 0, *x = device<int>(3 * 64), *y = device<int>(3 * 64);
+    OK(cudaMemset(x, 0, 3 * 64 * sizeof *x));
+    OK(cudaMemset(y, 0, 3 * 64 * sizeof *y));
+    if (recorded)
+        OK(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal));
+    chain(s, x, y, peeks);
+    if (recorded) {
+        OK(cudaStreamEndCapture(s, &graph));
+        OK(cudaGraphInstantiate(&exec, graph));
+        OK(cudaGraphLaunch(exec, s));
+        OK(cudaGraphDestroy(graph));
+    }
+    OK(cudaStreamSynchronize(s));
+    if (recorded)
+        OK(cudaGraphExecDestroy(exec));
+    take(found, x, 3 * 64);
+    for (int i : found)
+        wrong += i != CHAIN;
+    OK(cudaFree(y));
+    OK(cudaStreamDestroy(s));
+    return wrong;
+}
+
+/* A kernel that has waited sees all; one that reads before, now and then, what was there before. */
+static void test_early(void **)
+{
+    for (int recorded = 0; recorded < 2; recorded++) {
+        int wrong = 0;
+        for (int i = 0; i < 20; i++) {
+            assert_int_equal(miscounted(false, recorded), 0);
+            wrong += miscounted(true, recorded);
+        }
+        assert_true(wrong > 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -424,6 +491,7 @@ int main(void)
         cmocka_unit_test(test_collectives), cmocka_unit_test(test_async),
         cmocka_unit_test(test_streams),     cmocka_unit_test(test_graphs),
         cmocka_unit_test(test_device),      cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_early),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -155,6 +155,28 @@ static void beyond_the_allocation()
     LAUNCH(copy_one, 1, 1, 0, nullptr, call{x, x + 4});
 }
 
+/* The kernel before may still read what this one writes. */
+template <bool WAITS> __global__ void overwrites(float *x)
+{
+    if (WAITS)
+        wait_for_previous();
+    x[threadIdx.x] = 1;
+    wait_for_previous();
+}
+
+template <bool WAITS> static void run_early()
+{
+    LAUNCH_EARLY(true, overwrites<WAITS>, 1, 4, 0, nullptr, device_floats(4));
+    OK(cudaDeviceSynchronize());
+}
+
+static void test_early_writes(void **)
+{
+    kills(run_early<false>, "a write that has not waited for the kernels before",
+          "test_emulated_races.cu:");
+    run_early<true>(); // in this process
+}
+
 static void test_strays(void **)
 {
     kills(host_pointer_in_a_struct, "a kernel reads host memory that is not pinned: 0x",
@@ -171,6 +193,7 @@ int main(void)
         cmocka_unit_test(test_races),
         cmocka_unit_test(test_no_races),
         cmocka_unit_test(test_strays),
+        cmocka_unit_test(test_early_writes),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -199,7 +199,8 @@ static bool take_back(struct open_exchange *x, int i, struct half *half, enum dt
     if (exchange_combine(&x->at[i], plan) != 0)
         return false;
     memset(sum, 0, (size_t)plan->n * WIDTH * sizeof *sum);
-    weighted_sum(&x->d, sum, half->y, type, plan->place, plan->weight, plan->n, K, WIDTH);
+    struct addends addends = {.y = half->y, .place = plan->place, .weight = plan->weight, .k = K};
+    add_norm(&x->d, sum, NULL, type, &addends, NULL, plan->n, WIDTH, 0);
     return true;
 }
 

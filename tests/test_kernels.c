@@ -458,13 +458,13 @@ static void route_body(void)
         int32_t *expert = buffer((size_t)(N * c->k) * sizeof *expert);
         float *weight = buffer((size_t)(N * c->k) * sizeof *weight);
         for (int normalise = 0; normalise < 2; normalise++) {
-            route_rows(&dev, expert, weight, scores, ld, N, c->n_experts, c->k, normalise);
+            route_rows(&dev, expert, weight, NULL, scores, ld, N, c->n_experts, c->k, normalise);
             for (int r = 0; r < N; r++)
                 check_route(c, scores + r * ld, expert + r * c->k, weight + r * c->k, normalise);
         }
         for (int e = 0; e < ld; e++) // broken numbers must still name experts that exist
             scores[e] = e % 2 ? NAN : -INFINITY;
-        route_rows(&dev, expert, weight, scores, ld, 1, c->n_experts, c->k, true);
+        route_rows(&dev, expert, weight, NULL, scores, ld, 1, c->n_experts, c->k, true);
         for (int j = 0; j < c->k; j++)
             assert_in_range(expert[j], 0, c->n_experts - 1);
     }
@@ -515,55 +515,147 @@ static void sort_body(void)
         assert_int_equal(count[g], 0);
 }
 
+/* route, and the plan that follows it in the same call: the same bytes as in two. */
+static void plan_body(void)
+{
+    enum { MOST = 40 };
+    static const int rows[] = {0, 1, 2, 9, 32, MOST};
+    for (int i = 0; i < LENGTH(route_cases) * LENGTH(rows); i++) {
+        const struct route_case *c = &route_cases[i % LENGTH(route_cases)];
+        int n = rows[i / LENGTH(route_cases)], k = c->k, ld = c->n_experts + 1;
+        size_t pairs = (size_t)(n * k) * 4;
+        float *scores = floats((size_t)(MOST * ld), 8), *weight[2];
+        int32_t *group_of = buffer((size_t)c->n_experts * 4), *expert[2];
+        struct sorting to[2];
+        for (int e = 0; e < c->n_experts; e++)
+            group_of[e] = (e + 3) % c->n_experts;
+        for (int two = 0; two < 2; two++) {
+            expert[two] = buffer(pairs);
+            weight[two] = buffer(pairs);
+            to[two] = (struct sorting){buffer((size_t)c->n_experts * 4),
+                                       buffer(pairs),
+                                       buffer(pairs),
+                                       buffer(8),
+                                       group_of,
+                                       c->n_experts};
+            memset(to[two].count, 0x55, (size_t)c->n_experts * 4);
+            route_rows(&dev, expert[two], weight[two], two ? NULL : &to[two], scores, ld, n,
+                       c->n_experts, k, true);
+        }
+        sort_rows(&dev, to[1].count, to[1].place, to[1].source, to[1].hit, expert[1], group_of, n,
+                  k, c->n_experts);
+        same(expert[0], expert[1], pairs, "sorting, experts");
+        same(weight[0], weight[1], pairs, "sorting, weights");
+        same(to[0].count, to[1].count, (size_t)c->n_experts * 4, "route, counts");
+        same(to[0].place, to[1].place, pairs, "route, places");
+        same(to[0].source, to[1].source, pairs, "route, sources");
+        same(to[0].hit, to[1].hit, sizeof *to[0].hit, "route, hits");
+        check_sorted(to[0].count, to[0].place, to[0].source, expert[0], group_of, n, k,
+                     c->n_experts);
+        drain();
+    }
+}
+
+static void test_plan(void **state)
+{
+    (void)state;
+    everywhere(plan_body);
+}
+
 static void test_sort_rows(void **state)
 {
     (void)state;
     everywhere(sort_body);
 }
 
-/* gather, weighted_sum and add */
-static void rows_body(void)
+static void gather_body(void)
 {
-    enum { K = 3 };
     for (int c = 0; c < LENGTH(row_widths); c++) {
-        int n = row_counts[c % LENGTH(row_counts)], dim = row_widths[c], ldy = dim + 2;
-        void *y = typed_rows(n * K, dim, 1), *moved = typed_rows(n * K, dim, 1);
-        int32_t *place = buffer((size_t)(n * K) * sizeof *place);
-        for (int i = 0; i < n * K; i++)
-            place[i] = (i * 7 + 2) % (n * K);
-        gather(&dev, moved, y, place, n * K, row_bytes(type, dim));
-        for (int i = 0; i < n * K; i++)
+        int n = row_counts[c % LENGTH(row_counts)], dim = row_widths[c];
+        void *y = typed_rows(n, dim, 1), *moved = typed_rows(n, dim, 1);
+        int32_t *place = buffer((size_t)n * sizeof *place);
+        for (int i = 0; i < n; i++)
+            place[i] = (i * 7 + 2) % n;
+        gather(&dev, moved, y, place, n, row_bytes(type, dim));
+        for (int i = 0; i < n; i++)
             same(row_of(moved, type, dim, i), row_of(y, type, dim, place[i]), row_bytes(type, dim),
                  "gather");
-
-        float *weight = floats((size_t)(n * K), 1), *x = floats((size_t)(n * dim), 1);
-        float *other = floats((size_t)(n * ldy), 1), *gate = floats((size_t)(n * 2), 9);
-        float *old = memcpy(buffer((size_t)(n * dim) * 4), x, (size_t)(n * dim) * 4);
-        float *added = memcpy(buffer((size_t)(n * dim) * 4), x, (size_t)(n * dim) * 4);
-        weighted_sum(&dev, x, y, type, place, weight, n, K, dim);
-        add_rows(&dev, added, other, ldy, c % 2 ? gate : NULL, 2, n, dim);
-        for (int i = 0; i < n * dim; i++) {
-            int r = i / dim;
-            double sum = (double)old[i], size = fabs(sum);
-            for (int j = 0; j < K; j++) {
-                double term = (double)weight[r * K + j] * at(y, dim, place[r * K + j], i % dim);
-                sum += term;
-                size += fabs(term);
-            }
-            near((double)x[i], sum, case_sum_bound(K) * size, "weighted_sum");
-            double a = c % 2 ? 1 / (1 + exp(-(double)gate[r * 2])) : 1;
-            double term = a * (double)other[r * ldy + i % dim];
-            near((double)added[i], (double)old[i] + term,
-                 EXP_ROUNDINGS * 0x1p-23 * (fabs((double)old[i]) + fabs(term)), "add");
-        }
         drain();
     }
 }
 
-static void test_rows(void **state)
+static void check_sums(const float *x, const float *old, const struct addends *a, int n, int dim)
+{
+    for (int i = 0; i < n * dim; i++) {
+        int r = i / dim;
+        double by = a->gate ? 1 / (1 + exp(-(double)a->gate[r * a->ld_gate])) : 1;
+        double dense = a->dense ? by * (double)a->dense[r * a->ld_dense + i % dim] : 0;
+        double sum = (double)old[i] + dense, size = fabs((double)old[i]) + fabs(dense);
+        for (int j = 0; j < a->k && a->place[r * a->k + j] >= 0; j++) {
+            int place = a->place[r * a->k + j];
+            double term = (double)a->weight[r * a->k + j] * at(a->y, dim, place, i % dim);
+            sum += term;
+            size += fabs(term);
+        }
+        near((double)x[i], sum, (case_sum_bound(a->k) + EXP_ROUNDINGS * 0x1p-23) * size,
+             "add_norm");
+    }
+}
+
+static float *copy_of(const float *x, size_t n)
+{
+    return memcpy(buffer(n * sizeof *x), x, n * sizeof *x);
+}
+
+/* Each addend by itself and all together; one call and a call for each part give the same bytes. */
+static void add_body(void)
+{
+    enum { K = 5 };
+    for (int c = 0; c < LENGTH(row_widths); c++) {
+        int n = row_counts[c % LENGTH(row_counts)], dim = row_widths[c], ld = dim + c % 3 * 2;
+        size_t all = (size_t)(n * dim), h_bytes = (size_t)n * row_bytes(type, dim);
+        void *y = typed_rows(n * K, dim, 1), *h = buffer(h_bytes), *h_after = buffer(h_bytes);
+        int32_t *place = buffer((size_t)(n * K) * sizeof *place);
+        for (int i = 0; i < n * K; i++)
+            place[i] = i % K > 1 && i / K % 3 == 2 ? -1 : (i * 7 + 2) % (n * K);
+        struct addends dense = {.dense = floats((size_t)(n * ld), 1), .ld_dense = ld};
+        struct addends experts = {
+            .y = y, .place = place, .weight = floats((size_t)(n * K), 1), .k = K};
+        dense.gate = c % 2 ? floats((size_t)(n * 2), 9) : NULL;
+        dense.ld_gate = 2;
+        struct addends both = experts, none = {0};
+        both.dense = dense.dense;
+        both.gate = dense.gate;
+        both.ld_dense = ld;
+        both.ld_gate = 2;
+        float *old = floats(all, 1), *x = copy_of(old, all), *parts = copy_of(old, all);
+        float *norm = floats((size_t)dim, 2);
+        memset(h, 0x55, h_bytes);
+        add_norm(&dev, x, h, type, &both, norm, n, dim, 1e-6f);
+        check_sums(x, old, &both, n, dim);
+        add_norm(&dev, parts, NULL, type, &dense, NULL, n, dim, 1e-6f);
+        check_sums(parts, old, &dense, n, dim);
+        add_norm(&dev, parts, NULL, type, &experts, NULL, n, dim, 1e-6f);
+        same(x, parts, all * sizeof *x, "adding in one call");
+        rmsnorm(&dev, h_after, type, x, norm, n, dim, 1e-6f);
+        same(h, h_after, h_bytes, "the norm in the call that adds");
+        add_norm(&dev, x, h, type, &none, norm, n, dim, 1e-6f);
+        same(h, h_after, h_bytes, "nothing to add");
+        same(x, parts, all * sizeof *x, "nothing to add");
+        drain();
+    }
+}
+
+static void test_add_norm(void **state)
 {
     (void)state;
-    everywhere(rows_body);
+    everywhere(add_body);
+}
+
+static void test_gather(void **state)
+{
+    (void)state;
+    everywhere(gather_body);
 }
 
 /* ---- Threads ---- */
@@ -655,7 +747,8 @@ int main(void)
         cmocka_unit_test(test_ffn),       cmocka_unit_test(test_embed),
         cmocka_unit_test(test_rmsnorm),   cmocka_unit_test(test_exp),
         cmocka_unit_test(test_route),     cmocka_unit_test(test_sort_rows),
-        cmocka_unit_test(test_rows),      cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_gather),    cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_add_norm),  cmocka_unit_test(test_plan),
         cmocka_unit_test(test_choose),    cmocka_unit_test(test_roofs),
         cmocka_unit_test(test_gpu_roofs), cmocka_unit_test(test_noise),
     };

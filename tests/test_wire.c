@@ -3,7 +3,8 @@
 
 #include <math.h>
 
-/* sum_rows is weighted_sum from zero on, rounded; a negative place ends a row's terms in both. */
+/* sum_rows is what add_norm adds, from zero on, rounded; a negative place ends a row's terms in
+ * both. */
 static void sum_rows_body(void)
 {
     enum { K = 4 };
@@ -14,7 +15,8 @@ static void sum_rows_body(void)
         int32_t *place = buffer((size_t)(n * K) * sizeof *place);
         for (int i = 0; i < n * K; i++)
             place[i] = i % K < i / K % (K + 1) ? (i * 7 + 2) % (n * K) : -1;
-        weighted_sum(&dev, sum, y, type, place, weight, n, K, dim);
+        struct addends addends = {.y = y, .place = place, .weight = weight, .k = K};
+        add_norm(&dev, sum, NULL, type, &addends, NULL, n, dim, 0);
         sum_rows(&dev, out, y, type, place, weight, n, K, dim);
         for (int i = 0; i < n * row_stride(dim); i++) {
             int r = i / row_stride(dim), j = i % row_stride(dim);

@@ -57,7 +57,7 @@ struct exchange_layer {
     const int32_t *rank_first; // [n_ranks + 1] first group of each rank
 };
 
-/* One layer of one step on the coordinator: what route_rows and sort_rows made of it. */
+/* One layer of one step on the coordinator: what route_rows made of it. */
 struct exchange_plan {
     int n, k;
     const void *h;         // rows [n]
@@ -190,7 +190,7 @@ static inline int exchange_second_half(int n)
  * exchange_combine() is back, but plan->h becomes the rows as the experts are to see them, and rank
  * 0's own places of plan->y are to be filled meanwhile. Neither waits for another rank, so there
  * may be a dispatch under way in each lane. exchange_combine() leaves plan->place and plan->weight
- * as weighted_sum is to have them. */
+ * as add_norm is to have them. */
 int exchange_begin(struct exchange *x, struct exchange_plan *plan);
 int exchange_dispatch(struct exchange *x, struct exchange_plan *plan);
 /* In between: let rows that are under way move on, of both halves. Never waits. */

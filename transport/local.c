@@ -85,7 +85,7 @@ int local_keep_waiting(struct transport *t, uint32_t seen, const bool *awaited, 
     for (int r = 0; r < t->size; r++) {
         const struct pulse *p = &me->world->ends[r].pulse;
         bool resting = pulse_rests(p); // first: whoever stops resting has moved
-        me->watch.signs[r] = (struct sign){p->count, resting, now};
+        me->watch.signs[r] = (struct sign){pulse_seen(p, now), resting, now};
     }
     return watch_look(t, &me->watch, awaited, what, now);
 }

@@ -68,7 +68,7 @@ static void send_beat(struct mpi_state *s, int to)
     if (!done)
         return;                            // whoever takes nothing gets no more
     bool resting = pulse_rests(&s->pulse); // first: whoever stops resting has moved
-    b->out[to] = (struct beat){s->pulse.count, resting};
+    b->out[to] = (struct beat){pulse_seen(&s->pulse, clock_ns()), resting};
     MPI(MPI_Isend(&b->out[to], sizeof(struct beat), MPI_BYTE, to, TAG_BEAT, s->comm,
                   &b->requests[to]));
 }

@@ -29,7 +29,7 @@ struct shares {
     float *weight;   // [places]
     int32_t *marked; // [rows] scratch: the rank that has met this row, and as which of its rows
     int32_t *as;
-    int32_t *place; // [rows][k] terms of each row's sum, as weighted_sum wants them
+    int32_t *place; // [rows][k] terms of each row's sum, as add_norm wants them
     float *factor;  // [rows][k]
     int32_t *terms; // [rows] how many
 };

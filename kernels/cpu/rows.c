@@ -57,16 +57,6 @@ static void route_row(const struct cpu_isa *isa, int32_t *expert, float *weight,
         weight[j] /= normalise ? chosen : all;
 }
 
-void cpu_route(struct dev *d, int32_t *expert, float *weight, const float *scores, int ld, int n,
-               int n_experts, int k, bool normalise)
-{
-    int threads = team_size(d, (double)n * n_experts * k * 8);
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-    for (int i = 0; i < n; i++)
-        route_row(d->cpu, expert + (size_t)i * (size_t)k, weight + (size_t)i * (size_t)k,
-                  scores + (size_t)i * (size_t)ld, n_experts, k, normalise);
-}
-
 void cpu_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source, uint64_t *hit,
                    const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups)
 {
@@ -88,6 +78,19 @@ void cpu_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *sourc
         *hit += count[g] > 0;
 }
 
+void cpu_route(struct dev *d, int32_t *expert, float *weight, const struct sorting *sorting,
+               const float *scores, int ld, int n, int n_experts, int k, bool normalise)
+{
+    int threads = team_size(d, (double)n * n_experts * k * 8);
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (int i = 0; i < n; i++)
+        route_row(d->cpu, expert + (size_t)i * (size_t)k, weight + (size_t)i * (size_t)k,
+                  scores + (size_t)i * (size_t)ld, n_experts, k, normalise);
+    if (sorting)
+        cpu_sort_rows(d, sorting->count, sorting->place, sorting->source, sorting->hit, expert,
+                      sorting->group_of, n, k, sorting->n_groups);
+}
+
 void cpu_gather(struct dev *d, void *to, const void *from, const int32_t *index, int n,
                 size_t bytes)
 {
@@ -96,22 +99,6 @@ void cpu_gather(struct dev *d, void *to, const void *from, const int32_t *index,
     for (int i = 0; i < n; i++)
         memcpy((char *)to + (size_t)i * bytes, (const char *)from + (size_t)index[i] * bytes,
                bytes);
-}
-
-void cpu_weighted_sum(struct dev *d, float *x, const void *y, enum dtype type, const int32_t *place,
-                      const float *weight, int n, int k, int dim)
-{
-    int threads = team_size(d, (double)n * k * dim * 2);
-    size_t bytes = row_bytes(type, dim);
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-    for (int i = 0; i < n; i++)
-        for (int j = 0; j < k; j++) {
-            size_t at = (size_t)i * (size_t)k + (size_t)j;
-            if (place[at] < 0)
-                break;
-            d->cpu->add_scaled(x + (size_t)i * (size_t)dim,
-                               (const char *)y + (size_t)place[at] * bytes, type, weight[at], dim);
-        }
 }
 
 /* One row, SUM_BLOCK columns at a time. */
@@ -148,14 +135,43 @@ static float sigmoid(const struct cpu_isa *isa, float x)
     return 1 / (1 + isa->exp_row(NULL, &(float){0}, x, 1));
 }
 
-void cpu_add(struct dev *d, float *x, const float *y, int ldy, const float *gate, int ldgate, int n,
-             int dim)
+/* x += a->dense, times its gate */
+static void add_dense(struct dev *d, float *x, const struct addends *a, int n, int dim)
 {
     int threads = team_size(d, (double)n * dim * 8);
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (int i = 0; i < n; i++) {
-        float a = gate ? sigmoid(d->cpu, gate[(size_t)i * (size_t)ldgate]) : 1;
-        d->cpu->add_scaled(x + (size_t)i * (size_t)dim, y + (size_t)i * (size_t)ldy, DTYPE_F32, a,
-                           dim);
+        float by = a->gate ? sigmoid(d->cpu, a->gate[(size_t)i * (size_t)a->ld_gate]) : 1;
+        d->cpu->add_scaled(x + (size_t)i * (size_t)dim, a->dense + (size_t)i * (size_t)a->ld_dense,
+                           DTYPE_F32, by, dim);
     }
+}
+
+/* x += the sum of a->y at each row's places */
+static void add_experts(struct dev *d, float *x, enum dtype type, const struct addends *a, int n,
+                        int dim)
+{
+    int threads = team_size(d, (double)n * a->k * dim * 2);
+    size_t bytes = row_bytes(type, dim);
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < a->k; j++) {
+            size_t at = (size_t)i * (size_t)a->k + (size_t)j;
+            if (a->place[at] < 0)
+                break;
+            d->cpu->add_scaled(x + (size_t)i * (size_t)dim,
+                               (const char *)a->y + (size_t)a->place[at] * bytes, type,
+                               a->weight[at], dim);
+        }
+}
+
+void cpu_add_norm(struct dev *d, float *x, void *h, enum dtype type, const struct addends *addends,
+                  const float *norm, int n, int dim, float eps)
+{
+    if (addends->dense)
+        add_dense(d, x, addends, n, dim);
+    if (addends->k)
+        add_experts(d, x, type, addends, n, dim);
+    if (norm)
+        cpu_rmsnorm(d, h, type, x, norm, n, dim, eps);
 }

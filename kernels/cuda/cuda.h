@@ -5,6 +5,11 @@
  * has gate and up row by row: row 2 i is gate i, row 2 i + 1 is up i, so both sums of a hidden
  * value are neighbours. A block of keys or values is [n_kv_heads][KV_BLOCK][row_stride(head_dim)].
  *
+ * What never changes while the model runs, kernels may read before those before them have ended
+ * (launch.cuh): weights, biases, norms, rope tables. So may decode attention positions, block
+ * tables, and keys and values of the steps before: a step begins with copies and with a kernel that
+ * is not early (embed), so that all of the step before is over when any of its kernels begins.
+ *
  * Everything is put on d->cuda->stream in the order of the calls. No function waits, but wait, the
  * packing (it gives the caller's memory back) and copies from memory that is not pinned. */
 #pragma once
@@ -78,20 +83,20 @@ size_t cuda_attention_scratch_bytes(const struct dev_limits *limits);
 /* rows.cu */
 void cuda_embed(struct dev *d, float *x, const void *table, enum dtype from, enum dtype as,
                 const int32_t *tokens, int n, int dim);
-void cuda_rmsnorm(struct dev *d, void *h, enum dtype type, const float *x, const float *weight,
-                  int n, int dim, float eps);
 void cuda_gather(struct dev *d, void *to, const void *from, const int32_t *index, int n,
                  size_t bytes);
-void cuda_weighted_sum(struct dev *d, float *x, const void *y, enum dtype type,
-                       const int32_t *place, const float *weight, int n, int k, int dim);
 void cuda_sum_rows(struct dev *d, void *out, const void *y, enum dtype type, const int32_t *place,
                    const float *weight, int n, int k, int dim);
-void cuda_add(struct dev *d, float *x, const float *y, int ldy, const float *gate, int ldgate,
-              int n, int dim);
+
+/* norm.cu */
+void cuda_rmsnorm(struct dev *d, void *h, enum dtype type, const float *x, const float *weight,
+                  int n, int dim, float eps);
+void cuda_add_norm(struct dev *d, float *x, void *h, enum dtype type, const struct addends *addends,
+                   const float *norm, int n, int dim, float eps);
 
 /* route.cu */
-void cuda_route(struct dev *d, int32_t *expert, float *weight, const float *scores, int ld, int n,
-                int n_experts, int k, bool normalise);
+void cuda_route(struct dev *d, int32_t *expert, float *weight, const struct sorting *sorting,
+                const float *scores, int ld, int n, int n_experts, int k, bool normalise);
 void cuda_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source, uint64_t *hit,
                     const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups);
 
@@ -132,7 +137,7 @@ struct marks; // see marks.cu
 
 /* One GPU, as one rank uses it. */
 struct cuda {
-    int gpu, multiprocessors;
+    int gpu, multiprocessors, l2_bytes;
     cudaStream_t stream;
     cublasHandle_t blas;
     struct allocation *allocations;  // all that cuda_close() frees
@@ -146,9 +151,12 @@ struct cuda {
     void *levels; // device: of the noise that was last made (base/noise.h), NULL: none
     enum dtype levels_type;
     double levels_deviation;
+    unsigned *arrived; // device: [n_arrived] of decode attention's blocks, between calls all 0
+    size_t n_arrived;
     struct marks *marks; // NULL: none are timed
     int status;          // the first error's; what follows is skipped
     bool recording;
+    bool early; // kernels may begin before the one before has ended: see launch.cuh
 };
 
 /* True unless an error has stopped this device: the first thing every function asks. */

@@ -1,11 +1,11 @@
 /* Decode attention: the context is split at fixed positions, a block of threads takes one block of
- * keys and values for all query heads that share them, and a second launch combines.
+ * keys and values for all query heads that share them, and the last to be done combines.
  *
  * A split's keys and values are asked for at once (32 KiB for 128 dimensions in bf16), so that even
  * one row keeps the memory busy. A split of row r and head h leaves max, sum of exp(s - max) and
  * the unnormalised sum of values; the splits of all rows that fit in the scratch are in flight
- * together. Splits behind a row's position do nothing. All sums are f32 in one fixed order, and a
- * row's result does not depend on its company. */
+ * together. Splits behind a row's position do nothing. All sums are f32 in one fixed order, whoever
+ * is last, and a row's result does not depend on its company. */
 #include <math.h>
 
 #include "base/check.h"
@@ -21,7 +21,7 @@ enum {
     KEY_LANES = 8,                    // lanes that share a key's dot product
     KEYS = SPLIT_THREADS / KEY_LANES, // keys at a time
     PASSES = SPLIT / KEYS,            //
-    COMBINE_WARPS = 8,                //
+    COMBINE_SLICES = 8,               // of a row's splits
     MOST_ROWS = 65535,                // of a grid's z
     DEFAULT_SHARED_BYTES = 48 << 10,  // more must be asked for
     COMBINE_COLUMNS = 4 * WARP_LANES  // a float4 for each lane
@@ -42,6 +42,7 @@ struct decode_call {
     struct kv_layer kv;
     struct positions at;
     struct partial partial;
+    unsigned *arrived; // [rows][n_kv_heads] splits that are done: 0 before and after
     int first, n_heads, stride, splits;
 };
 
@@ -183,7 +184,76 @@ __device__ __forceinline__ void sum_values(const decode_call &c, const float (*p
     }
 }
 
-/* One split of a row for one kv head, HEADS of its query heads at a time. */
+/* Whether all other splits of the row and kv head are done, and what they left can be read. */
+__device__ __forceinline__ bool is_last(const decode_call &c, int row, int kv_head, int splits)
+{
+    __shared__ bool last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) { // from the last one back to 0, for the next call
+        unsigned *arrived = c.arrived + (size_t)row * c.kv.n_kv_heads + kv_head;
+        last = atomicInc(arrived, (unsigned)splits - 1) == (unsigned)splits - 1;
+    }
+    __syncthreads();
+    __threadfence();
+    return last;
+}
+
+/* e^(max - top) * sums, over a slice of the splits. What other blocks wrote is read past L1. */
+__device__ __forceinline__ float4 sum_slice(const decode_call &c, size_t index, int slice,
+                                            int splits, int column, float top)
+{
+    const float *sums = c.partial.sums + index * c.stride + column;
+    float4 sum = make_float4(0, 0, 0, 0);
+    for (int s = slice; s < splits && column < c.stride; s += COMBINE_SLICES) {
+        float4 x = __ldcg((const float4 *)(sums + (size_t)s * c.stride));
+        float weight = expf(__ldcg(&c.partial.terms[index + s]).x - top);
+        sum.x = fmaf(weight, x.x, sum.x);
+        sum.y = fmaf(weight, x.y, sum.y);
+        sum.z = fmaf(weight, x.z, sum.z);
+        sum.w = fmaf(weight, x.w, sum.w);
+    }
+    return sum;
+}
+
+/* A head of a := sum over splits of e^(max - top) * sums, over the same sum of sums. */
+template <class T>
+__device__ __forceinline__ void combine_head(const decode_call &c, float4 (*parts)[WARP_LANES],
+                                             int row, int head, int splits)
+{
+    int lane = (int)threadIdx.x % WARP_LANES, warp = (int)threadIdx.x / WARP_LANES;
+    size_t index = partial_index(c, row, head, 0);
+    float top = -INFINITY, all = 0;
+    for (int s = lane; s < splits; s += WARP_LANES)
+        top = fmaxf(top, __ldcg(&c.partial.terms[index + s]).x);
+    top = warp_max(top);
+    for (int s = lane; s < splits; s += WARP_LANES) {
+        float2 term = __ldcg(&c.partial.terms[index + s]);
+        all += expf(term.x - top) * term.y;
+    }
+    all = warp_sum(all);
+
+    int head_dim = c.kv.head_dim, width = c.n_heads * head_dim, stride = row_stride(width);
+    T *a = (T *)c.a + (size_t)(c.first + row) * stride;
+    for (int begin = 0; begin < c.stride; begin += COMBINE_COLUMNS) {
+        for (int slice = warp; slice < COMBINE_SLICES; slice += SPLIT_THREADS / WARP_LANES)
+            parts[slice][lane] = sum_slice(c, index, slice, splits, begin + lane * 4, top);
+        __syncthreads();
+        int i = (int)threadIdx.x;
+        if (i < COMBINE_COLUMNS && begin + i < head_dim) {
+            float x = 0;
+            for (int slice = 0; slice < COMBINE_SLICES; slice++)
+                x += ((const float *)parts[slice])[i];
+            set(&a[head * head_dim + begin + i], x / all + 0.0f); // no negative zeros
+        }
+        __syncthreads();
+    }
+    for (int i = width + lane; head == c.n_heads - 1 && warp == 0 && i < stride; i += WARP_LANES)
+        set(&a[i], 0);
+}
+
+/* One split of a row for one kv head, HEADS of its query heads at a time; the last split combines
+ * all. */
 template <class T, int HEADS>
 static __global__ void __launch_bounds__(SPLIT_THREADS, 4) decode_split(const decode_call c)
 {
@@ -191,14 +261,19 @@ static __global__ void __launch_bounds__(SPLIT_THREADS, 4) decode_split(const de
     DYNAMIC_SHARED(T, tiles); // keys, values: [SPLIT][stride] each; then queries
     __shared__ __align__(16) float scores[HEADS][SPLIT], parts[SPLIT_THREADS * N];
     int split = (int)blockIdx.x, kv_head = (int)blockIdx.y, row = (int)blockIdx.z;
+    let_next_begin();
     int seq = c.at.seq[c.first + row], pos = c.at.pos[c.first + row];
     if (split * SPLIT > pos)
         return;
     int valid = min(pos - split * SPLIT + 1, (int)SPLIT), pieces = c.stride / N;
     T *keys = tiles, *values = tiles + SPLIT * c.stride;
     float *q = (float *)(values + SPLIT * c.stride); // [HEADS][stride]
+    bool is_old = c.first + row < c.at.singles && pos >= (split + 1) * SPLIT;
+    if (!is_old) // it has a position of this step
+        wait_for_previous();
     fetch_tile(keys, tile_at<T>(c, c.kv.k, seq, split, kv_head), valid * pieces);
     fetch_tile(values, tile_at<T>(c, c.kv.v, seq, split, kv_head), valid * pieces);
+    wait_for_previous();
 
     int group = c.n_heads / c.kv.n_kv_heads, width = min(pieces, (int)SPLIT_THREADS);
     for (int begin = 0; begin < group; begin += HEADS) {
@@ -219,53 +294,11 @@ static __global__ void __launch_bounds__(SPLIT_THREADS, 4) decode_split(const de
                                  min(width, pieces - i));
         __syncthreads(); // before the next heads' scores
     }
-}
-
-/* a := sum over splits of e^(max - top) * sums, over the same sum of sums. */
-template <class T>
-static __global__ void __launch_bounds__(COMBINE_WARPS *WARP_LANES)
-    decode_combine(const decode_call c)
-{
-    __shared__ float4 parts[COMBINE_WARPS][WARP_LANES];
-    int head = (int)blockIdx.x, row = (int)blockIdx.y, pos = c.at.pos[c.first + row];
-    int lane = (int)threadIdx.x, warp = (int)threadIdx.y, splits = pos / SPLIT + 1;
-    size_t index = partial_index(c, row, head, 0);
-    const float2 *terms = c.partial.terms + index;
-    const float *sums = c.partial.sums + index * c.stride;
-
-    float top = -INFINITY, all = 0;
-    for (int s = lane; s < splits; s += WARP_LANES)
-        top = fmaxf(top, terms[s].x);
-    top = warp_max(top);
-    for (int s = lane; s < splits; s += WARP_LANES)
-        all += expf(terms[s].x - top) * terms[s].y;
-    all = warp_sum(all);
-
-    int head_dim = c.kv.head_dim, width = c.n_heads * head_dim, stride = row_stride(width);
-    T *a = (T *)c.a + (size_t)(c.first + row) * stride;
-    for (int column = lane * 4; column - lane * 4 < c.stride; column += COMBINE_COLUMNS) {
-        float4 sum = make_float4(0, 0, 0, 0);
-        for (int s = warp; s < splits && column < c.stride; s += COMBINE_WARPS) {
-            float4 x = *(const float4 *)(sums + (size_t)s * c.stride + column);
-            float weight = expf(terms[s].x - top);
-            sum.x = fmaf(weight, x.x, sum.x);
-            sum.y = fmaf(weight, x.y, sum.y);
-            sum.z = fmaf(weight, x.z, sum.z);
-            sum.w = fmaf(weight, x.w, sum.w);
-        }
-        parts[warp][lane] = sum;
-        __syncthreads();
-        int i = warp * WARP_LANES + lane, at = column - lane * 4 + i;
-        if (i < COMBINE_COLUMNS && at < head_dim) {
-            float x = 0;
-            for (int w = 0; w < COMBINE_WARPS; w++)
-                x += ((const float *)parts[w])[i];
-            set(&a[head * head_dim + at], x / all + 0.0f); // no negative zeros
-        }
-        __syncthreads();
-    }
-    for (int i = width + lane; head == c.n_heads - 1 && warp == 0 && i < stride; i += WARP_LANES)
-        set(&a[i], 0);
+    int splits = pos / SPLIT + 1;
+    if (!is_last(c, row, kv_head, splits))
+        return;
+    for (int head = kv_head * group; head < (kv_head + 1) * group; head++)
+        combine_head<T>(c, (float4(*)[WARP_LANES])tiles, row, head, splits);
 }
 
 template <class T, int HEADS>
@@ -277,19 +310,18 @@ static void launch_split(struct dev *d, const decode_call &c, dim3 grid)
                   cudaFuncSetAttribute(decode_split<T, HEADS>,
                                        cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
                   "decode attention's shared memory");
-    LAUNCH((decode_split<T, HEADS>), grid, SPLIT_THREADS, shared, d->cuda->stream, c);
+    LAUNCH_EARLY(d->cuda->early, (decode_split<T, HEADS>), grid, SPLIT_THREADS, shared,
+                 d->cuda->stream, c);
 }
 
 /* Rows [c.first, c.first + rows). */
 template <class T> static void decode_rows(struct dev *d, const decode_call &c, int rows)
 {
     dim3 grid((unsigned)c.splits, (unsigned)c.kv.n_kv_heads, (unsigned)rows);
-    dim3 heads((unsigned)c.n_heads, (unsigned)rows), block(WARP_LANES, COMBINE_WARPS);
     if (c.n_heads == c.kv.n_kv_heads)
         launch_split<T, 1>(d, c, grid);
     else
         launch_split<T, 4>(d, c, grid);
-    LAUNCH(decode_combine<T>, heads, block, 0, d->cuda->stream, c);
 }
 
 void decode_attention(struct dev *d, void *a, const void *q, const struct kv_layer *kv,
@@ -304,9 +336,18 @@ void decode_attention(struct dev *d, void *a, const void *q, const struct kv_lay
         rows = (size_t)left < fit ? left : (int)fit;
         size_t sums = (size_t)rows * n_heads * splits * stride;
         float *scratch = (float *)d->scratch;
-        decode_call c = {
-            q,       a,      *kv,   *at, {scratch, (float2 *)(scratch + sums)}, first + done,
-            n_heads, stride, splits};
+        decode_call c = {q,
+                         a,
+                         *kv,
+                         *at,
+                         {scratch, (float2 *)(scratch + sums)},
+                         d->cuda->arrived,
+                         first + done,
+                         n_heads,
+                         stride,
+                         splits};
+        CHECK((size_t)rows * (size_t)kv->n_kv_heads <= d->cuda->n_arrived, "%d rows of %d heads",
+              rows, kv->n_kv_heads);
         FOR_TYPE(kv->type, T, decode_rows<T>(d, c, rows));
     }
 }

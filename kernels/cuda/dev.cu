@@ -9,7 +9,7 @@
 #define EPMOE_CUDA_BUILT_FOR "sm_80 sm_90"
 #endif
 
-enum { LEAST_MAJOR = 8, BLAS_WORKSPACE_BYTES = 32 << 20 };
+enum { LEAST_MAJOR = 8, EARLY_MAJOR = 9, BLAS_WORKSPACE_BYTES = 32 << 20 };
 
 /* In the order of struct kernels: C++17 has no designators. */
 static struct kernels cuda_table(void)
@@ -27,11 +27,10 @@ static struct kernels cuda_table(void)
     k.route = cuda_route;
     k.sort_rows = cuda_sort_rows;
     k.gather = cuda_gather;
-    k.weighted_sum = cuda_weighted_sum;
+    k.add_norm = cuda_add_norm;
     k.sum_rows = cuda_sum_rows;
     k.narrow = cuda_narrow;
     k.widen = cuda_widen;
-    k.add = cuda_add;
     k.mark = cuda_mark;
     k.penalise = cuda_penalise;
     k.top = cuda_top;
@@ -122,6 +121,18 @@ bool cublas_good(struct dev *d, cublasStatus_t error, const char *doing)
     return false;
 }
 
+/* Whether a kernel may begin before the one before it has ended; EPMOE_EARLY=0 forbids it, to find
+ * out what that costs, or whether it is to blame. */
+static bool can_be_early(int gpu)
+{
+    int major = 0;
+    const char *wish = getenv("EPMOE_EARLY");
+    if (wish && strcmp(wish, "0") == 0)
+        return false;
+    return cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, gpu) == cudaSuccess &&
+           major >= EARLY_MAJOR;
+}
+
 /* cuBLAS may not allocate while a graph is recorded, so its workspace is given. */
 static bool open_blas(struct dev *d)
 {
@@ -172,14 +183,18 @@ int dev_open_cuda(struct dev *d, int gpu, enum isa isa, int threads)
     d->joint_rows = CUDA_JOINT_ROWS;
     d->cuda = (struct cuda *)arena_alloc(&d->memory, sizeof *d->cuda);
     d->cuda->gpu = gpu;
-    bool good = cuda_good(d, cudaSetDevice(gpu), "choosing it") &&
-                cuda_good(d,
-                          cudaDeviceGetAttribute(&d->cuda->multiprocessors,
-                                                 cudaDevAttrMultiProcessorCount, gpu),
-                          "asking for its size") &&
-                cuda_good(d, cudaStreamCreateWithFlags(&d->cuda->stream, cudaStreamNonBlocking),
-                          "creating a stream") &&
-                open_blas(d) && open_staging(d);
+    d->cuda->early = can_be_early(gpu);
+    bool good =
+        cuda_good(d, cudaSetDevice(gpu), "choosing it") &&
+        cuda_good(
+            d,
+            cudaDeviceGetAttribute(&d->cuda->multiprocessors, cudaDevAttrMultiProcessorCount, gpu),
+            "asking for its size") &&
+        cuda_good(d, cudaDeviceGetAttribute(&d->cuda->l2_bytes, cudaDevAttrL2CacheSize, gpu),
+                  "asking for its cache") &&
+        cuda_good(d, cudaStreamCreateWithFlags(&d->cuda->stream, cudaStreamNonBlocking),
+                  "creating a stream") &&
+        open_blas(d) && open_staging(d);
     if (good)
         return 0;
     int status = d->cuda->status;

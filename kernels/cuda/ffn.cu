@@ -19,6 +19,7 @@ enum {
 struct ffn_call {
     ffn_part parts[MOST_PARTS];
     int n_parts;
+    int ahead; // see prefetch_weights
 };
 
 /* hidden := swiglu(gate_up x): gate and up of a hidden value are two outputs of one tile. */
@@ -81,8 +82,28 @@ struct down_side {
     }
 };
 
+/* The first tiles, of which it is known whose they are: a dense MLP has all rows, whoever is routed
+ * where. */
+template <int FRAGMENTS, class Side>
+static __host__ __device__ __forceinline__ int known_tiles(const ffn_call &call)
+{
+    const ffn_part &p = call.parts[0];
+    int strips = p.count || p.source ? 0 : (p.n - 1) / (FRAGMENTS * FRAGMENT_ROWS) + 1;
+    return strips * (Side::outputs(p) / TILE_OUTPUTS);
+}
+
 template <class T, int FRAGMENTS, class Side> struct ffn_tiles {
     const ffn_call &call;
+
+    __device__ __forceinline__ bool is_known(int number) const
+    {
+        return number < known_tiles<FRAGMENTS, Side>(call);
+    }
+
+    __device__ __forceinline__ int ahead() const
+    {
+        return call.ahead;
+    }
 
     __device__ __forceinline__ stream_tile<FRAGMENTS> find(int number, int lane) const
     {
@@ -117,8 +138,7 @@ __global__ void __launch_bounds__(STREAM_WARPS *WARP_SIZE, stream_blocks<T, FRAG
     stream<T, FRAGMENTS, STREAM_WARPS>(ffn_tiles<T, FRAGMENTS, Side>{call});
 }
 
-template <class T, int FRAGMENTS, class Side>
-static void launch_side(struct dev *d, const ffn_call &call)
+template <class T, int FRAGMENTS, class Side> static void launch_side(struct dev *d, ffn_call call)
 {
     size_t tiles = 0, most = (size_t)(d->cuda->multiprocessors * stream_blocks<T, FRAGMENTS>());
     for (int i = 0; i < call.n_parts; i++) {
@@ -126,8 +146,11 @@ static void launch_side(struct dev *d, const ffn_call &call)
         int strips = most_strips(p.n, p.n_blocks, FRAGMENTS * FRAGMENT_ROWS);
         tiles += (size_t)strips * (size_t)(Side::outputs(p) / TILE_OUTPUTS);
     }
-    LAUNCH((ffn_stream<T, FRAGMENTS, Side>), (unsigned)(tiles < most ? tiles : most),
-           STREAM_WARPS * WARP_SIZE, 0, d->cuda->stream, call);
+    call.ahead =
+        chunks_ahead(d->cuda->l2_bytes, min(known_tiles<FRAGMENTS, Side>(call), (int)most));
+    LAUNCH_EARLY(d->cuda->early, (ffn_stream<T, FRAGMENTS, Side>),
+                 (unsigned)(tiles < most ? tiles : most), STREAM_WARPS * WARP_SIZE, 0,
+                 d->cuda->stream, call);
 }
 
 template <class T, int FRAGMENTS> static void launch_sides(struct dev *d, const ffn_call &call)

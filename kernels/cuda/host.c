@@ -18,12 +18,17 @@ void stage_bytes(void *to, const void *from, size_t bytes, int threads)
     }
 }
 
-bool host_is_watched(void)
-{
-    return pulse_here != NULL;
-}
-
 void host_pulse(void)
 {
     pulse();
+}
+
+void host_wait_begin(void)
+{
+    pulse_device_begin();
+}
+
+void host_wait_end(void)
+{
+    pulse_device_end();
 }

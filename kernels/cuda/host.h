@@ -1,7 +1,6 @@
 /* The host's part in what a GPU does, where it takes C: its threads, and signs of progress. */
 #pragma once
 
-#include <stdbool.h>
 #include <stddef.h>
 
 #ifdef __cplusplus
@@ -12,9 +11,11 @@ extern "C" {
  * asked for. */
 void stage_bytes(void *to, const void *from, size_t bytes, int threads);
 
-/* Whether somebody looks at this thread's pulse (base/pulse.h); move it. */
-bool host_is_watched(void);
+/* This thread's pulse (base/pulse.h): it moves; the thread begins, and ends, to wait for the GPU.
+ */
 void host_pulse(void);
+void host_wait_begin(void);
+void host_wait_end(void);
 
 #ifdef __cplusplus
 }

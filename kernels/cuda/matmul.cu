@@ -10,11 +10,23 @@ struct dense_call {
     float *y;
     int n, row_bytes, ldy, rows;
     bool add;
+    int ahead; // see prefetch_weights
 };
 
 template <int FRAGMENTS> struct dense_tiles {
     dense_call c;
     static constexpr int STRIP = FRAGMENTS * FRAGMENT_ROWS;
+
+    __device__ __forceinline__ bool is_known(int number) const
+    {
+        (void)number;
+        return true;
+    }
+
+    __device__ __forceinline__ int ahead() const
+    {
+        return c.ahead;
+    }
 
     __device__ __forceinline__ stream_tile<FRAGMENTS> find(int number, int lane) const
     {
@@ -53,17 +65,19 @@ __global__ void __launch_bounds__(WARPS *WARP_SIZE,
 }
 
 /* Where there are fewer tiles than multiprocessors, each gets more warps. */
-template <class T, int FRAGMENTS> static void launch_stream(struct dev *d, const dense_call &call)
+template <class T, int FRAGMENTS> static void launch_stream(struct dev *d, dense_call call)
 {
     int strips = (call.rows - 1) / (FRAGMENTS * FRAGMENT_ROWS) + 1;
     int tiles = (call.n - 1) / TILE_OUTPUTS + 1, most = d->cuda->multiprocessors;
+    call.ahead =
+        chunks_ahead(d->cuda->l2_bytes, min(tiles * strips, most * stream_blocks<T, FRAGMENTS>()));
     if (tiles * strips <= most)
-        LAUNCH((dense_stream<T, FRAGMENTS, 2 * STREAM_WARPS>), tiles * strips,
-               2 * STREAM_WARPS * WARP_SIZE, 0, d->cuda->stream, call);
+        LAUNCH_EARLY(d->cuda->early, (dense_stream<T, FRAGMENTS, 2 * STREAM_WARPS>), tiles * strips,
+                     2 * STREAM_WARPS * WARP_SIZE, 0, d->cuda->stream, call);
     else
-        LAUNCH((dense_stream<T, FRAGMENTS, STREAM_WARPS>),
-               min(tiles * strips, most * stream_blocks<T, FRAGMENTS>()), STREAM_WARPS * WARP_SIZE,
-               0, d->cuda->stream, call);
+        LAUNCH_EARLY(d->cuda->early, (dense_stream<T, FRAGMENTS, STREAM_WARPS>),
+                     min(tiles * strips, most * stream_blocks<T, FRAGMENTS>()),
+                     STREAM_WARPS * WARP_SIZE, 0, d->cuda->stream, call);
 }
 
 static void stream_product(struct dev *d, const dense_call &call, enum dtype type)
@@ -129,7 +143,7 @@ static void product(struct dev *d, float *y, int ldy, const void *x, const struc
     }
     int row_bytes = row_stride(w->k) * dtype_bytes(w->type);
     stream_product(
-        d, {(const char *)w->data, (const char *)x, w->bias, y, w->n, row_bytes, ldy, n, add},
+        d, {(const char *)w->data, (const char *)x, w->bias, y, w->n, row_bytes, ldy, n, add, 0},
         w->type);
 }
 

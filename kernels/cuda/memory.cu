@@ -2,14 +2,10 @@
  * the device is closed. */
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/check.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/host.h"
-extern "C" {
-#include "base/clock.h"
-}
 
 /* A chunk that pieces are cut from. */
 struct allocation {
@@ -123,40 +119,14 @@ void cuda_download(struct dev *d, void *to, const void *from, size_t bytes)
                   "copying from it");
 }
 
-/* Other ranks wait for this one, and must not take it for lost because its GPU takes long. Nobody
- * can see a kernel get on, so a wait moves the pulse for two minutes, more than any step takes;
- * from then on the GPU counts as stuck, and the others' timeout runs. */
-#ifdef EPMOE_EMULATED
-enum { SPIN_NS = 0, PULSE_NS = 0, MOST_PULSES = 50 };
-#else
-enum { SPIN_NS = 20000000, PULSE_NS = 100000000, MOST_PULSES = 1200 };
-#endif
-
-static cudaError_t wait_watched(cudaStream_t stream)
-{
-    const struct timespec nap = {0, 100000};
-    int64_t start = clock_ns(), moved = start, now;
-    cudaError_t state;
-    for (int pulses = 0; (state = cudaStreamQuery(stream)) == cudaErrorNotReady;) {
-        now = clock_ns();
-        if (now - moved >= PULSE_NS && pulses < MOST_PULSES) {
-            host_pulse();
-            pulses++;
-            moved = now;
-        }
-        if (now - start > SPIN_NS)
-            nanosleep(&nap, NULL);
-    }
-    return state;
-}
-
 int cuda_wait(struct dev *d)
 {
-    cudaStream_t stream = d->cuda->stream;
     CHECK(!d->cuda->recording, "a wait while a graph is recorded");
-    if (cuda_works(d))
-        cuda_good(d, host_is_watched() ? wait_watched(stream) : cudaStreamSynchronize(stream),
-                  "computing");
+    if (!cuda_works(d))
+        return d->cuda->status;
+    host_wait_begin();
+    cuda_good(d, cudaStreamSynchronize(d->cuda->stream), "computing");
+    host_wait_end();
     return d->cuda->status;
 }
 
@@ -167,10 +137,15 @@ void cuda_reserve(struct dev *d, const struct dev_limits *most)
     size_t need = 0;
     for (size_t bytes : needs)
         need = bytes > need ? bytes : need;
-    if (need <= d->scratch_bytes)
-        return;
-    d->scratch = cuda_alloc(d, need);
-    d->scratch_bytes = need;
+    if (need > d->scratch_bytes) {
+        d->scratch = cuda_alloc(d, need);
+        d->scratch_bytes = need;
+    }
+    size_t heads = (size_t)most->rows * (size_t)most->n_heads;
+    if (heads > d->cuda->n_arrived) {
+        d->cuda->arrived = (unsigned *)cuda_alloc(d, heads * sizeof(unsigned));
+        d->cuda->n_arrived = heads;
+    }
 }
 
 void cuda_close(struct dev *d)

@@ -46,9 +46,11 @@ static __global__ void __launch_bounds__(HEADS *WARP_LANES) rope_append(const ro
     int lane = (int)threadIdx.x, pairs = c.rope.half, head_dim = c.kv.head_dim;
     if (head >= c.n_heads + 2 * c.kv.n_kv_heads)
         return;
+    let_next_begin();
     int pos = c.at.pos[row];
     const float *from = c.qkv + (size_t)row * c.ldqkv + (size_t)head * head_dim;
     T *to = destination(c, row, head, pos);
+    wait_for_previous();
     if (head < c.n_heads + c.kv.n_kv_heads) {
         const float *cosines = c.rope.cosines + (size_t)pos * pairs;
         const float *sines = c.rope.sines + (size_t)pos * pairs;
@@ -77,5 +79,5 @@ void cuda_rope_append(struct dev *d, void *q, const struct kv_layer *kv, const f
     FOR_TYPE(kv->type, T,
              rope_call<T> call = {(T *)q, *kv, qkv, *rope, *at, ldqkv, n_heads,
                                   row_stride(kv->head_dim), 1 / sqrtf((float)kv->head_dim)};
-             LAUNCH(rope_append<T>, grid, block, 0, d->cuda->stream, call));
+             LAUNCH_EARLY(d->cuda->early, rope_append<T>, grid, block, 0, d->cuda->stream, call));
 }

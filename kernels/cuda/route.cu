@@ -12,7 +12,13 @@
 #include "kernels/cuda/rank.cuh"
 #include "kernels/cuda/reduce.cuh"
 
-enum { ROUTE_WARPS = 4, SORT_WARPS = 32, SORT_SHARED_BYTES = 40 << 10 };
+enum {
+    ROUTE_WARPS = 4,
+    SORT_WARPS = 32,
+    FEW_WARPS = 8, // of the block that routes and sorts
+    FEW_ROWS = 32, // for which that is faster than two launches
+    SORT_SHARED_BYTES = 40 << 10
+};
 
 struct route_call {
     int32_t *expert;
@@ -36,7 +42,7 @@ static __device__ __forceinline__ unsigned long long warp_best(unsigned long lon
 template <int PER_LANE>
 __device__ __forceinline__ int next_best(const float (&score)[PER_LANE], float last_score, int last)
 {
-    int lane = (int)threadIdx.x;
+    int lane = (int)threadIdx.x % WARP_LANES;
     unsigned long long best = 0;
 #pragma unroll
     for (int i = 0; i < PER_LANE; i++) {
@@ -51,12 +57,9 @@ __device__ __forceinline__ int next_best(const float (&score)[PER_LANE], float l
 }
 
 /* PER_LANE * WARP_LANES >= n_experts; scores beyond are NaN. */
-template <int PER_LANE>
-static __global__ void __launch_bounds__(ROUTE_WARPS *WARP_LANES) route(const route_call c)
+template <int PER_LANE> __device__ __forceinline__ void route_row(const route_call &c, int row)
 {
-    int row = (int)(blockIdx.x * ROUTE_WARPS + threadIdx.y), lane = (int)threadIdx.x;
-    if (row >= c.n)
-        return;
+    int lane = (int)threadIdx.x % WARP_LANES;
     const float *scores = c.scores + (size_t)row * c.ld;
     int32_t *expert = c.expert + (size_t)row * c.k;
     float *weight = c.weight + (size_t)row * c.k;
@@ -87,22 +90,12 @@ static __global__ void __launch_bounds__(ROUTE_WARPS *WARP_LANES) route(const ro
         weight[j] /= c.normalise ? chosen : all;
 }
 
-void cuda_route(struct dev *d, int32_t *expert, float *weight, const float *scores, int ld, int n,
-                int n_experts, int k, bool normalise)
+template <int PER_LANE>
+static __global__ void __launch_bounds__(ROUTE_WARPS *WARP_LANES) route(const route_call c)
 {
-    route_call c = {expert, weight, scores, ld, n, n_experts, k, normalise};
-    unsigned grid = (unsigned)((n + ROUTE_WARPS - 1) / ROUTE_WARPS);
-    dim3 block(WARP_LANES, ROUTE_WARPS);
-    cudaStream_t stream = d->cuda->stream;
-    CHECK(n_experts <= 32 * WARP_LANES, "%d experts", n_experts);
-    if (!cuda_works(d) || n == 0)
-        return;
-    if (n_experts <= 2 * WARP_LANES)
-        LAUNCH(route<2>, grid, block, 0, stream, c);
-    else if (n_experts <= 8 * WARP_LANES)
-        LAUNCH(route<8>, grid, block, 0, stream, c);
-    else
-        LAUNCH(route<32>, grid, block, 0, stream, c);
+    int row = (int)(blockIdx.x * ROUTE_WARPS + threadIdx.x / WARP_LANES);
+    if (row < c.n)
+        route_row<PER_LANE>(c, row);
 }
 
 /* ---- sort_rows ---- */
@@ -163,7 +156,7 @@ static __device__ __forceinline__ void begin_groups(const sort_call &c, int *nex
     __syncthreads();
 }
 
-static __global__ void __launch_bounds__(SORT_WARPS *WARP_LANES) sort_rows(const sort_call c)
+static __device__ __forceinline__ void sort_all(const sort_call &c)
 {
     DYNAMIC_SHARED(int, next); // [warps][n_groups], then total [n_groups]
     int warps = (int)blockDim.x / WARP_LANES, warp = (int)threadIdx.x / WARP_LANES;
@@ -189,18 +182,95 @@ static __global__ void __launch_bounds__(SORT_WARPS *WARP_LANES) sort_rows(const
     }
 }
 
+static __global__ void __launch_bounds__(SORT_WARPS *WARP_LANES) sort_rows(const sort_call c)
+{
+    sort_all(c);
+}
+
+/* Both for a few rows, by one block: what it has chosen it sorts. */
+template <int PER_LANE>
+static __global__ void __launch_bounds__(FEW_WARPS *WARP_LANES)
+    route_sort(const route_call r, const sort_call s)
+{
+    int warp = (int)threadIdx.x / WARP_LANES, warps = (int)blockDim.x / WARP_LANES;
+    let_next_begin();
+    wait_for_previous();
+    for (int row = warp; row < r.n; row += warps)
+        route_row<PER_LANE>(r, row);
+    __syncthreads();
+    sort_all(s);
+}
+
+/* ---- launches ---- */
+
+/* A sort by at most so many warps, as shared memory allows. */
+static sort_call sort_by(int *warps, const struct sorting *to, const int32_t *expert, int n, int k)
+{
+    int assignments = n * k, row_bytes = to->n_groups * (int)sizeof(int);
+    int most = SORT_SHARED_BYTES / row_bytes - 1;
+    CHECK(most >= 1, "%d groups", to->n_groups);
+    *warps = *warps < most ? *warps : most;
+    int per_warp = (assignments + *warps - 1) / *warps;
+    int stretch = (per_warp + WARP_LANES - 1) / WARP_LANES * WARP_LANES;
+    return {to->count,    to->place,   to->source, to->hit,      expert,
+            to->group_of, assignments, k,          to->n_groups, stretch};
+}
+
+static size_t sort_bytes(const sort_call &c, int warps)
+{
+    return (size_t)(warps + 1) * (size_t)c.n_groups * sizeof(int);
+}
+
+template <int PER_LANE> static void launch_route(struct dev *d, const route_call &c)
+{
+    LAUNCH(route<PER_LANE>, (c.n + ROUTE_WARPS - 1) / ROUTE_WARPS, ROUTE_WARPS * WARP_LANES, 0,
+           d->cuda->stream, c);
+}
+
+template <int PER_LANE>
+static void launch_both(struct dev *d, const route_call &c, const struct sorting *sorting)
+{
+    int warps = c.n < 1 ? 1 : c.n < FEW_WARPS ? c.n : (int)FEW_WARPS;
+    sort_call s = sort_by(&warps, sorting, c.expert, c.n, c.k);
+    LAUNCH_EARLY(d->cuda->early, route_sort<PER_LANE>, 1, warps * WARP_LANES, sort_bytes(s, warps),
+                 d->cuda->stream, c, s);
+}
+
+template <int PER_LANE>
+static void route_rows(struct dev *d, const route_call &c, const struct sorting *sorting)
+{
+    if (sorting && c.n <= FEW_ROWS) {
+        launch_both<PER_LANE>(d, c, sorting);
+        return;
+    }
+    launch_route<PER_LANE>(d, c);
+    if (sorting)
+        cuda_sort_rows(d, sorting->count, sorting->place, sorting->source, sorting->hit, c.expert,
+                       sorting->group_of, c.n, c.k, sorting->n_groups);
+}
+
+void cuda_route(struct dev *d, int32_t *expert, float *weight, const struct sorting *sorting,
+                const float *scores, int ld, int n, int n_experts, int k, bool normalise)
+{
+    route_call c = {expert, weight, scores, ld, n, n_experts, k, normalise};
+    CHECK(n_experts <= 32 * WARP_LANES, "%d experts", n_experts);
+    if (!cuda_works(d) || (n == 0 && !sorting))
+        return;
+    if (n_experts <= 2 * WARP_LANES)
+        route_rows<2>(d, c, sorting);
+    else if (n_experts <= 8 * WARP_LANES)
+        route_rows<8>(d, c, sorting);
+    else
+        route_rows<32>(d, c, sorting);
+}
+
 void cuda_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source, uint64_t *hit,
                     const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups)
 {
-    int row_bytes = n_groups * (int)sizeof(int), most = SORT_SHARED_BYTES / row_bytes - 1;
-    int assignments = n * k, warps = (assignments + WARP_LANES - 1) / WARP_LANES;
-    CHECK(most >= 1, "%d groups", n_groups);
-    most = most < SORT_WARPS ? most : (int)SORT_WARPS;
-    warps = warps < 1 ? 1 : warps < most ? warps : most;
-    int per_warp = (assignments + warps - 1) / warps;
-    int stretch = (per_warp + WARP_LANES - 1) / WARP_LANES * WARP_LANES;
-    sort_call c = {count, place, source, hit, expert, group_of, assignments, k, n_groups, stretch};
+    int warps = (n * k + WARP_LANES - 1) / WARP_LANES;
+    struct sorting to = {count, place, source, hit, group_of, n_groups};
+    warps = warps < 1 ? 1 : warps < SORT_WARPS ? warps : (int)SORT_WARPS;
+    sort_call c = sort_by(&warps, &to, expert, n, k);
     if (cuda_works(d))
-        LAUNCH(sort_rows, 1, warps * WARP_LANES, (size_t)(warps + 1) * row_bytes, d->cuda->stream,
-               c);
+        LAUNCH(sort_rows, 1, warps * WARP_LANES, sort_bytes(c, warps), d->cuda->stream, c);
 }

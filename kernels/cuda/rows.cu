@@ -1,14 +1,13 @@
-/* What works row by row: embedding, norms, moving rows about and adding them up. Memory is all that
- * these cost, so each thread moves 16 bytes at a time where widths and addresses allow. */
+/* What works row by row: embedding, moving rows about and adding them up. Memory is all that these
+ * cost, so each thread moves 16 bytes at a time where widths and addresses allow. */
 #include <math.h>
 #include <string.h>
 
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/number.cuh"
-#include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/sums.cuh"
 
-enum { NORM_THREADS = 512, ROW_THREADS = 128, PLACES = 4 };
+enum { ROW_THREADS = 128 };
 
 static unsigned blocks_for(int items, int threads)
 {
@@ -59,67 +58,6 @@ void cuda_embed(struct dev *d, float *x, const void *table, enum dtype from, enu
         LAUNCH(embed, grid, ROW_THREADS, 0, d->cuda->stream, c);
 }
 
-/* ---- rmsnorm ---- */
-
-/* N columns at once: 4 need 16-byte alignment. */
-template <int N> struct __align__(4 * N) floats
-{
-    float v[N];
-};
-
-template <class T, int N> struct __align__(sizeof(T) * N) numbers
-{
-    T v[N];
-};
-
-template <class T, int N>
-static __global__ void __launch_bounds__(NORM_THREADS)
-    rmsnorm(T *h, const float *x, const float *weight, int dim, int stride, float eps)
-{
-    x += (size_t)blockIdx.x * dim;
-    h += (size_t)blockIdx.x * stride;
-    float squares = 0;
-    for (int i = (int)threadIdx.x * N; i < dim; i += (int)blockDim.x * N) {
-        floats<N> a = *(const floats<N> *)(x + i);
-#pragma unroll
-        for (int j = 0; j < N; j++)
-            squares = fmaf(a.v[j], a.v[j], squares);
-    }
-    float scale = 1 / sqrtf(block_sum(squares) / (float)dim + eps);
-    for (int i = (int)threadIdx.x * N; i < dim; i += (int)blockDim.x * N) {
-        floats<N> a = *(const floats<N> *)(x + i), w = *(const floats<N> *)(weight + i);
-        numbers<T, N> y;
-#pragma unroll
-        for (int j = 0; j < N; j++)
-            set(&y.v[j], a.v[j] * scale * w.v[j]);
-        *(numbers<T, N> *)(h + i) = y;
-    }
-    for (int i = dim + (int)threadIdx.x; i < stride; i += (int)blockDim.x)
-        set(&h[i], 0);
-}
-
-template <class T>
-static void launch_rmsnorm(struct dev *d, T *h, const float *x, const float *weight, int n, int dim,
-                           float eps)
-{
-    bool wide = dim % 4 == 0 && aligned(x, 16) && aligned(weight, 16);
-    int items = wide ? dim / 4 : dim, threads = (items + WARP_LANES - 1) / WARP_LANES * WARP_LANES;
-    threads = threads < NORM_THREADS ? threads : (int)NORM_THREADS;
-    if (wide)
-        LAUNCH((rmsnorm<T, 4>), n, threads, 0, d->cuda->stream, h, x, weight, dim, row_stride(dim),
-               eps);
-    else
-        LAUNCH((rmsnorm<T, 1>), n, threads, 0, d->cuda->stream, h, x, weight, dim, row_stride(dim),
-               eps);
-}
-
-void cuda_rmsnorm(struct dev *d, void *h, enum dtype type, const float *x, const float *weight,
-                  int n, int dim, float eps)
-{
-    if (cuda_works(d) && n)
-        FOR_TYPE(type, T, launch_rmsnorm<T>(d, (T *)h, x, weight, n, dim, eps));
-}
-
 /* ---- gather ---- */
 
 template <class Unit>
@@ -156,86 +94,7 @@ void cuda_gather(struct dev *d, void *to, const void *from, const int32_t *index
         launch_gather<uint8_t>(d, to, from, index, n, bytes);
 }
 
-/* ---- sums of rows ---- */
-
-struct sum_call {
-    const void *y;
-    const int32_t *place;
-    const float *weight;
-    int k, dim, stride; // of y's rows
-};
-
-/* sum += weight * y over the row's places, columns [column, column + 16 bytes). The rows of four
- * places are asked for together. */
-template <class T>
-__device__ __forceinline__ void add_places(float (&sum)[vec<T>::N], const sum_call &c, int row,
-                                           int column)
-{
-    const int32_t *place = c.place + (size_t)row * c.k;
-    const float *weight = c.weight + (size_t)row * c.k;
-    const T *y = (const T *)c.y + column;
-    bool on = true;
-    for (int first = 0; first < c.k && on; first += PLACES) {
-        vec<T> a[PLACES] = {};
-        float w[PLACES];
-#pragma unroll
-        for (int j = 0; j < PLACES; j++) {
-            int at = first + j < c.k ? place[first + j] : -1;
-            on = on && at >= 0;
-            w[j] = on ? weight[first + j] : 0;
-            if (on)
-                a[j] = load16(y + (size_t)at * c.stride);
-        }
-#pragma unroll
-        for (int j = 0; j < PLACES; j++)
-#pragma unroll
-            for (int i = 0; i < vec<T>::N; i++)
-                sum[i] = fmaf(w[j], to_float(a[j].v[i]), sum[i]);
-    }
-}
-
-/* As many columns of x as a piece of y has: 4 at a time, or by themselves up to dim. */
-template <int N>
-__device__ __forceinline__ void load_columns(float (&to)[N], const float *x, int left, bool wide)
-{
-#pragma unroll
-    for (int i = 0; i < N; i += 4) {
-        floats<4> four = {};
-        if (wide && i < left)
-            four = *(const floats<4> *)(x + i);
-#pragma unroll
-        for (int j = 0; j < 4; j++)
-            to[i + j] = wide || i + j >= left ? four.v[j] : x[i + j];
-    }
-}
-
-template <int N>
-__device__ __forceinline__ void store_columns(float *x, const float (&from)[N], int left, bool wide)
-{
-#pragma unroll
-    for (int i = 0; i < N; i += 4) {
-        floats<4> four = {{from[i], from[i + 1], from[i + 2], from[i + 3]}};
-        if (wide && i < left)
-            *(floats<4> *)(x + i) = four;
-        for (int j = i; !wide && j < i + 4 && j < left; j++)
-            x[j] = four.v[j - i];
-    }
-}
-
-template <class T>
-static __global__ void __launch_bounds__(ROW_THREADS)
-    weighted_sum(float *x, const sum_call c, bool wide)
-{
-    constexpr int N = vec<T>::N;
-    int row = (int)blockIdx.x, column = (int)(blockIdx.y * ROW_THREADS + threadIdx.x) * N;
-    if (column >= c.dim)
-        return;
-    x += (size_t)row * c.dim + column;
-    float sum[N];
-    load_columns(sum, x, c.dim - column, wide);
-    add_places<T>(sum, c, row, column);
-    store_columns(x, sum, c.dim - column, wide);
-}
+/* ---- sum_rows ---- */
 
 template <class T>
 static __global__ void __launch_bounds__(ROW_THREADS) sum_rows(T *out, const sum_call c)
@@ -244,12 +103,12 @@ static __global__ void __launch_bounds__(ROW_THREADS) sum_rows(T *out, const sum
     int row = (int)blockIdx.x, column = (int)(blockIdx.y * ROW_THREADS + threadIdx.x) * N;
     if (column >= c.stride)
         return;
-    float sum[N] = {};
+    floats<N> sum = {};
     add_places<T>(sum, c, row, column);
     vec<T> rounded;
 #pragma unroll
     for (int i = 0; i < N; i++)
-        set(&rounded.v[i], column + i < c.dim ? sum[i] : 0);
+        set(&rounded.v[i], column + i < c.dim ? sum.v[i] : 0);
     store16(out + (size_t)row * c.stride + column, rounded);
 }
 
@@ -260,17 +119,6 @@ static dim3 sum_grid(int n, enum dtype type, int dim)
     return dim3((unsigned)n, blocks_for(pieces, ROW_THREADS));
 }
 
-void cuda_weighted_sum(struct dev *d, float *x, const void *y, enum dtype type,
-                       const int32_t *place, const float *weight, int n, int k, int dim)
-{
-    sum_call c = {y, place, weight, k, dim, row_stride(dim)};
-    bool wide = dim % 4 == 0 && aligned(x, 16);
-    if (cuda_works(d) && n)
-        FOR_TYPE(type, T,
-                 LAUNCH(weighted_sum<T>, sum_grid(n, type, dim), ROW_THREADS, 0, d->cuda->stream, x,
-                        c, wide));
-}
-
 void cuda_sum_rows(struct dev *d, void *out, const void *y, enum dtype type, const int32_t *place,
                    const float *weight, int n, int k, int dim)
 {
@@ -279,40 +127,4 @@ void cuda_sum_rows(struct dev *d, void *out, const void *y, enum dtype type, con
         FOR_TYPE(type, T,
                  LAUNCH(sum_rows<T>, sum_grid(n, type, dim), ROW_THREADS, 0, d->cuda->stream,
                         (T *)out, c));
-}
-
-/* ---- add ---- */
-
-struct add_call {
-    float *x;
-    const float *y, *gate; // gate NULL: 1
-    int ldy, ldgate, dim;
-};
-
-template <int N> static __global__ void __launch_bounds__(ROW_THREADS) add(const add_call c)
-{
-    int row = (int)blockIdx.x, i = (int)(blockIdx.y * ROW_THREADS + threadIdx.x) * N;
-    if (i >= c.dim)
-        return;
-    float a = c.gate ? 1 / (1 + expf(-c.gate[(size_t)row * c.ldgate])) : 1;
-    floats<N> *to = (floats<N> *)(c.x + (size_t)row * c.dim + i);
-    floats<N> x = *to, y = *(const floats<N> *)(c.y + (size_t)row * c.ldy + i);
-#pragma unroll
-    for (int j = 0; j < N; j++)
-        x.v[j] = fmaf(a, y.v[j], x.v[j]);
-    *to = x;
-}
-
-void cuda_add(struct dev *d, float *x, const float *y, int ldy, const float *gate, int ldgate,
-              int n, int dim)
-{
-    bool wide = dim % 4 == 0 && ldy % 4 == 0 && aligned(x, 16) && aligned(y, 16);
-    add_call c = {x, y, gate, ldy, ldgate, dim};
-    dim3 grid((unsigned)n, blocks_for(wide ? dim / 4 : dim, ROW_THREADS));
-    if (!cuda_works(d) || n == 0)
-        return;
-    if (wide)
-        LAUNCH(add<4>, grid, ROW_THREADS, 0, d->cuda->stream, c);
-    else
-        LAUNCH(add<1>, grid, ROW_THREADS, 0, d->cuda->stream, c);
 }

@@ -5,11 +5,13 @@
  * the block's warps two by two; the warps' sums are added in order at the end, so a row's result
  * depends on neither the number of rows nor on the grid. While a warp multiplies two chunks, the
  * next two are on their way, those of the next tile at a tile's end: a block's reads never pause.
+ * The first tile's set out while the kernels before are still at work (launch.cuh).
  *
  * The order of k within a chunk is the same for weights and rows but not the fragment's own: lane
  * 4 g + t holds bytes [16 t, 16 t + 16) of rows g, so that all loads are of 16 bytes. */
 #pragma once
 
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/number.cuh"
 #include "kernels/cuda/tile.cuh"
 
@@ -160,7 +162,7 @@ __device__ __forceinline__ void multiply_group(stream_sums<T, FRAGMENTS> &sums,
             int chunk = group * GROUP_CHUNKS + i;
             x[i] = make_uint4(0, 0, 0, 0);
             if (tile.x[f] && chunk < tile.chunks)
-                x[i] = __ldg((const uint4 *)(tile.x[f] + (size_t)chunk * CHUNK_BYTES));
+                x[i] = *(const uint4 *)(tile.x[f] + (size_t)chunk * CHUNK_BYTES);
         }
 #pragma unroll
         for (int i = 0; i < GROUP_CHUNKS; i++)
@@ -180,18 +182,47 @@ __device__ __forceinline__ float add_warps(const float (*sums)[TILE_OUTPUTS][ROW
     return sum;
 }
 
+/* The rest of a block's first tile on its way to L2, while the kernels before are at work; of each
+ * output so many chunks at most. */
+template <int WARPS, int FRAGMENTS>
+__device__ __forceinline__ void prefetch_weights(const stream_tile<FRAGMENTS> &tile, int most,
+                                                 int warp, int lane)
+{
+    most = min(tile.chunks, most);
+    for (int chunk = WARPS * GROUP_CHUNKS + warp; chunk < most; chunk += WARPS)
+#pragma unroll
+        for (int upper = 0; upper < 2; upper++)
+            if (lane % 2 == 0) // two pieces are a sector
+                prefetch_l2(tile.w[upper] + (size_t)chunk * CHUNK_BYTES);
+}
+
+/* What so many blocks may prefetch of each output of their first tiles: half of L2 in all. */
+static inline int chunks_ahead(int l2_bytes, int blocks)
+{
+    return blocks ? l2_bytes / 2 / (TILE_OUTPUTS * CHUNK_BYTES) / blocks : 0;
+}
+
 /* All tiles of a call, by blocks of WARPS warps, as many as there are. The call's
- * find(number, lane) gives tile after tile, to whole warps; finish(tile, sums) gets
- * sums [WARPS][16][rows], and all threads. */
+ * find(number, lane) gives tile after tile, to whole warps; is_known(number) says whether that
+ * takes nothing that an earlier kernel writes, ahead() what to prefetch then; finish(tile, sums)
+ * gets sums [WARPS][16][rows], and all threads. */
 template <class T, int FRAGMENTS, int WARPS, class Call>
 __device__ __forceinline__ void stream(const Call &call)
 {
     __shared__ float sums[WARPS][TILE_OUTPUTS][FRAGMENTS * FRAGMENT_ROWS];
     const int lane = (int)threadIdx.x % WARP_SIZE, warp = (int)threadIdx.x / WARP_SIZE;
     int number = (int)blockIdx.x;
+    const bool known = call.is_known(number);
+    let_next_begin();
+    if (!known)
+        wait_for_previous();
     stream_tile<FRAGMENTS> tile = call.find(number, lane);
     stream_weights ahead;
     load_weights(ahead, tile, warp);
+    if (known) {
+        prefetch_weights<WARPS>(tile, call.ahead(), warp, lane);
+        wait_for_previous();
+    }
     while (tile.rows > 0) {
         number += (int)gridDim.x;
         stream_tile<FRAGMENTS> next = call.find(number, lane);

@@ -17,29 +17,35 @@ struct late_copy {
     void *to;
     const void *from;
     size_t bytes;
-    bool zero;
+    bool zero, is_read; // what was there when it was read is in `found`
+    char found[16];
 };
 struct lane_copies {
     std::vector<late_copy> copies; // of all groups not waited for, in order
     std::vector<size_t> closed;    // how many each closed group has; the rest is open
 };
-static thread_local lane_copies of_lane[MOST_THREADS];
+static thread_local lane_copies of_lanes[MOST_AT_ONCE][MOST_THREADS];
+
+static lane_copies *copies_of(const lane *l)
+{
+    return &of_lanes[now->depth][l->index];
+}
 
 void copy_later(void *shared, const void *global, size_t bytes, bool zero)
 {
     if (!is_shared(shared))
         die("cp.async to %p, which is not in shared memory", shared);
-    if ((uintptr_t)shared % bytes || (uintptr_t)global % bytes)
+    if (bytes > sizeof late_copy().found || (uintptr_t)shared % bytes || (uintptr_t)global % bytes)
         die("cp.async of %zu bytes to %p from %p: not aligned", bytes, shared, global);
     note_access(shared, bytes, true, false, __builtin_return_address(0));
     poison(shared, bytes);
-    of_lane[self->index].copies.push_back({shared, global, bytes, zero});
+    copies_of(self)->copies.push_back({shared, global, bytes, zero, false, {}});
     self->pending_copies = true;
 }
 
 void close_copies()
 {
-    lane_copies *c = &of_lane[self->index];
+    lane_copies *c = copies_of(self);
     size_t before = 0;
     for (size_t n : c->closed)
         before += n;
@@ -54,12 +60,22 @@ static void copy_now(const late_copy &c, const void *pc)
     if (c.zero)
         memset(c.to, 0, c.bytes);
     else
-        memcpy(c.to, c.from, c.bytes);
+        memcpy(c.to, c.is_read ? c.found : c.from, c.bytes);
+}
+
+/* The lane waits for something else, and whatever that changes comes too late. */
+void read_copies()
+{
+    for (late_copy &c : copies_of(self)->copies)
+        if (!c.zero && !c.is_read) {
+            memcpy(c.found, c.from, c.bytes);
+            c.is_read = true;
+        }
 }
 
 void finish_copies(int but)
 {
-    lane_copies *c = &of_lane[self->index];
+    lane_copies *c = copies_of(self);
     if (c->closed.size() <= (size_t)but)
         return;
     size_t groups = c->closed.size() - (size_t)but, n = 0;
@@ -75,7 +91,7 @@ void finish_copies(int but)
 /* A lane may leave with copies under way: nobody reads them any more. */
 void abandon_copies(lane *l)
 {
-    lane_copies *c = &of_lane[l->index];
+    lane_copies *c = copies_of(l);
     for (const late_copy &copy : c->copies)
         unpoison(copy.to, copy.bytes);
     c->copies.clear();

@@ -3,11 +3,13 @@
 #include <string.h>
 
 #include <memory>
+#include <utility>
 
 #include "races.h"
 #include "report.h"
 #include "scheduler.h"
 #include "shared.h"
+#include "stream.h"
 
 namespace emulated
 {
@@ -136,6 +138,31 @@ static fiber *take_fiber()
     return f;
 }
 
+void wait_for_previous()
+{
+    here->anyone_waited = true;
+    self->at = {"wait_for_previous", "", 0};
+    if (here->previous) {
+        read_copies();
+        wait(AT_PREVIOUS);
+    }
+    self->has_waited = true;
+}
+
+/* Nobody can go on but those that wait for the grids before: now is the time for those. */
+static bool run_previous()
+{
+    if (!here->previous || !someone(AT_PREVIOUS))
+        return false;
+    std::function<void()> previous = std::move(here->previous);
+    here->previous = nullptr;
+    previous();
+    for (int i = 0; i < here->run.n; i++)
+        if (in_order(i)->state == AT_PREVIOUS)
+            make_ready(in_order(i));
+    return true;
+}
+
 [[noreturn]] static void stuck()
 {
     const lane *a = someone(AT_WARP), *b = someone(AT_BARRIER);
@@ -156,7 +183,7 @@ static void run_to_the_end()
             resume(next->on);
         else if (s->started < s->run.n)
             resume(take_fiber());
-        else
+        else if (!run_previous())
             stuck();
     }
 }
@@ -252,28 +279,66 @@ scheduler::~scheduler()
     here = nullptr;
 }
 
-void run_grid(const kernel_launch &k)
+/* One scheduler for each kernel under way on this OS thread. */
+static thread_local std::vector<std::unique_ptr<scheduler>> schedulers;
+
+static void begin_grid(const kernel_launch &k, int depth)
 {
-    static thread_local std::unique_ptr<scheduler> mine;
-    if (!here)
-        mine.reset(here = new scheduler);
-    scheduler *s = here;
+    while (schedulers.size() <= (size_t)depth)
+        schedulers.emplace_back(new scheduler);
+    scheduler *s = here = schedulers[(size_t)depth].get();
     size_t n = (size_t)k.block.x * k.block.y * k.block.z;
     s->run = {};
     s->run.kernel = &k;
     s->run.grid = k.grid;
     s->run.block = k.block;
     s->run.n = (int)n;
+    s->run.depth = depth;
     s->run.shared = shared_open(k.shared_bytes);
+    s->anyone_waited = false;
     s->lanes.resize(n);
     s->warps.resize((n + WARP - 1) / WARP);
     now = &s->run;
-    for (unsigned z = 0; z < k.grid.z; z++)
-        for (unsigned y = 0; y < k.grid.y; y++)
-            for (unsigned x = 0; x < k.grid.x; x++)
-                run_block({x, y, z});
+}
+
+static uint3 block_index(const kernel_launch &k, uint64_t i)
+{
+    uint64_t row = i / k.grid.x;
+    return {(unsigned)(i % k.grid.x), (unsigned)(row % k.grid.y), (unsigned)(row / k.grid.y)};
+}
+
+/* A block of chance begins, and goes on when the grids before are over; then the others. Only one
+ * can be suspended, since a block's static memory is the program's. */
+static void run_grid(const kernel_launch &k, std::function<void()> previous, int depth)
+{
+    scheduler *outer = here;
+    running *outer_now = now;
+    log_run(k);
+    begin_grid(k, depth);
+    uint64_t n = (uint64_t)k.grid.x * k.grid.y * k.grid.z, first = previous ? next_random() % n : 0;
+    here->previous = std::move(previous);
+    run_block(block_index(k, first));
+    if (here->previous) // it had no need to wait
+        std::exchange(here->previous, nullptr)();
+    for (uint64_t i = 0; i < n; i++)
+        if (i != first)
+            run_block(block_index(k, i));
+    if (k.early && !here->anyone_waited)
+        die("launched early, and no thread has waited for the kernels before");
     shared_close();
-    now = nullptr;
+    here = outer;
+    now = outer_now;
+}
+
+void run_grids(const kernel_chain &chain)
+{
+    std::function<void(size_t, int)> run = [&](size_t i, int depth) {
+        std::function<void()> previous;
+        if (i > 0)
+            previous = [&, i, depth] { run(i - 1, depth + 1); };
+        run_grid(*chain[i], previous, depth);
+    };
+    run(chain.size() - 1, 0);
 }
 
 } // namespace emulated

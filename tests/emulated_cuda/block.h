@@ -4,14 +4,16 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <stddef.h>
+#include <vector>
 
 #include "cuda_runtime_api.h"
 
 namespace emulated
 {
 
-enum { WARP = 32, MOST_THREADS = 1024 };
+enum { WARP = 32, MOST_THREADS = 1024, MOST_AT_ONCE = 4 };
 
 struct site { // where a lane waits
     const char *what, *file;
@@ -21,7 +23,7 @@ struct site { // where a lane waits
 /* Code of ours within a kernel's, which has nothing to check and runs often. */
 #define EMULATED_UNCHECKED __attribute__((no_sanitize("address", "undefined", "thread")))
 
-enum lane_state { NEW, READY, RUNNING, AT_BARRIER, AT_WARP, LEFT };
+enum lane_state { NEW, READY, RUNNING, AT_BARRIER, AT_WARP, AT_PREVIOUS, LEFT };
 enum reduction { COUNT, AND, OR };
 
 struct fiber;
@@ -39,6 +41,7 @@ struct lane {
     const void *in;      // its operand
     void *out;           // its result
     bool pending_copies; // cp.async not waited for
+    bool has_waited;     // for the kernels before
     bool in_kernel;      // not yet, or no more, in the code that brings it there
     bool in_collective;  // computes for all of its warp
 };
@@ -48,6 +51,7 @@ struct kernel_launch {
     const void *function;
     dim3 grid, block;
     size_t shared_bytes;
+    bool early;                 // may begin before the one before has ended
     std::function<void()> body; // one thread's run
 };
 
@@ -55,7 +59,8 @@ struct running { // what the present OS thread executes
     const kernel_launch *kernel;
     dim3 grid, block;
     uint3 index;
-    int n; // threads of a block
+    int n;     // threads of a block
+    int depth; // kernels that have begun and wait for this one
     void *shared;
     const void *closure; // the arguments
     size_t closure_bytes;
@@ -66,8 +71,14 @@ struct running { // what the present OS thread executes
 extern __thread lane *self; // of the running lane; null on the host
 extern __thread running *now;
 
-/* Run all blocks of a grid, here and now. */
-void run_grid(const kernel_launch &k);
+using kernel_chain = std::vector<std::shared_ptr<const kernel_launch>>;
+
+/* Run all blocks of these grids, here and now; all but the first are early. Each begins before the
+ * one before it: the first thing that runs is a block of the last, until it waits. */
+void run_grids(const kernel_chain &chain);
+
+/* The lane goes on when the grids before are over. */
+void wait_for_previous();
 
 /* Wait for all lanes of the block; their predicates, reduced. */
 int barrier(site at, reduction how, int predicate);
@@ -80,6 +91,8 @@ void yield();
 
 /* Check a launch and queue it; what is wrong is printed and becomes the last error. */
 void launch_kernel(kernel_launch k, cudaStream_t stream);
+void prefetch(const void *at);
+void log_run(const kernel_launch &k); // for people and tests, see launch.cc
 void check_pointer(const char *kernel, int index, const void *argument);
 
 cudaError_t copy_to_symbol(void *symbol, size_t size, const void *from, size_t bytes,
@@ -88,6 +101,7 @@ cudaError_t copy_to_symbol(void *symbol, size_t size, const void *from, size_t b
 /* cp.async: copies that this lane has issued happen when it waits for them, not before. */
 void copy_later(void *shared, const void *global, size_t bytes, bool zero);
 void close_copies();         // commit
+void read_copies();          // their sources are read now
 void finish_copies(int but); // wait for all groups but the last `but`
 void abandon_copies(lane *l);
 

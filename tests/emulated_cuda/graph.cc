@@ -43,12 +43,12 @@ cudaError_t refuse_in_capture(const char *call)
                   call);
 }
 
-cudaError_t record_node(cudaStream_t stream, std::function<void()> run)
+cudaError_t record_node(cudaStream_t stream, task todo)
 {
     capture *c = stream->captured.get();
     if (c->lost)
         return failed(cudaErrorStreamCaptureInvalidated);
-    c->nodes.push_back({std::move(run), stream->frontier});
+    c->nodes.push_back({std::move(todo), stream->frontier});
     stream->frontier = {(int)c->nodes.size() - 1};
     return cudaSuccess;
 }
@@ -87,19 +87,35 @@ static std::vector<bool> reached(const capture *c, const std::vector<int> &from)
     return seen;
 }
 
+/* An early kernel that waits for node i alone, or null. */
+static const graph_node *follower(const std::vector<graph_node> &nodes, size_t i)
+{
+    for (const graph_node &n : nodes)
+        if (n.todo.kernel && n.todo.kernel->early && n.after == std::vector<int>{(int)i})
+            return &n;
+    return nullptr;
+}
+
 static void replay(const std::vector<graph_node> &nodes)
 {
     std::vector<bool> done(nodes.size());
     std::vector<size_t> ready;
-    for (size_t left = nodes.size(); left; left--) {
+    for (size_t left = nodes.size(); left;) {
         ready.clear();
         for (size_t i = 0; i < nodes.size(); i++)
             if (!done[i] && std::all_of(nodes[i].after.begin(), nodes[i].after.end(),
                                         [&](int j) { return done[(size_t)j]; }))
                 ready.push_back(i);
         size_t next = ready[next_random() % ready.size()];
-        nodes[next].run();
         done[next] = true;
+        left -= (size_t)run_task(nodes[next].todo, [&]() -> const task * {
+            const graph_node *n = follower(nodes, next);
+            if (!n)
+                return nullptr;
+            next = (size_t)(n - nodes.data());
+            done[next] = true;
+            return &n->todo;
+        });
     }
 }
 

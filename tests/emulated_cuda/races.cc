@@ -170,8 +170,12 @@ static void touch(const void *at, size_t bytes, bool write, const void *pc)
         return;
     if (is_shared(at))
         note_access(at, bytes, write, false, pc);
-    else if (!self->in_collective && !is_own(at) && !is_in_an_allocation(at, bytes))
-        stray(at, write ? "writes" : "reads", pc);
+    else if (!self->in_collective && !is_own(at)) {
+        if (!is_in_an_allocation(at, bytes))
+            stray(at, write ? "writes" : "reads", pc);
+        if (write && now->kernel->early && !self->has_waited)
+            die("a write that has not waited for the kernels before, at %s", source_of(pc).c_str());
+    }
 }
 
 } // namespace emulated

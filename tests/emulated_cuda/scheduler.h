@@ -26,9 +26,11 @@ struct scheduler {
     size_t head = 0, tail = 0;
     int started = 0, left = 0, at_barrier = 0;
     lane *first_left = nullptr, *first_at_barrier = nullptr;
-    int yields = 0;         // since a lane left
-    bool yielded = false;   // the last lane lets others begin
-    bool backwards = false; // the order of threads at the start and after each barrier
+    int yields = 0;                 // since a lane left
+    std::function<void()> previous; // runs the grids before; null: they are over
+    bool anyone_waited = false;     // for them
+    bool yielded = false;           // the last lane lets others begin
+    bool backwards = false;         // the order of threads at the start and after each barrier
 
     ~scheduler(); // when its OS thread ends
 };

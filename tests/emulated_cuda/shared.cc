@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdlib.h>
 #include <string.h>
+#include <vector>
 
 #include "report.h"
 #include "sanitizers.h"
@@ -16,8 +17,37 @@ enum { ALIGNMENT = 1024 };
 static __thread char *open_memory;
 static __thread size_t open_bytes, open_room;
 
+struct suspended { // of a block that waits while another kernel runs
+    char *memory;
+    size_t bytes, room;
+    std::vector<std::vector<char>> variables;
+};
+static thread_local std::vector<suspended> waiting;
+
+static void suspend()
+{
+    suspended s = {open_memory, open_bytes, open_room, {}};
+    for (const shared_variable &v : shared_variables())
+        s.variables.push_back(std::vector<char>((const char *)v.at, (const char *)v.at + v.bytes));
+    waiting.push_back(std::move(s));
+}
+
+static void resume()
+{
+    const suspended &s = waiting.back();
+    size_t i = 0;
+    for (const shared_variable &v : shared_variables())
+        memcpy(v.at, s.variables[i++].data(), v.bytes);
+    open_memory = s.memory;
+    open_bytes = s.bytes;
+    open_room = s.room;
+    waiting.pop_back();
+}
+
 void *shared_open(size_t bytes)
 {
+    if (open_memory)
+        suspend();
     open_bytes = bytes;
     open_room = (bytes + ALIGNMENT) / ALIGNMENT * ALIGNMENT;
     open_memory = (char *)aligned_alloc(ALIGNMENT, open_room);
@@ -32,6 +62,8 @@ void shared_close()
     unpoison(open_memory, open_room);
     free(open_memory);
     open_memory = nullptr;
+    if (!waiting.empty())
+        resume();
 }
 
 void spoil_shared()

@@ -7,7 +7,8 @@
 namespace emulated
 {
 
-/* Dynamic shared memory; under AddressSanitizer nothing beyond `bytes` may be touched. */
+/* Dynamic shared memory; under AddressSanitizer nothing beyond `bytes` may be touched. Where a
+ * block has its own open, all of its memory comes back to it with shared_close(). */
 void *shared_open(size_t bytes);
 void shared_close();
 

@@ -33,13 +33,38 @@ static bool runnable(const CUstream_st *s)
     return !s->queue.empty() && (!s->queue.front().wait || s->queue.front().wait->done);
 }
 
+int run_task(const task &first, const std::function<const task *()> &next)
+{
+    if (!first.kernel) {
+        if (first.run)
+            first.run();
+        return 1;
+    }
+    kernel_chain chain = {first.kernel};
+    while (chain.size() < MOST_AT_ONCE && next_random() % 4)
+        if (const task *follows = next())
+            chain.push_back(follows->kernel);
+        else
+            break;
+    run_grids(chain);
+    return (int)chain.size();
+}
+
 static void step(CUstream_st *s)
 {
     work w = std::move(s->queue.front());
+    std::vector<work> early;
     s->queue.pop_front();
-    if (w.run)
-        w.run();
-    s->done++;
+    s->done += (uint64_t)run_task(w.todo, [&]() -> const task * {
+        if (s->queue.empty())
+            return nullptr;
+        const task &front = s->queue.front().todo;
+        if (!front.kernel || !front.kernel->early)
+            return nullptr;
+        early.push_back(std::move(s->queue.front()));
+        s->queue.pop_front();
+        return &early.back().todo;
+    });
 }
 
 /* The stream that must move for s to get on; NULL: another rank must. */
@@ -143,22 +168,22 @@ static void queue(CUstream_st *s, work w)
 
 void wait_for(cudaStream_t stream, std::shared_ptr<marker> m)
 {
-    queue(stream, {nullptr, std::move(m)});
+    queue(stream, {std::function<void()>(), std::move(m)});
 }
 
-cudaError_t issue(cudaStream_t stream, std::function<void()> run)
+cudaError_t issue(cudaStream_t stream, task todo)
 {
     if (is_capturing(stream))
-        return record_node(stream, std::move(run));
+        return record_node(stream, std::move(todo));
     if (stream) {
-        queue(stream, {std::move(run), nullptr});
+        queue(stream, {std::move(todo), nullptr});
         return cudaSuccess;
     }
     if (cudaError_t refused = refuse_in_capture("work on the default stream"))
         return refused;
     finish_blocking(current_device());
     device_memory_open work_begins;
-    run();
+    run_task(todo, [] { return nullptr; });
     return cudaSuccess;
 }
 
@@ -286,7 +311,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     if (!event->last || event->last->done)
         return cudaSuccess;
     if (stream)
-        queue(stream, {nullptr, event->last});
+        wait_for(stream, event->last);
     else
         run_until(event->last->on, event->last->on->issued);
     return cudaSuccess;

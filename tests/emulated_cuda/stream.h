@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "cuda_runtime_api.h"
+#include "block.h"
 
 namespace emulated
 {
@@ -22,13 +22,25 @@ struct marker {      // one recording of an event
     double milliseconds; // when it happened
 };
 
-struct work {
+struct task { // a kernel, or anything else
     std::function<void()> run;
+    std::shared_ptr<const kernel_launch> kernel;
+
+    template <class F> task(F f) : run(std::move(f))
+    {
+    }
+    task(std::shared_ptr<const kernel_launch> k) : kernel(std::move(k))
+    {
+    }
+};
+
+struct work {
+    task todo;
     std::shared_ptr<marker> wait; // runnable only once this has happened
 };
 
 struct graph_node {
-    std::function<void()> run;
+    task todo;
     std::vector<int> after; // nodes that must have run
 };
 
@@ -42,7 +54,11 @@ struct capture {
 };
 
 /* Queue it, or record it where the stream is being captured. */
-cudaError_t issue(cudaStream_t stream, std::function<void()> run);
+cudaError_t issue(cudaStream_t stream, task todo);
+
+/* Run it, and as many of the early kernels that follow directly as chance will have: next() gives
+ * the one that does, or null. Returns how many tasks it ran. */
+int run_task(const task &first, const std::function<const task *()> &next);
 
 /* What follows on the stream waits for the marker. */
 void wait_for(cudaStream_t stream, std::shared_ptr<marker> m);
@@ -60,7 +76,7 @@ void let_others_act();
 /* The capture that this host thread's call may break, or null. */
 capture *endangered_capture();
 bool is_capturing(cudaStream_t stream);
-cudaError_t record_node(cudaStream_t stream, std::function<void()> run);
+cudaError_t record_node(cudaStream_t stream, task todo);
 void leave_capture(capture *c);
 uint64_t next_random();
 

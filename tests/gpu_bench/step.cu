@@ -105,8 +105,12 @@ static void attention_phases(step &s)
     struct dev *d = &r.d;
     double n = s.n, dim = of.dim, heads = of.heads * of.head_dim, width = 3 * heads;
     double seen = s.decode ? n * s.context : n * (n + 1) / 2, sequences = s.decode ? n : 1;
-    phase(s, "norm", n * dim * 6, 0,
-          [&](int) { rmsnorm(d, s.h, DTYPE_BF16, s.x, s.norm, s.n, of.dim, 1e-6f); });
+    phase(s, "combine, norm", n * of.top_k * dim * 2 + n * dim * 14, 0, [&](int i) {
+        const struct addends addends = {
+            s.dense, s.scores + of.experts,     of.dim,   of.experts + 1,
+            s.y,     s.routes[(size_t)i].place, s.weight, of.top_k};
+        add_norm(d, s.x, s.h, DTYPE_BF16, &addends, s.norm, s.n, of.dim, 1e-6f);
+    });
     phase(s, "q k v", width * dim * 2 + n * (dim * 2 + width * 4), 2 * n * width * dim, [&](int i) {
         const struct matrix &w = r.qkv[s.pick(i, r.qkv.size())];
         matmul(d, s.qkv, w.n, s.h, &w, s.n);
@@ -137,13 +141,10 @@ static void router_phases(step &s)
               const struct matrix &w = r.router[s.pick(i, r.router.size())];
               matmul(d, s.scores, w.n, s.h, &w, s.n);
           });
-    phase(s, "route", n * experts * 4 + pairs * 8, 0, [&](int) {
-        route_rows(d, s.expert, s.weight, s.scores, of.experts + 1, s.n, of.experts, of.top_k,
-                   false);
-    });
-    phase(s, "sort", pairs * 12, 0, [&](int i) {
-        sort_rows(d, s.count, s.place, s.source, NULL, s.routes[(size_t)i].expert, group, s.n,
-                  of.top_k, of.experts);
+    phase(s, "route, sort", n * experts * 4 + pairs * 20, 0, [&](int) {
+        const struct sorting sorting = {s.count, s.place, s.source, NULL, group, of.experts};
+        route_rows(d, s.expert, s.weight, &sorting, s.scores, of.experts + 1, s.n, of.experts,
+                   of.top_k, false);
     });
 }
 
@@ -169,7 +170,7 @@ static void expert_phases(step &s)
     rig &r = s.r;
     const shape &of = r.s;
     struct dev *d = &r.d;
-    double n = s.n, dim = of.dim, pairs = n * of.top_k, hit = 0;
+    double n = s.n, pairs = n * of.top_k, hit = 0;
     for (const routing &route : s.routes)
         hit += (double)route.hit / s.variants;
     double routed = ffn_bytes(of, pairs, hit, of.width), flops = ffn_flops(of, pairs, of.width);
@@ -185,13 +186,6 @@ static void expert_phases(step &s)
         phase(s, "shared", shared, others, [&](int i) { one(shared_job(s, i)); });
         phase(s, "experts", routed, flops, [&](int i) { one(routed_job(s, i)); });
     }
-    phase(s, "shared, gated and added", n * dim * 12, 0, [&](int) {
-        add_rows(d, s.x, s.dense, of.dim, s.scores + of.experts, of.experts + 1, s.n, of.dim);
-    });
-    phase(s, "combine", pairs * dim * 2 + n * dim * 8, 0, [&](int i) {
-        weighted_sum(d, s.x, s.y, DTYPE_BF16, s.routes[(size_t)i].place, s.weight, s.n, of.top_k,
-                     of.dim);
-    });
 }
 
 /* Once a step, of the rows whose logits are wanted. */
