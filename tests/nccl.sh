@@ -35,11 +35,11 @@ expect 2 'expected mpirun' A=B --ranks 3 --transport mpi
 
 # What rank 0 puts on its queues, a letter each: (s)end, (r)eceive, (a)ll-to-all, (b)roadcast, their
 # start (.), (f)fn of the shared expert and of those at home, rou(t)e, one queue (w)aits for the
-# other, the host asks whether it is done (q).
+# other, the host asks whether its rows have moved (q).
 order() { # options: the letters
     run EPMOE_EMULATED_TRACE="$work/trace" "${nccl[@]}" --home 7 "$@"
     sed -nE 's/^0 ncclSend/s/p; s/^0 ncclRecv/r/p; s/^0 ncclAlltoAll/a/p; s/^0 ncclBroadcast/b/p
-        s/^0 ncclGroupEnd/./p; s/^0 ffn_.*/f/p; s/^0 route<.*/t/p; s/^0 cudaStreamWaitEvent/w/p
+        s/^0 ncclGroupEnd/./p; s/^0 ffn_.*/f/p; s/^0 route.*/t/p; s/^0 cudaStreamWaitEvent/w/p
         s/^0 cudaStreamQuery/q/p' "$work/trace" | tr -d '\n'
 }
 moves() { # PATTERN TIMES options
@@ -55,7 +55,7 @@ moves() { # PATTERN TIMES options
 moves 's+[.]f+r+[.]q' 2
 moves 'a[.]f+a[.]q' 2 --strategy padded
 moves 'wb[.]tf+r+[.]q' 2 --strategy allgather
-moves 's+[.]f+t?w?s+[.]f+r+[.]q' 1 --overlap on
+moves 's+[.]f+tws+[.]f+r+[.]q' 1 --overlap on
 
 # Times on the GPU's clock, and bytes between rank 0 and each of the others.
 if command -v python3 >/dev/null; then

@@ -3,6 +3,8 @@
  * workers, some experts at home, and more workers than experts. What goes wrong: tests/nccl.sh. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "tests/cm.h"
 #include "tests/logits.h"
@@ -35,28 +37,41 @@ static float *run(const struct setting *s, enum transport_choice transport,
                             .placement = {.home = s->home, .home_given = s->home > 0},
                             .device = DEVICE_CUDA,
                             .transport = (int)transport};
-    float *logits = logits_over(&t, x, vocab);
-    assert_non_null(logits);
-    return logits;
+    return logits_over(&t, x, vocab);
 }
 
-static void check(const struct setting *s, const struct exchange_options *x)
+/* 0 when rows through the host and rows by NCCL give the same bytes. */
+static int compare(const struct setting *s, const struct exchange_options *x)
 {
     int vocab;
-    struct exchange_words w = exchange_words(x);
     float *staged = run(s, TRANSPORT_AUTO, x, &vocab), *direct = run(s, TRANSPORT_NCCL, x, &vocab);
-    if (memcmp(staged, direct, N_TOKENS * (size_t)vocab * sizeof *staged) != 0)
-        fail_msg("%s, %d ranks, %ld at home, %s, combine %s, dedup %s, wire %s, overlap %s: "
-                 "other bytes",
-                 s->dir, s->ranks, s->home, w.strategy, w.combine, w.dedup, w.wire, w.overlap);
+    int status = !staged || !direct ||
+                 memcmp(staged, direct, N_TOKENS * (size_t)vocab * sizeof *staged) != 0;
     free(staged);
     free(direct);
+    return status;
+}
+
+/* In a process of its own: the emulation never uses memory again that was freed. */
+static void check(const struct setting *s, const struct exchange_options *x)
+{
+    struct exchange_words w = exchange_words(x);
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0)
+        exit(compare(s, x));
+    assert_true(child > 0 && waitpid(child, &status, 0) == child);
+    if (status != 0)
+        fail_msg("%s, %d ranks, %ld at home, %s, combine %s, dedup %s, wire %s, overlap %s: "
+                 "other bytes, or none",
+                 s->dir, s->ranks, s->home, w.strategy, w.combine, w.dedup, w.wire, w.overlap);
 }
 
 /* Strategy, combine, dedup and overlap in full; wires and ranks by turns. */
 static void any_options(void **state)
 {
     (void)state;
+    static const long homes[] = {0, 7, 14, 57}; // 3 are left for up to 8 workers
     enum { OTHERS = COMBINE_COUNT * DEDUP_COUNT * OVERLAP_COUNT };
     for (int i = 0; i < STRATEGY_COUNT * OTHERS; i++) {
         int strategy = i / OTHERS;
@@ -65,7 +80,7 @@ static void any_options(void **state)
                                      .dedup = (enum dedup)(i / COMBINE_COUNT % DEDUP_COUNT),
                                      .wire = (enum wire)((i + strategy) % WIRE_COUNT),
                                      .overlap = (enum overlap)(i % OTHERS / (OTHERS / 2))};
-        struct setting s = {MODELS "moe-60", DTYPE_F32, 2 + (i + 3 * strategy) % 8, i % 4 * 7};
+        struct setting s = {MODELS "moe-60", DTYPE_F32, 2 + (i + 3 * strategy) % 8, homes[i % 4]};
         check(&s, &x);
     }
 }
