@@ -65,7 +65,7 @@ static inline struct dev *wire_dev(struct coordinator *c)
 }
 
 /* Check the checkpoint, greet the workers, agree, load, and wait until all are ready. On failure
- * the workers have been told to stop and nothing is left open. */
+ * the workers have been told to stop and nothing is left open. It stays where it was opened. */
 int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
                      struct transport *t);
 /* The wire's error so far: root mean square of what narrowing changed, over that of the values, on

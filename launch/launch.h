@@ -39,7 +39,8 @@ struct profile_command {
     const char *json, *trace; // files, or NULL
 };
 
-/* What moves rows between ranks; auto: shared memory or MPI, by how the ranks were started. */
+/* What moves rows between ranks; auto: NCCL where each has a GPU of its own, else shared memory or
+ * MPI, by how the ranks were started. */
 enum transport_choice { TRANSPORT_AUTO, TRANSPORT_LOCAL, TRANSPORT_MPI, TRANSPORT_NCCL };
 
 /* The options that every command with a model shares. */

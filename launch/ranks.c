@@ -153,7 +153,7 @@ static struct exchange_options exchange_of(const struct model_options *o)
 
 static int open_coordinator(struct ranks *r, const struct model_options *o,
                             const struct session_needs *needs, struct transport *t, int threads,
-                            int gpu_index)
+                            int gpu_index, bool nccl)
 {
     struct coordinator_options c = {
         .model_dir = r->model_dir,
@@ -169,38 +169,55 @@ static int open_coordinator(struct ranks *r, const struct model_options *o,
         .logit_rows = needs->logit_rows,
         .placement = o->placement,
         .exchange = exchange_of(o),
-        .nccl = o->transport == TRANSPORT_NCCL,
+        .nccl = nccl,
         .kv_bytes = o->kv_bytes,
         .profile = {.on = o->profile.table || o->profile.json || o->profile.trace,
                     .keep = o->profile.trace}};
     return coordinator_open(&r->coordinator, &c, t);
 }
 
-/* NCCL wants a GPU for each rank, and of those on other hosts NCCL itself will say. */
-static int check_nccl(int ranks_here, const struct model_options *o)
+/* Why NCCL cannot move this run's rows: NULL when it can, as far as this host shows. Of ranks on
+ * other hosts that share a GPU NCCL itself will say so. */
+static const char *why_not_nccl(int ranks_here, const struct model_options *o)
 {
+    static char text[128];
     if (!nccl_built())
-        return fail(STATUS_USAGE, "--transport nccl: expected a build with NCCL, found one "
-                                  "without: configure with -DEPMOE_NCCL=ON");
+        return "expected a build with NCCL, found one without: configure with -DEPMOE_NCCL=ON";
     if (o->device != DEVICE_CUDA || worker_device(o) != DEVICE_CUDA)
-        return fail(STATUS_USAGE, "--transport nccl: expected --device cuda for all ranks");
-    if (cuda_count() < ranks_here)
-        return fail(STATUS_USAGE,
-                    "--transport nccl: expected a GPU for each of %d ranks, found %d: ranks that "
-                    "share one want --transport auto, through the host's memory",
-                    ranks_here, cuda_count());
-    return 0;
+        return "expected --device cuda for all ranks";
+    snprintf(text, sizeof text,
+             "expected a GPU for each of %d ranks, found %d: ranks that share one want --transport "
+             "%s",
+             ranks_here, cuda_count(), o->ranks ? "local" : "mpi");
+    return cuda_count() < ranks_here ? text : NULL;
+}
+
+static int ranks_here(const struct process *p, const struct model_options *o)
+{
+    return p->mpi ? p->local_size : o->ranks ? (int)o->ranks : 1;
 }
 
 static int check_transport(const struct process *p, const struct model_options *o)
 {
+    const char *why = o->transport == TRANSPORT_NCCL ? why_not_nccl(ranks_here(p, o), o) : NULL;
     if (o->transport == TRANSPORT_LOCAL && p->mpi)
         return fail(STATUS_USAGE, "--transport local: expected no mpirun, found one: "
                                   "local ranks are --ranks N of one process");
     if (o->transport == TRANSPORT_MPI && !p->mpi)
         return fail(STATUS_USAGE, "--transport mpi: expected mpirun, found none");
-    int ranks_here = p->mpi ? p->local_size : o->ranks ? (int)o->ranks : 1;
-    return o->transport == TRANSPORT_NCCL ? check_nccl(ranks_here, o) : 0;
+    return why ? fail(STATUS_USAGE, "--transport nccl: %s", why) : 0;
+}
+
+/* --transport auto: from GPU to GPU where each rank has one of its own. */
+static bool choose_nccl(const struct process *p, const struct model_options *o,
+                        const struct transport *t)
+{
+    if (o->transport != TRANSPORT_AUTO || !t)
+        return o->transport == TRANSPORT_NCCL;
+    const char *why = why_not_nccl(ranks_here(p, o), o);
+    if (why && o->device == DEVICE_CUDA)
+        note("rows travel through the host's memory, not by NCCL: %s", why);
+    return !why;
 }
 
 static int check(const struct process *p, const struct model_options *o)
@@ -266,8 +283,9 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
     }
     if (p->mpi)
         p->mpi->timeout_ns = timeout_ns(o);
-    r->transport_name = !t ? "none" : o->transport == TRANSPORT_NCCL ? "nccl" : t->name;
-    status = open_coordinator(r, o, needs, t, threads, p->mpi ? p->local_rank : 0);
+    bool nccl = choose_nccl(p, o, t);
+    r->transport_name = !t ? "none" : nccl ? "nccl" : t->name;
+    status = open_coordinator(r, o, needs, t, threads, p->mpi ? p->local_rank : 0, nccl);
     if (status) {
         join_workers(r);
         close_local(r);

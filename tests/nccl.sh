@@ -33,6 +33,17 @@ expect 2 'device cuda for all' A=B "${nccl[@]}" --worker-device cpu
 expect 2 'each of 3 ranks, found 2' EPMOE_EMULATED_GPUS=2 "${nccl[@]}"
 expect 2 'expected mpirun' A=B --ranks 3 --transport mpi
 
+# Where nothing is said, NCCL moves rows if it can, and -v says why it does not.
+run EPMOE_EMULATED_TRACE="$work/trace" --ranks 3 -v
+[ "$code" -eq 0 ] && grep -q ncclSend "$work/trace" && ! grep -q 'not by NCCL' "$work/stderr"
+result $? "a GPU for each rank"
+run EPMOE_EMULATED_GPUS=2 --ranks 3 -v
+[ "$code" -eq 0 ] && grep -q 'not by NCCL: .*each of 3 ranks, found 2' "$work/stderr"
+result $? "ranks that share a GPU"
+run A=B --ranks 3 -v --worker-device cpu
+[ "$code" -eq 0 ] && grep -q 'not by NCCL: .*cuda for all' "$work/stderr"
+result $? "workers without GPUs"
+
 # What rank 0 puts on its queues, a letter each: (s)end, (r)eceive, (a)ll-to-all, (b)roadcast, their
 # start (.), (f)fn of the shared expert and of those at home, rou(t)e, one queue (w)aits for the
 # other, the host asks whether its rows have moved (q).

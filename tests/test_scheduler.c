@@ -90,9 +90,8 @@ struct setting {
     int sequences, chunk, ranks, blocks, overlap;
 };
 
-static struct ranks open_tiny(const struct setting *t)
+static void open_tiny(struct ranks *r, const struct setting *t)
 {
-    struct ranks r;
     struct process p = {.local_size = 1};
     struct model_options o = model_options_default();
     struct session_needs needs = {t->sequences, 5, 0};
@@ -103,10 +102,9 @@ static struct ranks open_tiny(const struct setting *t)
     o.kv_bytes = t->blocks * BLOCK_BYTES;
     o.overlap = t->overlap;
     unsetenv("EPMOE_ISA");
-    assert_int_equal(ranks_open(&r, &p, &o, &needs), 0);
+    assert_int_equal(ranks_open(r, &p, &o, &needs), 0);
     if (t->blocks)
-        assert_int_equal(r.coordinator.kv.n_blocks, t->blocks);
-    return r;
+        assert_int_equal(r->coordinator.kv.n_blocks, t->blocks);
 }
 
 /* All requests in order, each as soon as there is room; returns the steps it took. */
@@ -136,7 +134,8 @@ static int run_all(struct ranks *r, struct answer *answers, int n)
 
 static void answer_alone(struct answer *answers, int n)
 {
-    struct ranks r = open_tiny(&(struct setting){1, 2048, 1, 0, 0});
+    struct ranks r;
+    open_tiny(&r, &(struct setting){1, 2048, 1, 0, 0});
     for (int i = 0; i < n; i++)
         assert_int_equal(generate(&r.coordinator, &answers[i].request), 0);
     ranks_close(&r);
@@ -174,7 +173,8 @@ static void each_gives_what_it_gives_alone(void **state)
     }
     assert_true(stops > 2 && lengths > 2);
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
-        struct ranks r = open_tiny(&settings[i]);
+        struct ranks r;
+        open_tiny(&r, &settings[i]);
         fill(together, REQUESTS);
         run_all(&r, together, REQUESTS);
         compare(together, alone, REQUESTS);
@@ -187,7 +187,8 @@ static void a_free_place_is_taken_at_once(void **state)
 {
     (void)state;
     static struct answer answers[8];
-    struct ranks r = open_tiny(&(struct setting){4, 64, 1, 0, 0});
+    struct ranks r;
+    open_tiny(&r, &(struct setting){4, 64, 1, 0, 0});
     fill(answers, 8);
     for (int i = 0; i < 8; i++) {
         answers[i].stop_at = 0;
@@ -209,7 +210,8 @@ static void memory_bounds_how_many_run(void **state)
 {
     (void)state;
     static struct answer answers[6];
-    struct ranks r = open_tiny(&(struct setting){6, 64, 1, 4, 0}); // 4 blocks of 64
+    struct ranks r;
+    open_tiny(&r, &(struct setting){6, 64, 1, 4, 0}); // 4 blocks of 64
     struct scheduler s;
     fill(answers, 6);
     for (int i = 0; i < 6; i++) {
@@ -244,7 +246,8 @@ static int refusal(const struct coordinator *c, int n, int n_predict, int32_t to
 static void what_can_never_run_is_refused(void **state)
 {
     (void)state;
-    struct ranks r = open_tiny(&(struct setting){2, 64, 1, 2, 0}); // 128 positions
+    struct ranks r;
+    open_tiny(&r, &(struct setting){2, 64, 1, 2, 0}); // 128 positions
     const struct coordinator *c = &r.coordinator;
     error_capture(true);
     assert_int_equal(refusal(c, 100, 28, 1, ""), 0);
@@ -270,7 +273,8 @@ static void an_error_at_the_end_of_a_request_ends_the_run(void **state)
 {
     (void)state;
     static struct answer answers[3];
-    struct ranks r = open_tiny(&(struct setting){3, 64, 1, 0, 0});
+    struct ranks r;
+    open_tiny(&r, &(struct setting){3, 64, 1, 0, 0});
     struct scheduler s;
     fill(answers, 3);
     scheduler_open(&s, &r.coordinator);

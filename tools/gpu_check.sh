@@ -26,8 +26,8 @@ report=$(realpath -m "$report")
 [ -z "$binary" ] || binary=$(realpath -m "$binary")
 cd "$here" || exit 2
 
-tests=(test_kernels test_attention test_wire test_marks test_parity)
-sanitized=(test_kernels test_attention test_wire)
+tests=(test_kernels test_rows test_attention test_wire test_marks test_parity)
+sanitized=(test_kernels test_rows test_attention test_wire)
 preset=qwen1.5-moe-a2.7b layers=4 size=(-p 1500 -n 40) ranks=5 tiny=() tokens=160 text=48 repeats=5
 if [ -n "$quick" ]; then
     tests=(test_marks) sanitized=(test_marks)
@@ -204,7 +204,7 @@ if [ -n "$dry" ] || python3 -c 'import torch, transformers' 2>/dev/null; then
 fi
 if [ -n "$dry" ] || command -v compute-sanitizer >/dev/null; then
     for name in "${sanitized[@]}"; do
-        step "compute-sanitizer $name" 60 bash -c 'sanitize 45 "$0"' "$name"
+        step "compute-sanitizer $name" 45 bash -c 'sanitize 34 "$0"' "$name"
     done
 fi
 [ -n "$dry" ] && exit 0

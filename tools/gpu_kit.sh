@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source=$(pwd)
 kit=${1:-gpu_kit}
-tests=(test_kernels test_attention test_wire test_marks test_parity gpu_bench)
+tests=(test_kernels test_rows test_attention test_wire test_marks test_parity gpu_bench)
 most_kib=$((40 * 1024))
 
 # No path of this machine: not in messages, not in run paths, and the tests read from where they run.
