@@ -285,13 +285,13 @@ static int under_mpirun(void)
         cmocka_unit_test(many_experts),
         cmocka_unit_test(fewer_experts_than_workers),
         cmocka_unit_test(uneven_placements),
-#ifndef __SANITIZE_ADDRESS__ // unevenly placed it was enough
         cmocka_unit_test(shipped_model),
-#endif
     };
     int local_rank, local_size;
-    if ((atoi(getenv("OMPI_COMM_WORLD_SIZE")) - 2) % STRIDE)
+#ifdef __SANITIZE_ADDRESS__ // one number of workers is enough there
+    if (atoi(getenv("OMPI_COMM_WORLD_SIZE")) != 5)
         return 0;
+#endif
     if (transport_open_mpi(&mpi, &local_rank, &local_size) != 0)
         return 1;
     mpi.timeout_ns = (int64_t)300e9; // the cores may be few
