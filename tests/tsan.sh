@@ -6,7 +6,7 @@
 set -uo pipefail
 epmoe=$(realpath "$1")
 cd "$(dirname "$0")/.."
-nm "$epmoe" | grep -q __tsan_init || {
+nm "$epmoe" | grep __tsan_init >/dev/null || {
     echo "skipped: not a build with ThreadSanitizer"
     exit 77
 }
