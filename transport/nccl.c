@@ -177,7 +177,7 @@ void nccl_follow(struct nccl *n)
 
 int nccl_begin(struct nccl *n)
 {
-    int status = n->comm ? 0 : gone();
+    int status = n->comm ? side_status(&n->side) : gone();
     if (!status && n->under_way)
         status = settle(n, "moving rows");
     if (status)
@@ -257,7 +257,7 @@ int nccl_wait(struct nccl *n)
         status = state == ncclSuccess ? keep_waiting(n, start, "moving rows")
                                       : give_up_because(n, state, "moving rows");
     }
-    return status;
+    return status ? status : side_status(&n->side);
 }
 
 /* Finalize, as long as that makes progress. */

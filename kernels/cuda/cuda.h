@@ -135,9 +135,18 @@ enum { STAGING_BYTES = 16 << 20 };
 struct graph; // see graph.cu
 struct marks; // see marks.cu
 
+enum { MOST_GRANTS = 32 }; // kernels with dynamic shared memory
+
+/* What a kernel's blocks have of shared memory, in bytes; see launch.cu. */
+struct shared_grant {
+    const void *function;
+    int own, most; // its static; the most dynamic that it may be launched with
+};
+
 /* One GPU, as one rank uses it. */
 struct cuda {
     int gpu, multiprocessors, l2_bytes;
+    int shared_bytes; // a block's at most, static and dynamic
     cudaStream_t stream;
     cublasHandle_t blas;
     struct allocation *allocations;  // all that cuda_close() frees
@@ -153,6 +162,8 @@ struct cuda {
     double levels_deviation;
     unsigned *arrived; // device: [n_arrived] of decode attention's blocks, between calls all 0
     size_t n_arrived;
+    struct shared_grant grants[MOST_GRANTS];
+    int n_grants;
     struct marks *marks; // NULL: none are timed
     int status;          // the first error's; what follows is skipped
     bool recording;
@@ -165,8 +176,8 @@ static inline bool cuda_works(const struct dev *d)
     return d->cuda->status == 0;
 }
 
-/* Note an error of the runtime's or cuBLAS's once, with what was being done. False when there is
- * one. */
+/* Note an error of the runtime's or cuBLAS's once, with what was being done, and clear it: who asks
+ * for the thread's last error later must not find it. False when there is one. */
 bool cuda_good(struct dev *d, cudaError_t error, const char *doing);
 bool cublas_good(struct dev *d, cublasStatus_t error, const char *doing);
 #endif

@@ -72,7 +72,10 @@ static int devices(void)
 
 static bool is_new_enough(int gpu, cudaDeviceProp *p)
 {
-    return cudaGetDeviceProperties(p, gpu) == cudaSuccess && p->major >= LEAST_MAJOR;
+    if (cudaGetDeviceProperties(p, gpu) == cudaSuccess)
+        return p->major >= LEAST_MAJOR;
+    cudaGetLastError();
+    return false;
 }
 
 int cuda_count(void)
@@ -129,8 +132,9 @@ static bool can_be_early(int gpu)
     const char *wish = getenv("EPMOE_EARLY");
     if (wish && strcmp(wish, "0") == 0)
         return false;
-    return cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, gpu) == cudaSuccess &&
-           major >= EARLY_MAJOR;
+    if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, gpu) != cudaSuccess)
+        cudaGetLastError();
+    return major >= EARLY_MAJOR;
 }
 
 /* cuBLAS may not allocate while a graph is recorded, so its workspace is given. */
@@ -192,6 +196,10 @@ int dev_open_cuda(struct dev *d, int gpu, enum isa isa, int threads)
             "asking for its size") &&
         cuda_good(d, cudaDeviceGetAttribute(&d->cuda->l2_bytes, cudaDevAttrL2CacheSize, gpu),
                   "asking for its cache") &&
+        cuda_good(d,
+                  cudaDeviceGetAttribute(&d->cuda->shared_bytes,
+                                         cudaDevAttrMaxSharedMemoryPerBlockOptin, gpu),
+                  "asking for its shared memory") &&
         cuda_good(d, cudaStreamCreateWithFlags(&d->cuda->stream, cudaStreamNonBlocking),
                   "creating a stream") &&
         open_blas(d) && open_staging(d);

@@ -148,9 +148,8 @@ template <class T, int FRAGMENTS, class Side> static void launch_side(struct dev
     }
     call.ahead =
         chunks_ahead(d->cuda->l2_bytes, min(known_tiles<FRAGMENTS, Side>(call), (int)most));
-    LAUNCH_EARLY(d->cuda->early, (ffn_stream<T, FRAGMENTS, Side>),
-                 (unsigned)(tiles < most ? tiles : most), STREAM_WARPS * WARP_SIZE, 0,
-                 d->cuda->stream, call);
+    LAUNCH_EARLY(d, (ffn_stream<T, FRAGMENTS, Side>), (unsigned)(tiles < most ? tiles : most),
+                 STREAM_WARPS * WARP_SIZE, 0, call);
 }
 
 template <class T, int FRAGMENTS> static void launch_sides(struct dev *d, const ffn_call &call)
@@ -260,7 +259,6 @@ void cuda_ffn_list_open(struct dev *d, struct ffn_list *list)
         blocks[i] = {list->ffns[i].gate_up.data, list->ffns[i].down.data};
     cuda_upload(d, list->device, blocks, bytes);
     free(blocks);
-    ffn_many_open(d);
 }
 
 size_t cuda_ffn_scratch_bytes(const struct dev_limits *limits)

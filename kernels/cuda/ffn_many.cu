@@ -206,8 +206,7 @@ template <class T> static void launch_many(struct dev *d, const many_call &call)
 {
     unsigned rows = (unsigned)most_strips(call.p.n, call.p.n_blocks, TILE_ROWS);
     unsigned columns = (unsigned)blocks_for((size_t)call.stride, TILE_COLUMNS);
-    LAUNCH(ffn_grouped<T>, dim3(rows, columns), TILE_THREADS, STAGES * STAGE_BYTES, d->cuda->stream,
-           call);
+    LAUNCH(d, ffn_grouped<T>, dim3(rows, columns), TILE_THREADS, STAGES * STAGE_BYTES, call);
 }
 
 template <class T> static void grouped(struct dev *d, const struct ffn_job *job)
@@ -254,12 +253,12 @@ static void dense_slice(struct dev *d, const struct ffn *f, void *y, enum dtype 
     float *gate_up = (float *)d->scratch;
     T *hidden = (T *)(gate_up + 4 * pairs);
     blas_product(d, gate_up, DTYPE_F32, 2 * stride, x, &f->gate_up, n, 0);
-    LAUNCH(swiglu_pairs<T>, (unsigned)blocks_for(pairs, ELEMENT_THREADS), ELEMENT_THREADS, 0,
-           d->cuda->stream, hidden, (const float4 *)gate_up, pairs);
+    LAUNCH(d, swiglu_pairs<T>, (unsigned)blocks_for(pairs, ELEMENT_THREADS), ELEMENT_THREADS, 0,
+           hidden, (const float4 *)gate_up, pairs);
     blas_product(d, y, y_type, dim_stride, hidden, &f->down, n, 0);
     if (dim_stride != f->down.n)
-        LAUNCH(clear_padding, (unsigned)n, ROW_ALIGN, 0, d->cuda->stream, (char *)y, f->down.n,
-               dim_stride, dtype_bytes(y_type));
+        LAUNCH(d, clear_padding, (unsigned)n, ROW_ALIGN, 0, (char *)y, f->down.n, dim_stride,
+               dtype_bytes(y_type));
 }
 
 template <class T> static void dense(struct dev *d, const struct ffn_job *job)
@@ -292,13 +291,4 @@ void ffn_many(struct dev *d, const struct ffn_job *job)
         grouped<__nv_bfloat16>(d, job);
     else
         FOR_TYPE(down->type, T, dense<T>(d, job));
-}
-
-void ffn_many_open(struct dev *d)
-{
-    int bytes = STAGES * STAGE_BYTES;
-    cudaFuncAttribute most = cudaFuncAttributeMaxDynamicSharedMemorySize;
-    cuda_good(d, cudaFuncSetAttribute(ffn_grouped<__half>, most, bytes), "asking for memory");
-    cuda_good(d, cudaFuncSetAttribute(ffn_grouped<__nv_bfloat16>, most, bytes),
-              "asking for memory");
 }

@@ -169,6 +169,7 @@ void cuda_close(struct dev *d)
     for (cudaStream_t stream : {c->stream, c->copying})
         if (stream)
             cudaStreamDestroy(stream);
+    cudaGetLastError(); // of a device that has failed, closing may fail, too
     arena_free(&d->memory);
     memset(d, 0, sizeof *d);
 }

@@ -31,7 +31,7 @@ void measure_copies(rig &r)
 void measure_launches(rig &r)
 {
     enum { LAUNCHES = 100 };
-    auto launch = [&](int) { LAUNCH(nothing, 1, 32, 0, r.d.cuda->stream, 0); };
+    auto launch = [&](int) { LAUNCH(&r.d, nothing, 1, 32, 0, 0); };
     table_head("Launching nothing");
     measure(r, {"a kernel in a graph", 0, 0, 0, LAUNCHES, true, launch});
     measure(r, {"a kernel by itself", 0, 0, 0, LAUNCHES, false, launch});
