@@ -291,9 +291,9 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
 
 int coordinator_wire_error(struct coordinator *c, double *error)
 {
-    struct wire_error all = exchange_wire_error(&c->exchange[0]);
-    int status = 0;
-    if (c->transport && c->exchange[0].options.wire != WIRE_MODEL)
+    struct wire_error all;
+    int status = exchange_wire_error(&c->exchange[0], &all);
+    if (!status && c->transport && c->exchange[0].options.wire != WIRE_MODEL)
         status = cluster_wire_error(c->transport, &all);
     *error = all.squares > 0 ? sqrt(all.errors / all.squares) : 0;
     return status;

@@ -247,7 +247,8 @@ static struct counted run_all(struct run *r, const struct step *steps, float *ou
     }
     open_end(&x, &each[0]);
     bool good = coordinate(&x, &each[0], steps, out);
-    struct counted counted = {*x.at[0].counters, exchange_wire_error(&x.at[0])};
+    struct counted counted = {.moved = *x.at[0].counters};
+    assert_int_equal(exchange_wire_error(&x.at[0], &counted.narrow), 0);
     if (!good)
         transport_close(&ends[0]);
     for (int rank = 1; rank < r->ranks; rank++) {

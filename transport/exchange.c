@@ -308,11 +308,12 @@ int exchange_combine(struct exchange *x, struct exchange_plan *plan)
     return 0;
 }
 
-struct wire_error exchange_wire_error(struct exchange *x)
+int exchange_wire_error(struct exchange *x, struct wire_error *error)
 {
     dev_download(x->dev, x->narrow_host, x->narrow, sizeof *x->narrow);
-    dev_wait(x->dev);
-    return *x->narrow_host;
+    int status = dev_wait(x->dev);
+    *error = *x->narrow_host;
+    return status;
 }
 
 /* ---- worker ---- */

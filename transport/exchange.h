@@ -210,8 +210,8 @@ static inline int exchange_home_rows(const struct exchange *x)
     return x->first[1];
 }
 
-/* What narrowing has cost on this rank so far. */
-struct wire_error exchange_wire_error(struct exchange *x);
+/* What narrowing has cost on this rank so far. Waits: 0, or what dev_wait() said. */
+int exchange_wire_error(struct exchange *x, struct wire_error *error);
 
 /* Worker. The next dispatch of a step of n rows; fill (*work)->y, then give it back. Both may wait
  * for the coordinator; exchange_finish() ends a step. */

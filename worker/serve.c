@@ -252,7 +252,10 @@ static int answer_stats(struct worker *w)
     getrusage(RUSAGE_SELF, &usage);
     w->stats.peak_bytes = (uint64_t)usage.ru_maxrss * 1024;
     if (w->n_exchanges) { // it has been set up
-        struct wire_error narrow = exchange_wire_error(&w->exchange[0]);
+        struct wire_error narrow;
+        int status = exchange_wire_error(&w->exchange[0], &narrow);
+        if (status)
+            return status;
         w->stats.squares = narrow.squares;
         w->stats.errors = narrow.errors;
     }
