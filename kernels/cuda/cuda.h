@@ -61,7 +61,7 @@ void cuda_matmul_add(struct dev *d, float *y, int ldy, const void *x, const stru
 /* ffn.cu: experts and dense blocks */
 void cuda_ffn(struct dev *d, const struct ffn_job *jobs, int n_jobs);
 void cuda_ffn_list_open(struct dev *d, struct ffn_list *list);
-size_t cuda_ffn_scratch_bytes(const struct dev_limits *limits);
+size_t cuda_ffn_scratch_bytes(const struct dev *d, const struct dev_limits *limits);
 
 /* pack.cu */
 size_t cuda_matrix_bytes(enum dtype type, int n, int k);
@@ -157,6 +157,10 @@ struct cuda {
     int status;          // the first error's; what follows is skipped
     bool recording;
     bool early; // kernels may begin before the one before has ended: see launch.cuh
+    // what the device is opened with, and only a benchmark changes to compare: before
+    // dev_reserve(),
+    int dense_rows;  // of a slice of a dense block with many rows: see ffn_many.cu
+    int ahead_bytes; // at most so many of L2 does a kernel fill that begins early: see stream.cuh
 };
 
 /* True unless an error has stopped this device: the first thing every function asks. */

@@ -9,6 +9,12 @@
 #define EPMOE_CUDA_BUILT_FOR "sm_80 sm_90"
 #endif
 
+#ifdef EPMOE_EMULATED
+enum { DENSE_ROWS = 64 }; // so that tests have several slices
+#else
+enum { DENSE_ROWS = 512 }; // gate and up of so many rows pass through L2
+#endif
+
 enum { LEAST_MAJOR = 8, EARLY_MAJOR = 9, BLAS_WORKSPACE_BYTES = 32 << 20 };
 
 /* In the order of struct kernels: C++17 has no designators. */
@@ -133,6 +139,20 @@ static bool can_be_early(int gpu)
            major >= EARLY_MAJOR;
 }
 
+/* How much the GPU has of what the kernels share out. */
+static bool measure_gpu(struct dev *d)
+{
+    struct cuda *c = d->cuda;
+    cudaDeviceAttr size = cudaDevAttrMultiProcessorCount, cache = cudaDevAttrL2CacheSize;
+    bool good =
+        cuda_good(d, cudaDeviceGetAttribute(&c->multiprocessors, size, c->gpu),
+                  "asking for its size") &&
+        cuda_good(d, cudaDeviceGetAttribute(&c->l2_bytes, cache, c->gpu), "asking for its cache");
+    c->dense_rows = DENSE_ROWS;
+    c->ahead_bytes = c->l2_bytes / 2;
+    return good;
+}
+
 /* cuBLAS may not allocate while a graph is recorded, so its workspace is given. */
 static bool open_blas(struct dev *d)
 {
@@ -184,17 +204,10 @@ int dev_open_cuda(struct dev *d, int gpu, enum isa isa, int threads)
     d->cuda = (struct cuda *)arena_alloc(&d->memory, sizeof *d->cuda);
     d->cuda->gpu = gpu;
     d->cuda->early = can_be_early(gpu);
-    bool good =
-        cuda_good(d, cudaSetDevice(gpu), "choosing it") &&
-        cuda_good(
-            d,
-            cudaDeviceGetAttribute(&d->cuda->multiprocessors, cudaDevAttrMultiProcessorCount, gpu),
-            "asking for its size") &&
-        cuda_good(d, cudaDeviceGetAttribute(&d->cuda->l2_bytes, cudaDevAttrL2CacheSize, gpu),
-                  "asking for its cache") &&
-        cuda_good(d, cudaStreamCreateWithFlags(&d->cuda->stream, cudaStreamNonBlocking),
-                  "creating a stream") &&
-        open_blas(d) && open_staging(d);
+    bool good = cuda_good(d, cudaSetDevice(gpu), "choosing it") && measure_gpu(d) &&
+                cuda_good(d, cudaStreamCreateWithFlags(&d->cuda->stream, cudaStreamNonBlocking),
+                          "creating a stream") &&
+                open_blas(d) && open_staging(d);
     if (good)
         return 0;
     int status = d->cuda->status;

@@ -48,4 +48,4 @@ ffn_part ffn_part_of(const struct ffn_job *job, void *hidden);
 void ffn_many(struct dev *d, const struct ffn_job *job);
 void ffn_many_open(struct dev *d);
 /* Scratch that a block's own rows take there. */
-size_t ffn_dense_bytes(enum dtype type, int rows, int width);
+size_t ffn_dense_bytes(const struct dev *d, enum dtype type, int rows, int width);

@@ -69,8 +69,8 @@ template <class T, int FRAGMENTS> static void launch_stream(struct dev *d, dense
 {
     int strips = (call.rows - 1) / (FRAGMENTS * FRAGMENT_ROWS) + 1;
     int tiles = (call.n - 1) / TILE_OUTPUTS + 1, most = d->cuda->multiprocessors;
-    call.ahead =
-        chunks_ahead(d->cuda->l2_bytes, min(tiles * strips, most * stream_blocks<T, FRAGMENTS>()));
+    call.ahead = chunks_ahead(d->cuda->ahead_bytes,
+                              min(tiles * strips, most * stream_blocks<T, FRAGMENTS>()));
     if (tiles * strips <= most)
         LAUNCH_EARLY(d->cuda->early, (dense_stream<T, FRAGMENTS, 2 * STREAM_WARPS>), tiles * strips,
                      2 * STREAM_WARPS * WARP_SIZE, 0, d->cuda->stream, call);
