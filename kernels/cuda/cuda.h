@@ -33,6 +33,10 @@ enum { CUDA_JOINT_ROWS = 32 };
 extern "C" {
 #endif
 
+/* dev.cu: from now on kernels may begin early, or not: d waits, and records its graphs anew. False
+ * where they may not, whatever was asked for: before sm_90, or because EPMOE_EARLY=0 forbids it. */
+bool cuda_set_early(struct dev *d, bool early);
+
 /* memory.cu */
 void *cuda_alloc(struct dev *d, size_t bytes);
 void *cuda_alloc_host(struct dev *d, size_t bytes);

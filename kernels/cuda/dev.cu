@@ -139,6 +139,14 @@ static bool can_be_early(int gpu)
            major >= EARLY_MAJOR;
 }
 
+bool cuda_set_early(struct dev *d, bool early)
+{
+    cuda_wait(d);
+    cuda_graphs_close(d);
+    d->cuda->early = early && can_be_early(d->cuda->gpu);
+    return d->cuda->early == early;
+}
+
 /* How much the GPU has of what the kernels share out. */
 static bool measure_gpu(struct dev *d)
 {
