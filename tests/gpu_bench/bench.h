@@ -105,10 +105,13 @@ void compare(rig &r, const std::vector<float> &ours, const std::vector<float> &o
 
 /* ---- what is measured ---- */
 
-void measure_copies(rig &r);          // overheads.cu
-void measure_launches(rig &r);        //
-void measure_step(rig &r, int batch); // step.cu: the phases of a layer; 0: in prefill
-void measure_experts(rig &r);         // experts.cu: the ways through many experts
+void measure_copies(rig &r);            // overheads.cu
+void measure_launches(rig &r);          //
+void measure_step(rig &r, int batch);   // step.cu: the phases of a layer; 0: in prefill
+void measure_experts(rig &r);           // experts.cu: the ways through many experts
+void measure_variants(rig &r);          // variants.cu: all other ways that compete
+void play_heavy_kernels(rig &r);        // heavy.cu: the heaviest, once, for a profiler
+extern const char *const HEAVY_KERNELS; // a regular expression of their names
 
 /* Bytes and FLOPs of rows through blocks of a width, `hit` of which are read. */
 double ffn_bytes(const shape &s, double rows, double hit, int width);

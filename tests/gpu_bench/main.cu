@@ -149,7 +149,7 @@ void compare(rig &r, const std::vector<float> &ours, const std::vector<float> &o
 
 /* ---- the program ---- */
 
-enum mode { PHASES, COPIES };
+enum mode { PHASES, COPIES, VARIANTS, HEAVY };
 
 void reserve(rig &r)
 {
@@ -164,15 +164,17 @@ void reserve(rig &r)
 }
 
 /* The roofs come before the weights: a GPU that is full cannot be measured. */
-static bool open(rig &r)
+static bool open(rig &r, enum mode mode)
 {
     reserve(r);
     r.weights = new_noise(r, DTYPE_BF16, 0.02);
     r.activations = new_noise(r, DTYPE_BF16, 1);
     r.floats = new_noise(r, DTYPE_F32, 1);
-    r.flops = r.d.kernels->peak_flops(&r.d, DTYPE_BF16);
-    r.bandwidth = r.d.kernels->read_bandwidth(&r.d);
-    printf("roof: %.1f TFLOP/s bf16, %.0f GB/s read\n", r.flops * 1e-12, r.bandwidth * 1e-9);
+    if (mode != HEAVY) {
+        r.flops = r.d.kernels->peak_flops(&r.d, DTYPE_BF16);
+        r.bandwidth = r.d.kernels->read_bandwidth(&r.d);
+        printf("roof: %.1f TFLOP/s bf16, %.0f GB/s read\n", r.flops * 1e-12, r.bandwidth * 1e-9);
+    }
     make_weights(r);
     return dev_wait(&r.d) == 0;
 }
@@ -188,12 +190,20 @@ static void measure_phases(rig &r)
 
 static int run(rig &r, enum mode mode)
 {
-    measure_copies(r);
+    if (mode == PHASES || mode == COPIES)
+        measure_copies(r);
     if (mode == COPIES)
         return dev_wait(&r.d);
-    if (!open(r))
+    if (mode == HEAVY)
+        r.s.layers = r.s.copies = r.s.sequences = 1; // the less is to be made before
+    if (!open(r, mode))
         return 1;
-    measure_phases(r);
+    if (mode == PHASES)
+        measure_phases(r);
+    else if (mode == VARIANTS)
+        measure_variants(r);
+    else
+        play_heavy_kernels(r);
     return dev_wait(&r.d) || !r.good;
 }
 
@@ -218,9 +228,14 @@ static int run_on_gpu(rig &r, enum mode mode)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: gpu_bench [--tiny] [MODE]\n"
-                    "  (none)             the phases of a layer, one by one and in order\n"
-                    "  --copies           to and from the GPU only\n");
+    fprintf(stderr,
+            "usage: gpu_bench [--tiny] [MODE]\n"
+            "  (none)             the phases of a layer, one by one and in order\n"
+            "  --copies           to and from the GPU only\n"
+            "  --variants         the ways that compete, and what their times decide\n"
+            "  --profile-kernels  the heaviest kernels, for ncu: once to warm up, then once "
+            "in the NVTX range \"profiled\"\n"
+            "  --print-kernels    the regular expression of their names\n");
     return 2;
 }
 
@@ -235,6 +250,12 @@ int main(int argc, char **argv)
             r.s = TINY;
         else if (strcmp(argv[i], "--copies") == 0)
             mode = COPIES;
+        else if (strcmp(argv[i], "--variants") == 0)
+            mode = VARIANTS;
+        else if (strcmp(argv[i], "--profile-kernels") == 0)
+            mode = HEAVY;
+        else if (strcmp(argv[i], "--print-kernels") == 0)
+            return puts(HEAVY_KERNELS) < 0;
         else
             return usage();
     return run_on_gpu(r, mode);
