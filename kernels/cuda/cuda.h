@@ -161,10 +161,10 @@ struct cuda {
     int status;          // the first error's; what follows is skipped
     bool recording;
     bool early; // kernels may begin before the one before has ended: see launch.cuh
-    // what the device is opened with, and only a benchmark changes to compare: before
-    // dev_reserve(),
-    int dense_rows;  // of a slice of a dense block with many rows: see ffn_many.cu
-    int ahead_bytes; // at most so many of L2 does a kernel fill that begins early: see stream.cuh
+    // set when the device is opened; only a benchmark tries other values of these two, and then
+    // calls dev_reserve() again
+    int dense_rows;  // of a slice of a dense block that has many rows: see ffn_many.cu
+    int ahead_bytes; // what a kernel that begins early may prefetch to L2, in all: see stream.cuh
 };
 
 /* True unless an error has stopped this device: the first thing every function asks. */
