@@ -156,7 +156,8 @@ struct cuda {
     struct marks *marks; // NULL: none are timed
     int status;          // the first error's; what follows is skipped
     bool recording;
-    bool early; // kernels may begin before the one before has ended: see launch.cuh
+    bool early;           // kernels may begin before the one before has ended: see launch.cuh
+    bool own_allocations; // see memory.cu
 };
 
 /* True unless an error has stopped this device: the first thing every function asks. */

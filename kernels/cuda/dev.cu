@@ -133,6 +133,19 @@ static bool can_be_early(int gpu)
            major >= EARLY_MAJOR;
 }
 
+/* Whether every piece of memory is an allocation of its own, so that what watches allocations
+ * (compute-sanitizer; AddressSanitizer on the emulation) sees an access beyond a piece's end:
+ * EPMOE_OWN_ALLOCATIONS=1. The emulation does so unless told 0. */
+static bool wants_own_allocations(void)
+{
+    const char *wish = getenv("EPMOE_OWN_ALLOCATIONS");
+#ifdef EPMOE_EMULATED
+    return !wish || strcmp(wish, "0") != 0;
+#else
+    return wish && strcmp(wish, "1") == 0;
+#endif
+}
+
 /* cuBLAS may not allocate while a graph is recorded, so its workspace is given. */
 static bool open_blas(struct dev *d)
 {
@@ -184,6 +197,7 @@ int dev_open_cuda(struct dev *d, int gpu, enum isa isa, int threads)
     d->cuda = (struct cuda *)arena_alloc(&d->memory, sizeof *d->cuda);
     d->cuda->gpu = gpu;
     d->cuda->early = can_be_early(gpu);
+    d->cuda->own_allocations = wants_own_allocations();
     bool good =
         cuda_good(d, cudaSetDevice(gpu), "choosing it") &&
         cuda_good(
