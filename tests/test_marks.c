@@ -7,6 +7,7 @@
 #include "base/trace.h"
 #include "kernels/ops.h"
 #include "tests/cm.h"
+#include "tests/only.h"
 #ifdef EPMOE_EMULATED
 #include "nvtx3/nvToolsExt.h"
 #endif
@@ -166,5 +167,6 @@ int main(void)
         cmocka_unit_test(loading_shows_progress),
         cmocka_unit_test(a_wait_can_be_seen),
     };
+    check_only();
     return cmocka_run_group_tests(tests, open_all, close_all);
 }
