@@ -153,7 +153,7 @@ static bool is_wanted(const struct transport *t, const struct watch *w, const bo
 
 static bool find_stuck(struct transport *t, struct watch *w, const bool *awaited, int64_t now)
 {
-    int64_t limit = t->timeout_ns + (t->rank ? DEFERENCE_NS : 0);
+    int64_t limit = wait_limit_ns(t);
     bool any = false, all_rest = true;
     for (int r = 0; r < t->size; r++)
         all_rest = all_rest && (r == t->rank || rests(t, w, r, now));

@@ -7,6 +7,12 @@
  * worker waits so much longer. */
 enum { DEFERENCE_NS = 2000000000 };
 
+/* How long a rank waits for others that show no progress. */
+static inline int64_t wait_limit_ns(const struct transport *t)
+{
+    return t->timeout_ns + (t->rank ? DEFERENCE_NS : 0);
+}
+
 /* What another rank last showed of itself. */
 struct sign {
     uint64_t count; // its pulse

@@ -107,7 +107,7 @@ static inline int transport_advance(struct transport *t)
 
 /* While rows are awaited that something else moves (transport/nccl.h): true once a control message
  * waits, on a worker from rank 0, on rank 0 from anybody, or such a rank is gone. Then those rows
- * need not come; receiving tells why. Never waits. */
+ * need not come; receiving tells why. Never waits; another thread of the rank's may ask, too. */
 static inline bool transport_is_called_off(struct transport *t)
 {
     return t->ops->is_called_off(t);
