@@ -1,8 +1,8 @@
 /* Strategies `exact` and `allgather` where each rank has a GPU, and what all have in common.
  *
- * A worker that has started to give rows back says so with an empty message, and the coordinator
- * starts to receive once all have: until then it waits as over any transport, which finds out who
- * is lost. What NCCL alone can hold up is short.
+ * A worker that has started to give rows back, and whose NCCL has accepted it, says so with an
+ * empty message, and the coordinator starts to receive once all have: until then it waits as over
+ * any transport, which finds out who is lost or hears why. What NCCL alone can hold up is short.
  *
  * A lane's rows have a stream of their own, which waits for the GPU only where rows are ready to
  * leave. That is also what keeps a buffer until it has been read: between two uses of one, its
@@ -82,7 +82,8 @@ int direct_present(struct exchange *x)
 
 int direct_announce(struct exchange *x)
 {
-    return single_send(x, 0, x->in, 0);
+    int status = nccl_settle(&x->direct->nccl);
+    return status ? status : single_send(x, 0, x->in, 0);
 }
 
 int direct_wait(struct exchange *x)
