@@ -116,13 +116,26 @@ static int kv_blocks(struct coordinator *c, int64_t kv_bytes)
     return (int)(blocks > least ? blocks : least);
 }
 
+/* What depends on how rows travel. */
+static void open_exchange(struct coordinator *c, bool nccl, const struct exchange_options *options)
+{
+    const struct config *m = &c->config;
+    bool direct = nccl && c->transport;
+    struct state_limits limits = {c->chunk, c->logit_rows, c->transport != NULL, direct};
+    struct exchange_limits exchange = {c->chunk, m->top_k, m->n_experts, m->dim, c->dtype};
+    state_open(&c->state, &c->dev, m, c->dtype, &limits);
+    c->n_exchanges =
+        direct
+            ? exchange_open_direct(c->exchange, &c->host, &c->dev, c->transport, &exchange, options)
+            : exchange_open(c->exchange, wire_dev(c), c->transport, &exchange, options);
+    c->exchange[0].trace = c->exchange[1].trace = c->trace;
+}
+
 /* Every buffer that a step will need, sized once. */
 static void allocate(struct coordinator *c, const struct coordinator_options *o,
                      const struct exchange_options *options)
 {
     const struct config *m = &c->config;
-    bool direct = o->nccl && c->transport;
-    struct state_limits limits = {c->chunk, c->logit_rows, c->transport != NULL, direct};
     int widest = m->ffn_dim > m->shared_dim ? m->ffn_dim : m->shared_dim;
     struct dev_limits most = {.type = c->dtype,
                               .rows = m->n_experts ? c->chunk * m->top_k : c->chunk,
@@ -134,17 +147,12 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o,
                               .context = c->context,
                               .vocab = m->vocab_size,
                               .logit_rows = c->logit_rows};
-    struct exchange_limits exchange = {c->chunk, m->top_k, m->n_experts, m->dim, c->dtype};
-    state_open(&c->state, &c->dev, m, c->dtype, &limits);
+    open_exchange(c, o->nccl, options);
     kv_cache_open(&c->kv, &c->dev, m, c->dtype, o->max_sequences, c->context,
                   kv_blocks(c, o->kv_bytes));
     rope_open(&c->rope, &c->dev, m, c->context);
     picker_open(&c->picker, &c->dev, m->vocab_size, c->logit_rows, o->max_sequences);
     share_placement(c);
-    c->n_exchanges =
-        direct
-            ? exchange_open_direct(c->exchange, &c->host, &c->dev, c->transport, &exchange, options)
-            : exchange_open(c->exchange, wire_dev(c), c->transport, &exchange, options);
     dev_reserve(&c->dev, &most);
     if (is_staged(c))
         dev_reserve(wire_dev(c), &most);
@@ -287,6 +295,31 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
     pulse_loading(false);
     c->load_seconds = seconds_since(start);
     return status;
+}
+
+/* Rank 0 leaves the old exchange while workers do: NCCL may wait for all ranks of a host. */
+int coordinator_change_exchange(struct coordinator *c, const struct coordinator_options *o)
+{
+    struct cluster_terms terms = {.dtype = c->dtype,
+                                  .max_rows = c->chunk,
+                                  .profile = c->profile != NULL,
+                                  .exchange = o->exchange};
+    char nccl_ids[LANES * NCCL_ID_BYTES];
+    uint64_t unused;
+    int status = exchange_choose_wire(&terms.exchange, c->dtype);
+    if (!status)
+        status = make_ids(c, o, nccl_ids, &terms);
+    if (!status)
+        status = cluster_set_up(c->transport, &terms, c->dev.isa, &c->config, &c->placement);
+    if (status)
+        return status;
+    exchange_leave(c->exchange);
+    status = cluster_await(c->transport, &unused);
+    if (!status)
+        open_exchange(c, o->nccl, &terms.exchange);
+    if (!status && terms.n_nccl_ids)
+        status = join_gpus(c, nccl_ids);
+    return status ? status : dev_wait(&c->dev);
 }
 
 int coordinator_wire_error(struct coordinator *c, double *error)

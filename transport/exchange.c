@@ -154,6 +154,8 @@ static int open_lanes(struct exchange x[LANES], const struct exchange *like, boo
             direct_open(&x[lane]);
         open_lane(&x[lane]);
     }
+    for (int lane = n; lane < LANES; lane++)
+        x[lane] = (struct exchange){0};
     return n;
 }
 

@@ -26,6 +26,7 @@ struct worker {
     char *model_dir;
     struct config config;
     struct checkpoint *checkpoint;
+    enum dtype dtype;
     struct placement placement;
     struct shard shard;
     struct exchange exchange[LANES];
@@ -94,6 +95,7 @@ static int open_device(struct worker *w, const struct setup *setup)
 static void alloc_copies(struct worker *w, const struct setup *setup)
 {
     size_t pairs = (size_t)setup->max_rows * (size_t)w->config.top_k;
+    w->rows = w->y = NULL;
     if (w->wire_dev == &w->dev)
         return;
     if (!setup->n_nccl_ids) {
@@ -103,8 +105,7 @@ static void alloc_copies(struct worker *w, const struct setup *setup)
     w->count = dev_alloc(&w->dev, (size_t)w->config.n_experts * sizeof *w->count);
 }
 
-/* Everything that a step will need, sized once. */
-static int load(struct worker *w, const struct setup *setup, const struct exchange_options *options)
+static int load(struct worker *w, const struct setup *setup)
 {
     const struct config *m = &w->config;
     struct transport *t = w->transport;
@@ -115,17 +116,45 @@ static int load(struct worker *w, const struct setup *setup, const struct exchan
     if (!status)
         status = shard_open(&w->shard, &w->dev, m, w->checkpoint, setup->dtype, &w->placement,
                             t->rank, NULL, NULL);
-    if (status)
-        return status;
+    w->dtype = setup->dtype;
+    return status;
+}
+
+/* A later Setup changes how rows travel, and nothing else. */
+static int check_again(const struct worker *w, const struct setup *setup)
+{
+    const struct config *m = &w->config;
+    bool same = setup->dtype == w->dtype && setup->isa == w->dev.isa;
+    for (int l = 0; l < m->n_layers && same; l++)
+        for (int e = 0; e < m->n_experts && w->config.sparse[l] && same; e++)
+            same = setup->rank_of[l * m->n_experts + e] == w->placement.layers[l].rank_of[e];
+    return same ? 0
+                : fail(STATUS_FAILED, "setup: expected the type, instruction set and placement of "
+                                      "the first, found others");
+}
+
+static void open_log(struct worker *w)
+{
+    const struct config *m = &w->config;
+    int ranks = w->transport->size;
+    trace_open(&w->log, m->n_layers, ranks);
+    trace_time_by(&w->log, dev_time_marks(&w->dev, 2 * trace_step_most(m->n_layers, ranks)));
+    w->trace = &w->log;
+}
+
+/* Everything that a step will need, sized once. */
+static int open_exchange(struct worker *w, const struct setup *setup,
+                         const struct exchange_options *options)
+{
+    const struct config *m = &w->config;
+    struct transport *t = w->transport;
     struct exchange_limits limits = {setup->max_rows, m->top_k, m->n_experts, m->dim, setup->dtype};
     w->n_exchanges = setup->n_nccl_ids
                          ? exchange_open_direct(w->exchange, &w->host, &w->dev, t, &limits, options)
                          : exchange_open(w->exchange, w->wire_dev, t, &limits, options);
-    if (setup->profile) {
-        trace_open(&w->log, m->n_layers, t->size);
-        trace_time_by(&w->log, dev_time_marks(&w->dev, 2 * trace_step_most(m->n_layers, t->size)));
-        w->exchange[0].trace = w->exchange[1].trace = w->trace = &w->log;
-    }
+    if (setup->profile && !w->trace)
+        open_log(w);
+    w->exchange[0].trace = w->exchange[1].trace = w->trace;
     w->max_rows = setup->max_rows;
     struct dev_limits most = {.type = setup->dtype,
                               .rows = setup->max_rows * m->top_k,
@@ -138,6 +167,9 @@ static int load(struct worker *w, const struct setup *setup, const struct exchan
     if (w->wire_dev != &w->dev)
         dev_reserve(w->wire_dev, &most);
     alloc_copies(w, setup);
+    if (setup->n_nccl_ids && setup->n_nccl_ids != w->n_exchanges)
+        return fail(STATUS_FAILED, "setup: expected %d ids of NCCL's, found %d", w->n_exchanges,
+                    setup->n_nccl_ids);
     return dev_wait(&w->dev);
 }
 
@@ -151,10 +183,11 @@ static int set_up(struct worker *w, const struct setup *setup)
     if (!status)
         status = exchange_understand(&options, &words);
     if (!status)
-        status = load(w, setup, &options);
-    if (!status && setup->n_nccl_ids && setup->n_nccl_ids != w->n_exchanges)
-        status = fail(STATUS_FAILED, "setup: expected %d ids of NCCL's, found %d", w->n_exchanges,
-                      setup->n_nccl_ids);
+        status = w->ready ? check_again(w, setup) : load(w, setup);
+    if (status)
+        return status;
+    exchange_leave(w->exchange);
+    status = open_exchange(w, setup, &options);
     if (status)
         return status;
     struct control ready = {
