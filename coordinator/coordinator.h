@@ -5,11 +5,11 @@
 #include "coordinator/picker.h"
 #include "coordinator/profile.h"
 #include "coordinator/state.h"
+#include "exchange/root.h"
 #include "model/placement.h"
+#include "model/shard.h"
 #include "model/weights.h"
-#include "transport/exchange.h"
 #include "transport/nccl.h"
-#include "worker/shard.h"
 
 struct coordinator_options {
     const char *model_dir;
@@ -45,7 +45,9 @@ struct coordinator {
     struct weights weights;
     struct shard shard; // experts at home
     struct placement placement;
-    struct exchange exchange[LANES];
+    struct exchange_options options; // as they count
+    bool nccl;                       // rows go from GPU to GPU
+    struct root_end *exchange[LANES];
     int n_exchanges; // how many are open: of a step, or of its halves
     struct kv_cache kv;
     struct rope_table rope;

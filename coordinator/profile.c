@@ -195,7 +195,7 @@ int profile_begin_step(struct profile *p, enum step_kind kind, int n,
     return status;
 }
 
-void profile_count_rows(struct profile *p, int layer, const struct exchange_plan *plan)
+void profile_count_rows(struct profile *p, int layer, const struct routing *r)
 {
     if (!p)
         return;
@@ -205,10 +205,10 @@ void profile_count_rows(struct profile *p, int layer, const struct exchange_plan
     all->holders = 0;
     for (int rank = 0; rank < p->n_ranks; rank++) {
         struct rank_load *load = &s->loads[rank * p->n_layers + layer], now = {0};
-        int first = plan->layer.rank_first[rank], end = plan->layer.rank_first[rank + 1];
+        int first = r->layer.rank_first[rank], end = r->layer.rank_first[rank + 1];
         for (int group = first; group < end; group++) {
-            now.rows += (uint64_t)plan->count[group];
-            now.experts += plan->count[group] > 0;
+            now.rows += (uint64_t)r->count[group];
+            now.experts += r->count[group] > 0;
         }
         all->holders += end > first;
         load->rows += now.rows;

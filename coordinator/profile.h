@@ -8,7 +8,7 @@
 
 #include "base/trace.h"
 #include "coordinator/clocks.h"
-#include "transport/exchange.h"
+#include "exchange/root.h"
 
 enum step_kind {
     STEP_PREFILL, // some sequence has more than one row
@@ -93,7 +93,7 @@ void profile_close(struct profile *p); // NULL is legal
 int profile_begin_step(struct profile *p, enum step_kind kind, int n,
                        const struct exchange_counters *bytes);
 /* A layer's rows have been sorted: what each rank has to do. plan->count must be host memory. */
-void profile_count_rows(struct profile *p, int layer, const struct exchange_plan *plan);
+void profile_count_rows(struct profile *p, int layer, const struct routing *r);
 /* After the last step: complete the sums. */
 int profile_finish(struct profile *p, const struct exchange_counters *bytes);
 

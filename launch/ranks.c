@@ -296,8 +296,8 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
 
 int ranks_report_exchange(struct ranks *r)
 {
-    const struct exchange_options *x = &r->coordinator.exchange[0].options;
-    const struct exchange_counters *moved = r->coordinator.exchange[0].counters;
+    const struct exchange_options *x = &r->coordinator.options;
+    const struct exchange_counters *moved = root_counters(r->coordinator.exchange[0]);
     double error;
     if (r->coordinator.transport)
         note("exchange: rows were away for %.1f ms exposed, %.1f ms hidden",

@@ -76,7 +76,7 @@ static struct js *result_json(const struct bench_result *t)
 static struct js *exchange_json(const struct bench_report *r, const struct coordinator *c)
 {
     struct js *exchange = js_new_object();
-    struct exchange_words words = exchange_words(&c->exchange[0].options);
+    struct exchange_words words = exchange_words(&c->options);
     js_set(exchange, "strategy", text(words.strategy));
     js_set(exchange, "dedup", text(words.dedup));
     js_set(exchange, "combine", text(words.combine));
@@ -108,8 +108,8 @@ static void print_json(const struct bench_report *r, const struct coordinator *c
 /* Only where something travels, or is treated as if it did. */
 static void print_exchange(const struct bench_report *r, const struct coordinator *c, FILE *out)
 {
-    struct exchange_words words = exchange_words(&c->exchange[0].options);
-    if (c->transport || c->exchange[0].options.wire != WIRE_MODEL)
+    struct exchange_words words = exchange_words(&c->options);
+    if (c->transport || c->options.wire != WIRE_MODEL)
         fprintf(out, "strategy %s, dedup %s, combine %s, wire %s (RMS error %.3g), overlap %s\n",
                 words.strategy, words.dedup, words.combine, words.wire, r->wire_error,
                 words.overlap);

@@ -1,4 +1,4 @@
-#include "worker/shard.h"
+#include "model/shard.h"
 
 #include <string.h>
 
