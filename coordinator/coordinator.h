@@ -3,12 +3,12 @@
 
 #include "coordinator/kv_cache.h"
 #include "coordinator/picker.h"
-#include "coordinator/profile.h"
 #include "coordinator/state.h"
 #include "exchange/root.h"
 #include "model/placement.h"
 #include "model/shard.h"
 #include "model/weights.h"
+#include "profile/profile.h"
 #include "transport/nccl.h"
 
 struct coordinator_options {

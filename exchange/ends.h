@@ -5,6 +5,7 @@
 #include "exchange/message.h"
 #include "exchange/plan.h"
 #include "exchange/worker.h"
+#include "proto/phase.h"
 
 struct strategy_ops;
 struct mover;

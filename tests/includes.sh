@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 floor_of() {
     case $1 in
-    launch) echo 7 ;; study) echo 6 ;; coordinator | worker) echo 5 ;; exchange) echo 4 ;;
+    launch) echo 8 ;; study) echo 7 ;; coordinator | worker) echo 6 ;; profile) echo 5 ;; exchange) echo 4 ;;
     model | proto) echo 3 ;; transport) echo 2 ;; kernels) echo 1 ;; base) echo 0 ;;
     *) echo -1 ;;
     esac

@@ -6,6 +6,7 @@
 #include "base/pulse.h"
 #include "base/trace.h"
 #include "kernels/ops.h"
+#include "proto/phase.h"
 #include "tests/cm.h"
 #ifdef EPMOE_EMULATED
 #include "nvtx3/nvToolsExt.h"
@@ -25,7 +26,7 @@ static int open_all(void **state)
     assert_int_equal(dev_open_cuda(&dev, 0, ISA_PLAIN, 1), 0);
     x = dev_alloc(&dev, N * sizeof *x);
     y = dev_alloc(&dev, N * sizeof *y);
-    trace_open(&log_of_run, 1, 1);
+    trace_open(&log_of_run, phase_names, phase_step_most(1, 1));
     return 0;
 }
 

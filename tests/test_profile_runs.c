@@ -3,9 +3,9 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "coordinator/profile_fold.h"
 #include "coordinator/scheduler.h"
 #include "launch/ranks.h"
+#include "profile/fold.h"
 #include "study/profile.h"
 #include "tests/cm.h"
 

@@ -12,6 +12,7 @@
 #include "model/hub.h"
 #include "model/shard.h"
 #include "proto/control.h"
+#include "proto/phase.h"
 #include "transport/nccl.h"
 
 struct worker {
@@ -109,8 +110,8 @@ static void alloc_copies(struct worker *w, const struct setup *setup)
 static void open_log(struct worker *w)
 {
     int layers = w->config.n_layers, ranks = w->transport->size;
-    trace_open(&w->log, layers, ranks);
-    trace_time_by(&w->log, dev_time_marks(&w->dev, 2 * trace_step_most(layers, ranks)));
+    trace_open(&w->log, phase_names, phase_step_most(layers, ranks));
+    trace_time_by(&w->log, dev_time_marks(&w->dev, 2 * phase_step_most(layers, ranks)));
     w->trace = &w->log;
     for (int i = 0; i < w->n_exchanges; i++)
         worker_end_trace(w->exchange[i], w->trace);

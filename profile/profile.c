@@ -1,10 +1,10 @@
-#include "coordinator/profile.h"
+#include "profile/profile.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
-#include "coordinator/profile_fold.h"
+#include "profile/fold.h"
 #include "proto/control.h"
 
 static void *array(size_t n, size_t bytes)
@@ -50,7 +50,7 @@ int profile_open(struct profile **profile, struct transport *t, int n_layers,
     p->departures = array(layers * PROFILE_HALVES, sizeof *p->departures);
     for (int kind = 0; kind < STEP_KINDS; kind++)
         sums_open(&p->steps[kind], ranks, layers);
-    trace_open(&p->log, n_layers, (int)ranks);
+    trace_open(&p->log, phase_names, phase_step_most(n_layers, (int)ranks));
     int status = t ? clocks_measure(t, p->clocks) : 0;
     if (status) {
         profile_close(p);
@@ -161,7 +161,7 @@ static int begin_due_work(struct profile *p)
 void profile_time_by(struct profile *p, struct dev *d)
 {
     if (p)
-        trace_time_by(&p->log, dev_time_marks(d, 2 * trace_step_most(p->n_layers, p->n_ranks)));
+        trace_time_by(&p->log, dev_time_marks(d, 2 * phase_step_most(p->n_layers, p->n_ranks)));
 }
 
 static void count_bytes(struct profile *p, const struct exchange_counters *now)

@@ -1,4 +1,4 @@
-#include "coordinator/profile_fold.h"
+#include "profile/fold.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
-/* From the logs of all ranks to sums; private to coordinator/profile*.c. */
+/* From the logs of all ranks to sums; private to profile/. */
 #pragma once
 
-#include "coordinator/profile.h"
+#include "profile/profile.h"
 
 enum { PROFILE_HALVES = 2 };
 

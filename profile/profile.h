@@ -7,8 +7,9 @@
 #pragma once
 
 #include "base/trace.h"
-#include "coordinator/clocks.h"
 #include "exchange/root.h"
+#include "profile/clocks.h"
+#include "proto/phase.h"
 
 enum step_kind {
     STEP_PREFILL, // some sequence has more than one row

@@ -1,4 +1,4 @@
-#include "coordinator/clocks.h"
+#include "profile/clocks.h"
 
 #include "base/clock.h"
 #include "proto/control.h"
