@@ -36,7 +36,7 @@ static int allgather_dispatch(struct root_end *x)
     struct end *e = &x->end;
     size_t bytes = pack(x);
     exact_expect(x);
-    int status = e->mover->expect(x);
+    int status = e->mover->expect(x, 0);
     EACH_WORKER (e, rank) {
         if (status)
             break;

@@ -67,7 +67,7 @@ static int exact_dispatch(struct root_end *x)
     struct end *e = &x->end;
     exact_place(x);
     exact_expect(x);
-    int status = e->mover->expect(x);
+    int status = e->mover->expect(x, 0);
     EACH_WORKER (e, rank) {
         if (status)
             break;

@@ -25,10 +25,11 @@ static int send_all(struct root_end *x, int n)
     return 0;
 }
 
-static int expect(struct root_end *x)
+static int expect(struct root_end *x, int round)
 {
     struct end *e = &x->end;
     int status = 0;
+    (void)round;
     EACH_WORKER (e, rank)
         if (!status)
             status = transport_start_recv(e->transport, e->lane, rank, x->back[rank].at,

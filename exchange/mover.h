@@ -16,10 +16,10 @@ struct mover {
     size_t (*slack)(const struct end *e);
 
     /* Root. send_all: rows that every worker gets, before the message. expect: x->back is to be
-     * filled, before messages leave. send: each worker's own rows, after them, in e->rounds rounds.
-     * take: x->back has been filled, of round `round`. */
+     * filled, of round `round`, the first before messages leave. send: each worker's own rows,
+     * after them, in e->rounds rounds. take: x->back has been filled, of round `round`. */
     int (*send_all)(struct root_end *x, int n);
-    int (*expect)(struct root_end *x);
+    int (*expect)(struct root_end *x, int round);
     int (*send)(struct root_end *x);
     int (*take)(struct root_end *x, int round);
 

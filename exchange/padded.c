@@ -97,7 +97,7 @@ static int padded_dispatch(struct root_end *x)
     exact_place(x);
     count_rounds(x);
     expect_round(x);
-    int status = e->mover->expect(x);
+    int status = e->mover->expect(x, 0);
     EACH_WORKER (e, rank) {
         exact_pack(x, rank);
         if (e->form.apart && !status)
@@ -124,7 +124,7 @@ static int padded_combine(struct root_end *x)
     for (int round = 0; round < e->rounds_back && !status; round++) {
         trace_mark(e->trace, PHASE_WAIT);
         if (round > 0)
-            status = e->mover->expect(x);
+            status = e->mover->expect(x, round);
         if (!status)
             status = e->mover->take(x, round);
         trace_mark(e->trace, PHASE_COMBINE);

@@ -4,14 +4,14 @@
 
 #include "base/log.h"
 
-static size_t place_of(const struct trace_event *e)
+static size_t span_index(const struct trace_event *e)
 {
     return (size_t)e->layer * PROFILE_HALVES + e->part;
 }
 
-static struct passage *passage_of(const struct profile *p, int rank, size_t place)
+static struct worker_span *worker_span_of(const struct profile *p, int rank, size_t index)
 {
-    return &p->passages[(size_t)rank * (size_t)p->n_layers * PROFILE_HALVES + place];
+    return &p->worker_spans[(size_t)rank * (size_t)p->n_layers * PROFILE_HALVES + index];
 }
 
 /* The phase that begins at event i has lasted so long. */
@@ -40,11 +40,11 @@ static void fold_worker_step(struct profile *p, int rank)
         add_time(p, rank, e);
         if (e->layer < 0)
             continue;
-        struct passage *passage = passage_of(p, rank, place_of(e));
+        struct worker_span *span = worker_span_of(p, rank, span_index(e));
         if (e->phase == PHASE_COMPUTE)
-            *passage = (struct passage){e->ns, e[1].ns, e[1].ns};
+            *span = (struct worker_span){e->ns, e[1].ns, e[1].ns};
         else if (e->phase == PHASE_WIRE_OUT)
-            passage->replied = e->ns;
+            span->replied = e->ns;
     }
     log->at = i;
 }
@@ -56,12 +56,12 @@ static int64_t overlap(int64_t a, int64_t b, int64_t c, int64_t d)
 }
 
 /* The worker that replied last, or NULL; *mean := how long the workers computed on average. */
-static const struct passage *last_reply(const struct profile *p, size_t place, int64_t *mean)
+static const struct worker_span *last_reply(const struct profile *p, size_t index, int64_t *mean)
 {
-    const struct passage *last = NULL;
+    const struct worker_span *last = NULL;
     int64_t sum = 0;
     for (int rank = 1; rank < p->n_ranks; rank++) {
-        const struct passage *x = passage_of(p, rank, place);
+        const struct worker_span *x = worker_span_of(p, rank, index);
         sum += x->end - x->begin;
         if (x->end && (!last || x->replied > last->replied))
             last = x;
@@ -70,36 +70,39 @@ static const struct passage *last_reply(const struct profile *p, size_t place, i
     return last;
 }
 
-/* Work of rank 0 hides an absence until the last reply, or until it waits for it. */
-static int64_t hidden(const struct departure *d, const struct passage *last, int64_t from)
+/* Rows are away until the last worker replies. Rank 0's own work hides that time, up to the moment
+ * at which it begins to wait. */
+static int64_t hidden(const struct wait_span *d, const struct worker_span *last, int64_t from)
 {
     int64_t ns = overlap(d->left, from, d->left, last->replied) - d->elsewhere;
     return ns > 0 ? ns : 0;
 }
 
-/* Rank 0 waited for one half: the other, if away, was away all the same. */
+/* While rank 0 waits for one half's rows it does no work, so the absence of the other half's rows,
+ * if they are away, is not hidden for that long. */
 static void note_elsewhere(struct profile *p, const struct trace_event *e)
 {
-    struct departure *other = p->away[1 - e->part];
+    struct wait_span *other = p->away[1 - e->part];
     int64_t mean;
     if (!other || other->waited)
         return;
-    const struct passage *last = last_reply(p, (size_t)(other - p->departures), &mean);
+    const struct worker_span *last = last_reply(p, (size_t)(other - p->wait_spans), &mean);
     if (last)
         other->elsewhere += overlap(e->ns, e[1].ns, other->left, last->replied);
 }
 
-/* A wait [from, to) is what the last worker to reply did meanwhile: computing, as long as workers
- * do on average; computing for longer (skew); or neither, with rows on their way. */
+/* Rank 0 waits for the worker that replies last. The wait is split by what that worker did
+ * meanwhile: it computed, up to the workers' average time (compute); it computed for longer than
+ * the average (skew); or it did neither, and rows were on their way (transfer). */
 static void split_wait(struct profile *p, const struct trace_event *e)
 {
     struct exchange_times *x = &p->steps[p->kind].exchange[e->layer];
-    struct departure *departure = &p->departures[place_of(e)];
+    struct wait_span *wait = &p->wait_spans[span_index(e)];
     int64_t mean, from = e->ns, to = e[1].ns;
-    const struct passage *last = last_reply(p, place_of(e), &mean);
-    if (last && !departure->waited)
-        x->hidden += hidden(departure, last, from);
-    departure->waited = true;
+    const struct worker_span *last = last_reply(p, span_index(e), &mean);
+    if (last && !wait->waited)
+        x->hidden += hidden(wait, last, from);
+    wait->waited = true;
     note_elsewhere(p, e);
     int64_t even = last && last->end - last->begin > mean ? last->begin + mean
                    : last                                 ? last->end
@@ -111,9 +114,9 @@ static void split_wait(struct profile *p, const struct trace_event *e)
     x->transfer += to - from - compute - skew;
 }
 
-static void depart(struct profile *p, const struct trace_event *e)
+static void rows_left(struct profile *p, const struct trace_event *e)
 {
-    struct departure *d = &p->departures[place_of(e)];
+    struct wait_span *d = &p->wait_spans[span_index(e)];
     d->left = e[1].ns;
     p->away[e->part] = d;
 }
@@ -124,8 +127,8 @@ static void begin_step(struct profile *p, const struct trace_event *e)
     p->kind = e->part ? STEP_DECODE : STEP_PREFILL;
     p->steps[p->kind].steps++;
     p->steps[p->kind].rows += (uint64_t)e->detail;
-    memset(p->passages, 0, (size_t)p->n_ranks * places * sizeof *p->passages);
-    memset(p->departures, 0, places * sizeof *p->departures);
+    memset(p->worker_spans, 0, (size_t)p->n_ranks * places * sizeof *p->worker_spans);
+    memset(p->wait_spans, 0, places * sizeof *p->wait_spans);
     p->away[0] = p->away[1] = NULL;
     for (int rank = 1; rank < p->n_ranks; rank++)
         fold_worker_step(p, rank);
@@ -145,12 +148,12 @@ static void fold_own(struct profile *p, const struct trace_event *e)
         begin_step(p, e);
     add_time(p, 0, e);
     if (e->phase == PHASE_WIRE_OUT)
-        depart(p, e);
+        rows_left(p, e);
     else if (e->phase == PHASE_WAIT)
         split_wait(p, e);
 }
 
-/* What the message's reader could not know. */
+/* The reader of the message did not know how many layers there are. */
 static int check_log(const struct profile *p, int rank)
 {
     const struct rank_log *log = &p->logs[rank];
@@ -161,7 +164,8 @@ static int check_log(const struct profile *p, int rank)
     return 0;
 }
 
-/* Onto this rank's clock; the same order as before, whatever the estimate of the drift does. */
+/* Move a log's times onto this rank's clock. The order of events stays, even where the estimated
+ * drift of the clocks would change it. */
 static void align(struct profile *p, int rank)
 {
     struct rank_log *log = &p->logs[rank];

@@ -46,8 +46,8 @@ int profile_open(struct profile **profile, struct transport *t, int n_layers,
     p->logs = array(ranks, sizeof *p->logs);
     p->kept = array(ranks, sizeof *p->kept);
     p->counted_with = array(ranks, sizeof *p->counted_with);
-    p->passages = array(ranks * layers * PROFILE_HALVES, sizeof *p->passages);
-    p->departures = array(layers * PROFILE_HALVES, sizeof *p->departures);
+    p->worker_spans = array(ranks * layers * PROFILE_HALVES, sizeof *p->worker_spans);
+    p->wait_spans = array(layers * PROFILE_HALVES, sizeof *p->wait_spans);
     for (int kind = 0; kind < STEP_KINDS; kind++)
         sums_open(&p->steps[kind], ranks, layers);
     trace_open(&p->log, phase_names, phase_step_most(n_layers, (int)ranks));
@@ -76,8 +76,8 @@ void profile_close(struct profile *p)
     free(p->logs);
     free(p->kept);
     free(p->counted_with);
-    free(p->passages);
-    free(p->departures);
+    free(p->worker_spans);
+    free(p->wait_spans);
     free(p);
 }
 

@@ -72,12 +72,12 @@ struct profile {
     bool keep, kept_all, finished;
     struct rank_log *kept; // [ranks]
     // private
-    struct rank_log *logs;        // [ranks] as they were collected
-    struct passage *passages;     // [ranks][layers][halves] of the step at hand
-    struct departure *departures; // [layers][halves]
+    struct rank_log *logs;            // [ranks] as they were collected
+    struct worker_span *worker_spans; // [ranks][layers][halves] of the step at hand
+    struct wait_span *wait_spans;     // [layers][halves]
     struct exchange_counters counted;
     struct pair_bytes *counted_with; // [ranks]
-    struct departure *away[2];       // of each half, the latest
+    struct wait_span *away[2];       // of each half, the latest
     enum step_kind kind;
 };
 
