@@ -14,7 +14,7 @@ static int allgather_begin(struct root_end *x, int n)
 
 static size_t pack(struct root_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     const struct routing *r = x->plan.routing;
     struct layout at = allgather_layout(&e->form, r->n);
     struct message_header header = {r->n, 0, 1, 1};
@@ -33,7 +33,7 @@ static size_t pack(struct root_end *x)
 
 static int allgather_dispatch(struct root_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     size_t bytes = pack(x);
     exact_expect(x);
     int status = e->mover->expect(x, 0);
@@ -75,7 +75,7 @@ static int total(const int32_t *count, int begin, int end)
 /* This rank's slots are [first, first + own) of the sort. */
 static int allgather_unpack(struct worker_end *x, const struct exchange_layer *layer, int n)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     const int32_t *expert;
     const float *weight;
     int rank = e->transport->rank, k = e->limits.top_k;

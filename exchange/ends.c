@@ -23,34 +23,35 @@ int end_lanes(const struct exchange_setup *setup)
     return setup->transport ? exchange_lanes(&setup->options) : 1;
 }
 
-struct end end_of(const struct exchange_setup *setup)
+struct exchange_end end_of(const struct exchange_setup *setup)
 {
     const struct exchange_limits *l = &setup->limits;
     bool apart = setup->nccl && setup->transport;
     size_t ranks = setup->transport ? (size_t)setup->transport->size : 1;
     struct wire_error *error_host = dev_alloc_host(setup->dev, sizeof *error_host);
-    struct end e = {.transport = setup->transport,
-                    .root = setup->root,
-                    .host = setup->host,
-                    .dev = setup->dev,
-                    .limits = *l,
-                    .options = setup->options,
-                    .form = message_form(&setup->options, l, apart),
-                    .strategy = strategies[setup->options.strategy],
-                    .mover = apart ? &nccl_mover : &message_mover,
-                    .counters = dev_alloc_host(setup->host, sizeof *e.counters),
-                    .error = dev_twin(setup->dev, error_host, sizeof *error_host),
-                    .error_host = error_host,
-                    .row_bytes = wire_row_bytes(WIRE_MODEL, l->type, l->width),
-                    .wire_row_bytes = wire_row_bytes(setup->options.wire, l->type, l->width)};
+    struct exchange_end e = {.transport = setup->transport,
+                             .root = setup->root,
+                             .host = setup->host,
+                             .dev = setup->dev,
+                             .limits = *l,
+                             .options = setup->options,
+                             .form = message_form(&setup->options, l, apart),
+                             .strategy = strategies[setup->options.strategy],
+                             .mover = apart ? &nccl_mover : &message_mover,
+                             .counters = dev_alloc_host(setup->host, sizeof *e.counters),
+                             .error = dev_twin(setup->dev, error_host, sizeof *error_host),
+                             .error_host = error_host,
+                             .row_bytes = wire_row_bytes(WIRE_MODEL, l->type, l->width),
+                             .wire_row_bytes =
+                                 wire_row_bytes(setup->options.wire, l->type, l->width)};
     *e.counters = (struct exchange_counters){
         .with = dev_alloc_host(setup->host, ranks * sizeof *e.counters->with)};
     return e;
 }
 
-struct end end_of_lane(const struct end *e, int lane, int n)
+struct exchange_end end_of_lane(const struct exchange_end *e, int lane, int n)
 {
-    struct end own = *e;
+    struct exchange_end own = *e;
     own.lane = lane;
     if (n > 1)
         own.limits.rows -= exchange_second_half(e->limits.rows);
@@ -59,7 +60,7 @@ struct end end_of_lane(const struct end *e, int lane, int n)
     return own;
 }
 
-size_t end_messages_most(const struct end *e, int workers)
+size_t end_messages_most(const struct exchange_end *e, int workers)
 {
     const struct exchange_limits *l = &e->limits;
     int64_t pairs = end_pairs(e), rows = (int64_t)workers * l->rows;
@@ -72,14 +73,14 @@ size_t end_messages_most(const struct end *e, int workers)
            (e->form.apart ? 0 : (size_t)rows * e->wire_row_bytes);
 }
 
-struct wire_error end_wire_error(struct end *e)
+struct wire_error end_wire_error(struct exchange_end *e)
 {
     dev_download(e->dev, e->error_host, e->error, sizeof *e->error);
     dev_wait(e->dev);
     return *e->error_host;
 }
 
-int end_wait(struct end *e)
+int end_wait(struct exchange_end *e)
 {
     int64_t start = clock_ns();
     int status = transport_wait(e->transport, e->lane, e->received);
@@ -87,20 +88,20 @@ int end_wait(struct end *e)
     return status;
 }
 
-void end_count_sent(struct end *e, int to, size_t bytes)
+void end_count_sent(struct exchange_end *e, int to, size_t bytes)
 {
     e->counters->sent += bytes;
     e->counters->with[to].sent += bytes;
     e->counters->messages++;
 }
 
-void end_count_received(struct end *e, int from, size_t bytes)
+void end_count_received(struct exchange_end *e, int from, size_t bytes)
 {
     e->counters->received += bytes;
     e->counters->with[from].received += bytes;
 }
 
-int end_send(struct end *e, int to, const void *bytes, size_t n)
+int end_send(struct exchange_end *e, int to, const void *bytes, size_t n)
 {
     trace_mark_detail(e->trace, PHASE_WIRE_OUT, to);
     end_count_sent(e, to, n);

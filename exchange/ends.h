@@ -17,7 +17,7 @@ struct padded_round {
     int out_rows, back_rows; // rows
 };
 
-struct end {
+struct exchange_end {
     struct transport *transport; // NULL: alone
     int lane;                    // of it
     int root;                    // the root's rank
@@ -45,7 +45,7 @@ struct piece {
 };
 
 struct root_end {
-    struct end end;
+    struct exchange_end end;
     struct plan plan;
     const void *h, *input; // rows of the layer, and as the experts see them
     void *y;               // rows by slot
@@ -64,7 +64,7 @@ struct root_end {
 };
 
 struct worker_end {
-    struct end end;
+    struct exchange_end end;
     char *in; // the message
     size_t in_bytes, in_capacity;
     struct dispatch dispatch; // taken apart
@@ -83,23 +83,23 @@ struct worker_end {
 struct exchange_setup end_settle(const struct exchange_setup *setup);
 /* Lanes of the setup; fills what they have in common, then opens each. */
 int end_lanes(const struct exchange_setup *setup);
-struct end end_of(const struct exchange_setup *setup);
+struct exchange_end end_of(const struct exchange_setup *setup);
 /* Lane `lane` of n, like e. */
-struct end end_of_lane(const struct end *e, int lane, int n);
-struct wire_error end_wire_error(struct end *e);
+struct exchange_end end_of_lane(const struct exchange_end *e, int lane, int n);
+struct wire_error end_wire_error(struct exchange_end *e);
 
-static inline bool end_narrows(const struct end *e)
+static inline bool end_narrows(const struct exchange_end *e)
 {
     return e->options.wire != WIRE_MODEL;
 }
 
-static inline int end_pairs(const struct end *e)
+static inline int end_pairs(const struct exchange_end *e)
 {
     return e->limits.rows * e->limits.top_k;
 }
 
 /* The next rank after `rank` that is a worker; start with -1. */
-static inline int next_worker(const struct end *e, int rank)
+static inline int next_worker(const struct exchange_end *e, int rank)
 {
     return rank + 1 == e->root ? rank + 2 : rank + 1;
 }
@@ -107,14 +107,14 @@ static inline int next_worker(const struct end *e, int rank)
     for (int rank = next_worker(e, -1); rank < (e)->transport->size; rank = next_worker(e, rank))
 
 /* The longest that the messages to so many workers can be together. */
-size_t end_messages_most(const struct end *e, int workers);
+size_t end_messages_most(const struct exchange_end *e, int workers);
 
 /* Finish what was started in this lane: e->received, and the time that took counts as exposed. */
-int end_wait(struct end *e);
+int end_wait(struct exchange_end *e);
 /* So many bytes have left for a rank in a message of their own, or have come from one. */
-void end_count_sent(struct end *e, int to, size_t bytes);
-void end_count_received(struct end *e, int from, size_t bytes);
-int end_send(struct end *e, int to, const void *bytes, size_t n);
+void end_count_sent(struct exchange_end *e, int to, size_t bytes);
+void end_count_received(struct exchange_end *e, int from, size_t bytes);
+int end_send(struct exchange_end *e, int to, const void *bytes, size_t n);
 
 /* Root: workers' messages leave, those that are packed. Worker: wait for it: x->in. */
 int root_send_message(struct root_end *x, int rank);

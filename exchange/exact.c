@@ -27,7 +27,7 @@ void exact_place(struct root_end *x)
 
 void exact_pack(struct root_end *x, int rank)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     const struct plan *p = &x->plan;
     const struct exchange_layer *layer = &p->routing->layer;
     struct layout at = layout_of_rank(x, rank);
@@ -64,7 +64,7 @@ void exact_expect(struct root_end *x)
 
 static int exact_dispatch(struct root_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     exact_place(x);
     exact_expect(x);
     int status = e->mover->expect(x, 0);
@@ -90,7 +90,7 @@ static int exact_receive(struct worker_end *x, const struct exchange_layer *laye
 
 int exact_unpack_message(struct worker_end *x, const struct exchange_layer *layer, int n)
 {
-    const struct end *e = &x->end;
+    const struct exchange_end *e = &x->end;
     return message_unpack(&x->dispatch, &e->form, x->in, x->in_bytes,
                           layer_experts(layer, e->transport->rank), n);
 }

@@ -14,7 +14,7 @@ static void open_worker(struct worker_end *x)
     (void)x;
 }
 
-static size_t slack(const struct end *e)
+static size_t slack(const struct exchange_end *e)
 {
     return e->form.padded ? padded_most(e).back : 0;
 }
@@ -27,7 +27,7 @@ static int send_all(struct root_end *x, int n)
 
 static int expect(struct root_end *x, int round)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     int status = 0;
     (void)round;
     EACH_WORKER (e, rank)
@@ -47,7 +47,7 @@ static const char *piece(const char *message, size_t bytes, int round, size_t ro
 
 static int send_round(struct root_end *x, int rank, int round)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     const char *message = x->out + x->begin[rank];
     size_t length = x->begin[rank + 1] - x->begin[rank];
     return end_send(e, rank, piece(message, length, round, e->round.out), e->round.out);
@@ -55,7 +55,7 @@ static int send_round(struct root_end *x, int rank, int round)
 
 static int send(struct root_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     int status = 0, rounds = e->form.padded ? e->rounds : 0; // other messages have left
     for (int round = 0; round < rounds; round++)
         EACH_WORKER (e, rank)
@@ -66,7 +66,7 @@ static int send(struct root_end *x)
 
 static int take(struct root_end *x, int round)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     (void)round;
     int status = end_wait(e);
     EACH_WORKER (e, rank) {
@@ -84,7 +84,7 @@ static int take(struct root_end *x, int round)
 /* One more round of the message. */
 static int receive_round(struct worker_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     size_t bytes = e->round.out;
     int status = transport_start_recv(e->transport, e->lane, e->root, x->in + x->in_bytes, bytes);
     if (!status)
@@ -111,7 +111,7 @@ static int finish(struct worker_end *x)
 
 static int give_back(struct worker_end *x, const void *rows)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     size_t bytes = (size_t)x->dispatch.n_back * e->wire_row_bytes;
     size_t each = e->form.padded ? e->round.back : bytes;
     int status = 0;

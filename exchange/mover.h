@@ -13,7 +13,7 @@ struct mover {
     void (*open_root)(struct root_end *x);
     void (*open_worker)(struct worker_end *x);
     /* Bytes that may be read beyond the end of what a worker gives back. */
-    size_t (*slack)(const struct end *e);
+    size_t (*slack)(const struct exchange_end *e);
 
     /* Root. send_all: rows that every worker gets, before the message. expect: x->back is to be
      * filled, of round `round`, the first before messages leave. send: each worker's own rows,
@@ -44,11 +44,11 @@ struct nccl_rows {
 
 /* nccl_join.c: bring a lane's communicator up, on all ranks at the same time; message: this end's
  * buffer of messages. Both do nothing for the other mover. */
-int nccl_rows_join(struct end *e, char *message, const void *id);
-void nccl_rows_leave(struct end *e);
+int nccl_rows_join(struct exchange_end *e, char *message, const void *id);
+void nccl_rows_leave(struct exchange_end *e);
 
 /* nccl_mover.c. All ranks: a piece of `rows` rows to and from every rank. */
-int nccl_rows_uniform(struct end *e, const void *from, void *to, int rows);
+int nccl_rows_uniform(struct exchange_end *e, const void *from, void *to, int rows);
 /* Root: each worker's word that its rows have been started is awaited; worker: give it. */
-int nccl_rows_expect_words(struct end *e, char *message);
-int nccl_rows_give_word(struct end *e, const char *message);
+int nccl_rows_expect_words(struct exchange_end *e, char *message);
+int nccl_rows_give_word(struct exchange_end *e, const char *message);

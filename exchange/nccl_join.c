@@ -3,7 +3,7 @@
 #include "exchange/mover.h"
 
 /* A byte each way, between the root and everybody. Nobody reads them. */
-static int meet_exact(struct end *e)
+static int meet_exact(struct exchange_end *e)
 {
     struct nccl *n = &e->nccl->nccl;
     char *bytes = (char *)e->nccl->index;
@@ -20,7 +20,7 @@ static int meet_exact(struct end *e)
     return status ? status : nccl_start(n);
 }
 
-static int meet_allgather(struct end *e)
+static int meet_allgather(struct exchange_end *e)
 {
     struct nccl *n = &e->nccl->nccl;
     int status = nccl_begin(n);
@@ -31,7 +31,7 @@ static int meet_allgather(struct end *e)
     return status ? status : nccl_wait(n);
 }
 
-static int meet(struct end *e)
+static int meet(struct exchange_end *e)
 {
     struct nccl_rows *s = e->nccl;
     nccl_follow(&s->nccl);
@@ -45,7 +45,7 @@ static int meet(struct end *e)
 
 /* Whoever has loaded waits here for those who load for longer, as long as they get on with it; what
  * NCCL waits for is then short. */
-static int await_all(struct end *e, char *message)
+static int await_all(struct exchange_end *e, char *message)
 {
     struct transport *t = e->transport;
     int status = 0;
@@ -59,14 +59,14 @@ static int await_all(struct end *e, char *message)
 }
 
 /* The root says nothing more until all are done: what it said would call the others off. */
-static int all_have_met(struct end *e, char *message)
+static int all_have_met(struct exchange_end *e, char *message)
 {
     bool is_root = e->transport->rank == e->root;
     int status = is_root ? nccl_rows_expect_words(e, message) : nccl_rows_give_word(e, message);
     return status ? status : end_wait(e);
 }
 
-int nccl_rows_join(struct end *e, char *message, const void *id)
+int nccl_rows_join(struct exchange_end *e, char *message, const void *id)
 {
     if (!e->nccl)
         return 0;
@@ -78,7 +78,7 @@ int nccl_rows_join(struct end *e, char *message, const void *id)
     return status ? status : all_have_met(e, message);
 }
 
-void nccl_rows_leave(struct end *e)
+void nccl_rows_leave(struct exchange_end *e)
 {
     if (e->nccl)
         nccl_close(&e->nccl->nccl);

@@ -23,29 +23,29 @@ static int least(int a, int b)
 }
 
 /* Rows that one rank gets at most. */
-static size_t rows_most(const struct end *e)
+static size_t rows_most(const struct exchange_end *e)
 {
     return e->form.dedup ? (size_t)e->limits.rows : (size_t)end_pairs(e);
 }
 
 /* A round's pieces of `rows` rows for all ranks, in bytes. */
-static size_t pieces(const struct end *e, int rows)
+static size_t pieces(const struct exchange_end *e, int rows)
 {
     return (size_t)e->transport->size * (size_t)rows * e->wire_row_bytes;
 }
 
-static bool is_padded(const struct end *e)
+static bool is_padded(const struct exchange_end *e)
 {
     return e->options.strategy == STRATEGY_PADDED;
 }
 
-static size_t slack(const struct end *e)
+static size_t slack(const struct exchange_end *e)
 {
     return is_padded(e) ? pieces(e, padded_most(e).back_rows) : 0;
 }
 
 /* The lane's buffers: of rows, and of pieces that mean nothing. */
-static void open_rows(struct end *e, size_t bytes, int zero_rows, int discard_rows)
+static void open_rows(struct exchange_end *e, size_t bytes, int zero_rows, int discard_rows)
 {
     struct nccl_rows *s = dev_alloc_host(e->host, sizeof *s);
     *s = (struct nccl_rows){.index = dev_alloc(e->dev, (size_t)end_pairs(e) * sizeof *s->index)};
@@ -59,7 +59,7 @@ static void open_rows(struct end *e, size_t bytes, int zero_rows, int discard_ro
 
 static void open_root(struct root_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     struct padded_round most = padded_most(e);
     size_t bytes = is_padded(e) ? pieces(e, (int)rows_most(e) + most.out_rows)
                    : e->options.strategy == STRATEGY_EXACT
@@ -72,7 +72,7 @@ static void open_root(struct root_end *x)
  * round's rows begin: the other pieces lie behind it, and the next round covers them. */
 static void open_worker(struct worker_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     struct padded_round most = padded_most(e);
     size_t bytes = rows_most(e) * e->wire_row_bytes;
     open_rows(e, bytes + (is_padded(e) ? pieces(e, most.out_rows) : 0), most.out_rows,
@@ -81,7 +81,7 @@ static void open_worker(struct worker_end *x)
 
 /* ---- both ends ---- */
 
-int nccl_rows_expect_words(struct end *e, char *message)
+int nccl_rows_expect_words(struct exchange_end *e, char *message)
 {
     int status = 0;
     EACH_WORKER (e, rank)
@@ -90,12 +90,12 @@ int nccl_rows_expect_words(struct end *e, char *message)
     return status;
 }
 
-int nccl_rows_give_word(struct end *e, const char *message)
+int nccl_rows_give_word(struct exchange_end *e, const char *message)
 {
     return end_send(e, e->root, message, 0);
 }
 
-int nccl_rows_uniform(struct end *e, const void *from, void *to, int rows)
+int nccl_rows_uniform(struct exchange_end *e, const void *from, void *to, int rows)
 {
     struct nccl *n = &e->nccl->nccl;
     int status = nccl_begin(n);
@@ -104,7 +104,7 @@ int nccl_rows_uniform(struct end *e, const void *from, void *to, int rows)
     return status ? status : nccl_start(n);
 }
 
-static int broadcast(struct end *e, void *rows, int n)
+static int broadcast(struct exchange_end *e, void *rows, int n)
 {
     struct nccl *c = &e->nccl->nccl;
     int status = nccl_begin(c);
@@ -114,7 +114,7 @@ static int broadcast(struct end *e, void *rows, int n)
 }
 
 /* What was started is done. Both ends' time for it counts as exposed. */
-static int wait_for_rows(struct end *e)
+static int wait_for_rows(struct exchange_end *e)
 {
     int64_t start = clock_ns();
     int status = nccl_wait(&e->nccl->nccl);
@@ -133,13 +133,13 @@ static int expect(struct root_end *x, int round)
 /* The GPU knows which rows leave, in order of slot. */
 static void upload_rows(struct root_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     size_t slots = (size_t)x->plan.first[x->plan.ranks];
     trace_mark(e->trace, PHASE_PACK);
     dev_upload(e->dev, e->nccl->index, plan_rows(&x->plan), slots * sizeof(int32_t));
 }
 
-static char *round_out(const struct end *e, int round)
+static char *round_out(const struct exchange_end *e, int round)
 {
     return e->nccl->rows + (size_t)round * pieces(e, e->round.out_rows);
 }
@@ -147,7 +147,7 @@ static char *round_out(const struct end *e, int round)
 /* The rows for one worker, from its first slot on; or its piece of every round. */
 static void gather_rows(struct root_end *x, int rank)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     int sent = x->plan.sent[rank], first = x->plan.first[rank];
     int room = is_padded(e) ? e->round.out_rows : sent;
     for (int done = 0; done < sent; done += room) {
@@ -161,7 +161,7 @@ static void gather_rows(struct root_end *x, int rank)
 
 static int send_to(struct root_end *x, int rank)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     size_t bytes = (size_t)x->plan.sent[rank] * e->wire_row_bytes;
     if (!bytes)
         return 0;
@@ -173,7 +173,7 @@ static int send_to(struct root_end *x, int rank)
 
 static int send_group(struct root_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     int status = nccl_begin(&e->nccl->nccl);
     if (status)
         return status;
@@ -185,7 +185,7 @@ static int send_group(struct root_end *x)
 
 static int send_rounds(struct root_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     int status = 0;
     trace_mark(e->trace, PHASE_WIRE_OUT);
     for (int round = 0; round < e->rounds && !status; round++) {
@@ -200,7 +200,7 @@ static int send_rounds(struct root_end *x)
  * GPU waiting. Those of STRATEGY_ALLGATHER have left. */
 static int send(struct root_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     if (e->options.strategy == STRATEGY_ALLGATHER)
         return 0;
     upload_rows(x);
@@ -212,7 +212,7 @@ static int send(struct root_end *x)
 
 static int send_all(struct root_end *x, int n)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     trace_mark(e->trace, PHASE_WIRE_OUT);
     EACH_WORKER (e, rank)
         end_count_sent(e, rank, (size_t)n * e->wire_row_bytes);
@@ -224,7 +224,7 @@ static int send_all(struct root_end *x, int n)
 
 static int take_group(struct root_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     int status = nccl_begin(&e->nccl->nccl);
     if (status)
         return status;
@@ -237,7 +237,7 @@ static int take_group(struct root_end *x)
 /* A round waits until the one before has left the staging area. */
 static int take(struct root_end *x, int round)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     int status = round ? 0 : end_wait(e);
     if (status)
         return status;
@@ -253,7 +253,7 @@ static int take(struct root_end *x, int round)
 /* ---- worker ---- */
 
 /* n rows from the root alone. */
-static int receive(struct end *e, void *rows, int n)
+static int receive(struct exchange_end *e, void *rows, int n)
 {
     struct nccl *c = &e->nccl->nccl;
     if (!n)
@@ -266,7 +266,7 @@ static int receive(struct end *e, void *rows, int n)
 
 static int start(struct worker_end *x, int first, int n)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     char *rows = e->nccl->rows + (size_t)first * e->wire_row_bytes;
     end_count_received(e, e->root, (size_t)n * e->wire_row_bytes);
     if (is_padded(e))
@@ -277,7 +277,7 @@ static int start(struct worker_end *x, int first, int n)
 /* What says which slot reads which row must be where the rows are. */
 static int finish(struct worker_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     struct dispatch *d = &x->dispatch;
     trace_mark(e->trace, PHASE_AWAIT);
     int status = wait_for_rows(e);
@@ -294,7 +294,7 @@ static int finish(struct worker_end *x)
 
 static int give_rows(struct worker_end *x, const void *rows)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     struct nccl *n = &e->nccl->nccl;
     size_t bytes = (size_t)x->dispatch.n_back * e->wire_row_bytes;
     if (!bytes)
@@ -309,7 +309,7 @@ static int give_rows(struct worker_end *x, const void *rows)
 /* The root's piece of a round begins where the round's rows do; the others get whatever follows. */
 static int give_rounds(struct worker_end *x, const void *rows)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     int status = 0;
     for (int round = 0; round < e->rounds_back && !status; round++) {
         bool ended = round * e->round.back_rows >= x->dispatch.n_back;
@@ -322,7 +322,7 @@ static int give_rounds(struct worker_end *x, const void *rows)
 
 static int give_back(struct worker_end *x, const void *rows)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     nccl_follow(&e->nccl->nccl);
     int status = is_padded(e) ? give_rounds(x, rows) : give_rows(x, rows);
     return status ? status : nccl_rows_give_word(e, x->in);

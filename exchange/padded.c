@@ -16,7 +16,7 @@ static int least(int a, int b)
 }
 
 /* Room for half as many rows again as an even routing has for a worker. */
-static struct padded_round round_of(const struct end *e, int n_experts, int n)
+static struct padded_round round_of(const struct exchange_end *e, int n_experts, int n)
 {
     int pairs = n * e->limits.top_k, workers = e->transport->size - 1;
     int share = (int)least(pairs, (int)((3 * (int64_t)pairs + 2 * workers - 1) / (2 * workers)));
@@ -28,7 +28,7 @@ static struct padded_round round_of(const struct end *e, int n_experts, int n)
                                  .back_rows = back};
 }
 
-static void choose_round(struct end *e, const struct exchange_layer *layer, int n)
+static void choose_round(struct exchange_end *e, const struct exchange_layer *layer, int n)
 {
     int most = 0;
     EACH_WORKER (e, rank)
@@ -36,7 +36,7 @@ static void choose_round(struct end *e, const struct exchange_layer *layer, int 
     e->round = round_of(e, most, n);
 }
 
-struct padded_round padded_most(const struct end *e)
+struct padded_round padded_most(const struct exchange_end *e)
 {
     return round_of(e, e->limits.experts, e->limits.rows);
 }
@@ -51,7 +51,7 @@ static int rounds_for(size_t length, size_t round)
 
 void padded_open_root(struct root_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     struct padded_round most = padded_most(e);
     size_t bytes = (size_t)most.back_rows * sizeof *x->identity;
     int32_t *identity = dev_alloc_host(e->dev, bytes);
@@ -65,7 +65,7 @@ void padded_open_root(struct root_end *x)
 /* Where rows go apart, they are what is cut into rounds; else it is the message with its rows. */
 static void count_rounds(struct root_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     size_t out = 0, back = 0;
     EACH_WORKER (e, rank) {
         size_t length =
@@ -79,7 +79,7 @@ static void count_rounds(struct root_end *x)
 
 static void expect_round(struct root_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     EACH_WORKER (e, rank)
         x->back[rank] = (struct piece){x->staging + (size_t)rank * e->round.back, e->round.back};
 }
@@ -92,7 +92,7 @@ static int padded_begin(struct root_end *x, int n)
 
 static int padded_dispatch(struct root_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     choose_round(e, &x->plan.routing->layer, x->plan.routing->n);
     exact_place(x);
     count_rounds(x);
@@ -109,7 +109,7 @@ static int padded_dispatch(struct root_end *x)
 /* The rows of a round leave the staging area for their slots. */
 static void place_round(struct root_end *x, int round)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     int room = e->round.back_rows, done = round * room;
     EACH_WORKER (e, rank)
         if (x->plan.back[rank] > done)
@@ -119,7 +119,7 @@ static void place_round(struct root_end *x, int round)
 
 static int padded_combine(struct root_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     int status = 0;
     for (int round = 0; round < e->rounds_back && !status; round++) {
         trace_mark(e->trace, PHASE_WAIT);
@@ -139,7 +139,7 @@ static int padded_combine(struct root_end *x)
 /* Rounds that a step of n rows needs at most. */
 static int rounds_most(const struct worker_end *x, int n, int *back)
 {
-    const struct end *e = &x->end;
+    const struct exchange_end *e = &x->end;
     size_t pairs = (size_t)n * (size_t)e->limits.top_k;
     *back = rounds_for(pairs, (size_t)e->round.back_rows);
     if (e->form.apart)
@@ -150,7 +150,7 @@ static int rounds_most(const struct worker_end *x, int n, int *back)
 /* e->rounds and rounds_back as the message's header has them, if they are no more than can be. */
 static int read_rounds(struct worker_end *x, int n)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     struct message_header header;
     int most_back, most = rounds_most(x, n, &most_back);
     if (x->in_bytes < sizeof header)
@@ -169,7 +169,7 @@ static int read_rounds(struct worker_end *x, int n)
 /* The first round's size is known before the header is here. */
 static int padded_receive(struct worker_end *x, const struct exchange_layer *layer, int n)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     choose_round(e, layer, n);
     x->in_bytes = 0;
     int room = e->round.out_rows, status = e->mover->start(x, 0, room);

@@ -9,7 +9,7 @@
 /* Rows are narrowed at home, too: results may not depend on where an expert lives. */
 static void open_narrowing(struct root_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     size_t rows = (size_t)e->limits.rows, pairs = (size_t)end_pairs(e);
     x->narrowed = dev_alloc(e->dev, rows * e->wire_row_bytes);
     x->rounded = dev_alloc(e->dev, rows * e->row_bytes);
@@ -19,7 +19,7 @@ static void open_narrowing(struct root_end *x)
 /* A message of STRATEGY_PADDED may be read a round beyond its end. */
 static void open_messages(struct root_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     size_t ranks = (size_t)e->transport->size;
     size_t slack = e->form.padded ? padded_most(e).out : 0;
     x->begin = dev_alloc_host(e->host, (ranks + 1) * sizeof *x->begin);
@@ -31,7 +31,8 @@ static void open_messages(struct root_end *x)
     e->mover->open_root(x);
 }
 
-static struct root_end *open_lane(const struct exchange_setup *setup, const struct end *end)
+static struct root_end *open_lane(const struct exchange_setup *setup,
+                                  const struct exchange_end *end)
 {
     struct root_end *x = dev_alloc_host(setup->host, sizeof *x);
     struct exchange_setup own = *setup;
@@ -48,10 +49,10 @@ static struct root_end *open_lane(const struct exchange_setup *setup, const stru
 int root_open(struct root_end *x[LANES], const struct exchange_setup *setup)
 {
     struct exchange_setup s = end_settle(setup);
-    struct end all = end_of(&s);
+    struct exchange_end all = end_of(&s);
     int n = end_lanes(&s);
     for (int lane = 0; lane < n; lane++) {
-        struct end e = end_of_lane(&all, lane, n);
+        struct exchange_end e = end_of_lane(&all, lane, n);
         x[lane] = open_lane(&s, &e);
     }
     return n;
@@ -81,7 +82,7 @@ void root_trace(struct root_end *x, struct trace *log)
 /* x->input and what leaves of it; `then`: the phase that goes on afterwards. */
 static void narrow_input(struct root_end *x, int n, enum phase then)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     const struct exchange_limits *l = &e->limits;
     x->input = x->h;
     if (!end_narrows(e))
@@ -118,7 +119,7 @@ int root_send_message(struct root_end *x, int rank)
 
 int root_dispatch(struct root_end *x, const struct routing *r, void *y)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     plan_make(&x->plan, r);
     count_plan(x);
     if (!e->mover->apart)
@@ -152,7 +153,7 @@ int root_advance(struct root_end *x)
 /* What has come back becomes rows of y; experts at home answer through the same narrow wire. */
 static void widen_output(struct root_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     const struct exchange_limits *l = &e->limits;
     const struct plan *p = &x->plan;
     int home = p->first[p->root];
@@ -168,7 +169,7 @@ static void widen_output(struct root_end *x)
  * waiting for the other half's is not work. */
 static int take_back(struct root_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     int64_t start = clock_ns();
     uint64_t waited = e->counters->exposed_ns - x->exposed_then;
     trace_mark(e->trace, PHASE_WAIT);

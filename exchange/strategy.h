@@ -31,5 +31,5 @@ int exact_unpack_message(struct worker_end *x, const struct exchange_layer *laye
 int exact_give_back(struct worker_end *x, const void *rows);
 
 /* padded.c: the largest round of the run; open what the root's rounds come back to. */
-struct padded_round padded_most(const struct end *e);
+struct padded_round padded_most(const struct exchange_end *e);
 void padded_open_root(struct root_end *x);

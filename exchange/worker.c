@@ -13,14 +13,14 @@ static bool sums(const struct worker_end *x)
 
 static void open_message(struct worker_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     x->in_capacity = end_messages_most(e, 1) + (e->form.padded ? padded_most(e).out : 0);
     x->in = dev_alloc(e->host, x->in_capacity);
 }
 
 static void open_sums(struct worker_end *x, size_t slack)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     size_t rows = (size_t)e->limits.rows, pairs = (size_t)end_pairs(e);
     sums_open(&x->terms, e->host, e->limits.rows, e->limits.top_k);
     x->sums = dev_alloc(e->dev, rows * e->row_bytes + slack);
@@ -30,7 +30,7 @@ static void open_sums(struct worker_end *x, size_t slack)
 
 static void open_rows(struct worker_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     size_t rows = (size_t)e->limits.rows, pairs = (size_t)end_pairs(e);
     size_t slack = e->mover->slack(e), come = e->options.dedup == DEDUP_ON ? rows : pairs;
     x->y = dev_alloc(e->dev, pairs * e->row_bytes + slack);
@@ -45,7 +45,7 @@ static void open_rows(struct worker_end *x)
 /* STRATEGY_ALLGATHER: the worker sorts as the root did. */
 static void open_sorting(struct worker_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     size_t pairs = (size_t)end_pairs(e);
     dedup_open(&x->map, e->host, e->limits.rows, e->limits.top_k);
     x->count = dev_alloc(e->host, (size_t)e->limits.experts * sizeof *x->count);
@@ -53,7 +53,7 @@ static void open_sorting(struct worker_end *x)
     x->source = dev_alloc(e->host, pairs * sizeof *x->source);
 }
 
-static struct worker_end *open_lane(const struct end *end)
+static struct worker_end *open_lane(const struct exchange_end *end)
 {
     struct worker_end *x = dev_alloc_host(end->host, sizeof *x);
     *x = (struct worker_end){.end = *end};
@@ -68,10 +68,10 @@ static struct worker_end *open_lane(const struct end *end)
 int worker_end_open(struct worker_end *x[LANES], const struct exchange_setup *setup)
 {
     struct exchange_setup s = end_settle(setup);
-    struct end all = end_of(&s);
+    struct exchange_end all = end_of(&s);
     int n = end_lanes(&s);
     for (int lane = 0; lane < n; lane++) {
-        struct end e = end_of_lane(&all, lane, n);
+        struct exchange_end e = end_of_lane(&all, lane, n);
         x[lane] = open_lane(&e);
     }
     return n;
@@ -100,7 +100,7 @@ void worker_end_trace(struct worker_end *x, struct trace *log)
 
 int worker_receive_message(struct worker_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     int status = transport_start_recv(e->transport, e->lane, e->root, x->in, x->in_capacity);
     if (!status)
         status = end_wait(e);
@@ -123,7 +123,7 @@ static int find_terms(struct worker_end *x, int n)
 
 static void prepare_work(struct worker_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     const struct exchange_limits *l = &e->limits;
     const struct dispatch *d = &x->dispatch;
     const void *rows = d->rows;
@@ -142,7 +142,7 @@ static void prepare_work(struct worker_end *x)
 int worker_end_receive(struct worker_end *x, const struct exchange_layer *layer, int n,
                        const struct exchange_work **work)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     e->rounds = e->rounds_back = 1;
     trace_mark(e->trace, PHASE_AWAIT);
     int status = e->strategy->receive(x, layer, n);
@@ -162,7 +162,7 @@ int worker_end_receive(struct worker_end *x, const struct exchange_layer *layer,
 /* x->sums := what the terms say of x->y. */
 static void sum_output(struct worker_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     const struct exchange_limits *l = &e->limits;
     size_t terms = (size_t)x->dispatch.n_back * (size_t)l->top_k;
     dev_upload(e->dev, x->slot_dev, x->terms.slot, terms * sizeof *x->slot_dev);
@@ -173,7 +173,7 @@ static void sum_output(struct worker_end *x)
 
 int worker_end_return(struct worker_end *x)
 {
-    struct end *e = &x->end;
+    struct exchange_end *e = &x->end;
     const struct exchange_limits *l = &e->limits;
     const void *rows = x->y;
     trace_mark(e->trace, PHASE_PACK);
