@@ -3,8 +3,9 @@
 
 #include "transport/transport.h"
 
-/* Rank 0 decides first who of the others is stuck: it waits for all of them, they only for it. So a
- * worker waits so much longer. */
+/* A worker waits so much longer than rank 0 before it calls rank 0 lost: rank 0 waits for all
+ * workers and so can tell which of them is stuck, while a worker only sees that rank 0 is silent.
+ */
 enum { DEFERENCE_NS = 2000000000 };
 
 /* What another rank last showed of itself. */
