@@ -11,10 +11,10 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "model/checkpoint.h"
 #include "model/found.h"
-#include "model/synth_made.h"
 
-enum { MAX_CONFIG_BYTES = 16 << 20 };
+enum { MAX_GENERATION_BYTES = 16 << 20 };
 
 /* One file being read. */
 struct source {
@@ -448,11 +448,10 @@ int config_load(struct config *c, struct generation_defaults *g, const char *dir
     char *path = path_join(dir, "config.json"), *path2 = path_join(dir, "generation_config.json");
     char *text2 = NULL;
     size_t bytes = 0, bytes2 = 0;
-    char *text = synth_is_made(dir) ? synth_made_config(dir, &bytes)
-                                    : file_read(path, MAX_CONFIG_BYTES, &bytes);
+    char *text = checkpoint_config(dir, &bytes);
     int status = text ? 0 : STATUS_BAD_FILE;
     if (!status && file_exists(path2)) {
-        text2 = file_read(path2, MAX_CONFIG_BYTES, &bytes2);
+        text2 = file_read(path2, MAX_GENERATION_BYTES, &bytes2);
         status = text2 ? 0 : STATUS_BAD_FILE;
     }
     if (!status)
