@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "launch/inspect.h"
+#include "model/family.h"
 
 static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
 
@@ -39,7 +40,7 @@ static void set_architecture(struct js *to, const struct inspection *i)
         {"context", m->max_positions},
     };
     set_text(to, "model", i->name);
-    set_text(to, "architecture", m->architecture == ARCH_QWEN2 ? "qwen2" : "qwen2_moe");
+    set_text(to, "architecture", family_of(m)->type);
     for (size_t k = 0; k < sizeof ints / sizeof *ints; k++)
         js_set(to, ints[k].key, js_new_int(ints[k].value));
     js_set(to, "tied", js_new_bool(m->tied));

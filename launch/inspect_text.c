@@ -4,6 +4,7 @@
 
 #include "base/units.h"
 #include "launch/inspect.h"
+#include "model/family.h"
 
 static void __attribute__((format(printf, 3, 4)))
 line(FILE *out, const char *name, const char *format, ...)
@@ -52,9 +53,8 @@ static void print_architecture(const struct inspection *i, FILE *out)
     const struct config *m = &i->config;
     int dense = m->n_layers - i->sizes.sparse_layers;
     line(out, "model:", "%s", i->name);
-    line(out, "architecture:", "%s, %d layers (%d sparse, %d dense)",
-         m->architecture == ARCH_QWEN2 ? "qwen2" : "qwen2_moe", m->n_layers, i->sizes.sparse_layers,
-         dense);
+    line(out, "architecture:", "%s, %d layers (%d sparse, %d dense)", family_of(m)->type,
+         m->n_layers, i->sizes.sparse_layers, dense);
     line(out, "hidden:", "%d", m->dim);
     line(out, "attention:", "%d heads of %d, %d for keys and values", m->n_heads, m->head_dim,
          m->n_kv_heads);

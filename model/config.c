@@ -1,6 +1,6 @@
 /* config.json and generation_config.json: every key that changes what the model computes is
- * honoured or refused by name. What is absent is what transformers says it is; what is there is
- * checked for kind and range, so that sizes made from it cannot overflow. */
+ * honoured or refused by name. A config begins as its family's defaults, and each key that is there
+ * replaces one of them, checked for kind and range, so that sizes made from it cannot overflow. */
 #include "model/config.h"
 
 #include <math.h>
@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "model/checkpoint.h"
+#include "model/family.h"
 #include "model/found.h"
 
 enum { MAX_GENERATION_BYTES = 16 << 20 };
@@ -36,31 +37,47 @@ static int expected_text(const struct source *s, const char *key, const char *wh
                 found(v).text);
 }
 
-struct int_key {
+#define PLACE(field) offsetof(struct config, field)
+#define IN(family)   (1 << (family))
+
+enum { EVERY = (1 << ARCHITECTURES) - 1, WITH_EXPERTS = IN(ARCH_QWEN2_MOE) };
+
+/* A key, and the families whose config.json has it. */
+struct key {
     const char *name;
     size_t place;    // in struct config
-    int fallback[2]; // by architecture
-    int least, most;
+    int families;    // sum of IN(family)
+    int least, most; // of a whole number
 };
-
-#define PLACE(field) offsetof(struct config, field)
 
 /* The caps keep every product of two sizes far below 2^63. */
-static const struct int_key int_keys[] = {
-    {"vocab_size", PLACE(vocab_size), {151936, 151936}, 1, 1 << 24},
-    {"hidden_size", PLACE(dim), {4096, 2048}, 1, 1 << 16},
-    {"intermediate_size", PLACE(ffn_dim), {22016, 5632}, 1, 1 << 20},
-    {"num_hidden_layers", PLACE(n_layers), {32, 24}, 1, MAX_LAYERS},
-    {"num_attention_heads", PLACE(n_heads), {32, 16}, 1, 1 << 10},
-    {"max_position_embeddings", PLACE(max_positions), {32768, 32768}, 1, 1 << 24},
+static const struct key size_keys[] = {
+    {"vocab_size", PLACE(vocab_size), EVERY, 1, 1 << 24},
+    {"hidden_size", PLACE(dim), EVERY, 1, 1 << 16},
+    {"intermediate_size", PLACE(ffn_dim), EVERY, 1, 1 << 20},
+    {"num_hidden_layers", PLACE(n_layers), EVERY, 1, MAX_LAYERS},
+    {"num_attention_heads", PLACE(n_heads), EVERY, 1, 1 << 10},
+    {"max_position_embeddings", PLACE(max_positions), EVERY, 1, 1 << 24},
 };
 
-static const struct int_key moe_keys[] = {
-    {"num_experts", PLACE(n_experts), {0, 60}, 0, MAX_EXPERTS},
-    {"num_experts_per_tok", PLACE(top_k), {0, 4}, 1, MAX_EXPERTS},
-    {"moe_intermediate_size", PLACE(expert_dim), {0, 1408}, 1, 1 << 20},
-    {"shared_expert_intermediate_size", PLACE(shared_dim), {0, 5632}, 0, 1 << 20},
+static const struct key expert_keys[] = {
+    {"num_experts", PLACE(n_experts), WITH_EXPERTS, 0, MAX_EXPERTS},
+    {"num_experts_per_tok", PLACE(top_k), WITH_EXPERTS, 1, MAX_EXPERTS},
+    {"moe_intermediate_size", PLACE(expert_dim), WITH_EXPERTS, 1, 1 << 20},
+    {"shared_expert_intermediate_size", PLACE(shared_dim), WITH_EXPERTS, 0, 1 << 20},
 };
+
+/* true or false */
+static const struct key flag_keys[] = {
+    {"qkv_bias", PLACE(qkv_bias), EVERY, 0, 0},
+    {"tie_word_embeddings", PLACE(tied), EVERY, 0, 0},
+};
+
+static const struct key expert_flag_keys[] = {
+    {"norm_topk_prob", PLACE(norm_topk), WITH_EXPERTS, 0, 0},
+};
+
+#define COUNT(keys) (sizeof(keys) / sizeof *(keys))
 
 static int check_int(const struct source *s, const char *key, const struct js *v, int least,
                      int most)
@@ -71,24 +88,27 @@ static int check_int(const struct source *s, const char *key, const struct js *v
                 key, least, most, found(v).text);
 }
 
-static int read_int(const struct source *s, const char *key, int fallback, int least, int most,
-                    int *out)
+/* Where the key is absent, *out keeps its default; so it is with the next functions, too. */
+static int read_int(const struct source *s, const char *key, int least, int most, int *out)
 {
     const struct js *v = js_member(s->root, key);
     int status = v ? check_int(s, key, v, least, most) : 0;
-    if (!status)
-        *out = v ? (int)js_int(v) : fallback;
+    if (v && !status)
+        *out = (int)js_int(v);
     return status;
 }
 
-static int read_ints(const struct source *s, struct config *c, const struct int_key *keys, size_t n)
+static bool reads(const struct config *c, const struct key *k)
+{
+    return k->families & IN(c->architecture);
+}
+
+static int read_ints(const struct source *s, struct config *c, const struct key *keys, size_t n)
 {
     int status = 0;
-    for (size_t i = 0; i < n && !status; i++) {
-        const struct int_key *k = &keys[i];
-        int *out = (int *)((char *)c + k->place);
-        status = read_int(s, k->name, k->fallback[c->architecture], k->least, k->most, out);
-    }
+    for (const struct key *k = keys; k < keys + n && !status; k++)
+        if (reads(c, k))
+            status = read_int(s, k->name, k->least, k->most, (int *)((char *)c + k->place));
     return status;
 }
 
@@ -96,7 +116,7 @@ static int read_real(const struct source *s, const char *key, const struct js *v
                      double most, double *out)
 {
     if (!v)
-        return 0; // *out keeps its default
+        return 0;
     double x = js_number(v);
     if (!js_is_number(v) || !(x >= least && x <= most))
         return fail(STATUS_BAD_FILE, "%s: %s: expected a number from %g to %g, found %s", s->file,
@@ -105,13 +125,23 @@ static int read_real(const struct source *s, const char *key, const struct js *v
     return 0;
 }
 
-static int read_bool(const struct source *s, const char *key, bool fallback, bool *out)
+static int read_bool(const struct source *s, const char *key, bool *out)
 {
     const struct js *v = js_member(s->root, key);
     if (v && !js_is_bool(v))
         return expected_text(s, key, "true or false", v);
-    *out = v ? js_bool(v) : fallback;
+    if (v)
+        *out = js_bool(v);
     return 0;
+}
+
+static int read_bools(const struct source *s, struct config *c, const struct key *keys, size_t n)
+{
+    int status = 0;
+    for (const struct key *k = keys; k < keys + n && !status; k++)
+        if (reads(c, k))
+            status = read_bool(s, k->name, (bool *)((char *)c + k->place));
+    return status;
 }
 
 static bool is_text(const struct js *v, const char *text)
@@ -123,26 +153,31 @@ static bool is_text(const struct js *v, const char *text)
 
 static int read_architecture(const struct source *s, struct config *c)
 {
-    static const char *const classes[] = {"Qwen2ForCausalLM", "Qwen2MoeForCausalLM"};
     const struct js *type = js_member(s->root, "model_type");
-    if (is_text(type, "qwen2_moe"))
-        c->architecture = ARCH_QWEN2_MOE;
-    else if (is_text(type, "qwen2"))
-        c->architecture = ARCH_QWEN2;
-    else
-        return expected_text(s, "model_type", "\"qwen2_moe\" or \"qwen2\"", type);
+    char known[FAMILY_LIST_BYTES];
+    int a = 0;
+    while (a < ARCHITECTURES && !is_text(type, family_at((enum architecture)a)->type))
+        a++;
+    family_list(known);
+    if (a == ARCHITECTURES)
+        return expected_text(s, "model_type", known, type);
+    const struct family *family = family_at((enum architecture)a);
     const struct js *names = optional(s, "architectures");
     if (names && !js_is_array(names))
         return expected_text(s, "architectures", "a list", names);
     for (size_t i = 0; i < js_count(names); i++)
-        if (!is_text(js_item(names, i), classes[c->architecture]))
-            return expected_text(s, "architectures", classes[c->architecture], js_item(names, i));
+        if (!is_text(js_item(names, i), family->class))
+            return expected_text(s, "architectures", family->class, js_item(names, i));
+    *c = family->defaults;
+    c->architecture = (enum architecture)a;
     return 0;
 }
 
 /* Switches that are not honoured: what they must say when they are there. */
 static int check_switches(const struct source *s, struct config *c)
 {
+    const struct family *family = family_of(c);
+    char always[64];
     static const struct {
         const char *key;
         bool must_be;
@@ -151,7 +186,7 @@ static int check_switches(const struct source *s, struct config *c)
                                          "per_layer_config"};
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         bool on = flags[i].must_be;
-        int status = read_bool(s, flags[i].key, on, &on);
+        int status = read_bool(s, flags[i].key, &on);
         if (status)
             return status;
         if (on != flags[i].must_be)
@@ -165,22 +200,21 @@ static int check_switches(const struct source *s, struct config *c)
     const struct js *act = js_member(s->root, "hidden_act");
     if (act && !is_text(act, "silu") && !is_text(act, "swish"))
         return expected_text(s, "hidden_act", "\"silu\"", act);
-    if (c->architecture == ARCH_QWEN2 && !c->qkv_bias)
-        return expected_text(s, "qkv_bias", "true in a qwen2 model",
-                             js_member(s->root, "qkv_bias"));
+    snprintf(always, sizeof always, "true in a %s model", family->type);
+    if (family->qkv_bias_required && !c->qkv_bias)
+        return expected_text(s, "qkv_bias", always, js_member(s->root, "qkv_bias"));
     return 0;
 }
 
 static int read_sizes(const struct source *s, struct config *c)
 {
-    return read_ints(s, c, int_keys, sizeof int_keys / sizeof *int_keys);
+    return read_ints(s, c, size_keys, COUNT(size_keys));
 }
 
 static int read_heads(const struct source *s, struct config *c)
 {
     const struct js *kv = js_member(s->root, "num_key_value_heads");
     const struct js *head = optional(s, "head_dim");
-    c->n_kv_heads = c->architecture == ARCH_QWEN2 ? 32 : 16;
     if (js_is_null(kv))
         c->n_kv_heads = c->n_heads;
     else if (kv && check_int(s, "num_key_value_heads", kv, 1, c->n_heads) != 0)
@@ -243,7 +277,6 @@ static int read_rope(const struct source *s, struct config *c)
         name = "rope_parameters";
         rope = optional(s, name);
     }
-    c->rope_theta = 10000;
     int status =
         read_real(s, "rope_theta", js_member(s->root, "rope_theta"), 1, 1e12, &c->rope_theta);
     if (!status)
@@ -275,9 +308,9 @@ static int check_layer_types(const struct source *s, struct config *c)
 /* Which layers have experts: every decoder_sparse_step-th, but for mlp_only_layers. */
 static int read_sparse_layers(const struct source *s, struct config *c)
 {
-    int step;
+    int step = 1;
     const struct js *dense = optional(s, "mlp_only_layers");
-    int status = read_int(s, "decoder_sparse_step", 1, 1, 1 << 20, &step);
+    int status = read_int(s, "decoder_sparse_step", 1, 1 << 20, &step);
     if (status)
         return status;
     if (dense && !js_is_array(dense))
@@ -296,11 +329,11 @@ static int read_sparse_layers(const struct source *s, struct config *c)
 
 static int read_experts(const struct source *s, struct config *c)
 {
-    if (c->architecture == ARCH_QWEN2)
+    if (!family_of(c)->has_experts)
         return 0;
-    int status = read_ints(s, c, moe_keys, sizeof moe_keys / sizeof *moe_keys);
+    int status = read_ints(s, c, expert_keys, COUNT(expert_keys));
     if (!status)
-        status = read_bool(s, "norm_topk_prob", false, &c->norm_topk);
+        status = read_bools(s, c, expert_flag_keys, COUNT(expert_flag_keys));
     if (!status)
         status = read_sparse_layers(s, c);
     if (!status && c->n_experts > 0 && c->top_k > c->n_experts)
@@ -357,12 +390,10 @@ static int read_eos(const struct source *s, struct config *c)
 
 static int read_flags_and_eps(const struct source *s, struct config *c)
 {
-    double eps = 1e-6;
+    double eps = (double)c->norm_eps;
     int status = read_real(s, "rms_norm_eps", js_member(s->root, "rms_norm_eps"), 1e-15, 0.1, &eps);
     c->norm_eps = (float)eps;
-    if (!status)
-        status = read_bool(s, "qkv_bias", true, &c->qkv_bias);
-    return status ? status : read_bool(s, "tie_word_embeddings", false, &c->tied);
+    return status ? status : read_bools(s, c, flag_keys, COUNT(flag_keys));
 }
 
 static int read_config(const struct source *s, struct config *c)

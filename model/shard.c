@@ -3,12 +3,7 @@
 #include <string.h>
 
 #include "kernels/ops.h"
-
-/* Checkpoint bytes of one expert, for the progress bar. */
-static uint64_t expert_file_bytes(const struct config *m, enum dtype type)
-{
-    return 3ull * (uint64_t)m->dim * (uint64_t)m->expert_dim * (uint64_t)dtype_bytes(type);
-}
+#include "model/sizes.h"
 
 static void alloc_layers(struct shard *s, struct dev *d, const struct placement *p, int rank)
 {
@@ -32,7 +27,7 @@ int shard_open(struct shard *s, struct dev *d, const struct config *m, const str
     *s = (struct shard){.type = type,
                         .row_bytes = (size_t)row_stride(m->dim) * (size_t)dtype_bytes(type)};
     alloc_layers(s, d, p, rank);
-    uint64_t loaded = 0;
+    uint64_t expert_bytes = sizes_of(m).expert * (uint64_t)dtype_bytes(type), loaded = 0;
     for (int l = 0; l < p->n_layers; l++) {
         for (int i = 0; i < s->layers[l].n_experts; i++) {
             const struct layer_placement *at = &p->layers[l];
@@ -40,7 +35,7 @@ int shard_open(struct shard *s, struct dev *d, const struct config *m, const str
             int status = weights_load_expert(&s->layers[l].experts[i], d, m, c, type, l, expert);
             if (status)
                 return status;
-            loaded += expert_file_bytes(m, type);
+            loaded += expert_bytes;
             if (progress)
                 progress(context, loaded);
         }

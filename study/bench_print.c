@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "commit.h"
+#include "model/family.h"
 #include "model/sizes.h"
 #include "study/bench.h"
 #include "study/profile.h"
@@ -40,8 +41,7 @@ static struct js *model_json(const struct coordinator *c, const char *name)
     struct js *model = js_new_object();
     struct sizes s = sizes_of(&c->config);
     js_set(model, "name", text(name));
-    js_set(model, "architecture",
-           text(c->config.architecture == ARCH_QWEN2 ? "qwen2" : "qwen2_moe"));
+    js_set(model, "architecture", text(family_of(&c->config)->type));
     js_set(model, "layers", js_new_int(c->config.n_layers));
     js_set(model, "parameters", js_new_int((int64_t)s.total));
     js_set(model, "active_parameters", js_new_int((int64_t)s.active));
