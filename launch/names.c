@@ -1,4 +1,4 @@
-#include "base/names.h"
+#include "launch/names.h"
 
 #include <stdlib.h>
 #include <string.h>

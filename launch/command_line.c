@@ -1,4 +1,4 @@
-#include "base/options.h"
+#include "launch/command_line.h"
 
 #include <errno.h>
 #include <getopt.h>

@@ -1,4 +1,4 @@
-#include "base/lines.h"
+#include "launch/lines.h"
 
 #include <errno.h>
 #include <poll.h>
