@@ -3,7 +3,6 @@
  * replaces one of them, checked for kind and range, so that sizes made from it cannot overflow. */
 #include "model/config.h"
 
-#include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,30 +11,11 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "model/checkpoint.h"
+#include "model/config_source.h"
 #include "model/family.h"
 #include "model/found.h"
 
 enum { MAX_GENERATION_BYTES = 16 << 20 };
-
-/* One file being read. */
-struct source {
-    const struct js *root;
-    const char *file;
-};
-
-/* The key's value; NULL when it is absent or null where transformers takes null as absent. */
-static const struct js *optional(const struct source *s, const char *key)
-{
-    const struct js *v = js_member(s->root, key);
-    return js_is_null(v) ? NULL : v;
-}
-
-static int expected_text(const struct source *s, const char *key, const char *what,
-                         const struct js *v)
-{
-    return fail(STATUS_BAD_FILE, "%s: %s: expected %s, found %s", s->file, key, what,
-                found(v).text);
-}
 
 #define PLACE(field) offsetof(struct config, field)
 #define IN(family)   (1 << (family))
@@ -79,102 +59,55 @@ static const struct key expert_flag_keys[] = {
 
 #define COUNT(keys) (sizeof(keys) / sizeof *(keys))
 
-static int check_int(const struct source *s, const char *key, const struct js *v, int least,
-                     int most)
-{
-    if (js_is_int(v) && js_int(v) >= least && js_int(v) <= most)
-        return 0;
-    return fail(STATUS_BAD_FILE, "%s: %s: expected a whole number from %d to %d, found %s", s->file,
-                key, least, most, found(v).text);
-}
-
-/* Where the key is absent, *out keeps its default; so it is with the next functions, too. */
-static int read_int(const struct source *s, const char *key, int least, int most, int *out)
-{
-    const struct js *v = js_member(s->root, key);
-    int status = v ? check_int(s, key, v, least, most) : 0;
-    if (v && !status)
-        *out = (int)js_int(v);
-    return status;
-}
-
 static bool reads(const struct config *c, const struct key *k)
 {
     return k->families & IN(c->architecture);
 }
 
-static int read_ints(const struct source *s, struct config *c, const struct key *keys, size_t n)
+static int read_ints(const struct config_source *s, struct config *c, const struct key *keys,
+                     size_t n)
 {
     int status = 0;
     for (const struct key *k = keys; k < keys + n && !status; k++)
         if (reads(c, k))
-            status = read_int(s, k->name, k->least, k->most, (int *)((char *)c + k->place));
+            status = source_int(s, k->name, k->least, k->most, (int *)((char *)c + k->place));
     return status;
 }
 
-static int read_real(const struct source *s, const char *key, const struct js *v, double least,
-                     double most, double *out)
-{
-    if (!v)
-        return 0;
-    double x = js_number(v);
-    if (!js_is_number(v) || !(x >= least && x <= most))
-        return fail(STATUS_BAD_FILE, "%s: %s: expected a number from %g to %g, found %s", s->file,
-                    key, least, most, found(v).text);
-    *out = x;
-    return 0;
-}
-
-static int read_bool(const struct source *s, const char *key, bool *out)
-{
-    const struct js *v = js_member(s->root, key);
-    if (v && !js_is_bool(v))
-        return expected_text(s, key, "true or false", v);
-    if (v)
-        *out = js_bool(v);
-    return 0;
-}
-
-static int read_bools(const struct source *s, struct config *c, const struct key *keys, size_t n)
+static int read_bools(const struct config_source *s, struct config *c, const struct key *keys,
+                      size_t n)
 {
     int status = 0;
     for (const struct key *k = keys; k < keys + n && !status; k++)
         if (reads(c, k))
-            status = read_bool(s, k->name, (bool *)((char *)c + k->place));
+            status = source_bool(s, k->name, (bool *)((char *)c + k->place));
     return status;
 }
 
-static bool is_text(const struct js *v, const char *text)
-{
-    size_t bytes = 0;
-    const char *found_text = js_string(v, &bytes);
-    return found_text && bytes == strlen(text) && memcmp(found_text, text, bytes) == 0;
-}
-
-static int read_architecture(const struct source *s, struct config *c)
+static int read_architecture(const struct config_source *s, struct config *c)
 {
     const struct js *type = js_member(s->root, "model_type");
     char known[FAMILY_LIST_BYTES];
     int a = 0;
-    while (a < ARCHITECTURES && !is_text(type, family_at((enum architecture)a)->type))
+    while (a < ARCHITECTURES && !source_is_text(type, family_at((enum architecture)a)->type))
         a++;
     family_list(known);
     if (a == ARCHITECTURES)
-        return expected_text(s, "model_type", known, type);
+        return source_expected(s, "model_type", known, type);
     const struct family *family = family_at((enum architecture)a);
-    const struct js *names = optional(s, "architectures");
+    const struct js *names = source_value(s, "architectures");
     if (names && !js_is_array(names))
-        return expected_text(s, "architectures", "a list", names);
+        return source_expected(s, "architectures", "a list", names);
     for (size_t i = 0; i < js_count(names); i++)
-        if (!is_text(js_item(names, i), family->class))
-            return expected_text(s, "architectures", family->class, js_item(names, i));
+        if (!source_is_text(js_item(names, i), family->class))
+            return source_expected(s, "architectures", family->class, js_item(names, i));
     *c = family->defaults;
     c->architecture = (enum architecture)a;
     return 0;
 }
 
 /* Switches that are not honoured: what they must say when they are there. */
-static int check_switches(const struct source *s, struct config *c)
+static int check_switches(const struct config_source *s, struct config *c)
 {
     const struct family *family = family_of(c);
     char always[64];
@@ -186,38 +119,38 @@ static int check_switches(const struct source *s, struct config *c)
                                          "per_layer_config"};
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         bool on = flags[i].must_be;
-        int status = read_bool(s, flags[i].key, &on);
+        int status = source_bool(s, flags[i].key, &on);
         if (status)
             return status;
         if (on != flags[i].must_be)
-            return expected_text(s, flags[i].key, on ? "false (true is not supported)" : "true",
-                                 js_member(s->root, flags[i].key));
+            return source_expected(s, flags[i].key, on ? "false (true is not supported)" : "true",
+                                   js_member(s->root, flags[i].key));
     }
     for (size_t i = 0; i < sizeof absent / sizeof *absent; i++)
-        if (optional(s, absent[i]))
-            return expected_text(s, absent[i], "none (it is not supported)",
-                                 optional(s, absent[i]));
+        if (source_value(s, absent[i]))
+            return source_expected(s, absent[i], "none (it is not supported)",
+                                   source_value(s, absent[i]));
     const struct js *act = js_member(s->root, "hidden_act");
-    if (act && !is_text(act, "silu") && !is_text(act, "swish"))
-        return expected_text(s, "hidden_act", "\"silu\"", act);
+    if (act && !source_is_text(act, "silu") && !source_is_text(act, "swish"))
+        return source_expected(s, "hidden_act", "\"silu\"", act);
     snprintf(always, sizeof always, "true in a %s model", family->type);
     if (family->qkv_bias_required && !c->qkv_bias)
-        return expected_text(s, "qkv_bias", always, js_member(s->root, "qkv_bias"));
+        return source_expected(s, "qkv_bias", always, js_member(s->root, "qkv_bias"));
     return 0;
 }
 
-static int read_sizes(const struct source *s, struct config *c)
+static int read_sizes(const struct config_source *s, struct config *c)
 {
     return read_ints(s, c, size_keys, COUNT(size_keys));
 }
 
-static int read_heads(const struct source *s, struct config *c)
+static int read_heads(const struct config_source *s, struct config *c)
 {
     const struct js *kv = js_member(s->root, "num_key_value_heads");
-    const struct js *head = optional(s, "head_dim");
+    const struct js *head = source_value(s, "head_dim");
     if (js_is_null(kv))
         c->n_kv_heads = c->n_heads;
-    else if (kv && check_int(s, "num_key_value_heads", kv, 1, c->n_heads) != 0)
+    else if (kv && source_check_int(s, "num_key_value_heads", kv, 1, c->n_heads) != 0)
         return STATUS_BAD_FILE;
     else if (kv)
         c->n_kv_heads = (int)js_int(kv);
@@ -226,7 +159,7 @@ static int read_heads(const struct source *s, struct config *c)
                     "%s: num_key_value_heads: expected a divisor of num_attention_heads = %d, "
                     "found %d%s",
                     s->file, c->n_heads, c->n_kv_heads, kv ? "" : " (the default)");
-    if (head && check_int(s, "head_dim", head, 2, 1 << 10) != 0)
+    if (head && source_check_int(s, "head_dim", head, 2, 1 << 10) != 0)
         return STATUS_BAD_FILE;
     if (!head && c->dim % c->n_heads != 0)
         return fail(STATUS_BAD_FILE,
@@ -240,86 +173,87 @@ static int read_heads(const struct source *s, struct config *c)
 }
 
 /* The dictionary of the 5 form, or rope_scaling of the 4 form, which wins when it says anything. */
-static int read_rope_dictionary(const struct source *s, const char *name, const struct js *rope,
-                                struct config *c)
+static int read_rope_dictionary(const struct config_source *s, const char *name,
+                                const struct js *rope, struct config *c)
 {
     static const char *const nested[] = {"full_attention", "sliding_attention"};
     char key[64];
     if (!js_is_object(rope))
-        return expected_text(s, name, "an object", rope);
-    struct source inside = {rope, s->file};
-    const struct js *type = optional(&inside, "rope_type");
+        return source_expected(s, name, "an object", rope);
+    struct config_source inside = {rope, s->file};
+    const struct js *type = source_value(&inside, "rope_type");
     snprintf(key, sizeof key, "%s.%s", name, type ? "rope_type" : "type");
     if (!type)
-        type = optional(&inside, "type");
-    if (type && !is_text(type, "default"))
-        return expected_text(s, key, "\"default\"", type);
+        type = source_value(&inside, "type");
+    if (type && !source_is_text(type, "default"))
+        return source_expected(s, key, "\"default\"", type);
     for (size_t i = 0; i < sizeof nested / sizeof *nested; i++) {
         snprintf(key, sizeof key, "%s.%s", name, nested[i]);
         if (js_member(rope, nested[i]))
-            return expected_text(s, key, "none (one rope for all layers)",
-                                 js_member(rope, nested[i]));
+            return source_expected(s, key, "none (one rope for all layers)",
+                                   js_member(rope, nested[i]));
     }
     snprintf(key, sizeof key, "%s.partial_rotary_factor", name);
     double factor = 1;
-    int status = read_real(s, key, optional(&inside, "partial_rotary_factor"), 1, 1, &factor);
+    int status = source_real(s, key, source_value(&inside, "partial_rotary_factor"), 1, 1, &factor);
     snprintf(key, sizeof key, "%s.rope_theta", name);
-    return status ? status
-                  : read_real(s, key, optional(&inside, "rope_theta"), 1, 1e12, &c->rope_theta);
+    return status
+               ? status
+               : source_real(s, key, source_value(&inside, "rope_theta"), 1, 1e12, &c->rope_theta);
 }
 
-static int read_rope(const struct source *s, struct config *c)
+static int read_rope(const struct config_source *s, struct config *c)
 {
     double factor = 1;
     const char *name = "rope_scaling";
-    const struct js *rope = optional(s, name);
+    const struct js *rope = source_value(s, name);
     if (!rope || (js_is_object(rope) && js_count(rope) == 0)) {
         name = "rope_parameters";
-        rope = optional(s, name);
+        rope = source_value(s, name);
     }
     int status =
-        read_real(s, "rope_theta", js_member(s->root, "rope_theta"), 1, 1e12, &c->rope_theta);
+        source_real(s, "rope_theta", js_member(s->root, "rope_theta"), 1, 1e12, &c->rope_theta);
     if (!status)
-        status = read_real(s, "partial_rotary_factor", optional(s, "partial_rotary_factor"), 1, 1,
-                           &factor);
+        status = source_real(s, "partial_rotary_factor", source_value(s, "partial_rotary_factor"),
+                             1, 1, &factor);
     return status || !rope ? status : read_rope_dictionary(s, name, rope, c);
 }
 
 /* layer_types of the 5 form: one word a layer, and all of them full attention. */
-static int check_layer_types(const struct source *s, struct config *c)
+static int check_layer_types(const struct config_source *s, struct config *c)
 {
-    const struct js *types = optional(s, "layer_types");
+    const struct js *types = source_value(s, "layer_types");
     if (!types)
         return 0;
     if (!js_is_array(types))
-        return expected_text(s, "layer_types", "a list", types);
+        return source_expected(s, "layer_types", "a list", types);
     if (js_count(types) != (size_t)c->n_layers)
         return fail(STATUS_BAD_FILE,
                     "%s: layer_types: expected num_hidden_layers = %d entries, found %zu", s->file,
                     c->n_layers, js_count(types));
     for (size_t i = 0; i < js_count(types); i++) {
         const struct js *type = js_item(types, i);
-        if (!is_text(type, "full_attention") && !is_text(type, "attention"))
-            return expected_text(s, "layer_types", "\"full_attention\"", type);
+        if (!source_is_text(type, "full_attention") && !source_is_text(type, "attention"))
+            return source_expected(s, "layer_types", "\"full_attention\"", type);
     }
     return 0;
 }
 
 /* Which layers have experts: every decoder_sparse_step-th, but for mlp_only_layers. */
-static int read_sparse_layers(const struct source *s, struct config *c)
+static int read_sparse_layers(const struct config_source *s, struct config *c)
 {
     int step = 1;
-    const struct js *dense = optional(s, "mlp_only_layers");
-    int status = read_int(s, "decoder_sparse_step", 1, 1 << 20, &step);
+    const struct js *dense = source_value(s, "mlp_only_layers");
+    int status = source_int(s, "decoder_sparse_step", 1, 1 << 20, &step);
     if (status)
         return status;
     if (dense && !js_is_array(dense))
-        return expected_text(s, "mlp_only_layers", "a list", dense);
+        return source_expected(s, "mlp_only_layers", "a list", dense);
     for (int l = 0; l < c->n_layers; l++)
         c->sparse[l] = c->n_experts > 0 && (l + 1) % step == 0;
     for (size_t i = 0; i < js_count(dense); i++) {
         const struct js *layer = js_item(dense, i);
-        if (check_int(s, "mlp_only_layers", layer, 0, 1 << 20) != 0)
+        if (source_check_int(s, "mlp_only_layers", layer, 0, 1 << 20) != 0)
             return STATUS_BAD_FILE;
         if (js_int(layer) < c->n_layers) // a shortened model may keep a longer list
             c->sparse[js_int(layer)] = false;
@@ -327,7 +261,7 @@ static int read_sparse_layers(const struct source *s, struct config *c)
     return 0;
 }
 
-static int read_experts(const struct source *s, struct config *c)
+static int read_experts(const struct config_source *s, struct config *c)
 {
     if (!family_of(c)->has_experts)
         return 0;
@@ -343,27 +277,27 @@ static int read_experts(const struct source *s, struct config *c)
     return status;
 }
 
-static int read_dtype(const struct source *s, struct config *c)
+static int read_dtype(const struct config_source *s, struct config *c)
 {
     static const char *const names[] = {"float32", "float16", "bfloat16"};
-    const char *key = optional(s, "dtype") ? "dtype" : "torch_dtype"; // the 5 form wins
-    const struct js *v = optional(s, key);
+    const char *key = source_value(s, "dtype") ? "dtype" : "torch_dtype"; // the 5 form wins
+    const struct js *v = source_value(s, key);
     c->dtype = DTYPE_F32;
     c->dtype_given = v != NULL;
     if (!v)
         return 0;
     for (int i = 0; i < 3; i++) {
-        if (is_text(v, names[i])) {
+        if (source_is_text(v, names[i])) {
             c->dtype = (enum dtype)i;
             return 0;
         }
     }
-    return expected_text(s, key, "\"float32\", \"float16\" or \"bfloat16\"", v);
+    return source_expected(s, key, "\"float32\", \"float16\" or \"bfloat16\"", v);
 }
 
-static int add_eos(const struct source *s, struct config *c, const struct js *id)
+static int add_eos(const struct config_source *s, struct config *c, const struct js *id)
 {
-    if (check_int(s, "eos_token_id", id, 0, c->vocab_size - 1) != 0)
+    if (source_check_int(s, "eos_token_id", id, 0, c->vocab_size - 1) != 0)
         return STATUS_BAD_FILE;
     for (int i = 0; i < c->n_eos; i++)
         if (c->eos[i] == js_int(id))
@@ -375,30 +309,31 @@ static int add_eos(const struct source *s, struct config *c, const struct js *id
     return 0;
 }
 
-static int read_eos(const struct source *s, struct config *c)
+static int read_eos(const struct config_source *s, struct config *c)
 {
-    const struct js *v = optional(s, "eos_token_id");
+    const struct js *v = source_value(s, "eos_token_id");
     if (!v)
         return 0;
     if (!js_is_array(v) && !js_is_int(v))
-        return expected_text(s, "eos_token_id", "an id, a list of ids or null", v);
+        return source_expected(s, "eos_token_id", "an id, a list of ids or null", v);
     int status = js_is_int(v) ? add_eos(s, c, v) : 0;
     for (size_t i = 0; i < js_count(v) && !status; i++)
         status = add_eos(s, c, js_item(v, i));
     return status;
 }
 
-static int read_flags_and_eps(const struct source *s, struct config *c)
+static int read_flags_and_eps(const struct config_source *s, struct config *c)
 {
     double eps = (double)c->norm_eps;
-    int status = read_real(s, "rms_norm_eps", js_member(s->root, "rms_norm_eps"), 1e-15, 0.1, &eps);
+    int status =
+        source_real(s, "rms_norm_eps", js_member(s->root, "rms_norm_eps"), 1e-15, 0.1, &eps);
     c->norm_eps = (float)eps;
     return status ? status : read_bools(s, c, flag_keys, COUNT(flag_keys));
 }
 
-static int read_config(const struct source *s, struct config *c)
+static int read_config(const struct config_source *s, struct config *c)
 {
-    static int (*const steps[])(const struct source *, struct config *) = {
+    static int (*const steps[])(const struct config_source *, struct config *) = {
         read_architecture, read_sizes,        read_heads,   read_flags_and_eps, check_switches,
         read_rope,         check_layer_types, read_experts, read_dtype,         read_eos,
     };
@@ -409,21 +344,23 @@ static int read_config(const struct source *s, struct config *c)
 }
 
 /* null is absent here: transformers writes it for what was never set. */
-static int read_generation(const struct source *s, struct config *c, struct generation_defaults *g)
+static int read_generation(const struct config_source *s, struct config *c,
+                           struct generation_defaults *g)
 {
-    const struct js *sample = optional(s, "do_sample"), *top_k = optional(s, "top_k");
+    const struct js *sample = source_value(s, "do_sample"), *top_k = source_value(s, "top_k");
     if (sample && !js_is_bool(sample))
-        return expected_text(s, "do_sample", "true or false", sample);
-    if (top_k && check_int(s, "top_k", top_k, 0, 1 << 24) != 0)
+        return source_expected(s, "do_sample", "true or false", sample);
+    if (top_k && source_check_int(s, "top_k", top_k, 0, 1 << 24) != 0)
         return STATUS_BAD_FILE;
     g->do_sample = js_bool(sample);
     g->top_k = top_k ? (int)js_int(top_k) : g->top_k;
-    int status = read_real(s, "temperature", optional(s, "temperature"), 0, 1000, &g->temperature);
+    int status =
+        source_real(s, "temperature", source_value(s, "temperature"), 0, 1000, &g->temperature);
     if (!status)
-        status = read_real(s, "top_p", optional(s, "top_p"), 0, 1, &g->top_p);
+        status = source_real(s, "top_p", source_value(s, "top_p"), 0, 1, &g->top_p);
     if (!status)
-        status = read_real(s, "repetition_penalty", optional(s, "repetition_penalty"), 0.01, 100,
-                           &g->repetition_penalty);
+        status = source_real(s, "repetition_penalty", source_value(s, "repetition_penalty"), 0.01,
+                             100, &g->repetition_penalty);
     return status ? status : read_eos(s, c);
 }
 
@@ -453,11 +390,11 @@ static int parse_both(struct config *c, struct generation_defaults *g, struct na
     struct js *root = NULL, *root2 = NULL;
     int status = parse_object(&root, config.text, config.bytes, config.name);
     if (!status)
-        status = read_config(&(struct source){root, config.name}, &made);
+        status = read_config(&(struct config_source){root, config.name}, &made);
     if (!status && generation.text)
         status = parse_object(&root2, generation.text, generation.bytes, generation.name);
     if (!status && generation.text)
-        status = read_generation(&(struct source){root2, generation.name}, &made, &defaults);
+        status = read_generation(&(struct config_source){root2, generation.name}, &made, &defaults);
     js_free(root);
     js_free(root2);
     if (status)
