@@ -54,15 +54,17 @@ static int check_routing(const struct exchange *x, const int32_t *expert, int n)
     return 0;
 }
 
-static int check_size(const struct exchange *x, size_t expected, int n)
+static int check_header(const struct exchange *x, size_t expected, int n)
 {
     struct message_header header;
-    if (x->in_bytes == expected)
-        memcpy(&header, x->in, sizeof header);
-    if (x->in_bytes != expected || header.rows != n)
+    if (x->in_bytes != expected)
         return fail(STATUS_FAILED, "dispatch: expected %d rows in %zu bytes, found %zu bytes", n,
                     expected, x->in_bytes);
-    return 0;
+    memcpy(&header, x->in, sizeof header);
+    if (header.rows != n || header.back != 0)
+        return fail(STATUS_FAILED, "dispatch: expected %d rows and 0 to give back, found %d and %d",
+                    n, header.rows, header.back);
+    return message_check_rounds(x, &header);
 }
 
 /* This rank's places are [first, first + n_rows) of the sort; they are its message's rows, too. */
@@ -72,7 +74,7 @@ int allgather_unpack(struct exchange *x, const struct exchange_layer *layer, int
     int begin = layer->rank_first[rank], end = layer->rank_first[rank + 1];
     struct layout at = layout_of(x, n);
     const int32_t *expert = (const int32_t *)(const void *)(x->in + at.count);
-    int status = check_size(x, at.bytes, n);
+    int status = check_header(x, at.bytes, n);
     if (!status)
         status = check_routing(x, expert, n * k);
     if (status)

@@ -74,6 +74,14 @@ static int check_index(const int32_t *index, int n, int end)
     return 0;
 }
 
+int message_check_rounds(const struct exchange *x, const struct message_header *header)
+{
+    if (x->options.strategy == STRATEGY_PADDED || (header->rounds == 1 && header->rounds_back == 1))
+        return 0;
+    return fail(STATUS_FAILED, "dispatch: expected 1 round and 1 back, found %d, %d",
+                header->rounds, header->rounds_back);
+}
+
 /* What the header says must agree with the counts and the options. */
 static int check_header(const struct exchange *x, const struct message_header *header, int places,
                         int n)
@@ -85,7 +93,7 @@ static int check_header(const struct exchange *x, const struct message_header *h
     if (!rows || !back || (dedup && sum && header->rows != header->back))
         return fail(STATUS_FAILED, "dispatch: %d places of %d rows: found %d rows to give %d for",
                     places, n, header->rows, header->back);
-    return 0;
+    return message_check_rounds(x, header);
 }
 
 int message_unpack(struct exchange *x, const struct exchange_layer *layer, int n)

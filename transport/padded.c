@@ -173,6 +173,20 @@ static int padded_receive(struct exchange *x, const struct exchange_layer *layer
     return status;
 }
 
+/* All rows that are asked for must have room on their way back. */
+static int padded_unpack(struct exchange *x, const struct exchange_layer *layer, int n)
+{
+    int status = message_unpack(x, layer, n);
+    if (status)
+        return status;
+    int needed = padded_rounds((size_t)x->n_back * x->wire_row_bytes, x->round.back);
+    if (x->rounds_back < needed)
+        return fail(STATUS_FAILED,
+                    "dispatch: expected at least %d rounds back for %d rows, found %d", needed,
+                    x->n_back, x->rounds_back);
+    return 0;
+}
+
 static int padded_give_back(struct exchange *x, const void *rows)
 {
     size_t bytes = (size_t)x->n_back * x->wire_row_bytes;
@@ -186,7 +200,7 @@ const struct strategy_ops strategy_padded = {
     .dispatch = padded_dispatch,
     .combine = padded_combine,
     .receive = padded_receive,
-    .unpack = message_unpack,
+    .unpack = padded_unpack,
     .give_back = padded_give_back,
     .pads = true,
 };

@@ -55,6 +55,8 @@ struct layout message_layout(const struct exchange *x, int n_experts, int places
 void message_place(struct exchange *x, const struct exchange_plan *plan);
 void message_pack(struct exchange *x, const struct exchange_plan *plan, int rank);
 int message_unpack(struct exchange *x, const struct exchange_layer *layer, int n);
+/* Worker: one round and one back, unless messages are padded. */
+int message_check_rounds(const struct exchange *x, const struct message_header *header);
 
 /* Of STRATEGY_ALLGATHER: everybody's message, of which the size is returned. */
 size_t allgather_pack(struct exchange *x, const struct exchange_plan *plan);
