@@ -1,5 +1,5 @@
 /* The exchange alone, without a model: any placement and any routing, however uneven, gives what
- * a single rank gives, by every strategy; and a worker refuses what is no message. */
+ * a single rank gives, by every strategy. Messages: tests/test_dispatch.c, tests/test_results.c. */
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -10,7 +10,6 @@
 #include "kernels/ops.h"
 #include "tests/cm.h"
 #include "transport/exchange.h"
-#include "transport/strategy.h"
 
 enum { MOST_ROWS = 40, K = 3, EXPERTS = 11, WIDTH = 37, MOST_RANKS = 10, STEPS = 6 };
 static const int step_rows[STEPS] = {1, MOST_ROWS, 7, 1, 33, 2};
@@ -358,75 +357,7 @@ static void any_placement_by_any_strategy(void **state)
     }
 }
 
-/* ---- a worker is sent nonsense ---- */
-
-struct pair {
-    struct transport ends[2];
-    struct open_exchange x;
-    struct placed placed;
-};
-
-static int offer(struct pair *p, const char *bytes, size_t n)
-{
-    struct exchange_layer layer = layer_of(&p->placed);
-    const struct exchange_work *at;
-    assert_int_equal(transport_start_send(&p->ends[0], 0, 1, bytes, n), 0);
-    return exchange_receive(&p->x.at[0], &layer, 2, &at);
-}
-
-/* Two rows, each to experts 1, 2, 3, all on rank 1: dedup on. */
-static size_t honest(char *to, const struct pair *p, enum combine combine)
-{
-    struct message_header header = {2, combine == COMBINE_SUM ? 2 : 6, 1, 1};
-    int32_t count[EXPERTS] = {0, 2, 2, 2}, index[] = {0, 1, 0, 1, 0, 1};
-    struct layout at = message_layout(&p->x.at[0], EXPERTS, 6, 2);
-    memset(to, 0, at.bytes);
-    memcpy(to, &header, sizeof header);
-    memcpy(to + at.count, count, sizeof count);
-    memcpy(to + at.index, index, sizeof index);
-    return at.bytes;
-}
-
-static void check_nonsense(struct pair *p, enum combine combine)
-{
-    static const int32_t odd[] = {-1, 0, 1, 2, 3, 7, 1000, INT32_MAX, INT32_MIN};
-    static _Alignas(16) char good[4096], bad[4096];
-    size_t n = honest(good, p, combine);
-    size_t head = message_layout(&p->x.at[0], EXPERTS, 6, 2).weight;
-    int refused = 0, wrong = 0;
-    assert_int_equal(offer(p, good, n), 0);
-    for (size_t at = 0; at < head; at += 4)
-        for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
-            memcpy(bad, good, n);
-            memcpy(bad + at, &odd[i], 4);
-            refused += offer(p, bad, n) == STATUS_FAILED;
-            wrong += memcmp(bad, good, n) != 0 && (at < 8 || (at >= 16 && at < 60));
-        }
-    assert_true(refused >= wrong); // rows, back and counts must all fit together
-    for (size_t shorter = 0; shorter < n; shorter += 4)
-        assert_int_equal(offer(p, good, shorter), STATUS_FAILED);
-    assert_int_equal(offer(p, good, n + 16), STATUS_FAILED);
-    assert_int_equal(offer(p, good, n), 0);
-}
-
-static void workers_refuse_nonsense(void **state)
-{
-    (void)state;
-    error_capture(true);
-    for (int combine = 0; combine < COMBINE_COUNT; combine++) {
-        struct pair p;
-        struct run r = {.options = {.combine = (enum combine)combine}, .type = DTYPE_F32};
-        transport_open_local(p.ends, 2);
-        r.end = &p.ends[1];
-        place(&p.placed, SPREAD, 2);
-        open_end(&p.x, &r);
-        check_nonsense(&p, (enum combine)combine);
-        transport_close(&p.ends[0]);
-        transport_close(&p.ends[1]);
-        dev_close(&p.x.d);
-    }
-    error_capture(false);
-}
+/* ---- options ---- */
 
 static void words_and_options_agree(void **state)
 {
@@ -440,24 +371,64 @@ static void words_and_options_agree(void **state)
         assert_int_equal(exchange_understand(&back, &words), 0);
         assert_memory_equal(&o, &back, sizeof o);
     }
-    struct exchange_words odd = {"exact", "rows", "maybe", "model", "off"};
+}
+
+static void unknown_words_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        struct exchange_words words;
+        const char *says;
+    } cases[] = {
+        {{"exactly", "rows", "on", "model", "off"}, "strategy, found \"exactly\""},
+        {{"exact", "", "on", "model", "off"}, "combine, found \"\""},
+        {{"exact", "rows", "maybe", "model", "off"}, "dedup, found \"maybe\""},
+        {{"exact", "rows", "on", "f16", "off"}, "wire, found \"f16\""},
+        {{"exact", "rows", "on", "model", "o"}, "overlap, found \"o\""},
+    };
     error_capture(true);
-    assert_int_equal(exchange_understand(&back, &odd), STATUS_FAILED);
-    o.wire = WIRE_BF16;
-    assert_int_equal(exchange_choose_wire(&o, DTYPE_F16), STATUS_USAGE);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct exchange_options o;
+        char says[120];
+        snprintf(says, sizeof says, "setup: expected a known %s", cases[i].says);
+        assert_int_equal(exchange_understand(&o, &cases[i].words), STATUS_FAILED);
+        assert_string_equal(error_text(), says);
+    }
     error_capture(false);
-    assert_int_equal(exchange_choose_wire(&o, DTYPE_F32), 0);
-    assert_int_equal(o.wire, WIRE_BF16);
-    assert_int_equal(exchange_choose_wire(&o, DTYPE_BF16), 0);
-    assert_int_equal(o.wire, WIRE_MODEL);
+}
+
+static void a_wire_is_no_wider_than_the_model(void **state)
+{
+    (void)state;
+    static const struct {
+        enum wire asked;
+        enum dtype type;
+        int status;
+        enum wire given;
+    } cases[] = {
+        {WIRE_BF16, DTYPE_F32, 0, WIRE_BF16},    {WIRE_BF16, DTYPE_BF16, 0, WIRE_MODEL},
+        {WIRE_BF16, DTYPE_F16, STATUS_USAGE, 0}, {WIRE_INT8, DTYPE_F16, 0, WIRE_INT8},
+        {WIRE_INT8, DTYPE_F32, 0, WIRE_INT8},    {WIRE_MODEL, DTYPE_F16, 0, WIRE_MODEL},
+    };
+    error_capture(true);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct exchange_options o = {.wire = cases[i].asked};
+        assert_int_equal(exchange_choose_wire(&o, cases[i].type), cases[i].status);
+        if (cases[i].status)
+            assert_string_equal(error_text(), "--wire bf16: expected an f32 model, found f16");
+        else
+            assert_int_equal(o.wire, cases[i].given);
+    }
+    error_capture(false);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_placement_by_any_strategy),
-        cmocka_unit_test(workers_refuse_nonsense),
+        cmocka_unit_test(unknown_words_are_refused),
         cmocka_unit_test(words_and_options_agree),
+        cmocka_unit_test(a_wire_is_no_wider_than_the_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
