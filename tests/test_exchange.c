@@ -350,10 +350,10 @@ static void any_placement_by_any_strategy(void **state)
 {
     (void)state;
     for (enum routing to = 0; to < ROUTINGS; to++) {
-        check_type(DTYPE_F32, WIRE_MODEL, to);
-        check_type(DTYPE_BF16, WIRE_MODEL, to);
-        check_type(DTYPE_F32, WIRE_BF16, to);
-        check_type(DTYPE_BF16, WIRE_INT8, to);
+        for (enum dtype type = 0; type <= DTYPE_BF16; type++)
+            for (enum wire wire = WIRE_MODEL; wire < WIRE_COUNT; wire++)
+                if (wire != WIRE_BF16 || type == DTYPE_F32)
+                    check_type(type, wire, to);
     }
 }
 
