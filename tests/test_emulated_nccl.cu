@@ -258,6 +258,7 @@ static void test_a_rank_that_never_calls(void **)
 static void test_failures_on_demand(void **)
 {
     std::atomic<int> failed{0}, joined{0};
+    std::atomic<bool> asked_for{false};
     setenv("EPMOE_EMULATED_FAIL", "ncclSend:2", 1);
     with_ranks(2, [&](rank *r) {
         int *x = device_ints(8);
@@ -279,10 +280,13 @@ static void test_failures_on_demand(void **)
         while (joined < 2) // or its joining would be what fails
             std::this_thread::yield();
         if (r->number > 0) {
+            while (!asked_for) // the environment must not change while it is read
+                std::this_thread::yield();
             EXPECT(cudaFree(x) == cudaSuccess);
             return;
         }
         setenv("EPMOE_EMULATED_FAIL", "ncclAsync:1", 1);
+        asked_for = true;
         EXPECT(ncclBroadcast(x, x, 3, ncclInt32, 0, r->comm, r->stream) == ncclInProgress);
         failed += settle(r) == ncclRemoteError;
         EXPECT(ncclBroadcast(x, x, 3, ncclInt32, 0, r->comm, r->stream) == ncclInvalidUsage);
