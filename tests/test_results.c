@@ -326,6 +326,30 @@ static void check_missing_dispatch(const struct exchange_options *o, enum absenc
     rig_close(&r);
 }
 
+/* A worker has served a step in which it has no rows, and nobody takes what it gives back. */
+static void check_result_not_taken(const struct exchange_options *o, enum absence how)
+{
+    static char message[MOST_BYTES];
+    const struct exchange_work *work;
+    bool all = o->strategy == STRATEGY_ALLGATHER, padded = o->strategy == STRATEGY_PADDED;
+    const int32_t header[] = {all ? N : 0, 0, 1, 1};
+    struct rig r;
+    char what[160];
+    describe(what, sizeof what, o, "results that nobody takes");
+    memcpy(message, header, sizeof header);
+    error_capture(true);
+    rig_open(&r, o, 1);
+    rig_send(&r, 0, 1, message,
+             all      ? rig_allgather_bytes(o, N)
+             : padded ? rig_round_of(o, N).out
+                      : rig_message_bytes(o, OWN, 0, 0));
+    assert_int_equal(exchange_receive(r.x, &rig_layer, N, &work), 0);
+    assert_int_equal(exchange_return(r.x), 0);
+    stay_away(&r, how, 0, 1);
+    expect_absence(what, exchange_finish(r.x), how);
+    rig_close(&r);
+}
+
 static void rows_that_never_come(void **state)
 {
     (void)state;
@@ -335,6 +359,7 @@ static void rows_that_never_come(void **state)
             for (int rank = 1; rank < RANKS; rank++)
                 check_missing_result(&o, how, rank);
             check_missing_dispatch(&o, how, 0);
+            check_result_not_taken(&o, how);
         }
         if (o.strategy == STRATEGY_PADDED)
             check_missing_dispatch(&o, SPEAKS, 1);
