@@ -261,6 +261,21 @@ static void battery_stuck_among_resting(struct transport *t)
     expect_text(t, 0, "over");
 }
 
+/* Between processes a sign of life comes ten times a second, if its thread gets a core: where it is
+ * late by half the timeout, a rank counts as silent and not as stuck. */
+static int64_t short_ns(const struct transport *t)
+{
+    return strcmp(t->name, "mpi") == 0 ? 1600000000 : 200000000;
+}
+
+static bool names_stuck(const struct transport *t, int rank, const char *awaited)
+{
+    char how[64];
+    snprintf(how, sizeof how, "no progress for %.1f s, %s awaited", (double)short_ns(t) * 1e-9,
+             awaited);
+    return names_lost(t, rank, how);
+}
+
 /* Rank 1 says nothing for longer than rank 0 is willing to wait. */
 static void battery_silent(struct transport *t)
 {
@@ -272,12 +287,12 @@ static void battery_silent(struct transport *t)
         return;
     }
     error_capture(true);
-    t->timeout_ns = 200000000;
+    t->timeout_ns = short_ns(t);
     int64_t start = clock_ns();
     EXPECT(t, transport_start_recv(t, 0, 1, in, sizeof in) == 0);
     EXPECT(t, transport_wait(t, 0, NULL) == STATUS_LOST_RANK);
-    EXPECT(t, seconds_since(start) > 0.19 && seconds_since(start) < 5);
-    EXPECT(t, names_lost(t, 1, "no progress for 0.2 s, rows awaited"));
+    EXPECT(t, clock_ns() - start > short_ns(t) / 20 * 19 && seconds_since(start) < 5);
+    EXPECT(t, names_stuck(t, 1, "rows"));
     error_capture(true);
     EXPECT(t, transport_recv(t, &from, in, sizeof in, &n) == STATUS_LOST_RANK);
     EXPECT(t, !*error_text()); // the first error is the one that is told
@@ -294,9 +309,9 @@ static void battery_silent_message(struct transport *t)
         return;
     }
     error_capture(true);
-    t->timeout_ns = 200000000;
+    t->timeout_ns = short_ns(t);
     EXPECT(t, transport_recv(t, &from, in, sizeof in, &n) == STATUS_LOST_RANK);
-    EXPECT(t, names_lost(t, 1, "no progress for 0.2 s, a message awaited") || t->size > 2);
+    EXPECT(t, names_stuck(t, 1, "a message") || t->size > 2);
     release(t, -1);
 }
 
