@@ -96,7 +96,6 @@ fi
 expect 1 'an id for the run' EPMOE_EMULATED_FAIL=ncclGetUniqueId:1 "${nccl[@]}"
 expect '1 4' 'NCCL: ' EPMOE_EMULATED_FAIL=ncclCommInitRankConfig:2 "${nccl[@]}"
 expect '1 4' 'NCCL: ' EPMOE_EMULATED_FAIL=ncclCommInitRankConfig:5 "${nccl[@]}" --overlap on
-timeout=2
 for strategy in exact padded allgather; do
     case $strategy in
         exact) calls=(ncclSend:1 ncclSend:7 ncclRecv:8) lost=(ncclSend:5 ncclSend:8 ncclRecv:7) ;;
@@ -107,10 +106,16 @@ for strategy in exact padded allgather; do
             ;;
     esac
     how=("${nccl[@]}" --strategy $strategy)
+    # A failed call ends the run at once: a rank that is slow to say so is not to be lost meanwhile.
     # 4: a rank was lost, or could not be ended in time
+    timeout=20
     for call in "${calls[@]}" ncclAsync:2 ncclGroupStart:4 ncclGroupEnd:9; do
         expect '1 4' 'NCCL: ' EPMOE_EMULATED_FAIL="$call" "${how[@]}"
     done
+    for call in cudaStreamQuery:1 cudaStreamQuery:14; do # a worker's: 4, rank 0's own: 1
+        expect '1 4' 'GPU [0-2]: ' EPMOE_EMULATED_FAIL="$call" "${how[@]}"
+    done
+    timeout=2
     # While rank 0 waits for words, not for rows, it finds workers lost that wait for its rows.
     for call in ncclAsync:11 ncclAsync:17; do
         expect '1 4' 'NCCL: \|no progress for 2.0 s' EPMOE_EMULATED_FAIL="$call" "${how[@]}"
@@ -119,8 +124,5 @@ for strategy in exact padded allgather; do
         expect 4 'lost .*rank.* no progress for 2.0 s' EPMOE_EMULATED_LOSE="$call" "${how[@]}"
     done
     expect 4 'no progress for 2.0 s' EPMOE_EMULATED_LOSE="${lost[0]}" "${how[@]}" --overlap on
-    for call in cudaStreamQuery:1 cudaStreamQuery:14; do # a worker's: 4, rank 0's own: 1
-        expect '1 4' 'GPU [0-2]: ' EPMOE_EMULATED_FAIL="$call" "${how[@]}"
-    done
 done
 finish
