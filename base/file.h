@@ -9,7 +9,7 @@
 char *file_read(const char *path, size_t max_bytes, size_t *bytes);
 bool file_exists(const char *path);
 
-/* "dir/name" in a static-free way: returns malloc'ed text. */
+/* "dir/name", malloc'ed: free() it. */
 char *path_join(const char *dir, const char *name);
 
 /* A file that appears whole: written beside its place, then renamed. Any name is legal; a path of

@@ -5,44 +5,12 @@
 
 #include "base/check.h"
 
-const char *phase_name(enum phase phase)
-{
-    static const char *const names[PHASE_COUNT] = {
-        [PHASE_OUTSIDE] = "between steps",
-        [PHASE_CONTROL] = "control",
-        [PHASE_EMBED] = "embed",
-        [PHASE_LOGITS] = "logits",
-        [PHASE_SAMPLE] = "sampling",
-        [PHASE_PROFILE] = "profiling",
-        [PHASE_ATTENTION] = "attention",
-        [PHASE_ROUTER] = "router",
-        [PHASE_PLAN] = "plan",
-        [PHASE_PACK] = "pack",
-        [PHASE_WIRE_OUT] = "wire out",
-        [PHASE_SHARED] = "shared expert",
-        [PHASE_HOME] = "home experts",
-        [PHASE_WAIT] = "wait for workers",
-        [PHASE_COMBINE] = "combine",
-        [PHASE_AWAIT] = "wait for rows",
-        [PHASE_UNPACK] = "unpack",
-        [PHASE_COMPUTE] = "compute",
-    };
-    return phase < PHASE_COUNT ? names[phase] : "unknown";
-}
-
-/* Both halves of every layer: 16 phases, and for each worker a message packed and sent, twice where
- * `padded` needs a second round. */
-size_t trace_step_most(int layers, int ranks)
-{
-    return 2 * (size_t)layers * (16 + 4 * (size_t)ranks) + 1024;
-}
-
-void trace_open(struct trace *t, int layers, int ranks)
+void trace_open(struct trace *t, const char *const *names, size_t step_most)
 {
     enum { LEAST = 1 << 18 };
-    size_t capacity = 2 * trace_step_most(layers, ranks);
+    size_t capacity = 2 * step_most;
     capacity = capacity > LEAST ? capacity : LEAST;
-    *t = (struct trace){.capacity = capacity, .layer = -1};
+    *t = (struct trace){.names = names, .capacity = capacity, .layer = -1};
     t->events = malloc(capacity * sizeof *t->events);
     CHECK(t->events, "no memory for %zu marks", capacity);
     memset(t->events, 0xff, capacity * sizeof *t->events); // no page fault in a step

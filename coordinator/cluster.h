@@ -2,10 +2,10 @@
  * loaded; and sending everyone home. */
 #pragma once
 
+#include "exchange/options.h"
 #include "model/config.h"
 #include "model/placement.h"
 #include "proto/control.h"
-#include "transport/exchange.h"
 
 struct cluster_terms {
     const char *version;

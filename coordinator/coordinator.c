@@ -116,13 +116,29 @@ static int kv_blocks(struct coordinator *c, int64_t kv_bytes)
     return (int)(blocks > least ? blocks : least);
 }
 
-/* Every buffer that a step will need, sized once. */
-static void allocate(struct coordinator *c, const struct coordinator_options *o,
-                     const struct exchange_options *options)
+/* What depends on how rows travel. */
+static void open_exchange(struct coordinator *c)
 {
     const struct config *m = &c->config;
-    bool direct = o->nccl && c->transport;
-    struct state_limits limits = {c->chunk, c->logit_rows, c->transport != NULL, direct};
+    struct state_limits limits = {c->chunk, c->logit_rows, c->transport != NULL, c->nccl};
+    struct exchange_setup setup = {
+        .host = wire_dev(c),
+        .dev = c->nccl ? &c->dev : wire_dev(c),
+        .transport = c->transport,
+        .limits = {c->chunk, m->top_k, m->n_experts, m->dim, c->dtype},
+        .options = c->options,
+        .nccl = c->nccl,
+    };
+    state_open(&c->state, &c->dev, m, c->dtype, &limits);
+    c->n_exchanges = root_open(c->exchange, &setup);
+    for (int i = 0; i < c->n_exchanges; i++)
+        root_trace(c->exchange[i], c->trace);
+}
+
+/* Every buffer that a step will need, sized once. */
+static void allocate(struct coordinator *c, const struct coordinator_options *o)
+{
+    const struct config *m = &c->config;
     int widest = m->ffn_dim > m->shared_dim ? m->ffn_dim : m->shared_dim;
     struct dev_limits most = {.type = c->dtype,
                               .rows = m->n_experts ? c->chunk * m->top_k : c->chunk,
@@ -134,17 +150,12 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o,
                               .context = c->context,
                               .vocab = m->vocab_size,
                               .logit_rows = c->logit_rows};
-    struct exchange_limits exchange = {c->chunk, m->top_k, m->n_experts, m->dim, c->dtype};
-    state_open(&c->state, &c->dev, m, c->dtype, &limits);
+    open_exchange(c);
     kv_cache_open(&c->kv, &c->dev, m, c->dtype, o->max_sequences, c->context,
                   kv_blocks(c, o->kv_bytes));
     rope_open(&c->rope, &c->dev, m, c->context);
     picker_open(&c->picker, &c->dev, m->vocab_size, c->logit_rows, o->max_sequences);
     share_placement(c);
-    c->n_exchanges =
-        direct
-            ? exchange_open_direct(c->exchange, &c->host, &c->dev, c->transport, &exchange, options)
-            : exchange_open(c->exchange, wire_dev(c), c->transport, &exchange, options);
     dev_reserve(&c->dev, &most);
     if (is_staged(c))
         dev_reserve(wire_dev(c), &most);
@@ -178,7 +189,7 @@ static int open_device(struct coordinator *c, const struct coordinator_options *
 
 static void close_device(struct coordinator *c)
 {
-    exchange_leave(c->exchange);
+    root_leave(c->exchange, c->n_exchanges);
     weights_close(&c->weights);
     dev_close(&c->host);
     dev_close(&c->dev);
@@ -189,7 +200,7 @@ static int join_gpus(struct coordinator *c, const void *nccl_ids)
 {
     int status = dev_wait(&c->dev);
     if (!status)
-        status = exchange_join(c->exchange, nccl_ids);
+        status = root_join(c->exchange, c->n_exchanges, nccl_ids);
     return status == TRANSPORT_INTERRUPTED ? cluster_fault(c->transport) : status;
 }
 
@@ -224,6 +235,7 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
         status = placement_build(&c->placement, &c->memory, m, t->size, &o->placement);
     if (!status)
         status = exchange_choose_wire(&terms.exchange, c->dtype);
+    c->options = terms.exchange;
     if (!status && t->size > 1)
         status = checkpoint_digest(ckpt, &terms.digest);
     if (!status)
@@ -244,7 +256,7 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
     if (!status)
         status = cluster_await(t, &worker_bytes);
     if (!status)
-        allocate(c, o, &terms.exchange);
+        allocate(c, o);
     if (!status && terms.n_nccl_ids)
         status = join_gpus(c, nccl_ids);
     if (!status)
@@ -257,7 +269,8 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
     }
     profile_time_by(c->profile, &c->dev);
     c->trace = c->profile ? &c->profile->log : NULL;
-    c->exchange[0].trace = c->exchange[1].trace = c->trace;
+    for (int i = 0; i < c->n_exchanges; i++)
+        root_trace(c->exchange[i], c->trace);
     c->weight_bytes = c->weights.bytes + c->shard.bytes + worker_bytes;
     return 0;
 }
@@ -269,6 +282,7 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
     struct checkpoint *ckpt = NULL;
     memset(c, 0, sizeof *c);
     c->transport = t && t->size > 1 ? t : NULL;
+    c->nccl = o->nccl && c->transport;
     pulse_bind(t ? t->pulse : NULL);
     pulse_loading(true);
     int status = config_load(&c->config, &c->defaults, o->model_dir);
@@ -289,11 +303,38 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
     return status;
 }
 
+/* Rank 0 leaves the old exchange while workers do: NCCL may wait for all ranks of a host. */
+int coordinator_change_exchange(struct coordinator *c, const struct coordinator_options *o)
+{
+    struct cluster_terms terms = {.dtype = c->dtype,
+                                  .max_rows = c->chunk,
+                                  .profile = c->profile != NULL,
+                                  .exchange = o->exchange};
+    char nccl_ids[LANES * NCCL_ID_BYTES];
+    uint64_t unused;
+    int status = exchange_choose_wire(&terms.exchange, c->dtype);
+    if (!status)
+        status = make_ids(c, o, nccl_ids, &terms);
+    if (!status)
+        status = cluster_set_up(c->transport, &terms, c->dev.isa, &c->config, &c->placement);
+    if (status)
+        return status;
+    root_leave(c->exchange, c->n_exchanges);
+    c->options = terms.exchange;
+    c->nccl = o->nccl;
+    status = cluster_await(c->transport, &unused);
+    if (!status)
+        open_exchange(c);
+    if (!status && terms.n_nccl_ids)
+        status = join_gpus(c, nccl_ids);
+    return status ? status : dev_wait(&c->dev);
+}
+
 int coordinator_wire_error(struct coordinator *c, double *error)
 {
-    struct wire_error all = exchange_wire_error(&c->exchange[0]);
-    int status = 0;
-    if (c->transport && c->exchange[0].options.wire != WIRE_MODEL)
+    struct wire_error all;
+    int status = root_wire_error(c->exchange[0], &all);
+    if (!status && c->transport && c->options.wire != WIRE_MODEL)
         status = cluster_wire_error(c->transport, &all);
     *error = all.squares > 0 ? sqrt(all.errors / all.squares) : 0;
     return status;
@@ -301,7 +342,7 @@ int coordinator_wire_error(struct coordinator *c, double *error)
 
 int coordinator_finish_profile(struct coordinator *c)
 {
-    return profile_finish(c->profile, c->exchange[0].counters);
+    return profile_finish(c->profile, root_counters(c->exchange[0]));
 }
 
 uint64_t coordinator_experts_hit(struct coordinator *c)

@@ -3,20 +3,21 @@
 
 #include "coordinator/kv_cache.h"
 #include "coordinator/picker.h"
-#include "coordinator/profile.h"
 #include "coordinator/state.h"
+#include "exchange/root.h"
 #include "model/placement.h"
+#include "model/shard.h"
 #include "model/weights.h"
-#include "transport/exchange.h"
+#include "profile/profile.h"
 #include "transport/nccl.h"
-#include "worker/shard.h"
 
 struct coordinator_options {
     const char *model_dir;
     const char *version; // of the program; workers must have the same
     int dtype;           // enum dtype, or -1: what config.json says
     enum device device;
-    int gpu; // its number, of DEVICE_CUDA
+    int gpu;  // its number, of DEVICE_CUDA
+    int gpus; // of this host, whose ranks take them in turn; 0: only rank 0 has one
     int threads;
     int chunk;         // rows of the largest step
     int context;       // positions of a sequence, beyond the model's maximum too; 0: see wanted
@@ -25,7 +26,7 @@ struct coordinator_options {
     int logit_rows;    // of one forward_logits()
     struct placement_spec placement;
     struct exchange_options exchange;
-    bool nccl;        // rows go from GPU to GPU by NCCL; every rank has one
+    bool nccl;        // rows go from GPU to GPU by NCCL; every rank has one, or shares it
     int64_t kv_bytes; // of the KV cache at most; 0: all sequences at full length
     struct profile_options profile;
 };
@@ -45,7 +46,9 @@ struct coordinator {
     struct weights weights;
     struct shard shard; // experts at home
     struct placement placement;
-    struct exchange exchange[LANES];
+    struct exchange_options options; // as they count
+    bool nccl;                       // rows go from GPU to GPU
+    struct root_end *exchange[LANES];
     int n_exchanges; // how many are open: of a step, or of its halves
     struct kv_cache kv;
     struct rope_table rope;
@@ -68,6 +71,10 @@ static inline struct dev *wire_dev(struct coordinator *c)
  * the workers have been told to stop and nothing is left open. It stays where it was opened. */
 int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
                      struct transport *t);
+/* Between two steps, with workers: from now on rows travel as o->exchange and o->nccl say; the rest
+ * of `o` is as it was when opened, and so are weights and KV cache. Memory of the exchange before
+ * is given back at the end only. After an error the run is over. */
+int coordinator_change_exchange(struct coordinator *c, const struct coordinator_options *o);
 /* The wire's error so far: root mean square of what narrowing changed, over that of the values, on
  * all ranks; 0 on the model's own wire. */
 int coordinator_wire_error(struct coordinator *c, double *error);

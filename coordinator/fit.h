@@ -1,7 +1,25 @@
-/* Does a model fit its GPU? Asked before a byte is loaded. */
+/* How much of a GPU's memory a run needs, and whether there is as much: asked before a byte is
+ * loaded, and by who plans a run. */
 #pragma once
 
 #include "coordinator/coordinator.h"
+#include "model/memory_plan.h"
+
+/* Memory that no list of buffers has: what cuBLAS, NCCL and recorded graphs take while they run,
+ * what kernels take when they are first loaded, and what an allocator rounds up. */
+enum { GPU_SPARE_BYTES = 256 << 20 };
+
+/* What is to lie on rank 0's GPU; others: workers that share it. */
+struct gpu_need {
+    uint64_t weights, experts, kv, workspace, others;
+};
+
+/* limits: of a run that starts, where CUDA's context has its memory already. NULL: of a run that is
+ * only planned, on a GPU that nobody uses yet. How large its steps will be is not known, so the
+ * workspace is four times the spare: once the spare itself, once for CUDA's context, twice for the
+ * buffers of a step. */
+struct gpu_need gpu_need(const struct memory_plan *p, const struct state_limits *limits);
+uint64_t gpu_need_bytes(const struct gpu_need *need); // their sum
 
 /* 0, or STATUS_FAILED with the sum that shows why not, and what would fit. Always 0 on the CPU,
  * whose memory may be lent. Wants an open device and a placement. */

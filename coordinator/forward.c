@@ -25,8 +25,8 @@ struct half {
     int n;
     struct state s; // theirs
     struct positions at;
-    struct exchange *exchange;
-    struct exchange_plan plan;
+    struct root_end *exchange;
+    struct routing routing;
     bool away;           // with the workers
     int layer;           // where they are, or were
     struct addends owed; // what x is still to get of the layer before
@@ -83,19 +83,17 @@ static void dense_block(struct coordinator *c, const struct layer_weights *L, st
     owe_dense(c, L, half);
 }
 
-static struct exchange_plan plan_of(const struct routed *r, const struct layer_placement *p, int n,
-                                    int k)
+static struct routing routing_of(const struct routed *r, const struct layer_placement *p, int n,
+                                 int k)
 {
-    return (struct exchange_plan){.n = n,
-                                  .k = k,
-                                  .h = r->h,
-                                  .y = r->y,
-                                  .expert = r->expert,
-                                  .place = r->place,
-                                  .weight = r->weight,
-                                  .source = r->source,
-                                  .count = r->count,
-                                  .layer = {p->group_of, p->rank_first}};
+    return (struct routing){.n = n,
+                            .k = k,
+                            .expert = r->expert,
+                            .slot = r->place,
+                            .weight = r->weight,
+                            .source = r->source,
+                            .count = r->count,
+                            .layer = {p->group_of, p->rank_first}};
 }
 
 /* y := the outputs of the experts that stayed at home, at their places */
@@ -104,10 +102,10 @@ static struct ffn_job home_job(struct coordinator *c, int l, const struct half *
     const struct state *s = &half->s;
     struct ffn_job job = shard_job(&c->shard, l);
     job.y = s->y;
-    job.x = stage_home_rows(c, s, &half->plan);
+    job.x = stage_home_rows(c, s, half->exchange, half->n);
     job.source = s->source;
     job.count = s->count;
-    job.n = exchange_home_rows(half->exchange);
+    job.n = root_home_rows(half->exchange);
     return job;
 }
 
@@ -124,7 +122,7 @@ static int experts_here(struct coordinator *c, int l, struct half *half)
     for (int i = 0; i < n && !status; i += together) {
         trace_mark(c->trace, L->has_dense && i == 0 ? PHASE_SHARED : PHASE_HOME);
         run_ffn(&c->dev, jobs + i, together);
-        status = exchange_advance(half->exchange);
+        status = root_advance(half->exchange);
     }
     if (L->has_dense)
         owe_dense(c, L, half);
@@ -141,10 +139,10 @@ static int expert_block(struct coordinator *c, int l, struct half *half)
     struct dev *d = &c->dev;
     int n = half->n;
 
-    half->plan = plan_of(&s->host, P, n, m->top_k);
+    half->routing = routing_of(&s->host, P, n, m->top_k);
     half->away = true;
     half->layer = l;
-    int status = exchange_begin(half->exchange, &half->plan);
+    int status = root_begin(half->exchange, s->host.h, n);
     if (status)
         return status;
     matmul(d, s->scores, L->router.n, s->h, &L->router, n);
@@ -155,32 +153,32 @@ static int expert_block(struct coordinator *c, int l, struct half *half)
     trace_mark(c->trace, PHASE_PLAN);
     status = is_staged(c) ? stage_down(c, s, n) : 0;
     if (!status && (is_staged(c) || !c->dev.cuda)) // the host can read the counts
-        profile_count_rows(c->profile, l, &half->plan);
+        profile_count_rows(c->profile, l, &half->routing);
     if (!status)
-        status = exchange_dispatch(half->exchange, &half->plan);
+        status = root_dispatch(half->exchange, &half->routing, s->host.y);
     return status ? status : experts_here(c, l, half);
 }
 
 /* x is to get what the experts of the layer before made of the rows, if there were any. */
 static int experts_back(struct coordinator *c, struct half *half)
 {
-    struct exchange_plan *plan = &half->plan;
-    int home = exchange_home_rows(half->exchange);
+    struct row_terms terms;
+    int home = root_home_rows(half->exchange);
     if (!half->away)
         return 0;
     half->away = false;
-    trace_at(c->trace, half->layer, half->exchange->lane);
+    trace_at(c->trace, half->layer, root_lane(half->exchange));
     int status = is_staged(c) ? stage_home_results(c, &half->s, home) : 0;
     if (!status)
-        status = exchange_combine(half->exchange, plan);
+        status = root_combine(half->exchange, &terms);
     if (status)
         return status;
     if (is_staged(c))
-        stage_up(c, &half->s, plan, home);
+        stage_up(c, &half->s, &terms, half->n, home);
     half->owed.y = half->s.y;
-    half->owed.place = plan->place;
-    half->owed.weight = plan->weight;
-    half->owed.k = plan->k;
+    half->owed.place = terms.slot;
+    half->owed.weight = terms.weight;
+    half->owed.k = c->config.top_k;
     return 0;
 }
 
@@ -195,9 +193,9 @@ static int run_layer(struct coordinator *c, int l, struct half *half)
         return status;
     add_owed(c, half, L->attn_norm);
     pulse_layer(l);
-    trace_at(c->trace, l, half->exchange->lane);
+    trace_at(c->trace, l, root_lane(half->exchange));
     attention_block(c, l, half);
-    status = exchange_advance(half->exchange); // the other half's
+    status = root_advance(half->exchange); // the other half's
     trace_mark(c->trace, L->sparse ? PHASE_ROUTER : PHASE_SHARED);
     rmsnorm(&c->dev, s->h, c->dtype, s->x, L->ffn_norm, half->n, m->dim, m->norm_eps);
     if (L->sparse && !status)
@@ -270,7 +268,7 @@ static struct half half_of(struct coordinator *c, const struct batch *b, int fir
                          .s = first ? state_second_half(&c->state, &c->config, c->dtype, first)
                                     : c->state,
                          .at = stand(&c->state, b, first, n),
-                         .exchange = &c->exchange[first > 0]};
+                         .exchange = c->exchange[first > 0]};
 }
 
 static int run_layers(struct coordinator *c, struct half *halves, int n_halves)
@@ -308,7 +306,7 @@ static void count_played(struct coordinator *c, int n)
 {
     for (int l = 0; l < c->config.n_layers; l++)
         if (c->config.sparse[l])
-            exchange_count_home(&c->exchange[0], n * c->config.top_k);
+            root_count_home(c->exchange[0], n * c->config.top_k);
 }
 
 static int run_step(struct coordinator *c, struct half *halves, int n_halves, int n)
@@ -332,7 +330,7 @@ int forward(struct coordinator *c, const struct batch *b)
     struct half halves[LANES] = {half_of(c, b, 0, first), half_of(c, b, first, second)};
 
     pulse_step(b->n);
-    int status = profile_begin_step(c->profile, kind_of(b), b->n, c->exchange[0].counters);
+    int status = profile_begin_step(c->profile, kind_of(b), b->n, root_counters(c->exchange[0]));
     if (!status)
         status = dev_wait(&c->dev); // the last step's inputs have been read
     if (!status)
@@ -343,7 +341,7 @@ int forward(struct coordinator *c, const struct batch *b)
     upload(c, b);
     status = run_step(c, halves, second ? LANES : 1, b->n);
     if (status)
-        exchange_drop(&c->exchange[0]);
+        root_drop(c->exchange[0]);
     else
         pulse_finished();
     trace_at(c->trace, -1, 0);

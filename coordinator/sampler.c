@@ -20,26 +20,27 @@ static double uniform(uint64_t seed, uint64_t draw)
     return (double)(z >> 11) * 0x1p-53;
 }
 
-/* The better the logit the less; -0 is as good as 0. */
-static uint32_t badness(float logit)
+/* A key that sorts logits from the largest to the smallest: a larger logit has a smaller key, and
+ * -0 has the key of 0. */
+static uint32_t descending_key(float logit)
 {
     uint32_t bits = float_to_bits(logit + 0.0f);
     return bits >> 31 ? bits : ~bits & 0x7fffffff;
 }
 
-/* By one byte of their badness; those that are equal in it stay in order. */
+/* One pass of a radix sort, by one byte of the key; candidates with equal bytes stay in order. */
 static void sort_by_byte(struct candidate *to, const struct candidate *from, int n, int shift)
 {
-    int place[256] = {0}, before = 0;
+    int next[256] = {0}, before = 0;
     for (int i = 0; i < n; i++)
-        place[badness(from[i].logit) >> shift & 0xff]++;
+        next[descending_key(from[i].logit) >> shift & 0xff]++;
     for (int i = 0; i < 256; i++) {
-        int count = place[i];
-        place[i] = before;
+        int count = next[i];
+        next[i] = before;
         before += count;
     }
     for (int i = 0; i < n; i++)
-        to[place[badness(from[i].logit) >> shift & 0xff]++] = from[i];
+        to[next[descending_key(from[i].logit) >> shift & 0xff]++] = from[i];
 }
 
 int sampler_needs(const struct sampler_options *o, int vocab)
@@ -54,7 +55,7 @@ int sampler_rank(const struct sampler_options *o, struct candidate *all, const f
                  int vocab)
 {
     int n = vocab, k = o->top_k;
-    for (int i = 0; i < n; i++) // broken weights: an order is needed all the same
+    for (int i = 0; i < n; i++) // NaN has no order: it counts as the smallest
         all[i] = (struct candidate){isnan(logits[i]) ? -INFINITY : logits[i], i};
     for (int shift = 0; shift < 32; shift += 16) {
         sort_by_byte(all + n, all, n, shift);

@@ -24,12 +24,14 @@ struct sampler {
 
 struct sampler_options sampler_defaults(const struct generation_defaults *g);
 
-/* Of how many of a row's best tokens a pick chooses; 0: the device cannot tell so many. */
+/* How many of a row's best tokens sampler_pick() must be given; 0: more than TOP_MOST, the most
+ * that the kernel `top` finds, so that the whole row is needed (sampler_rank). */
 int sampler_needs(const struct sampler_options *o, int vocab);
-/* A token of those, best first. */
+/* Draw a token from the n best, best first. */
 int32_t sampler_pick(struct sampler *s, const struct candidate *best, int n);
-/* The same candidates from a whole row: the first so many of all [2 * vocab], of which the rest is
- * scratch; among equals the lower token comes first. Returns their number. Two milliseconds for
- * 150,000 tokens: where the device can rank, let it. */
+/* Rank a whole row on the host: the candidates that sampler_pick() is to get, best first, the lower
+ * token first among equals, are the first of all [2 * vocab]; the rest is scratch. Returns how many
+ * there are. It takes two milliseconds for 150,000 tokens, so use `top` where sampler_needs() > 0.
+ */
 int sampler_rank(const struct sampler_options *o, struct candidate *all, const float *logits,
                  int vocab);

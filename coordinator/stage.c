@@ -23,39 +23,39 @@ int stage_down(struct coordinator *c, const struct state *s, int n)
     return status;
 }
 
-const void *stage_home_rows(struct coordinator *c, const struct state *s,
-                            const struct exchange_plan *plan)
+const void *stage_home_rows(struct coordinator *c, const struct state *s, const struct root_end *x,
+                            int n)
 {
+    const void *rows = root_input(x);
     if (!is_staged(c) || is_direct(c))
-        return plan->h;
-    if (plan->h == s->host.h)
+        return rows;
+    if (rows == s->host.h)
         return s->h;
-    dev_upload(&c->dev, s->seen, plan->h, (size_t)plan->n * row_size(c));
+    dev_upload(&c->dev, s->seen, rows, (size_t)n * row_size(c));
     return s->seen;
 }
 
 int stage_home_results(struct coordinator *c, const struct state *s, int home_rows)
 {
-    if (c->exchange[0].options.wire == WIRE_MODEL || is_direct(c))
+    if (c->options.wire == WIRE_MODEL || is_direct(c))
         return 0;
     trace_mark(c->trace, PHASE_HOME);
     dev_download(&c->dev, s->host.y, s->y, (size_t)home_rows * row_size(c));
     return dev_wait(&c->dev);
 }
 
-void stage_up(struct coordinator *c, const struct state *s, struct exchange_plan *plan,
+void stage_up(struct coordinator *c, const struct state *s, struct row_terms *terms, int n,
               int home_rows)
 {
-    size_t pairs = (size_t)plan->n * (size_t)plan->k;
-    size_t first = c->exchange[0].options.wire == WIRE_MODEL ? (size_t)home_rows : 0;
+    size_t pairs = (size_t)n * (size_t)c->config.top_k;
+    size_t first = c->options.wire == WIRE_MODEL ? (size_t)home_rows : 0;
     size_t skip = first * row_size(c);
     if (!is_direct(c))
         dev_upload(&c->dev, (char *)s->y + skip, (char *)s->host.y + skip,
                    pairs * row_size(c) - skip);
-    if (plan->place != s->host.place) { // sums have places and weights of their own
-        dev_upload(&c->dev, s->place, plan->place, pairs * sizeof *s->place);
-        dev_upload(&c->dev, s->weight, plan->weight, pairs * sizeof *s->weight);
+    if (terms->slot != s->host.place) { // sums have slots and weights of their own
+        dev_upload(&c->dev, s->place, terms->slot, pairs * sizeof *s->place);
+        dev_upload(&c->dev, s->weight, terms->weight, pairs * sizeof *s->weight);
     }
-    plan->place = s->place;
-    plan->weight = s->weight;
+    *terms = (struct row_terms){s->place, s->weight};
 }

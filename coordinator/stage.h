@@ -16,19 +16,19 @@ static inline bool is_staged(const struct coordinator *c)
 /* Do rows stay on the device, to be moved by NCCL? */
 static inline bool is_direct(const struct coordinator *c)
 {
-    return c->exchange[0].direct != NULL;
+    return c->nccl;
 }
 
 /* What the device has routed is the host's to read. Waits. */
 int stage_down(struct coordinator *c, const struct state *s, int n);
 
-/* The rows that experts at home are to read: those of a narrower wire, if there is one. */
-const void *stage_home_rows(struct coordinator *c, const struct state *s,
-                            const struct exchange_plan *plan);
+/* The n rows that experts at home are to read: those of a narrower wire, if there is one. */
+const void *stage_home_rows(struct coordinator *c, const struct state *s, const struct root_end *x,
+                            int n);
 
 /* Before combine: what experts at home made, where it must be narrowed like the rest. Waits. */
 int stage_home_results(struct coordinator *c, const struct state *s, int home_rows);
 
-/* After combine: results, places and weights as add_norm is to have them, on the device. */
-void stage_up(struct coordinator *c, const struct state *s, struct exchange_plan *plan,
+/* After combine, of n rows: results and terms as add_norm is to have them, on the device. */
+void stage_up(struct coordinator *c, const struct state *s, struct row_terms *terms, int n,
               int home_rows);

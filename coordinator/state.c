@@ -1,124 +1,173 @@
 #include "coordinator/state.h"
 
-static void *rows(struct dev *d, enum dtype type, int n, int width)
+#include <stddef.h>
+#include <string.h>
+
+/* What a buffer has one piece for. Of the last two kinds the second half of a step has none. */
+enum unit { EACH_ROW, EACH_ROW_OR_LOGIT, EACH_PAIR, EACH_HALF, STEP, EACH_LOGIT, BATCH_ROW };
+
+/* Where it lies. The host has a copy, or where it has none, its pointer is the device's. */
+enum memory {
+    DEVICE,
+    BOTH,
+    BOTH_IF_ROWS_TRAVEL,
+    BOTH_IF_ROWS_ARE_COPIED,  // they travel from the host's memory
+    DEVICE_IF_ROWS_ARE_COPIED // from a GPU
+};
+
+struct buffer {
+    size_t device, host; // places of the pointers in struct state; NOWHERE: there is none
+    enum unit unit;
+    size_t bytes; // of a piece
+    enum memory memory;
+};
+
+enum { BUFFERS = 19 };
+
+#define AT(field)     offsetof(struct state, field)
+#define NOWHERE       SIZE_MAX
+#define FLOATS(width) ((size_t)(width) * sizeof(float))
+
+/* Every buffer of a step. A pair is a row and one of its experts. */
+static void list_buffers(struct buffer list[BUFFERS], const struct config *m, enum dtype type)
 {
-    return dev_alloc(d, (size_t)n * (size_t)row_stride(width) * (size_t)dtype_bytes(type));
+    size_t element = (size_t)dtype_bytes(type), row = (size_t)row_stride(m->dim) * element;
+    size_t q = (size_t)m->n_heads * (size_t)row_stride(m->head_dim) * element;
+    size_t a = (size_t)row_stride(m->n_heads * m->head_dim) * element, id = sizeof(int32_t);
+    int qkv = (m->n_heads + 2 * m->n_kv_heads) * m->head_dim;
+    const struct buffer all[BUFFERS] = {
+        {AT(x), NOWHERE, EACH_ROW, FLOATS(m->dim), DEVICE},
+        {AT(h), AT(host.h), EACH_ROW_OR_LOGIT, row, BOTH_IF_ROWS_ARE_COPIED},
+        {AT(qkv), NOWHERE, EACH_ROW, FLOATS(qkv), DEVICE},
+        {AT(q), NOWHERE, EACH_ROW, q, DEVICE},
+        {AT(a), NOWHERE, EACH_ROW, a, DEVICE},
+        {AT(scores), NOWHERE, EACH_ROW, FLOATS(m->n_experts + 1), DEVICE},
+        {AT(dense), NOWHERE, EACH_ROW, FLOATS(row_stride(m->dim)), DEVICE},
+        {AT(seen), NOWHERE, EACH_ROW, row, DEVICE_IF_ROWS_ARE_COPIED},
+        {AT(y), AT(host.y), EACH_PAIR, row, BOTH_IF_ROWS_ARE_COPIED},
+        {AT(expert), AT(host.expert), EACH_PAIR, id, BOTH_IF_ROWS_TRAVEL},
+        {AT(place), AT(host.place), EACH_PAIR, id, BOTH_IF_ROWS_TRAVEL},
+        {AT(source), AT(host.source), EACH_PAIR, id, BOTH_IF_ROWS_TRAVEL},
+        {AT(weight), AT(host.weight), EACH_PAIR, FLOATS(1), BOTH_IF_ROWS_TRAVEL},
+        {AT(count), AT(host.count), EACH_HALF, (size_t)m->n_experts * id, BOTH_IF_ROWS_TRAVEL},
+        {AT(hit), AT(hit_host), STEP, sizeof(uint64_t), BOTH},
+        {AT(picked), NOWHERE, EACH_LOGIT, FLOATS(m->dim), DEVICE},
+        {AT(logits), AT(logits_host), EACH_LOGIT, FLOATS(m->vocab_size), BOTH},
+        {AT(picks), AT(picks_host), EACH_LOGIT, id, BOTH},
+        {AT(inputs), AT(inputs_host), BATCH_ROW, 3 * id, BOTH},
+    };
+    memcpy(list, all, sizeof all);
 }
 
-static float *floats(struct dev *d, int n, int width)
+static size_t pairs_of(const struct config *m, size_t rows)
 {
-    return dev_alloc(d, (size_t)n * (size_t)width * sizeof(float));
+    return rows * (size_t)(m->n_experts ? m->top_k : 0);
 }
 
-/* Device memory that the host has a copy of when rows travel. */
-static void *shared(struct dev *d, void *host_pointer, size_t bytes, bool travels)
-{
-    void **host = host_pointer;
-    if (!travels)
-        return *host = dev_alloc(d, bytes);
-    *host = dev_alloc_host(d, bytes);
-    return dev_twin(d, *host, bytes);
-}
-
-static void open_routed(struct state *s, struct dev *d, const struct config *m, enum dtype type,
-                        const struct state_limits *limits)
+static size_t bytes_of(const struct buffer *b, const struct config *m,
+                       const struct state_limits *limits)
 {
     size_t n = (size_t)limits->rows, wanted = (size_t)limits->logit_rows;
-    size_t pairs = n * (size_t)(m->n_experts ? m->top_k : 0);
-    size_t row = (size_t)row_stride(m->dim) * (size_t)dtype_bytes(type);
-    bool travels = limits->travels, staged = travels && !limits->direct;
-    s->h = shared(d, &s->host.h, (n > wanted ? n : wanted) * row, staged);
-    s->y = shared(d, &s->host.y, pairs * row, staged);
-    s->expert = shared(d, &s->host.expert, pairs * sizeof *s->expert, travels);
-    s->place = shared(d, &s->host.place, pairs * sizeof *s->place, travels);
-    s->source = shared(d, &s->host.source, pairs * sizeof *s->source, travels);
-    s->count = shared(d, &s->host.count, 2 * (size_t)m->n_experts * sizeof *s->count, travels);
-    s->weight = shared(d, &s->host.weight, pairs * sizeof *s->weight, travels);
-    s->seen = staged && d->cuda ? dev_alloc(d, n * row) : NULL;
+    const size_t pieces[] = {
+        [EACH_ROW] = n,
+        [EACH_ROW_OR_LOGIT] = n > wanted ? n : wanted,
+        [EACH_PAIR] = pairs_of(m, n),
+        [EACH_HALF] = 2,
+        [STEP] = 1,
+        [EACH_LOGIT] = wanted,
+        [BATCH_ROW] = n,
+    };
+    return pieces[b->unit] * b->bytes;
 }
 
-uint64_t state_bytes(const struct config *m, enum dtype type, const struct state_limits *limits)
+static bool are_copied(const struct state_limits *limits)
 {
-    uint64_t n = (uint64_t)limits->rows, wanted = (uint64_t)limits->logit_rows;
-    uint64_t k = m->n_experts ? (uint64_t)m->top_k : 0, element = (uint64_t)dtype_bytes(type);
-    uint64_t row = (uint64_t)row_stride(m->dim) * element;
-    int heads = m->n_heads + 2 * m->n_kv_heads, widest = m->expert_dim;
-    widest = m->shared_dim > widest ? m->shared_dim : widest;
-    widest = m->ffn_dim > widest ? m->ffn_dim : widest;
-    uint64_t each = 2 * row + 8 * (uint64_t)row_stride(m->dim) +             // h, seen, x, dense
-                    4 * (uint64_t)(heads * m->head_dim + m->n_experts + 4) + // qkv, scores
-                    2 * (uint64_t)(m->n_heads * row_stride(m->head_dim)) * element; // q, a
-    uint64_t pair = row + 16 + (uint64_t)row_stride(m->expert_dim) * element;
-    uint64_t hidden = (k ? k : 1) * (uint64_t)row_stride(widest) * element; // scratch of an ffn
-    return n * (each + k * pair + hidden) + wanted * 4 * (uint64_t)(m->vocab_size + m->dim);
+    return limits->travels && !limits->direct;
+}
+
+static bool is_on_both(const struct buffer *b, const struct state_limits *limits)
+{
+    return b->memory == BOTH || (b->memory == BOTH_IF_ROWS_TRAVEL && limits->travels) ||
+           (b->memory == BOTH_IF_ROWS_ARE_COPIED && are_copied(limits));
+}
+
+/* The state's pointers have types of their own; here they are bytes. */
+static void set_pointer(struct state *s, size_t at, void *value)
+{
+    if (at != NOWHERE)
+        memcpy((char *)s + at, &value, sizeof value);
+}
+
+static char *get_pointer(const struct state *s, size_t at)
+{
+    char *value;
+    memcpy(&value, (const char *)s + at, sizeof value);
+    return value;
+}
+
+static void open_buffer(struct state *s, struct dev *d, const struct buffer *b, size_t bytes,
+                        bool both)
+{
+    void *host = both ? dev_alloc_host(d, bytes) : NULL;
+    void *device = both ? dev_twin(d, host, bytes) : dev_alloc(d, bytes);
+    set_pointer(s, b->device, device);
+    set_pointer(s, b->host, both ? host : device);
 }
 
 void state_open(struct state *s, struct dev *d, const struct config *m, enum dtype type,
                 const struct state_limits *limits)
 {
-    int n = limits->rows, wanted = limits->logit_rows;
-    int heads = m->n_heads + 2 * m->n_kv_heads;
-    *s = (struct state){
-        .x = floats(d, n, m->dim),
-        .qkv = floats(d, n, heads * m->head_dim),
-        .q = rows(d, type, n * m->n_heads, m->head_dim),
-        .a = rows(d, type, n, m->n_heads * m->head_dim),
-        .scores = floats(d, n, m->n_experts + 1),
-        .dense = floats(d, n, row_stride(m->dim)),
-        .hit_host = dev_alloc_host(d, sizeof(uint64_t)),
-        .inputs_host = dev_alloc_host(d, 3 * (size_t)n * sizeof(int32_t)),
-        .picked = floats(d, wanted, m->dim),
-        .logits_host = dev_alloc_host(d, (size_t)wanted * (size_t)m->vocab_size * sizeof(float)),
-        .picks_host = dev_alloc_host(d, (size_t)wanted * sizeof(int32_t)),
-    };
-    open_routed(s, d, m, type, limits);
-    s->inputs = dev_twin(d, s->inputs_host, 3 * (size_t)n * sizeof(int32_t));
-    s->hit = dev_twin(d, s->hit_host, sizeof *s->hit);
-    s->logits = dev_twin(d, s->logits_host, (size_t)wanted * (size_t)m->vocab_size * sizeof(float));
-    s->picks = dev_twin(d, s->picks_host, (size_t)wanted * sizeof(int32_t));
+    struct buffer list[BUFFERS];
+    list_buffers(list, m, type);
+    *s = (struct state){0};
+    for (int i = 0; i < BUFFERS; i++) {
+        const struct buffer *b = &list[i];
+        if (b->memory != DEVICE_IF_ROWS_ARE_COPIED || (are_copied(limits) && d->cuda))
+            open_buffer(s, d, b, bytes_of(b, m, limits), is_on_both(b, limits));
+    }
 }
 
-static void *skip_rows(void *rows, enum dtype type, int n, int width)
+/* What dev_reserve takes, about: the hidden rows of an ffn. */
+static uint64_t scratch_bytes(const struct config *m, enum dtype type, int rows)
 {
-    return (char *)rows + (size_t)n * (size_t)row_stride(width) * (size_t)dtype_bytes(type);
+    uint64_t k = m->n_experts ? (uint64_t)m->top_k : 0, n = (uint64_t)rows;
+    int widest = m->shared_dim > m->expert_dim ? m->shared_dim : m->expert_dim;
+    widest = m->ffn_dim > widest ? m->ffn_dim : widest;
+    uint64_t elements =
+        k * (uint64_t)row_stride(m->expert_dim) + (k ? k : 1) * (uint64_t)row_stride(widest);
+    return n * elements * (uint64_t)dtype_bytes(type);
 }
 
-static struct routed routed_second_half(const struct routed *r, const struct config *m,
-                                        enum dtype type, int first)
+uint64_t state_bytes(const struct config *m, enum dtype type, const struct state_limits *limits)
 {
-    size_t pairs = (size_t)first * (size_t)(m->n_experts ? m->top_k : 0);
-    return (struct routed){.h = skip_rows(r->h, type, first, m->dim),
-                           .y = skip_rows(r->y, type, (int)pairs, m->dim),
-                           .expert = r->expert + pairs,
-                           .place = r->place + pairs,
-                           .source = r->source + pairs,
-                           .count = r->count + m->n_experts,
-                           .weight = r->weight + pairs};
+    struct buffer list[BUFFERS];
+    uint64_t sum = scratch_bytes(m, type, limits->rows);
+    list_buffers(list, m, type);
+    for (int i = 0; i < BUFFERS; i++)
+        if (list[i].memory != DEVICE_IF_ROWS_ARE_COPIED || are_copied(limits))
+            sum += bytes_of(&list[i], m, limits);
+    return sum;
 }
 
 struct state state_second_half(const struct state *s, const struct config *m, enum dtype type,
                                int first)
 {
-    struct routed all = {s->h, s->y, s->expert, s->place, s->source, s->count, s->weight};
-    struct routed here = routed_second_half(&all, m, type, first);
+    struct buffer list[BUFFERS];
+    struct state half = {0};
     size_t n = (size_t)first;
-    int heads = m->n_heads + 2 * m->n_kv_heads;
-    return (struct state){
-        .x = s->x + n * (size_t)m->dim,
-        .h = here.h,
-        .qkv = s->qkv + n * (size_t)(heads * m->head_dim),
-        .q = skip_rows(s->q, type, first * m->n_heads, m->head_dim),
-        .a = skip_rows(s->a, type, first, m->n_heads * m->head_dim),
-        .scores = s->scores + n * (size_t)(m->n_experts + 1),
-        .dense = s->dense + n * (size_t)row_stride(m->dim),
-        .expert = here.expert,
-        .weight = here.weight,
-        .place = here.place,
-        .source = here.source,
-        .count = here.count,
-        .hit = s->hit,
-        .y = here.y,
-        .host = routed_second_half(&s->host, m, type, first),
-        .seen = s->seen ? skip_rows(s->seen, type, first, m->dim) : NULL,
+    const size_t pieces[] = {
+        [EACH_ROW] = n, [EACH_ROW_OR_LOGIT] = n, [EACH_PAIR] = pairs_of(m, n), [EACH_HALF] = 1,
+        [STEP] = 0,
     };
+    list_buffers(list, m, type);
+    for (int i = 0; i < BUFFERS; i++) {
+        const struct buffer *b = &list[i];
+        if (b->unit > STEP || !get_pointer(s, b->device))
+            continue;
+        size_t skip = pieces[b->unit] * b->bytes;
+        set_pointer(&half, b->device, get_pointer(s, b->device) + skip);
+        if (b->host != NOWHERE)
+            set_pointer(&half, b->host, get_pointer(s, b->host) + skip);
+    }
+    return half;
 }

@@ -54,7 +54,9 @@ static const struct ffn_case ffn_cases[] = {
     {3, 33, 64, 128}, {2, 3, 1408, 64}, {2, 140, 40, 150},
 };
 
-/* n rows that end at position context - 1 of one of `sequences` sequences each. */
+/* n rows that end at position context - 1 of one of `sequences` sequences each. Heads of 144 make a
+ * GPU's decode attention pass 48 KiB of shared memory by static and dynamic together, in types of
+ * 16 bits, and neither by itself. */
 struct attention_case {
     int head_dim, n_heads, n_kv_heads, sequences, n, context;
 };
@@ -63,6 +65,7 @@ static const struct attention_case attention_cases[] = {
     {8, 2, 2, 1, 1, 1},       {10, 4, 2, 1, 5, 63},   {32, 4, 1, 2, 3, 64},
     {64, 2, 2, 1, 33, 65},    {128, 4, 4, 2, 1, 200}, {64, 8, 2, 3, 40, 130},
     {128, 2, 1, 1, 16, 1500}, {10, 40, 1, 1, 2, 70},  {128, 16, 16, 1, 70, 70},
+    {144, 8, 2, 1, 3, 70},
 };
 
 /* Widths for what goes row by row, and numbers of rows. */

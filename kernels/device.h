@@ -30,15 +30,16 @@ struct dev {
     const struct cpu_isa *cpu; // this path's inner loops; see cpu/isa.h
     enum isa isa;
     int threads;
-    int joint_rows;      // see ffn: 0 where jobs gain nothing from company
+    int joint_rows;      // up to so many rows, ffn() runs its jobs best in one call; 0: never
     struct arena memory; // the host's
     uint64_t bytes;      // of device memory so far
     void *scratch;       // per-call scratch, dev_reserve
     size_t scratch_bytes;
     struct ffn_run *runs; // the same, of ffn: [n_runs]
     int n_runs;
-    struct cuda *cuda;  // a GPU's own; NULL on the CPU
-    struct dev *lender; // of a GPU's host: the GPU, through which it has its memory; else NULL
+    struct cuda *cuda; // a GPU's own; NULL on the CPU
+    struct dev
+        *memory_owner; // of a GPU's host: the GPU that allocates its memory (pinned); or NULL
 };
 
 /* The most that a later call may ask for: fixes the scratch. */

@@ -19,3 +19,7 @@ void side_follow(struct side *s);
 
 /* Whether all of it is done; true also after an error. Never waits. */
 bool side_is_done(struct side *s);
+
+/* 0, or STATUS_FAILED once the device has had an error: what it should have put into rows may not
+ * be there, and they must not leave. Never waits. */
+int side_status(const struct side *s);

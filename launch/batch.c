@@ -13,9 +13,9 @@
 
 #include "base/check.h"
 #include "base/clock.h"
-#include "base/lines.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "launch/lines.h"
 #include "launch/prompt.h"
 #include "launch/ranks.h"
 

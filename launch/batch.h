@@ -2,8 +2,8 @@
  * output that outlives a crash (batch_output.c). */
 #pragma once
 
-#include "base/names.h"
 #include "coordinator/scheduler.h"
+#include "launch/names.h"
 #include "model/chat.h"
 #include "model/text_out.h"
 

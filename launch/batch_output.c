@@ -10,8 +10,8 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "base/lines.h"
 #include "base/log.h"
+#include "launch/lines.h"
 
 static const char beginning[] = "{\"id\": \"";
 

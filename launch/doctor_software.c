@@ -104,11 +104,16 @@ static void look_at_openmp(struct findings *f)
 
 static void look_at_nccl(struct findings *f)
 {
-    char text[160];
+    char text[128], sharing[128];
+    bool can_share = nccl_can_share(sharing, sizeof sharing);
     nccl_describe(text, sizeof text);
-    finding(f, nccl_built() ? FINDING_OK : FINDING_MISSING, "NCCL", "%s", text);
-    advice(f, nccl_built() ? "--transport nccl moves rows from GPU to GPU"
-                           : "rows travel by shared memory (--ranks N) or MPI (mpirun)");
+    if (!nccl_built()) {
+        finding(f, FINDING_MISSING, "NCCL", "%s", text);
+        advice(f, "rows travel by shared memory (--ranks N) or MPI (mpirun)");
+        return;
+    }
+    finding(f, FINDING_OK, "NCCL", "%s; ranks %s share a GPU", text, can_share ? "can" : "cannot");
+    advice(f, "--transport nccl moves rows from GPU to GPU; to share one takes %s", sharing);
 }
 
 static void look_at_gpus(struct findings *f)

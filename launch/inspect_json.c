@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "launch/inspect.h"
+#include "model/family.h"
 
 static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
 
@@ -19,13 +20,13 @@ static void set_int(struct js *to, const char *key, uint64_t v)
 
 static void set_architecture(struct js *to, const struct inspection *i)
 {
-    const struct config *m = &i->config;
+    const struct config *m = &i->plan.config;
     struct {
         const char *key;
         int value;
     } const ints[] = {
         {"layers", m->n_layers},
-        {"sparse_layers", i->sizes.sparse_layers},
+        {"sparse_layers", i->plan.sizes.sparse_layers},
         {"hidden", m->dim},
         {"heads", m->n_heads},
         {"kv_heads", m->n_kv_heads},
@@ -39,7 +40,7 @@ static void set_architecture(struct js *to, const struct inspection *i)
         {"context", m->max_positions},
     };
     set_text(to, "model", i->name);
-    set_text(to, "architecture", m->architecture == ARCH_QWEN2 ? "qwen2" : "qwen2_moe");
+    set_text(to, "architecture", family_of(m)->type);
     for (size_t k = 0; k < sizeof ints / sizeof *ints; k++)
         js_set(to, ints[k].key, js_new_int(ints[k].value));
     js_set(to, "tied", js_new_bool(m->tied));
@@ -62,9 +63,9 @@ static struct js *weights_json(const struct weight_files *w)
 static struct js *parameters_json(const struct inspection *i)
 {
     struct js *o = js_new_object();
-    set_int(o, "total", i->sizes.total);
-    set_int(o, "active", sizes_active_published(&i->config));
-    set_int(o, "read_per_token", i->sizes.active);
+    set_int(o, "total", i->plan.sizes.total);
+    set_int(o, "active", sizes_active_published(&i->plan.config));
+    set_int(o, "read_per_token", i->plan.sizes.active);
     return o;
 }
 
@@ -72,8 +73,9 @@ static void set_types(struct js *to, const struct inspection *i)
 {
     struct js *weights = js_new_object(), *kv = js_new_object();
     for (int t = 0; t < 3; t++) {
-        set_int(weights, dtype_name(types[t]), i->sizes.total * (uint64_t)dtype_bytes(types[t]));
-        set_int(kv, dtype_name(types[t]), kv_bytes_per_token(&i->config, types[t]));
+        set_int(weights, dtype_name(types[t]),
+                i->plan.sizes.total * (uint64_t)dtype_bytes(types[t]));
+        set_int(kv, dtype_name(types[t]), kv_bytes_per_token(&i->plan.config, types[t]));
     }
     js_set(to, "weight_bytes", weights);
     js_set(to, "kv_bytes_per_token", kv);
@@ -81,7 +83,7 @@ static void set_types(struct js *to, const struct inspection *i)
 
 static struct js *rank_json(const struct inspection *i, int rank, uint64_t all)
 {
-    struct rank_share s = share_of(i, rank);
+    struct rank_share s = memory_plan_share(&i->plan, rank);
     struct js *o = js_new_object();
     js_set(o, "rank", js_new_int(rank));
     js_set(o, "experts", js_new_int(s.holding.experts));
@@ -97,18 +99,18 @@ static struct js *rank_json(const struct inspection *i, int rank, uint64_t all)
 static struct js *rank_0_json(const struct inspection *i)
 {
     struct js *o = js_new_object();
-    set_int(o, "attention", i->footprint.attention);
-    set_int(o, "router", i->footprint.router);
-    set_int(o, "dense", i->footprint.dense);
-    set_int(o, "unembed", i->footprint.unembed);
-    set_int(o, "embed", i->embed_bytes);
-    set_int(o, "kv_cache", i->kv_bytes);
+    set_int(o, "attention", i->plan.footprint.attention);
+    set_int(o, "router", i->plan.footprint.router);
+    set_int(o, "dense", i->plan.footprint.dense);
+    set_int(o, "unembed", i->plan.footprint.unembed);
+    set_int(o, "embed", i->plan.embed_bytes);
+    set_int(o, "kv_cache", i->plan.kv_bytes);
     return o;
 }
 
 static struct js *gpu_json(const struct inspection *i)
 {
-    struct gpu_plan g = gpu_plan_of(i);
+    struct gpu_plan g = gpu_plan_of(&i->plan, i->gpu_memory);
     struct js *o = js_new_object();
     set_int(o, "memory_bytes", i->gpu_memory);
     set_int(o, "bytes", g.bytes);
@@ -123,17 +125,17 @@ static struct js *gpu_json(const struct inspection *i)
 bool inspect_print_json(const struct inspection *i, FILE *out)
 {
     struct js *o = js_new_object(), *plan = js_new_object(), *ranks = js_new_array();
-    uint64_t all = bytes_of_all(i);
+    uint64_t all = memory_plan_bytes(&i->plan);
     set_architecture(o, i);
     js_set(o, "weights", weights_json(&i->weights));
     js_set(o, "parameters", parameters_json(i));
     set_types(o, i);
     set_text(plan, "placement", i->rule);
-    set_text(plan, "dtype", dtype_name(i->type));
-    js_set(plan, "context", js_new_int(i->context));
+    set_text(plan, "dtype", dtype_name(i->plan.type));
+    js_set(plan, "context", js_new_int(i->plan.context));
     set_int(plan, "bytes", all);
     js_set(plan, "other_bytes", rank_0_json(i));
-    for (int rank = 0; rank < i->placement.n_ranks; rank++)
+    for (int rank = 0; rank < i->plan.placement.n_ranks; rank++)
         js_push(ranks, rank_json(i, rank, all));
     js_set(plan, "ranks", ranks);
     js_set(o, "plan", plan);

@@ -4,6 +4,7 @@
 
 #include "base/units.h"
 #include "launch/inspect.h"
+#include "model/family.h"
 
 static void __attribute__((format(printf, 3, 4)))
 line(FILE *out, const char *name, const char *format, ...)
@@ -49,12 +50,11 @@ static void print_experts(const struct config *m, FILE *out)
 
 static void print_architecture(const struct inspection *i, FILE *out)
 {
-    const struct config *m = &i->config;
-    int dense = m->n_layers - i->sizes.sparse_layers;
+    const struct config *m = &i->plan.config;
+    int dense = m->n_layers - i->plan.sizes.sparse_layers;
     line(out, "model:", "%s", i->name);
-    line(out, "architecture:", "%s, %d layers (%d sparse, %d dense)",
-         m->architecture == ARCH_QWEN2 ? "qwen2" : "qwen2_moe", m->n_layers, i->sizes.sparse_layers,
-         dense);
+    line(out, "architecture:", "%s, %d layers (%d sparse, %d dense)", family_of(m)->type,
+         m->n_layers, i->plan.sizes.sparse_layers, dense);
     line(out, "hidden:", "%d", m->dim);
     line(out, "attention:", "%d heads of %d, %d for keys and values", m->n_heads, m->head_dim,
          m->n_kv_heads);
@@ -71,8 +71,8 @@ static void print_architecture(const struct inspection *i, FILE *out)
  */
 static void print_parameters(const struct inspection *i, FILE *out)
 {
-    const struct sizes *s = &i->sizes;
-    uint64_t active = sizes_active_published(&i->config);
+    const struct sizes *s = &i->plan.sizes;
+    uint64_t active = sizes_active_published(&i->plan.config);
     line(out, "parameters:", "%s (%" PRIu64 ")", count_text((double)s->total).text, s->total);
     line(out, "  active:", "%s a token (%" PRIu64 "), the whole embedding counted",
          count_text((double)active).text, active);
@@ -95,8 +95,8 @@ static int contexts(const struct config *m, int columns[3])
 static void print_type(const struct inspection *i, enum dtype type, const int *columns, int n,
                        FILE *out)
 {
-    double kv = (double)kv_bytes_per_token(&i->config, type);
-    double weights = (double)i->sizes.total * dtype_bytes(type);
+    double kv = (double)kv_bytes_per_token(&i->plan.config, type);
+    double weights = (double)i->plan.sizes.total * dtype_bytes(type);
     fprintf(out, "%-6s%12s%10.4g KiB", dtype_name(type), bytes_text(weights).text, kv / 1024);
     for (int k = 0; k < n; k++)
         fprintf(out, "%16s", bytes_text(kv * columns[k]).text);
@@ -106,7 +106,7 @@ static void print_type(const struct inspection *i, enum dtype type, const int *c
 static void print_types(const struct inspection *i, FILE *out)
 {
     static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
-    int columns[3], n = contexts(&i->config, columns);
+    int columns[3], n = contexts(&i->plan.config, columns);
     fprintf(out, "\n%-6s%12s%14s", "type", "weights", "KV a token");
     for (int k = 0; k < n; k++) {
         char title[24];
@@ -120,7 +120,7 @@ static void print_types(const struct inspection *i, FILE *out)
 
 static void print_rank(const struct inspection *i, int rank, double all, FILE *out)
 {
-    struct rank_share s = share_of(i, rank);
+    struct rank_share s = memory_plan_share(&i->plan, rank);
     char per_layer[32];
     if (s.holding.least == s.holding.most)
         snprintf(per_layer, sizeof per_layer, "%d", s.holding.most);
@@ -133,18 +133,18 @@ static void print_rank(const struct inspection *i, int rank, double all, FILE *o
 
 static void print_sum(const struct inspection *i, double all, FILE *out)
 {
-    struct rank_share first = share_of(i, 0);
-    int experts = i->sizes.sparse_layers * i->config.n_experts;
-    double bytes = (double)experts * (double)i->footprint.expert;
-    fprintf(out, "%4s%17d%10d%14s%12s%12s%7.1f %%\n", "all", i->config.n_experts, experts,
+    struct rank_share first = memory_plan_share(&i->plan, 0);
+    int experts = i->plan.sizes.sparse_layers * i->plan.config.n_experts;
+    double bytes = (double)experts * (double)i->plan.footprint.expert;
+    fprintf(out, "%4s%17d%10d%14s%12s%12s%7.1f %%\n", "all", i->plan.config.n_experts, experts,
             bytes_text(bytes).text, bytes_text((double)first.rest).text, bytes_text(all).text,
             100.0);
 }
 
 static void print_rest(const struct inspection *i, FILE *out)
 {
-    const struct footprint *f = &i->footprint;
-    int sparse = i->sizes.sparse_layers, dense = i->config.n_layers - sparse;
+    const struct footprint *f = &i->plan.footprint;
+    int sparse = i->plan.sizes.sparse_layers, dense = i->plan.config.n_layers - sparse;
     fprintf(out, "\nall else, on rank 0: attention %s", bytes_text((double)f->attention).text);
     if (sparse)
         fprintf(out, ", routers %s", bytes_text((double)f->router).text);
@@ -155,16 +155,17 @@ static void print_rest(const struct inspection *i, FILE *out)
                         : "shared experts",
                 bytes_text((double)f->dense).text);
     fprintf(out, ",\noutput matrix %s", bytes_text((double)f->unembed).text);
-    fprintf(out, ", embedding %s (stays in its file)", bytes_text((double)i->embed_bytes).text);
-    fprintf(out, ", KV cache %s\n", bytes_text((double)i->kv_bytes).text);
+    fprintf(out, ", embedding %s (stays in its file)",
+            bytes_text((double)i->plan.embed_bytes).text);
+    fprintf(out, ", KV cache %s\n", bytes_text((double)i->plan.kv_bytes).text);
 }
 
 static void print_ranks(const struct inspection *i, FILE *out)
 {
-    int n = i->placement.n_ranks;
-    double all = (double)bytes_of_all(i);
+    int n = i->plan.placement.n_ranks;
+    double all = (double)memory_plan_bytes(&i->plan);
     fprintf(out, "\n%d rank%s, placement %s; memory as %s, with a KV cache of %d tokens:\n\n", n,
-            n == 1 ? "" : "s", i->rule, dtype_name(i->type), i->context);
+            n == 1 ? "" : "s", i->rule, dtype_name(i->plan.type), i->plan.context);
     fprintf(out, "%4s%17s%10s%14s%12s%12s%9s\n", "rank", "experts a layer", "experts",
             "their bytes", "all else", "bytes", "share");
     for (int rank = 0; rank < n; rank++)
@@ -176,9 +177,9 @@ static void print_ranks(const struct inspection *i, FILE *out)
 
 static void print_gpu(const struct inspection *i, FILE *out)
 {
-    struct gpu_plan g = gpu_plan_of(i);
-    struct holding home = placement_holding(&i->placement, 0);
-    int n = i->placement.n_ranks;
+    struct gpu_plan g = gpu_plan_of(&i->plan, i->gpu_memory);
+    struct holding home = placement_holding(&i->plan.placement, 0);
+    int n = i->plan.placement.n_ranks;
     fprintf(out, "\nrank 0 on a GPU of %s: ", bytes_text((double)i->gpu_memory).text);
     fprintf(out, "%s, %s with %s of workspace\n", g.fits ? "fits" : "does not fit",
             bytes_text((double)g.bytes).text, bytes_text((double)g.workspace).text);

@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/options.h"
 #include "coordinator/coordinator.h"
+#include "launch/command_line.h"
 #include "transport/transport.h"
 
 /* What main() knows of the process before any option is read. */

@@ -62,9 +62,10 @@ static void choose_waiting(char **argv)
         execv(self, argv); // on failure: only slower
 }
 
-/* Rank 1 says that rank 0 is lost; but first it gives rank 0 the time to say which worker it is
- * that was lost, and to end the run. The others end when it has spoken. */
-static void mourn_rank_0(int rank, const char *error)
+/* A worker has found rank 0 lost. It waits a second, so that rank 0, if it still runs, can name the
+ * worker that was lost and end the run. Then rank 1 reports rank 0 as lost; the others wait a
+ * little longer, so that they do not end the run before rank 1 has printed. */
+static void report_lost_rank_0(int rank, const char *error)
 {
     const struct timespec deference = {1, rank == 1 ? 0 : 500000000};
     nanosleep(&deference, NULL);
@@ -94,7 +95,7 @@ static int run_under_mpi(const struct command *command, int argc, char **argv)
     signals_place(NULL);
     int lost = transport_close(&mpi);
     if (mpi.rank > 0 && status == STATUS_LOST_RANK)
-        mourn_rank_0(mpi.rank, error_text());
+        report_lost_rank_0(mpi.rank, error_text());
     return status ? status : lost;
 }
 

@@ -151,17 +151,15 @@ static struct exchange_options exchange_of(const struct model_options *o)
                                      (enum overlap)o->overlap};
 }
 
-static int open_coordinator(struct ranks *r, const struct model_options *o,
-                            const struct session_needs *needs, struct transport *t, int threads,
-                            int gpu_index, bool nccl)
+static struct coordinator_options options_of(const struct ranks *r, const struct model_options *o,
+                                             const struct session_needs *needs)
 {
-    struct coordinator_options c = {
+    return (struct coordinator_options){
         .model_dir = r->model_dir,
         .version = program_version(),
         .dtype = model_options_dtype(o),
         .device = (enum device)o->device,
-        .gpu = gpu_of(gpu_index),
-        .threads = threads,
+        .gpus = worker_device(o) == DEVICE_CUDA ? cuda_count() : 0,
         .chunk = (int)o->chunk,
         .context = (int)o->context,
         .wanted = needs->context,
@@ -169,27 +167,9 @@ static int open_coordinator(struct ranks *r, const struct model_options *o,
         .logit_rows = needs->logit_rows,
         .placement = o->placement,
         .exchange = exchange_of(o),
-        .nccl = nccl,
         .kv_bytes = o->kv_bytes,
         .profile = {.on = o->profile.table || o->profile.json || o->profile.trace,
                     .keep = o->profile.trace}};
-    return coordinator_open(&r->coordinator, &c, t);
-}
-
-/* Why NCCL cannot move this run's rows: NULL when it can, as far as this host shows. Of ranks on
- * other hosts that share a GPU NCCL itself will say so. */
-static const char *why_not_nccl(int ranks_here, const struct model_options *o)
-{
-    static char text[128];
-    if (!nccl_built())
-        return "expected a build with NCCL, found one without: configure with -DEPMOE_NCCL=ON";
-    if (o->device != DEVICE_CUDA || worker_device(o) != DEVICE_CUDA)
-        return "expected --device cuda for all ranks";
-    snprintf(text, sizeof text,
-             "expected a GPU for each of %d ranks, found %d: ranks that share one want --transport "
-             "%s",
-             ranks_here, cuda_count(), o->ranks ? "local" : "mpi");
-    return cuda_count() < ranks_here ? text : NULL;
 }
 
 static int ranks_here(const struct process *p, const struct model_options *o)
@@ -197,9 +177,40 @@ static int ranks_here(const struct process *p, const struct model_options *o)
     return p->mpi ? p->local_size : o->ranks ? (int)o->ranks : 1;
 }
 
+/* Of ranks on other hosts that share a GPU NCCL itself will say so. */
+const char *ranks_why_not_nccl(const struct process *p, const struct model_options *o)
+{
+    static char text[320];
+    char sharing[128];
+    if (!nccl_built())
+        return "expected a build with NCCL, found one without: configure with -DEPMOE_NCCL=ON";
+    if (o->device != DEVICE_CUDA || worker_device(o) != DEVICE_CUDA)
+        return "expected --device cuda for all ranks";
+    bool shared = nccl_can_share(sharing, sizeof sharing) && o->transport == TRANSPORT_NCCL;
+    int gpus = cuda_count();
+    if (gpus >= ranks_here(p, o) || (shared && gpus > 0))
+        return NULL;
+    snprintf(text, sizeof text,
+             "expected a GPU for each of %d ranks, found %d: ranks that share one want --transport "
+             "%s, or nccl with %s",
+             ranks_here(p, o), gpus, p->mpi ? "mpi" : "local", sharing);
+    return text;
+}
+
+/* Where ranks of a process share a GPU, a kernel that is loaded at its first launch waits until the
+ * GPU is idle, and NCCL's kernels of other ranks wait for what comes after it. So all are loaded at
+ * the start, which CUDA must be told before its first call. */
+static void prepare_sharing(const struct model_options *o)
+{
+    char unused[1];
+    if (o->transport == TRANSPORT_NCCL && nccl_can_share(unused, sizeof unused))
+        setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+}
+
 static int check_transport(const struct process *p, const struct model_options *o)
 {
-    const char *why = o->transport == TRANSPORT_NCCL ? why_not_nccl(ranks_here(p, o), o) : NULL;
+    prepare_sharing(o);
+    const char *why = o->transport == TRANSPORT_NCCL ? ranks_why_not_nccl(p, o) : NULL;
     if (o->transport == TRANSPORT_LOCAL && p->mpi)
         return fail(STATUS_USAGE, "--transport local: expected no mpirun, found one: "
                                   "local ranks are --ranks N of one process");
@@ -214,7 +225,7 @@ static bool choose_nccl(const struct process *p, const struct model_options *o,
 {
     if (o->transport != TRANSPORT_AUTO || !t)
         return o->transport == TRANSPORT_NCCL;
-    const char *why = why_not_nccl(ranks_here(p, o), o);
+    const char *why = ranks_why_not_nccl(p, o);
     if (why && o->device == DEVICE_CUDA)
         note("rows travel through the host's memory, not by NCCL: %s", why);
     return !why;
@@ -283,9 +294,12 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
     }
     if (p->mpi)
         p->mpi->timeout_ns = timeout_ns(o);
-    bool nccl = choose_nccl(p, o, t);
-    r->transport_name = !t ? "none" : nccl ? "nccl" : t->name;
-    status = open_coordinator(r, o, needs, t, threads, p->mpi ? p->local_rank : 0, nccl);
+    r->options = options_of(r, o, needs);
+    r->options.threads = threads;
+    r->options.gpu = gpu_of(p->mpi ? p->local_rank : 0);
+    r->options.nccl = choose_nccl(p, o, t);
+    r->transport_name = !t ? "none" : r->options.nccl ? "nccl" : t->name;
+    status = coordinator_open(&r->coordinator, &r->options, t);
     if (status) {
         join_workers(r);
         close_local(r);
@@ -296,8 +310,8 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
 
 int ranks_report_exchange(struct ranks *r)
 {
-    const struct exchange_options *x = &r->coordinator.exchange[0].options;
-    const struct exchange_counters *moved = r->coordinator.exchange[0].counters;
+    const struct exchange_options *x = &r->coordinator.options;
+    const struct exchange_counters *moved = root_counters(r->coordinator.exchange[0]);
     double error;
     if (r->coordinator.transport)
         note("exchange: rows were away for %.1f ms exposed, %.1f ms hidden",

@@ -9,8 +9,9 @@
 
 struct ranks {
     struct coordinator coordinator;
-    struct rank_thread *threads; // of local workers
-    struct transport *ends;      // [n] of the local transport
+    struct coordinator_options options; // that it was opened with
+    struct rank_thread *threads;        // of local workers
+    struct transport *ends;             // [n] of the local transport
     int n;
     char *model_dir;
     const char *transport_name;
@@ -20,6 +21,9 @@ struct session_needs {
     int max_sequences, logit_rows;
     int context; // positions that -c unset should give; 0: the model's maximum
 };
+
+/* Why --transport nccl cannot move this run's rows; NULL when it can, as far as this host shows. */
+const char *ranks_why_not_nccl(const struct process *p, const struct model_options *o);
 
 /* A command with a model, once its options are parsed (with this result: see options.h): refuse
  * what no rank can do, be a worker on ranks other than 0 under mpirun, and run `here` on rank 0.

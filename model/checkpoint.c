@@ -23,7 +23,12 @@
 #define SINGLE "model.safetensors"
 #define INDEX  "model.safetensors.index.json"
 
-enum { MAX_SHARDS = 512, MAX_INDEX_BYTES = 100000000, PREFIX_BYTES = 8 };
+enum {
+    MAX_SHARDS = 512,
+    MAX_INDEX_BYTES = 100000000,
+    MAX_CONFIG_BYTES = 16 << 20,
+    PREFIX_BYTES = 8
+};
 
 struct shard {
     const char *path, *name;
@@ -378,6 +383,22 @@ const char *checkpoint_file(const struct checkpoint *c, int file)
 const char *checkpoint_dir(const struct checkpoint *c)
 {
     return c->dir;
+}
+
+bool checkpoint_is_place(const char *dir)
+{
+    struct stat st;
+    return synth_is_made(dir) || (stat(dir, &st) == 0 && S_ISDIR(st.st_mode));
+}
+
+char *checkpoint_config(const char *dir, size_t *bytes)
+{
+    if (synth_is_made(dir))
+        return synth_made_config(dir, bytes);
+    char *path = path_join(dir, "config.json");
+    char *text = file_read(path, MAX_CONFIG_BYTES, bytes);
+    free(path);
+    return text;
 }
 
 int checkpoint_read(const struct checkpoint *c, const struct tensor *t, uint64_t first,

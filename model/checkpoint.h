@@ -1,4 +1,6 @@
-/* A checkpoint directory: model.safetensors, or shards listed in model.safetensors.index.json.
+/* A checkpoint directory: config.json, and model.safetensors, or shards listed in
+ * model.safetensors.index.json. Or a synthetic model, which is in no directory; only this file's
+ * functions can tell.
  *
  * safetensors: 8 bytes little-endian N, N bytes of JSON {"name": {"dtype", "shape",
  * "data_offsets": [begin, end]}, "__metadata__"?: {…}}, then the data. Opening reads headers only
@@ -6,6 +8,7 @@
  * tensor's bytes are mapped when somebody asks for them, only the range asked for. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -39,6 +42,12 @@ const struct tensor *checkpoint_at(const struct checkpoint *c, size_t i); // sor
 const char *checkpoint_file(const struct checkpoint *c, int file);        // its path
 
 const char *checkpoint_dir(const struct checkpoint *c);
+
+/* Does checkpoint_open() take this text as it stands: a directory that is there, or a synthetic
+ * model (synth_made.h)? */
+bool checkpoint_is_place(const char *dir);
+/* The text of its config.json, wherever that comes from: malloc'ed, or NULL after fail(). */
+char *checkpoint_config(const char *dir, size_t *bytes);
 
 /* Bytes [first, first + bytes) of a tensor, copied: for few of them. 0 or STATUS_BAD_FILE. */
 int checkpoint_read(const struct checkpoint *c, const struct tensor *t, uint64_t first,

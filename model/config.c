@@ -1,9 +1,8 @@
 /* config.json and generation_config.json: every key that changes what the model computes is
- * honoured or refused by name. What is absent is what transformers says it is; what is there is
- * checked for kind and range, so that sizes made from it cannot overflow. */
+ * honoured or refused by name. A config begins as its family's defaults, and each key that is there
+ * replaces one of them, checked for kind and range, so that sizes made from it cannot overflow. */
 #include "model/config.h"
 
-#include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,138 +10,107 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "model/checkpoint.h"
+#include "model/config_source.h"
+#include "model/family.h"
 #include "model/found.h"
-#include "model/synth_made.h"
 
-enum { MAX_CONFIG_BYTES = 16 << 20 };
-
-/* One file being read. */
-struct source {
-    const struct js *root;
-    const char *file;
-};
-
-/* The key's value; NULL when it is absent or null where transformers takes null as absent. */
-static const struct js *optional(const struct source *s, const char *key)
-{
-    const struct js *v = js_member(s->root, key);
-    return js_is_null(v) ? NULL : v;
-}
-
-static int expected_text(const struct source *s, const char *key, const char *what,
-                         const struct js *v)
-{
-    return fail(STATUS_BAD_FILE, "%s: %s: expected %s, found %s", s->file, key, what,
-                found(v).text);
-}
-
-struct int_key {
-    const char *name;
-    size_t place;    // in struct config
-    int fallback[2]; // by architecture
-    int least, most;
-};
+enum { MAX_GENERATION_BYTES = 16 << 20 };
 
 #define PLACE(field) offsetof(struct config, field)
+#define IN(family)   (1 << (family))
+
+enum { EVERY = (1 << ARCHITECTURES) - 1, WITH_EXPERTS = IN(ARCH_QWEN2_MOE) };
+
+/* A key, and the families whose config.json has it. */
+struct key {
+    const char *name;
+    size_t place;    // in struct config
+    int families;    // sum of IN(family)
+    int least, most; // of a whole number
+};
 
 /* The caps keep every product of two sizes far below 2^63. */
-static const struct int_key int_keys[] = {
-    {"vocab_size", PLACE(vocab_size), {151936, 151936}, 1, 1 << 24},
-    {"hidden_size", PLACE(dim), {4096, 2048}, 1, 1 << 16},
-    {"intermediate_size", PLACE(ffn_dim), {22016, 5632}, 1, 1 << 20},
-    {"num_hidden_layers", PLACE(n_layers), {32, 24}, 1, MAX_LAYERS},
-    {"num_attention_heads", PLACE(n_heads), {32, 16}, 1, 1 << 10},
-    {"max_position_embeddings", PLACE(max_positions), {32768, 32768}, 1, 1 << 24},
+static const struct key size_keys[] = {
+    {"vocab_size", PLACE(vocab_size), EVERY, 1, 1 << 24},
+    {"hidden_size", PLACE(dim), EVERY, 1, 1 << 16},
+    {"intermediate_size", PLACE(ffn_dim), EVERY, 1, 1 << 20},
+    {"num_hidden_layers", PLACE(n_layers), EVERY, 1, MAX_LAYERS},
+    {"num_attention_heads", PLACE(n_heads), EVERY, 1, 1 << 10},
+    {"max_position_embeddings", PLACE(max_positions), EVERY, 1, 1 << 24},
 };
 
-static const struct int_key moe_keys[] = {
-    {"num_experts", PLACE(n_experts), {0, 60}, 0, MAX_EXPERTS},
-    {"num_experts_per_tok", PLACE(top_k), {0, 4}, 1, MAX_EXPERTS},
-    {"moe_intermediate_size", PLACE(expert_dim), {0, 1408}, 1, 1 << 20},
-    {"shared_expert_intermediate_size", PLACE(shared_dim), {0, 5632}, 0, 1 << 20},
+static const struct key expert_keys[] = {
+    {"num_experts", PLACE(n_experts), WITH_EXPERTS, 0, MAX_EXPERTS},
+    {"num_experts_per_tok", PLACE(top_k), WITH_EXPERTS, 1, MAX_EXPERTS},
+    {"moe_intermediate_size", PLACE(expert_dim), WITH_EXPERTS, 1, 1 << 20},
+    {"shared_expert_intermediate_size", PLACE(shared_dim), WITH_EXPERTS, 0, 1 << 20},
 };
 
-static int check_int(const struct source *s, const char *key, const struct js *v, int least,
-                     int most)
+/* true or false */
+static const struct key flag_keys[] = {
+    {"qkv_bias", PLACE(qkv_bias), EVERY, 0, 0},
+    {"tie_word_embeddings", PLACE(tied), EVERY, 0, 0},
+};
+
+static const struct key expert_flag_keys[] = {
+    {"norm_topk_prob", PLACE(norm_topk), WITH_EXPERTS, 0, 0},
+};
+
+#define COUNT(keys) (sizeof(keys) / sizeof *(keys))
+
+static bool reads(const struct config *c, const struct key *k)
 {
-    if (js_is_int(v) && js_int(v) >= least && js_int(v) <= most)
-        return 0;
-    return fail(STATUS_BAD_FILE, "%s: %s: expected a whole number from %d to %d, found %s", s->file,
-                key, least, most, found(v).text);
+    return k->families & IN(c->architecture);
 }
 
-static int read_int(const struct source *s, const char *key, int fallback, int least, int most,
-                    int *out)
-{
-    const struct js *v = js_member(s->root, key);
-    int status = v ? check_int(s, key, v, least, most) : 0;
-    if (!status)
-        *out = v ? (int)js_int(v) : fallback;
-    return status;
-}
-
-static int read_ints(const struct source *s, struct config *c, const struct int_key *keys, size_t n)
+static int read_ints(const struct config_source *s, struct config *c, const struct key *keys,
+                     size_t n)
 {
     int status = 0;
-    for (size_t i = 0; i < n && !status; i++) {
-        const struct int_key *k = &keys[i];
-        int *out = (int *)((char *)c + k->place);
-        status = read_int(s, k->name, k->fallback[c->architecture], k->least, k->most, out);
-    }
+    for (const struct key *k = keys; k < keys + n && !status; k++)
+        if (reads(c, k))
+            status = source_int(s, k->name, k->least, k->most, (int *)((char *)c + k->place));
     return status;
 }
 
-static int read_real(const struct source *s, const char *key, const struct js *v, double least,
-                     double most, double *out)
+static int read_bools(const struct config_source *s, struct config *c, const struct key *keys,
+                      size_t n)
 {
-    if (!v)
-        return 0; // *out keeps its default
-    double x = js_number(v);
-    if (!js_is_number(v) || !(x >= least && x <= most))
-        return fail(STATUS_BAD_FILE, "%s: %s: expected a number from %g to %g, found %s", s->file,
-                    key, least, most, found(v).text);
-    *out = x;
-    return 0;
+    int status = 0;
+    for (const struct key *k = keys; k < keys + n && !status; k++)
+        if (reads(c, k))
+            status = source_bool(s, k->name, (bool *)((char *)c + k->place));
+    return status;
 }
 
-static int read_bool(const struct source *s, const char *key, bool fallback, bool *out)
+static int read_architecture(const struct config_source *s, struct config *c)
 {
-    const struct js *v = js_member(s->root, key);
-    if (v && !js_is_bool(v))
-        return expected_text(s, key, "true or false", v);
-    *out = v ? js_bool(v) : fallback;
-    return 0;
-}
-
-static bool is_text(const struct js *v, const char *text)
-{
-    size_t bytes = 0;
-    const char *found_text = js_string(v, &bytes);
-    return found_text && bytes == strlen(text) && memcmp(found_text, text, bytes) == 0;
-}
-
-static int read_architecture(const struct source *s, struct config *c)
-{
-    static const char *const classes[] = {"Qwen2ForCausalLM", "Qwen2MoeForCausalLM"};
     const struct js *type = js_member(s->root, "model_type");
-    if (is_text(type, "qwen2_moe"))
-        c->architecture = ARCH_QWEN2_MOE;
-    else if (is_text(type, "qwen2"))
-        c->architecture = ARCH_QWEN2;
-    else
-        return expected_text(s, "model_type", "\"qwen2_moe\" or \"qwen2\"", type);
-    const struct js *names = optional(s, "architectures");
+    char known[FAMILY_LIST_BYTES];
+    int a = 0;
+    while (a < ARCHITECTURES && !source_is_text(type, family_at((enum architecture)a)->type))
+        a++;
+    family_list(known);
+    if (a == ARCHITECTURES)
+        return source_expected(s, "model_type", known, type);
+    const struct family *family = family_at((enum architecture)a);
+    const struct js *names = source_value(s, "architectures");
     if (names && !js_is_array(names))
-        return expected_text(s, "architectures", "a list", names);
+        return source_expected(s, "architectures", "a list", names);
     for (size_t i = 0; i < js_count(names); i++)
-        if (!is_text(js_item(names, i), classes[c->architecture]))
-            return expected_text(s, "architectures", classes[c->architecture], js_item(names, i));
+        if (!source_is_text(js_item(names, i), family->class))
+            return source_expected(s, "architectures", family->class, js_item(names, i));
+    *c = family->defaults;
+    c->architecture = (enum architecture)a;
     return 0;
 }
 
 /* Switches that are not honoured: what they must say when they are there. */
-static int check_switches(const struct source *s, struct config *c)
+static int check_switches(const struct config_source *s, struct config *c)
 {
+    const struct family *family = family_of(c);
+    char always[64];
     static const struct {
         const char *key;
         bool must_be;
@@ -151,39 +119,38 @@ static int check_switches(const struct source *s, struct config *c)
                                          "per_layer_config"};
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         bool on = flags[i].must_be;
-        int status = read_bool(s, flags[i].key, on, &on);
+        int status = source_bool(s, flags[i].key, &on);
         if (status)
             return status;
         if (on != flags[i].must_be)
-            return expected_text(s, flags[i].key, on ? "false (true is not supported)" : "true",
-                                 js_member(s->root, flags[i].key));
+            return source_expected(s, flags[i].key, on ? "false (true is not supported)" : "true",
+                                   js_member(s->root, flags[i].key));
     }
     for (size_t i = 0; i < sizeof absent / sizeof *absent; i++)
-        if (optional(s, absent[i]))
-            return expected_text(s, absent[i], "none (it is not supported)",
-                                 optional(s, absent[i]));
+        if (source_value(s, absent[i]))
+            return source_expected(s, absent[i], "none (it is not supported)",
+                                   source_value(s, absent[i]));
     const struct js *act = js_member(s->root, "hidden_act");
-    if (act && !is_text(act, "silu") && !is_text(act, "swish"))
-        return expected_text(s, "hidden_act", "\"silu\"", act);
-    if (c->architecture == ARCH_QWEN2 && !c->qkv_bias)
-        return expected_text(s, "qkv_bias", "true in a qwen2 model",
-                             js_member(s->root, "qkv_bias"));
+    if (act && !source_is_text(act, "silu") && !source_is_text(act, "swish"))
+        return source_expected(s, "hidden_act", "\"silu\"", act);
+    snprintf(always, sizeof always, "true in a %s model", family->type);
+    if (family->qkv_bias_required && !c->qkv_bias)
+        return source_expected(s, "qkv_bias", always, js_member(s->root, "qkv_bias"));
     return 0;
 }
 
-static int read_sizes(const struct source *s, struct config *c)
+static int read_sizes(const struct config_source *s, struct config *c)
 {
-    return read_ints(s, c, int_keys, sizeof int_keys / sizeof *int_keys);
+    return read_ints(s, c, size_keys, COUNT(size_keys));
 }
 
-static int read_heads(const struct source *s, struct config *c)
+static int read_heads(const struct config_source *s, struct config *c)
 {
     const struct js *kv = js_member(s->root, "num_key_value_heads");
-    const struct js *head = optional(s, "head_dim");
-    c->n_kv_heads = c->architecture == ARCH_QWEN2 ? 32 : 16;
+    const struct js *head = source_value(s, "head_dim");
     if (js_is_null(kv))
         c->n_kv_heads = c->n_heads;
-    else if (kv && check_int(s, "num_key_value_heads", kv, 1, c->n_heads) != 0)
+    else if (kv && source_check_int(s, "num_key_value_heads", kv, 1, c->n_heads) != 0)
         return STATUS_BAD_FILE;
     else if (kv)
         c->n_kv_heads = (int)js_int(kv);
@@ -192,7 +159,7 @@ static int read_heads(const struct source *s, struct config *c)
                     "%s: num_key_value_heads: expected a divisor of num_attention_heads = %d, "
                     "found %d%s",
                     s->file, c->n_heads, c->n_kv_heads, kv ? "" : " (the default)");
-    if (head && check_int(s, "head_dim", head, 2, 1 << 10) != 0)
+    if (head && source_check_int(s, "head_dim", head, 2, 1 << 10) != 0)
         return STATUS_BAD_FILE;
     if (!head && c->dim % c->n_heads != 0)
         return fail(STATUS_BAD_FILE,
@@ -206,87 +173,87 @@ static int read_heads(const struct source *s, struct config *c)
 }
 
 /* The dictionary of the 5 form, or rope_scaling of the 4 form, which wins when it says anything. */
-static int read_rope_dictionary(const struct source *s, const char *name, const struct js *rope,
-                                struct config *c)
+static int read_rope_dictionary(const struct config_source *s, const char *name,
+                                const struct js *rope, struct config *c)
 {
     static const char *const nested[] = {"full_attention", "sliding_attention"};
     char key[64];
     if (!js_is_object(rope))
-        return expected_text(s, name, "an object", rope);
-    struct source inside = {rope, s->file};
-    const struct js *type = optional(&inside, "rope_type");
+        return source_expected(s, name, "an object", rope);
+    struct config_source inside = {rope, s->file};
+    const struct js *type = source_value(&inside, "rope_type");
     snprintf(key, sizeof key, "%s.%s", name, type ? "rope_type" : "type");
     if (!type)
-        type = optional(&inside, "type");
-    if (type && !is_text(type, "default"))
-        return expected_text(s, key, "\"default\"", type);
+        type = source_value(&inside, "type");
+    if (type && !source_is_text(type, "default"))
+        return source_expected(s, key, "\"default\"", type);
     for (size_t i = 0; i < sizeof nested / sizeof *nested; i++) {
         snprintf(key, sizeof key, "%s.%s", name, nested[i]);
         if (js_member(rope, nested[i]))
-            return expected_text(s, key, "none (one rope for all layers)",
-                                 js_member(rope, nested[i]));
+            return source_expected(s, key, "none (one rope for all layers)",
+                                   js_member(rope, nested[i]));
     }
     snprintf(key, sizeof key, "%s.partial_rotary_factor", name);
     double factor = 1;
-    int status = read_real(s, key, optional(&inside, "partial_rotary_factor"), 1, 1, &factor);
+    int status = source_real(s, key, source_value(&inside, "partial_rotary_factor"), 1, 1, &factor);
     snprintf(key, sizeof key, "%s.rope_theta", name);
-    return status ? status
-                  : read_real(s, key, optional(&inside, "rope_theta"), 1, 1e12, &c->rope_theta);
+    return status
+               ? status
+               : source_real(s, key, source_value(&inside, "rope_theta"), 1, 1e12, &c->rope_theta);
 }
 
-static int read_rope(const struct source *s, struct config *c)
+static int read_rope(const struct config_source *s, struct config *c)
 {
     double factor = 1;
     const char *name = "rope_scaling";
-    const struct js *rope = optional(s, name);
+    const struct js *rope = source_value(s, name);
     if (!rope || (js_is_object(rope) && js_count(rope) == 0)) {
         name = "rope_parameters";
-        rope = optional(s, name);
+        rope = source_value(s, name);
     }
-    c->rope_theta = 10000;
     int status =
-        read_real(s, "rope_theta", js_member(s->root, "rope_theta"), 1, 1e12, &c->rope_theta);
+        source_real(s, "rope_theta", js_member(s->root, "rope_theta"), 1, 1e12, &c->rope_theta);
     if (!status)
-        status = read_real(s, "partial_rotary_factor", optional(s, "partial_rotary_factor"), 1, 1,
-                           &factor);
+        status = source_real(s, "partial_rotary_factor", source_value(s, "partial_rotary_factor"),
+                             1, 1, &factor);
     return status || !rope ? status : read_rope_dictionary(s, name, rope, c);
 }
 
 /* layer_types of the 5 form: one word a layer, and all of them full attention. */
-static int check_layer_types(const struct source *s, struct config *c)
+static int check_layer_types(const struct config_source *s, struct config *c)
 {
-    const struct js *types = optional(s, "layer_types");
+    const struct js *types = source_value(s, "layer_types");
     if (!types)
         return 0;
     if (!js_is_array(types))
-        return expected_text(s, "layer_types", "a list", types);
+        return source_expected(s, "layer_types", "a list", types);
     if (js_count(types) != (size_t)c->n_layers)
         return fail(STATUS_BAD_FILE,
                     "%s: layer_types: expected num_hidden_layers = %d entries, found %zu", s->file,
                     c->n_layers, js_count(types));
     for (size_t i = 0; i < js_count(types); i++) {
         const struct js *type = js_item(types, i);
-        if (!is_text(type, "full_attention") && !is_text(type, "attention"))
-            return expected_text(s, "layer_types", "\"full_attention\"", type);
+        if (!source_is_text(type, "full_attention") && !source_is_text(type, "attention"))
+            return source_expected(s, "layer_types", "\"full_attention\"", type);
     }
     return 0;
 }
 
 /* Which layers have experts: every decoder_sparse_step-th, but for mlp_only_layers. */
-static int read_sparse_layers(const struct source *s, struct config *c)
+static int read_sparse_layers(const struct config_source *s, struct config *c)
 {
-    int step;
-    const struct js *dense = optional(s, "mlp_only_layers");
-    int status = read_int(s, "decoder_sparse_step", 1, 1, 1 << 20, &step);
+    int step = 1;
+    const struct js *dense = source_value(s, "mlp_only_layers");
+    int status = source_int(s, "decoder_sparse_step", 1, 1 << 20, &step);
     if (status)
         return status;
     if (dense && !js_is_array(dense))
-        return expected_text(s, "mlp_only_layers", "a list", dense);
+        return source_expected(s, "mlp_only_layers", "a list", dense);
     for (int l = 0; l < c->n_layers; l++)
         c->sparse[l] = c->n_experts > 0 && (l + 1) % step == 0;
     for (size_t i = 0; i < js_count(dense); i++) {
         const struct js *layer = js_item(dense, i);
-        if (check_int(s, "mlp_only_layers", layer, 0, 1 << 20) != 0)
+        if (source_check_int(s, "mlp_only_layers", layer, 0, 1 << 20) != 0)
             return STATUS_BAD_FILE;
         if (js_int(layer) < c->n_layers) // a shortened model may keep a longer list
             c->sparse[js_int(layer)] = false;
@@ -294,13 +261,13 @@ static int read_sparse_layers(const struct source *s, struct config *c)
     return 0;
 }
 
-static int read_experts(const struct source *s, struct config *c)
+static int read_experts(const struct config_source *s, struct config *c)
 {
-    if (c->architecture == ARCH_QWEN2)
+    if (!family_of(c)->has_experts)
         return 0;
-    int status = read_ints(s, c, moe_keys, sizeof moe_keys / sizeof *moe_keys);
+    int status = read_ints(s, c, expert_keys, COUNT(expert_keys));
     if (!status)
-        status = read_bool(s, "norm_topk_prob", false, &c->norm_topk);
+        status = read_bools(s, c, expert_flag_keys, COUNT(expert_flag_keys));
     if (!status)
         status = read_sparse_layers(s, c);
     if (!status && c->n_experts > 0 && c->top_k > c->n_experts)
@@ -310,27 +277,27 @@ static int read_experts(const struct source *s, struct config *c)
     return status;
 }
 
-static int read_dtype(const struct source *s, struct config *c)
+static int read_dtype(const struct config_source *s, struct config *c)
 {
     static const char *const names[] = {"float32", "float16", "bfloat16"};
-    const char *key = optional(s, "dtype") ? "dtype" : "torch_dtype"; // the 5 form wins
-    const struct js *v = optional(s, key);
+    const char *key = source_value(s, "dtype") ? "dtype" : "torch_dtype"; // the 5 form wins
+    const struct js *v = source_value(s, key);
     c->dtype = DTYPE_F32;
     c->dtype_given = v != NULL;
     if (!v)
         return 0;
     for (int i = 0; i < 3; i++) {
-        if (is_text(v, names[i])) {
+        if (source_is_text(v, names[i])) {
             c->dtype = (enum dtype)i;
             return 0;
         }
     }
-    return expected_text(s, key, "\"float32\", \"float16\" or \"bfloat16\"", v);
+    return source_expected(s, key, "\"float32\", \"float16\" or \"bfloat16\"", v);
 }
 
-static int add_eos(const struct source *s, struct config *c, const struct js *id)
+static int add_eos(const struct config_source *s, struct config *c, const struct js *id)
 {
-    if (check_int(s, "eos_token_id", id, 0, c->vocab_size - 1) != 0)
+    if (source_check_int(s, "eos_token_id", id, 0, c->vocab_size - 1) != 0)
         return STATUS_BAD_FILE;
     for (int i = 0; i < c->n_eos; i++)
         if (c->eos[i] == js_int(id))
@@ -342,32 +309,31 @@ static int add_eos(const struct source *s, struct config *c, const struct js *id
     return 0;
 }
 
-static int read_eos(const struct source *s, struct config *c)
+static int read_eos(const struct config_source *s, struct config *c)
 {
-    const struct js *v = optional(s, "eos_token_id");
+    const struct js *v = source_value(s, "eos_token_id");
     if (!v)
         return 0;
     if (!js_is_array(v) && !js_is_int(v))
-        return expected_text(s, "eos_token_id", "an id, a list of ids or null", v);
+        return source_expected(s, "eos_token_id", "an id, a list of ids or null", v);
     int status = js_is_int(v) ? add_eos(s, c, v) : 0;
     for (size_t i = 0; i < js_count(v) && !status; i++)
         status = add_eos(s, c, js_item(v, i));
     return status;
 }
 
-static int read_flags_and_eps(const struct source *s, struct config *c)
+static int read_flags_and_eps(const struct config_source *s, struct config *c)
 {
-    double eps = 1e-6;
-    int status = read_real(s, "rms_norm_eps", js_member(s->root, "rms_norm_eps"), 1e-15, 0.1, &eps);
+    double eps = (double)c->norm_eps;
+    int status =
+        source_real(s, "rms_norm_eps", js_member(s->root, "rms_norm_eps"), 1e-15, 0.1, &eps);
     c->norm_eps = (float)eps;
-    if (!status)
-        status = read_bool(s, "qkv_bias", true, &c->qkv_bias);
-    return status ? status : read_bool(s, "tie_word_embeddings", false, &c->tied);
+    return status ? status : read_bools(s, c, flag_keys, COUNT(flag_keys));
 }
 
-static int read_config(const struct source *s, struct config *c)
+static int read_config(const struct config_source *s, struct config *c)
 {
-    static int (*const steps[])(const struct source *, struct config *) = {
+    static int (*const steps[])(const struct config_source *, struct config *) = {
         read_architecture, read_sizes,        read_heads,   read_flags_and_eps, check_switches,
         read_rope,         check_layer_types, read_experts, read_dtype,         read_eos,
     };
@@ -378,21 +344,23 @@ static int read_config(const struct source *s, struct config *c)
 }
 
 /* null is absent here: transformers writes it for what was never set. */
-static int read_generation(const struct source *s, struct config *c, struct generation_defaults *g)
+static int read_generation(const struct config_source *s, struct config *c,
+                           struct generation_defaults *g)
 {
-    const struct js *sample = optional(s, "do_sample"), *top_k = optional(s, "top_k");
+    const struct js *sample = source_value(s, "do_sample"), *top_k = source_value(s, "top_k");
     if (sample && !js_is_bool(sample))
-        return expected_text(s, "do_sample", "true or false", sample);
-    if (top_k && check_int(s, "top_k", top_k, 0, 1 << 24) != 0)
+        return source_expected(s, "do_sample", "true or false", sample);
+    if (top_k && source_check_int(s, "top_k", top_k, 0, 1 << 24) != 0)
         return STATUS_BAD_FILE;
     g->do_sample = js_bool(sample);
     g->top_k = top_k ? (int)js_int(top_k) : g->top_k;
-    int status = read_real(s, "temperature", optional(s, "temperature"), 0, 1000, &g->temperature);
+    int status =
+        source_real(s, "temperature", source_value(s, "temperature"), 0, 1000, &g->temperature);
     if (!status)
-        status = read_real(s, "top_p", optional(s, "top_p"), 0, 1, &g->top_p);
+        status = source_real(s, "top_p", source_value(s, "top_p"), 0, 1, &g->top_p);
     if (!status)
-        status = read_real(s, "repetition_penalty", optional(s, "repetition_penalty"), 0.01, 100,
-                           &g->repetition_penalty);
+        status = source_real(s, "repetition_penalty", source_value(s, "repetition_penalty"), 0.01,
+                             100, &g->repetition_penalty);
     return status ? status : read_eos(s, c);
 }
 
@@ -422,11 +390,11 @@ static int parse_both(struct config *c, struct generation_defaults *g, struct na
     struct js *root = NULL, *root2 = NULL;
     int status = parse_object(&root, config.text, config.bytes, config.name);
     if (!status)
-        status = read_config(&(struct source){root, config.name}, &made);
+        status = read_config(&(struct config_source){root, config.name}, &made);
     if (!status && generation.text)
         status = parse_object(&root2, generation.text, generation.bytes, generation.name);
     if (!status && generation.text)
-        status = read_generation(&(struct source){root2, generation.name}, &made, &defaults);
+        status = read_generation(&(struct config_source){root2, generation.name}, &made, &defaults);
     js_free(root);
     js_free(root2);
     if (status)
@@ -448,11 +416,10 @@ int config_load(struct config *c, struct generation_defaults *g, const char *dir
     char *path = path_join(dir, "config.json"), *path2 = path_join(dir, "generation_config.json");
     char *text2 = NULL;
     size_t bytes = 0, bytes2 = 0;
-    char *text = synth_is_made(dir) ? synth_made_config(dir, &bytes)
-                                    : file_read(path, MAX_CONFIG_BYTES, &bytes);
+    char *text = checkpoint_config(dir, &bytes);
     int status = text ? 0 : STATUS_BAD_FILE;
     if (!status && file_exists(path2)) {
-        text2 = file_read(path2, MAX_CONFIG_BYTES, &bytes2);
+        text2 = file_read(path2, MAX_GENERATION_BYTES, &bytes2);
         status = text2 ? 0 : STATUS_BAD_FILE;
     }
     if (!status)

@@ -11,7 +11,8 @@
 
 enum { MAX_LAYERS = 256, MAX_EXPERTS = 1024, MAX_EOS = 16 };
 
-enum architecture { ARCH_QWEN2, ARCH_QWEN2_MOE };
+/* See family.h. */
+enum architecture { ARCH_QWEN2_MOE, ARCH_QWEN2, ARCHITECTURES };
 
 struct config {
     enum architecture architecture;

@@ -3,23 +3,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/pulse.h"
 #include "model/checkpoint.h"
-#include "model/synth_made.h"
 
-enum { SAMPLE_BYTES = 4096, MAX_CONFIG_BYTES = 1 << 20 };
+enum { SAMPLE_BYTES = 4096 };
 
 static int add_config(const struct checkpoint *c, uint64_t *hash)
 {
     size_t bytes;
-    const char *dir = checkpoint_dir(c);
-    char *path = path_join(dir, "config.json");
-    char *text = synth_is_made(dir) ? synth_made_config(dir, &bytes)
-                                    : file_read(path, MAX_CONFIG_BYTES, &bytes);
-    free(path);
+    char *text = checkpoint_config(checkpoint_dir(c), &bytes);
     if (!text)
         return STATUS_BAD_FILE;
     *hash = hash_bytes(*hash, text, bytes);

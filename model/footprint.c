@@ -1,6 +1,9 @@
 #include "model/footprint.h"
 
+#include <stddef.h>
+
 #include "kernels/ops.h"
+#include "model/tensors.h"
 
 /* As an arena hands it out. */
 static uint64_t rounded(size_t bytes)
@@ -8,26 +11,36 @@ static uint64_t rounded(size_t bytes)
     return (bytes + 63) / 64 * 64;
 }
 
-static uint64_t matrix(const struct dev *d, enum dtype type, int n, int k)
+static uint64_t part_bytes(const struct dev *d, const struct config *m, enum dtype type,
+                           enum tensor_part part, int layer)
 {
-    return rounded(matrix_bytes(d, type, n, k));
+    struct part_size size = part_size(m, part, layer);
+    if (size.n == 0 || part_form(part) == FORM_TABLE)
+        return 0;
+    if (part_form(part) == FORM_VECTOR)
+        return rounded((size_t)size.n * sizeof(float));
+    if (part_form(part) == FORM_MATRIX)
+        return rounded(matrix_bytes(d, type, size.n, size.k));
+    return rounded(matrix_bytes(d, type, 2 * row_stride(size.n), size.k)) +
+           rounded(matrix_bytes(d, type, size.k, size.n));
 }
 
-static uint64_t vector(int n)
+/* Which sum a part's bytes belong to: its place in struct footprint. */
+static size_t sum_of(enum tensor_part part)
 {
-    return rounded((size_t)n * sizeof(float));
-}
-
-static uint64_t ffn(const struct dev *d, enum dtype type, int dim, int width)
-{
-    return matrix(d, type, 2 * row_stride(width), dim) + matrix(d, type, dim, width);
-}
-
-static uint64_t attention_of(const struct dev *d, const struct config *m, enum dtype type)
-{
-    int heads = m->n_heads * m->head_dim, qkv = heads + 2 * m->n_kv_heads * m->head_dim;
-    return matrix(d, type, qkv, m->dim) + (m->qkv_bias ? vector(qkv) : 0) +
-           matrix(d, type, m->dim, heads) + 2 * vector(m->dim);
+    switch (part) {
+    case PART_ROUTER:
+        return offsetof(struct footprint, router);
+    case PART_DENSE:
+        return offsetof(struct footprint, dense);
+    case PART_FINAL_NORM:
+    case PART_UNEMBED:
+        return offsetof(struct footprint, unembed);
+    case PART_EXPERT:
+        return offsetof(struct footprint, expert);
+    default:
+        return offsetof(struct footprint, attention);
+    }
 }
 
 struct footprint footprint_of(const struct config *m, enum dtype type)
@@ -35,15 +48,12 @@ struct footprint footprint_of(const struct config *m, enum dtype type)
     struct footprint f = {0};
     struct dev d;
     dev_open_cpu(&d, ISA_PLAIN, 1); // all instruction sets pack alike
-    for (int l = 0; l < m->n_layers; l++) {
-        int width = m->sparse[l] ? m->shared_dim : m->ffn_dim;
-        f.attention += attention_of(&d, m, type);
-        f.dense += width ? ffn(&d, type, m->dim, width) : 0;
-        if (m->sparse[l])
-            f.router += matrix(&d, type, m->n_experts + (m->shared_dim ? 1 : 0), m->dim);
+    for (int p = 0; p < PARTS; p++) {
+        enum tensor_part part = (enum tensor_part)p;
+        uint64_t *sum = (uint64_t *)((char *)&f + sum_of(part));
+        for (int l = 0; l < (part_is_of_layer(part) ? m->n_layers : 1); l++)
+            *sum += part_bytes(&d, m, type, part, l);
     }
-    f.unembed = matrix(&d, type, m->vocab_size, m->dim) + vector(m->dim);
-    f.expert = m->n_experts ? ffn(&d, type, m->dim, m->expert_dim) : 0;
     dev_close(&d);
     return f;
 }

@@ -13,7 +13,7 @@
 #include "base/check.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "model/synth_made.h"
+#include "model/checkpoint.h"
 
 enum { MAX_REF_BYTES = 256 };
 
@@ -171,7 +171,7 @@ static int find_snapshot(char **dir, const struct request *r)
 int hub_resolve(char **dir, const char *model)
 {
     struct request r;
-    if (is_directory(model) || synth_is_made(model)) {
+    if (checkpoint_is_place(model)) {
         *dir = copy(model);
         return 0;
     }

@@ -1,28 +1,34 @@
 #include "model/sizes.h"
 
-static uint64_t layer_params(const struct config *m, bool sparse)
+#include "model/tensors.h"
+
+static uint64_t layer_params(const struct config *m, int layer)
 {
-    uint64_t dim = (uint64_t)m->dim, heads = (uint64_t)m->n_heads * (uint64_t)m->head_dim;
-    uint64_t qkv = heads + 2 * (uint64_t)m->n_kv_heads * (uint64_t)m->head_dim;
-    uint64_t width = (uint64_t)(sparse ? m->shared_dim : m->ffn_dim);
-    uint64_t n = 2 * dim + qkv * dim + heads * dim + 3 * dim * width;
-    n += m->qkv_bias ? qkv : 0;
-    if (sparse)
-        n += dim * ((uint64_t)m->n_experts + (m->shared_dim ? 1 : 0));
-    return n;
+    enum tensor_kind kinds[PART_TENSORS];
+    uint64_t sum = 0;
+    for (int p = 0; p < PARTS; p++) {
+        if (!part_is_of_layer((enum tensor_part)p))
+            continue;
+        int n = part_tensors(m, (enum tensor_part)p, layer, kinds);
+        for (int i = 0; i < n; i++)
+            sum += tensor_elements(m, kinds[i]);
+    }
+    return sum;
 }
 
 struct sizes sizes_of(const struct config *m)
 {
     struct sizes s = {0};
-    s.embed = (uint64_t)m->vocab_size * (uint64_t)m->dim;
-    s.unembed = s.embed;
-    s.expert = 3 * (uint64_t)m->dim * (uint64_t)m->expert_dim;
+    s.embed = tensor_elements(m, TENSOR_EMBED);
+    s.unembed = tensor_elements(m, TENSOR_UNEMBED);
+    for (int k = TENSOR_EXPERT_GATE; k <= TENSOR_EXPERT_DOWN; k++)
+        s.expert += tensor_elements(m, (enum tensor_kind)k);
     for (int l = 0; l < m->n_layers; l++) {
-        s.layers += layer_params(m, m->sparse[l]);
+        s.layers += layer_params(m, l);
         s.sparse_layers += m->sparse[l];
     }
-    uint64_t sparse = (uint64_t)s.sparse_layers, final_norm = (uint64_t)m->dim;
+    uint64_t sparse = (uint64_t)s.sparse_layers;
+    uint64_t final_norm = tensor_elements(m, TENSOR_FINAL_NORM);
     s.total = s.embed + (m->tied ? 0 : s.unembed) + s.layers + final_norm +
               sparse * (uint64_t)m->n_experts * s.expert;
     s.active = s.unembed + s.layers + final_norm + sparse * (uint64_t)m->top_k * s.expert;

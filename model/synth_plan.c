@@ -2,20 +2,21 @@
  * configuration goes through config_parse like anybody's, and the tensors from what it says. */
 #include "model/synth_plan.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "base/log.h"
-#include "model/config.h"
+#include "model/family.h"
+#include "model/tensors.h"
 
 enum { MAX_KEYS = 20 };
 
 /* A model as published; what both have in common is in config_json. */
 struct preset {
-    const char *name, *class, *type;
+    const char *name;
+    enum architecture architecture;
     struct {
         const char *key;
         int value;
@@ -24,8 +25,7 @@ struct preset {
 
 static const struct preset presets[] = {
     {"qwen1.5-moe-a2.7b",
-     "Qwen2MoeForCausalLM",
-     "qwen2_moe",
+     ARCH_QWEN2_MOE,
      {{"vocab_size", 151936},
       {"bos_token_id", 151643},
       {"eos_token_id", 151643},
@@ -42,8 +42,7 @@ static const struct preset presets[] = {
       {"num_experts", 60},
       {"num_experts_per_tok", 4}}},
     {"qwen1.5-7b",
-     "Qwen2ForCausalLM",
-     "qwen2",
+     ARCH_QWEN2,
      {{"vocab_size", 151936},
       {"bos_token_id", 151643},
       {"eos_token_id", 151643},
@@ -55,8 +54,7 @@ static const struct preset presets[] = {
       {"num_hidden_layers", 32},
       {"num_key_value_heads", 32}}},
     {"tiny-moe", // every kind of tensor in a few hundred kB: to try things out
-     "Qwen2MoeForCausalLM",
-     "qwen2_moe",
+     ARCH_QWEN2_MOE,
      {{"vocab_size", 512},
       {"bos_token_id", 0},
       {"eos_token_id", 0},
@@ -92,13 +90,14 @@ static struct js *text_value(const char *text)
 /* config.json in the transformers 4 form, as these models carry it. */
 static struct js *config_json(const struct preset *p, const struct synth_options *o)
 {
+    const struct family *family = family_at(p->architecture);
     struct js *root = js_new_object(), *classes = js_new_array();
-    js_push(classes, text_value(p->class));
+    js_push(classes, text_value(family->class));
     js_set(root, "architectures", classes);
     js_set(root, "attention_dropout", js_new_real(0));
     js_set(root, "hidden_act", text_value("silu"));
     js_set(root, "initializer_range", js_new_real(0.02));
-    js_set(root, "model_type", text_value(p->type));
+    js_set(root, "model_type", text_value(family->type));
     for (int i = 0; i < MAX_KEYS && p->keys[i].key; i++)
         js_set(root, p->keys[i].key, js_new_int(p->keys[i].value));
     if (o->layers)
@@ -111,7 +110,7 @@ static struct js *config_json(const struct preset *p, const struct synth_options
     js_set(root, "transformers_version", text_value("4.39.0"));
     js_set(root, "use_cache", js_new_bool(true));
     js_set(root, "use_sliding_window", js_new_bool(false));
-    if (strcmp(p->type, "qwen2_moe") == 0) {
+    if (family->has_experts) {
         js_set(root, "norm_topk_prob", js_new_bool(false));
         js_set(root, "output_router_logits", js_new_bool(false));
         js_set(root, "router_aux_loss_coef", js_new_real(0.001));
@@ -130,76 +129,39 @@ static struct js *generation_json(const struct js *config)
     return root;
 }
 
-/* columns 0: a vector */
-static void add(struct synth_plan *p, int64_t rows, int64_t columns, const char *format, ...)
+static void add(void *plan, const struct tensor_spec *t)
 {
-    char name[160];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(name, sizeof name, format, args);
-    va_end(args);
+    struct synth_plan *p = plan;
     if (p->count == p->room) {
         p->room = p->room ? p->room * 2 : 1024;
         p->tensors = realloc(p->tensors, p->room * sizeof *p->tensors);
         CHECK(p->tensors, "no memory for %zu tensors", p->room);
     }
-    uint64_t elements = (uint64_t)rows * (uint64_t)(columns ? columns : 1);
+    uint64_t elements = (uint64_t)t->shape[0] * (uint64_t)(t->n_dims > 1 ? t->shape[1] : 1);
     p->tensors[p->count++] = (struct synth_tensor){
-        .name = arena_strdup(&p->memory, name),
-        .n_dims = columns ? 2 : 1,
-        .shape = {rows, columns},
+        .name = arena_strdup(&p->memory, t->name),
+        .n_dims = t->n_dims,
+        .shape = {t->shape[0], t->shape[1]},
         .bytes = elements * (uint64_t)dtype_bytes(p->type),
     };
     p->elements += elements;
     p->bytes += p->tensors[p->count - 1].bytes;
 }
 
-static void add_ffn(struct synth_plan *p, int dim, int inner, const char *prefix)
+static void add_once(struct synth_plan *p, const struct config *c, enum tensor_kind kind)
 {
-    add(p, inner, dim, "%s.gate_proj.weight", prefix);
-    add(p, inner, dim, "%s.up_proj.weight", prefix);
-    add(p, dim, inner, "%s.down_proj.weight", prefix);
-}
-
-static void add_attention(struct synth_plan *p, const struct config *c, int layer)
-{
-    static const char *const parts[] = {"q", "k", "v"};
-    for (int i = 0; i < 3; i++) {
-        int rows = (i ? c->n_kv_heads : c->n_heads) * c->head_dim;
-        add(p, rows, c->dim, "model.layers.%d.self_attn.%s_proj.weight", layer, parts[i]);
-        add(p, rows, 0, "model.layers.%d.self_attn.%s_proj.bias", layer, parts[i]);
-    }
-    add(p, c->dim, c->n_heads * c->head_dim, "model.layers.%d.self_attn.o_proj.weight", layer);
-}
-
-static void add_layer(struct synth_plan *p, const struct config *c, int layer)
-{
-    char prefix[96];
-    add_attention(p, c, layer);
-    add(p, c->dim, 0, "model.layers.%d.input_layernorm.weight", layer);
-    add(p, c->dim, 0, "model.layers.%d.post_attention_layernorm.weight", layer);
-    snprintf(prefix, sizeof prefix, "model.layers.%d.mlp", layer);
-    if (!c->sparse[layer]) {
-        add_ffn(p, c->dim, c->ffn_dim, prefix);
-        return;
-    }
-    add(p, c->n_experts, c->dim, "%s.gate.weight", prefix);
-    for (int e = 0; e < c->n_experts; e++) {
-        snprintf(prefix, sizeof prefix, "model.layers.%d.mlp.experts.%d", layer, e);
-        add_ffn(p, c->dim, c->expert_dim, prefix);
-    }
-    snprintf(prefix, sizeof prefix, "model.layers.%d.mlp.shared_expert", layer);
-    add_ffn(p, c->dim, c->shared_dim, prefix);
-    add(p, 1, c->dim, "%s_gate.weight", prefix);
+    struct tensor_spec t = tensor_spec(c, kind, 0, 0);
+    add(p, &t);
 }
 
 static void add_all(struct synth_plan *p, const struct config *c)
 {
-    add(p, c->vocab_size, c->dim, "model.embed_tokens.weight");
+    add_once(p, c, TENSOR_EMBED);
     for (int l = 0; l < c->n_layers; l++)
-        add_layer(p, c, l);
-    add(p, c->dim, 0, "model.norm.weight");
-    add(p, c->vocab_size, c->dim, "lm_head.weight");
+        tensors_each(c, l, add, p);
+    add_once(p, c, TENSOR_FINAL_NORM);
+    if (!c->tied)
+        add_once(p, c, TENSOR_UNEMBED);
 }
 
 /* Tensors in order, a new file whenever the next would not fit. */

@@ -1,146 +1,93 @@
 #include "model/weights.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "base/pulse.h"
 #include "kernels/ops.h"
+#include "model/tensors.h"
 
-enum { NAME_BYTES = 160 };
-
-/* "model.layers.L.<what>" */
-static const char *layer_name(char *name, int layer, const char *what)
+static const struct tensor *find(const struct config *m, const struct checkpoint *c,
+                                 enum tensor_kind kind, int layer, int expert)
 {
-    snprintf(name, NAME_BYTES, "model.layers.%d.%s", layer, what);
-    return name;
+    struct tensor_spec t = tensor_spec(m, kind, layer, expert);
+    return checkpoint_find(c, t.name);
 }
 
-static const char *expert_name(char *name, int layer, int expert, const char *what)
+static bool is_fused(const struct config *m, const struct checkpoint *c, int layer)
 {
-    snprintf(name, NAME_BYTES, "model.layers.%d.mlp.experts.%d.%s.weight", layer, expert, what);
-    return name;
+    return find(m, c, TENSOR_FUSED_GATE_UP, layer, 0) != NULL;
 }
 
-static const struct tensor *need(const struct checkpoint *c, const char *name, int64_t rows,
-                                 int64_t columns)
+static int need(const struct config *m, const struct checkpoint *c, enum tensor_kind kind,
+                int layer, int expert)
 {
-    int64_t shape[2] = {rows, columns};
-    return checkpoint_need(c, name, columns ? 2 : 1, shape);
+    struct tensor_spec t = tensor_spec(m, kind, layer, expert);
+    return checkpoint_need(c, t.name, t.n_dims, t.shape) ? 0 : STATUS_BAD_FILE;
 }
 
-static bool is_fused(const struct checkpoint *c, int layer)
+/* What would change the results if somebody read it. */
+static int check_refused(const struct config *m, const struct checkpoint *c, int layer)
 {
-    char name[NAME_BYTES];
-    return checkpoint_find(c, layer_name(name, layer, "mlp.experts.gate_up_proj")) != NULL;
-}
-
-static int check_fused(const struct config *m, const struct checkpoint *c, int layer)
-{
-    char name[NAME_BYTES];
-    int64_t up[3] = {m->n_experts, 2 * (int64_t)m->expert_dim, m->dim};
-    int64_t down[3] = {m->n_experts, m->dim, m->expert_dim};
-    if (!checkpoint_need(c, layer_name(name, layer, "mlp.experts.gate_up_proj"), 3, up) ||
-        !checkpoint_need(c, layer_name(name, layer, "mlp.experts.down_proj"), 3, down))
-        return STATUS_BAD_FILE;
+    for (int k = TENSOR_FIRST_OF_LAYER; k <= TENSOR_LAST_OF_LAYER; k++) {
+        const char *refusal = tensor_refusal((enum tensor_kind)k);
+        if (!refusal || tensor_is_here(m, (enum tensor_kind)k, layer))
+            continue;
+        const struct tensor *t = find(m, c, (enum tensor_kind)k, layer, 0);
+        if (t)
+            return fail(STATUS_BAD_FILE, "%s: expected no such tensor %s", t->name, refusal);
+    }
     return 0;
+}
+
+/* What the parts of a layer are made of. */
+static int check_parts(const struct config *m, const struct checkpoint *c, int layer)
+{
+    enum tensor_kind kinds[PART_TENSORS];
+    int status = 0;
+    for (int p = 0; p < PARTS; p++) {
+        if (!part_is_of_layer((enum tensor_part)p))
+            continue;
+        int n = part_tensors(m, (enum tensor_part)p, layer, kinds);
+        for (int i = 0; i < n && !status; i++)
+            status = need(m, c, kinds[i], layer, 0);
+    }
+    return status;
 }
 
 static int check_experts(const struct config *m, const struct checkpoint *c, int layer)
 {
-    char name[NAME_BYTES];
-    if (is_fused(c, layer))
-        return check_fused(m, c, layer);
-    for (int e = 0; e < m->n_experts; e++) {
-        if (!need(c, expert_name(name, layer, e, "gate_proj"), m->expert_dim, m->dim) ||
-            !need(c, expert_name(name, layer, e, "up_proj"), m->expert_dim, m->dim) ||
-            !need(c, expert_name(name, layer, e, "down_proj"), m->dim, m->expert_dim))
-            return STATUS_BAD_FILE;
+    int status = 0;
+    if (is_fused(m, c, layer)) {
+        status = need(m, c, TENSOR_FUSED_GATE_UP, layer, 0);
+        return status ? status : need(m, c, TENSOR_FUSED_DOWN, layer, 0);
     }
+    for (int e = 0; e < m->n_experts; e++)
+        for (int k = TENSOR_EXPERT_GATE; k <= TENSOR_EXPERT_DOWN && !status; k++)
+            status = need(m, c, (enum tensor_kind)k, layer, e);
     // one expert too many means that the config is another model's
-    if (checkpoint_find(c, expert_name(name, layer, m->n_experts, "gate_proj")))
-        return fail(STATUS_BAD_FILE,
-                    "config.json: expected num_experts to cover tensor %s, found %d", name,
-                    m->n_experts);
-    return 0;
-}
-
-static int check_mlp(const struct checkpoint *c, int layer, const char *prefix, int width, int dim)
-{
-    char what[64], name[NAME_BYTES];
-    static const char *const parts[] = {"gate_proj", "up_proj", "down_proj"};
-    for (int i = 0; i < 3; i++) {
-        snprintf(what, sizeof what, "%s.%s.weight", prefix, parts[i]);
-        if (!need(c, layer_name(name, layer, what), i == 2 ? dim : width, i == 2 ? width : dim))
-            return STATUS_BAD_FILE;
-    }
-    return 0;
-}
-
-static int check_bias(const struct config *m, const struct checkpoint *c, int layer,
-                      const char *what, int n)
-{
-    char name[NAME_BYTES];
-    layer_name(name, layer, what);
-    if (m->qkv_bias)
-        return need(c, name, n, 0) ? 0 : STATUS_BAD_FILE;
-    if (checkpoint_find(c, name))
-        return fail(STATUS_BAD_FILE, "%s: expected no such tensor (qkv_bias is false), found one",
-                    name);
-    return 0;
-}
-
-static int check_attention(const struct config *m, const struct checkpoint *c, int layer)
-{
-    char name[NAME_BYTES];
-    int q = m->n_heads * m->head_dim, kv = m->n_kv_heads * m->head_dim;
-    if (!need(c, layer_name(name, layer, "input_layernorm.weight"), m->dim, 0) ||
-        !need(c, layer_name(name, layer, "post_attention_layernorm.weight"), m->dim, 0) ||
-        !need(c, layer_name(name, layer, "self_attn.q_proj.weight"), q, m->dim) ||
-        !need(c, layer_name(name, layer, "self_attn.k_proj.weight"), kv, m->dim) ||
-        !need(c, layer_name(name, layer, "self_attn.v_proj.weight"), kv, m->dim) ||
-        !need(c, layer_name(name, layer, "self_attn.o_proj.weight"), m->dim, q))
-        return STATUS_BAD_FILE;
-    static const char *const refused[] = {"self_attn.o_proj.bias", "self_attn.q_norm.weight",
-                                          "self_attn.k_norm.weight"};
-    for (int i = 0; i < 3; i++)
-        if (checkpoint_find(c, layer_name(name, layer, refused[i])))
-            return fail(STATUS_BAD_FILE, "%s: expected no such tensor in this architecture", name);
-    if (check_bias(m, c, layer, "self_attn.q_proj.bias", q) ||
-        check_bias(m, c, layer, "self_attn.k_proj.bias", kv) ||
-        check_bias(m, c, layer, "self_attn.v_proj.bias", kv))
-        return STATUS_BAD_FILE;
-    return 0;
-}
-
-static int check_sparse(const struct config *m, const struct checkpoint *c, int layer)
-{
-    char name[NAME_BYTES];
-    if (!need(c, layer_name(name, layer, "mlp.gate.weight"), m->n_experts, m->dim))
-        return STATUS_BAD_FILE;
-    if (m->shared_dim) {
-        if (!need(c, layer_name(name, layer, "mlp.shared_expert_gate.weight"), 1, m->dim) ||
-            check_mlp(c, layer, "mlp.shared_expert", m->shared_dim, m->dim))
-            return STATUS_BAD_FILE;
-    }
-    return check_experts(m, c, layer);
+    const struct tensor *t = find(m, c, TENSOR_EXPERT_GATE, layer, m->n_experts);
+    if (!status && t)
+        status =
+            fail(STATUS_BAD_FILE, "config.json: expected num_experts to cover tensor %s, found %d",
+                 t->name, m->n_experts);
+    return status;
 }
 
 int weights_check(const struct config *m, const struct checkpoint *c)
 {
-    if (!need(c, "model.embed_tokens.weight", m->vocab_size, m->dim) ||
-        !need(c, "model.norm.weight", m->dim, 0) ||
-        (!m->tied && !need(c, "lm_head.weight", m->vocab_size, m->dim)))
-        return STATUS_BAD_FILE;
-    for (int l = 0; l < m->n_layers; l++) {
-        int status = check_attention(m, c, l);
+    static const enum tensor_kind once[] = {TENSOR_EMBED, TENSOR_FINAL_NORM, TENSOR_UNEMBED};
+    int status = 0;
+    for (int i = 0; i < 3 && !status; i++)
+        status = need(m, c, once[i], 0, 0);
+    for (int l = 0; l < m->n_layers && !status; l++) {
+        status = check_refused(m, c, l);
         if (!status)
-            status =
-                m->sparse[l] ? check_sparse(m, c, l) : check_mlp(c, l, "mlp", m->ffn_dim, m->dim);
-        if (status)
-            return status;
+            status = check_parts(m, c, l);
+        if (!status && m->sparse[l])
+            status = check_experts(m, c, l);
     }
-    return 0;
+    return status;
 }
 
 /* What loading one model needs at every step. */
@@ -169,9 +116,8 @@ static void matrix_new(struct dev *d, struct matrix *w, enum dtype type, int n, 
 }
 
 /* Rows [first, …) of w := the tensor. */
-static int pack(struct loader *o, struct matrix *w, int first, const char *name)
+static int pack(struct loader *o, struct matrix *w, int first, const struct tensor *t)
 {
-    const struct tensor *t = checkpoint_find(o->c, name);
     struct mapping map;
     struct values source;
     int status = mapping_values(&map, &source, o->c, t, 0, t->bytes);
@@ -183,11 +129,25 @@ static int pack(struct loader *o, struct matrix *w, int first, const char *name)
     return 0;
 }
 
+/* A part that is a matrix. */
+static int load_matrix(struct loader *o, struct matrix *w, enum tensor_part part, int layer)
+{
+    enum tensor_kind kinds[PART_TENSORS];
+    struct part_size size = part_size(o->m, part, layer);
+    int n = part_tensors(o->m, part, layer, kinds), first = 0, status = 0;
+    matrix_new(o->d, w, o->type, size.n, size.k);
+    for (int i = 0; i < n && !status; i++) {
+        const struct tensor *t = find(o->m, o->c, kinds[i], layer, 0);
+        status = pack(o, w, first, t);
+        first += (int)t->shape[0];
+    }
+    return status;
+}
+
 /* A vector as f32: norms and biases. Its values are rounded to the model's type first, as a
  * checkpoint converted to that type would hold them. */
-static int vector(struct loader *o, float *to, const char *name)
+static int widen(struct loader *o, float *to, const struct tensor *t)
 {
-    const struct tensor *t = checkpoint_find(o->c, name);
     struct mapping map;
     int status = mapping_open(&map, o->c, t, 0, t->bytes);
     if (status)
@@ -216,36 +176,22 @@ static const void *hold(struct dev *d, const struct values *source, size_t bytes
     return to;
 }
 
-static int norm(struct loader *o, const float **to, const char *name)
+/* A part that is a vector; NULL where this layer has none. */
+static int load_vector(struct loader *o, const float **to, enum tensor_part part, int layer)
 {
-    size_t bytes = (size_t)o->m->dim * sizeof(float);
-    float *w = dev_alloc_host(o->d, bytes);
-    int status = vector(o, w, name);
-    *to = share(o->d, w, bytes);
-    return status;
-}
-
-static int load_qkv(struct loader *o, struct matrix *w, int layer)
-{
-    static const char *const names[] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"};
-    const struct config *m = o->m;
-    int q = m->n_heads * m->head_dim, kv = m->n_kv_heads * m->head_dim;
-    int first[3] = {0, q, q + kv};
-    matrix_new(o->d, w, o->type, q + 2 * kv, m->dim);
-    size_t bias_bytes = (size_t)w->n * sizeof(float);
-    float *bias = m->qkv_bias ? dev_alloc_host(o->d, bias_bytes) : NULL;
-    for (int i = 0; i < 3; i++) {
-        char what[64], name[NAME_BYTES];
-        snprintf(what, sizeof what, "%s.weight", names[i]);
-        int status = pack(o, w, first[i], layer_name(name, layer, what));
-        snprintf(what, sizeof what, "%s.bias", names[i]);
-        if (!status && bias)
-            status = vector(o, bias + first[i], layer_name(name, layer, what));
-        if (status)
-            return status;
+    enum tensor_kind kinds[PART_TENSORS];
+    size_t bytes = (size_t)part_size(o->m, part, layer).n * sizeof(float);
+    int n = part_tensors(o->m, part, layer, kinds), first = 0, status = 0;
+    if (n == 0)
+        return 0;
+    float *host = dev_alloc_host(o->d, bytes);
+    for (int i = 0; i < n && !status; i++) {
+        const struct tensor *t = find(o->m, o->c, kinds[i], layer, 0);
+        status = widen(o, host + first, t);
+        first += (int)t->shape[0];
     }
-    w->bias = bias ? share(o->d, bias, bias_bytes) : NULL;
-    return 0;
+    *to = share(o->d, host, bytes);
+    return status;
 }
 
 static void ffn_new(struct dev *d, struct ffn *f, enum dtype type, int dim, int width)
@@ -284,83 +230,68 @@ static int same_types(const struct tensor *gate, const struct tensor *up)
                 gate->type_name, up->type_name);
 }
 
-static int load_mlp(struct loader *o, struct ffn *f, int layer, const char *prefix, int width)
+/* The dense MLP or the shared expert of a layer that has one. */
+static int load_dense(struct loader *o, struct layer_weights *w, int layer)
 {
-    static const char *const parts[] = {"gate_proj", "up_proj", "down_proj"};
+    enum tensor_kind kinds[PART_TENSORS];
     const struct tensor *t[3];
-    for (int i = 0; i < 3; i++) {
-        char what[64], name[NAME_BYTES];
-        snprintf(what, sizeof what, "%s.%s.weight", prefix, parts[i]);
-        t[i] = checkpoint_find(o->c, layer_name(name, layer, what));
-    }
+    int status = 0;
+    w->has_dense = part_tensors(o->m, PART_DENSE, layer, kinds) > 0;
+    w->dense = (struct ffn_list){.ffns = &w->dense_block, .n = w->has_dense};
+    if (!w->has_dense)
+        return 0;
+    for (int i = 0; i < 3; i++)
+        t[i] = find(o->m, o->c, kinds[i], layer, 0);
     if (same_types(t[0], t[1]))
         return STATUS_BAD_FILE;
-    ffn_new(o->d, f, o->type, o->m->dim, width);
-    int status = pack_ffn(o->d, f, o->c, t, (const uint64_t[3]){0}, width);
+    struct part_size size = part_size(o->m, PART_DENSE, layer);
+    ffn_new(o->d, &w->dense_block, o->type, size.k, size.n);
+    status = pack_ffn(o->d, &w->dense_block, o->c, t, (const uint64_t[3]){0}, size.n);
     for (int i = 0; i < 3 && !status; i++)
         report(o, t[i]);
+    if (!status)
+        ffn_list_open(o->d, &w->dense);
     return status;
 }
 
 int weights_load_expert(struct ffn *f, struct dev *d, const struct config *m,
                         const struct checkpoint *c, enum dtype type, int layer, int expert)
 {
-    static const char *const parts[] = {"gate_proj", "up_proj", "down_proj"};
-    char name[NAME_BYTES];
     const struct tensor *t[3];
     uint64_t first[3] = {0};
-    if (is_fused(c, layer)) {
-        t[0] = t[1] = checkpoint_find(c, layer_name(name, layer, "mlp.experts.gate_up_proj"));
-        t[2] = checkpoint_find(c, layer_name(name, layer, "mlp.experts.down_proj"));
-        uint64_t matrix = (uint64_t)m->expert_dim * (uint64_t)m->dim * (uint64_t)expert;
+    if (is_fused(m, c, layer)) {
+        t[0] = t[1] = find(m, c, TENSOR_FUSED_GATE_UP, layer, 0);
+        t[2] = find(m, c, TENSOR_FUSED_DOWN, layer, 0);
+        uint64_t matrix = tensor_elements(m, TENSOR_EXPERT_GATE) * (uint64_t)expert;
         first[0] = 2 * matrix * (uint64_t)dtype_bytes(t[0]->type);
         first[1] = first[0] + t[0]->bytes / (uint64_t)m->n_experts / 2;
         first[2] = matrix * (uint64_t)dtype_bytes(t[2]->type);
     } else {
         for (int i = 0; i < 3; i++)
-            t[i] = checkpoint_find(c, expert_name(name, layer, expert, parts[i]));
+            t[i] = find(m, c, (enum tensor_kind)(TENSOR_EXPERT_GATE + i), layer, expert);
     }
     if (same_types(t[0], t[1]))
         return STATUS_BAD_FILE;
-    ffn_new(d, f, type, m->dim, m->expert_dim);
-    return pack_ffn(d, f, c, t, first, m->expert_dim);
-}
-
-static int load_router(struct loader *o, struct layer_weights *w, int layer)
-{
-    const struct config *m = o->m;
-    char name[NAME_BYTES];
-    matrix_new(o->d, &w->router, o->type, m->n_experts + (m->shared_dim ? 1 : 0), m->dim);
-    int status = pack(o, &w->router, 0, layer_name(name, layer, "mlp.gate.weight"));
-    if (!status && m->shared_dim)
-        status = pack(o, &w->router, m->n_experts,
-                      layer_name(name, layer, "mlp.shared_expert_gate.weight"));
-    return status;
+    struct part_size size = part_size(m, PART_EXPERT, layer);
+    ffn_new(d, f, type, size.k, size.n);
+    return pack_ffn(d, f, c, t, first, size.n);
 }
 
 static int load_layer(struct loader *o, struct layer_weights *w, int layer)
 {
-    const struct config *m = o->m;
-    char name[NAME_BYTES];
-    w->sparse = m->sparse[layer];
-    w->has_dense = !w->sparse || m->shared_dim > 0;
-    matrix_new(o->d, &w->o, o->type, m->dim, m->n_heads * m->head_dim);
-    int status = norm(o, &w->attn_norm, layer_name(name, layer, "input_layernorm.weight"));
+    w->sparse = o->m->sparse[layer];
+    int status = load_vector(o, &w->attn_norm, PART_ATTN_NORM, layer);
     if (!status)
-        status = norm(o, &w->ffn_norm, layer_name(name, layer, "post_attention_layernorm.weight"));
+        status = load_vector(o, &w->ffn_norm, PART_FFN_NORM, layer);
     if (!status)
-        status = load_qkv(o, &w->qkv, layer);
+        status = load_matrix(o, &w->qkv, PART_QKV, layer);
     if (!status)
-        status = pack(o, &w->o, 0, layer_name(name, layer, "self_attn.o_proj.weight"));
+        status = load_vector(o, &w->qkv.bias, PART_QKV_BIAS, layer);
+    if (!status)
+        status = load_matrix(o, &w->o, PART_O, layer);
     if (!status && w->sparse)
-        status = load_router(o, w, layer);
-    if (!status && w->has_dense)
-        status = load_mlp(o, &w->dense_block, layer, w->sparse ? "mlp.shared_expert" : "mlp",
-                          w->sparse ? m->shared_dim : m->ffn_dim);
-    w->dense = (struct ffn_list){.ffns = &w->dense_block, .n = w->has_dense};
-    if (!status && w->has_dense)
-        ffn_list_open(o->d, &w->dense);
-    return status;
+        status = load_matrix(o, &w->router, PART_ROUTER, layer);
+    return status ? status : load_dense(o, w, layer);
 }
 
 int weights_open(struct weights *w, struct dev *d, const struct config *m,
@@ -368,7 +299,7 @@ int weights_open(struct weights *w, struct dev *d, const struct config *m,
 {
     struct loader o = {d, m, c, type, progress, context, 0};
     memset(w, 0, sizeof *w);
-    const struct tensor *embed = checkpoint_find(c, "model.embed_tokens.weight");
+    const struct tensor *embed = find(m, c, TENSOR_EMBED, 0, 0);
     struct values table;
     w->embed_type = embed->type;
     w->layers = dev_alloc_host(d, (size_t)m->n_layers * sizeof *w->layers);
@@ -376,13 +307,12 @@ int weights_open(struct weights *w, struct dev *d, const struct config *m,
     if (!status)
         w->embed = hold(d, &table, embed->bytes);
     uint64_t before = d->bytes;
-    matrix_new(d, &w->unembed, type, m->vocab_size, m->dim);
     for (int l = 0; l < m->n_layers && !status; l++)
         status = load_layer(&o, &w->layers[l], l);
     if (!status)
-        status = norm(&o, &w->final_norm, "model.norm.weight");
+        status = load_vector(&o, &w->final_norm, PART_FINAL_NORM, 0);
     if (!status)
-        status = pack(&o, &w->unembed, 0, m->tied ? embed->name : "lm_head.weight");
+        status = load_matrix(&o, &w->unembed, PART_UNEMBED, 0);
     if (status)
         weights_close(w);
     w->bytes = d->bytes - before;

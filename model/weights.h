@@ -1,4 +1,4 @@
-/* The coordinator's part of a model: everything but the routed experts (those are in worker/shard).
+/* The coordinator's part of a model: everything but the routed experts (model/shard.h has those).
  * Binding checks every tensor's name, shape and type before a byte is read; loading packs each
  * matrix into the device's layout, so the mapping of the file is given back as it goes. */
 #pragma once

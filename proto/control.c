@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "control.pb-c.h"
+#include "proto/phase.h"
 
 // The oneof's field numbers are our kinds, counted from 1.
 _Static_assert(CONTROL__MESSAGE_HELLO == CONTROL_HELLO + 1, "control.proto");

@@ -33,7 +33,7 @@ struct setup {
     int n_layers, n_experts;
     const int32_t *rank_of; // [n_layers][n_experts]; -1 in dense layers
     int max_rows;           // of any step
-    const char *strategy, *combine, *dedup, *wire, *overlap; // see transport/exchange.h
+    const char *strategy, *combine, *dedup, *wire, *overlap; // see exchange/options.h
     bool profile;                                            // keep a log of phases
     const void *nccl_ids; // [n_nccl_ids][CONTROL_NCCL_ID_BYTES] see transport/nccl.h
     int n_nccl_ids;       // 0: none

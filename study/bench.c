@@ -90,13 +90,14 @@ struct sample {
 
 static void stretch_begin(struct stretch *p, struct coordinator *c)
 {
-    *p = (struct stretch){
-        .start = clock_ns(), .hits = coordinator_experts_hit(c), .moved = *c->exchange[0].counters};
+    *p = (struct stretch){.start = clock_ns(),
+                          .hits = coordinator_experts_hit(c),
+                          .moved = *root_counters(c->exchange[0])};
 }
 
 static void stretch_end(struct stretch *p, struct coordinator *c)
 {
-    const struct exchange_counters *then = &p->moved, *now = c->exchange[0].counters;
+    const struct exchange_counters *then = &p->moved, *now = root_counters(c->exchange[0]);
     p->seconds = seconds_since(p->start);
     p->hits = coordinator_experts_hit(c) - p->hits;
     p->bytes = now->sent + now->received - then->sent - then->received;

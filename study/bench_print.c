@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "commit.h"
+#include "model/family.h"
 #include "model/sizes.h"
 #include "study/bench.h"
 #include "study/profile.h"
@@ -40,8 +41,7 @@ static struct js *model_json(const struct coordinator *c, const char *name)
     struct js *model = js_new_object();
     struct sizes s = sizes_of(&c->config);
     js_set(model, "name", text(name));
-    js_set(model, "architecture",
-           text(c->config.architecture == ARCH_QWEN2 ? "qwen2" : "qwen2_moe"));
+    js_set(model, "architecture", text(family_of(&c->config)->type));
     js_set(model, "layers", js_new_int(c->config.n_layers));
     js_set(model, "parameters", js_new_int((int64_t)s.total));
     js_set(model, "active_parameters", js_new_int((int64_t)s.active));
@@ -76,7 +76,7 @@ static struct js *result_json(const struct bench_result *t)
 static struct js *exchange_json(const struct bench_report *r, const struct coordinator *c)
 {
     struct js *exchange = js_new_object();
-    struct exchange_words words = exchange_words(&c->exchange[0].options);
+    struct exchange_words words = exchange_words(&c->options);
     js_set(exchange, "strategy", text(words.strategy));
     js_set(exchange, "dedup", text(words.dedup));
     js_set(exchange, "combine", text(words.combine));
@@ -108,8 +108,8 @@ static void print_json(const struct bench_report *r, const struct coordinator *c
 /* Only where something travels, or is treated as if it did. */
 static void print_exchange(const struct bench_report *r, const struct coordinator *c, FILE *out)
 {
-    struct exchange_words words = exchange_words(&c->exchange[0].options);
-    if (c->transport || c->exchange[0].options.wire != WIRE_MODEL)
+    struct exchange_words words = exchange_words(&c->options);
+    if (c->transport || c->options.wire != WIRE_MODEL)
         fprintf(out, "strategy %s, dedup %s, combine %s, wire %s (RMS error %.3g), overlap %s\n",
                 words.strategy, words.dedup, words.combine, words.wire, r->wire_error,
                 words.overlap);

@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #include "base/json.h"
-#include "coordinator/profile.h"
+#include "profile/profile.h"
 
 /* Tables: layers of rank 0, then ranks, for prefill and decode apart. */
 void profile_print(const struct profile *p, FILE *out);

@@ -40,13 +40,45 @@ static void case_named_rank(struct transport *t)
     }
 }
 
+/* Nobody goes on before all ranks have come here: each sends rank 0 an empty rows message, then
+ * rank 0 sends each one back. */
+static bool meet(struct transport *t)
+{
+    enum { LANE = LANES - 1 };
+    bool good = true;
+    int first = t->rank ? 0 : 1, end = t->rank ? 1 : t->size;
+    for (int r = first; r < end; r++)
+        good = good && transport_start_recv(t, LANE, r, NULL, 0) == 0;
+    if (t->rank > 0)
+        good = good && transport_start_send(t, LANE, 0, NULL, 0) == 0;
+    good = good && transport_wait(t, LANE, NULL) == 0;
+    for (int r = 1; r < t->size && t->rank == 0; r++)
+        good = good && transport_start_send(t, LANE, r, NULL, 0) == 0;
+    return good && transport_wait(t, LANE, NULL) == 0;
+}
+
+/* The same by control messages, where rows are over. */
+static bool meet_after_rows(struct transport *t)
+{
+    if (t->rank > 0) {
+        send_text(t, 0, "here");
+        return expect_text(t, 0, "go on") == 0;
+    }
+    for (int r = 1; r < t->size; r++)
+        if (expect_text(t, r, "here") != r)
+            return false;
+    for (int r = 1; r < t->size; r++)
+        send_text(t, r, "go on");
+    return true;
+}
+
 /* Whoever has something to say calls off what others wait for elsewhere: once, until it is heard.
  */
 static void case_called_off(struct transport *t)
 {
     int last = t->size - 1;
     EXPECT(t, !transport_is_called_off(t));
-    EXPECT(t, transport_barrier(t) == 0);
+    EXPECT(t, meet(t));
     if (t->rank == 0)
         for (int r = 1; r < t->size; r++)
             send_text(t, r, "stop");
@@ -81,27 +113,27 @@ static void case_long_messages(struct transport *t)
 
 /* ---- together ---- */
 
-static void case_barrier(struct transport *t)
+static void case_nothing_started(struct transport *t)
 {
     size_t *received = room((size_t)t->size * sizeof *received);
     EXPECT(t, transport_wait(t, 0, received) == 0); // nothing started, nothing awaited
     EXPECT(t, received[t->size - 1] == 0);
     for (int i = 0; i < 50; i++)
-        EXPECT(t, transport_barrier(t) == 0);
+        EXPECT(t, meet(t));
     free(received);
 }
 
 static void battery_in_order(struct transport *t)
 {
     void (*const cases[])(struct transport *) = {
-        case_barrier,    case_any_rank,   case_named_rank, case_long_messages,
-        case_all_to_all, case_layers,     case_queued,     case_both_lanes,
-        case_large,      case_called_off, case_any_rank,
+        case_nothing_started, case_any_rank,   case_named_rank, case_long_messages,
+        case_all_to_all,      case_layers,     case_queued,     case_both_lanes,
+        case_large,           case_called_off, case_any_rank,
     };
     t->timeout_ns = LONGEST_S * 1000000000ll;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         cases[i](t);
-        EXPECT(t, transport_barrier(t) == 0);
+        EXPECT(t, meet(t));
     }
 }
 
@@ -144,7 +176,7 @@ static void battery_interrupted(struct transport *t)
         release(t, -1);
     else
         expect_text(t, 0, "over");
-    EXPECT(t, transport_barrier(t) == 0);
+    EXPECT(t, meet_after_rows(t));
     free(in);
     free(out);
 }
@@ -165,7 +197,7 @@ static void battery_dropped(struct transport *t)
         send_text(t, 1 - t->rank, "over");
         expect_text(t, 1 - t->rank, "over");
     }
-    EXPECT(t, transport_barrier(t) == 0);
+    EXPECT(t, meet_after_rows(t));
 }
 
 /* The same where rank 1 leaves rows untaken and nothing else is awaited of it. */
@@ -180,7 +212,7 @@ static void battery_untaken(struct transport *t)
     } else if (t->rank == 1) {
         send_text(t, 0, "no, thanks");
     }
-    EXPECT(t, transport_barrier(t) == 0);
+    EXPECT(t, meet_after_rows(t));
     free(out);
 }
 
@@ -261,6 +293,21 @@ static void battery_stuck_among_resting(struct transport *t)
     expect_text(t, 0, "over");
 }
 
+/* Between processes a sign of life comes ten times a second, if its thread gets a core: where it is
+ * late by half the timeout, a rank counts as silent and not as stuck. */
+static int64_t short_ns(const struct transport *t)
+{
+    return strcmp(t->name, "mpi") == 0 ? 1600000000 : 200000000;
+}
+
+static bool names_stuck(const struct transport *t, int rank, const char *awaited)
+{
+    char how[64];
+    snprintf(how, sizeof how, "no progress for %.1f s, %s awaited", (double)short_ns(t) * 1e-9,
+             awaited);
+    return names_lost(t, rank, how);
+}
+
 /* Rank 1 says nothing for longer than rank 0 is willing to wait. */
 static void battery_silent(struct transport *t)
 {
@@ -272,12 +319,12 @@ static void battery_silent(struct transport *t)
         return;
     }
     error_capture(true);
-    t->timeout_ns = 200000000;
+    t->timeout_ns = short_ns(t);
     int64_t start = clock_ns();
     EXPECT(t, transport_start_recv(t, 0, 1, in, sizeof in) == 0);
     EXPECT(t, transport_wait(t, 0, NULL) == STATUS_LOST_RANK);
-    EXPECT(t, seconds_since(start) > 0.19 && seconds_since(start) < 5);
-    EXPECT(t, names_lost(t, 1, "no progress for 0.2 s, rows awaited"));
+    EXPECT(t, clock_ns() - start > short_ns(t) / 20 * 19 && seconds_since(start) < 5);
+    EXPECT(t, names_stuck(t, 1, "rows"));
     error_capture(true);
     EXPECT(t, transport_recv(t, &from, in, sizeof in, &n) == STATUS_LOST_RANK);
     EXPECT(t, !*error_text()); // the first error is the one that is told
@@ -294,9 +341,9 @@ static void battery_silent_message(struct transport *t)
         return;
     }
     error_capture(true);
-    t->timeout_ns = 200000000;
+    t->timeout_ns = short_ns(t);
     EXPECT(t, transport_recv(t, &from, in, sizeof in, &n) == STATUS_LOST_RANK);
-    EXPECT(t, names_lost(t, 1, "no progress for 0.2 s, a message awaited") || t->size > 2);
+    EXPECT(t, names_stuck(t, 1, "a message") || t->size > 2);
     release(t, -1);
 }
 
@@ -339,16 +386,6 @@ static void battery_gone_message(struct transport *t)
     EXPECT(t, transport_recv(t, &from, in, sizeof in, &n) == STATUS_LOST_RANK);
     EXPECT(t, names_lost(t, 1, "it has ended, a message awaited"));
     release(t, 1);
-}
-
-static void battery_gone_barrier(struct transport *t)
-{
-    t->timeout_ns = NO_DEADLINE;
-    if (t->rank == 1)
-        return;
-    error_capture(true);
-    EXPECT(t, transport_barrier(t) == STATUS_LOST_RANK);
-    EXPECT(t, strstr(error_text(), ": it has ended, awaited at a barrier"));
 }
 
 static void battery_too_large(struct transport *t)
@@ -402,7 +439,6 @@ static const struct battery {
     {"silent_message", battery_silent_message, 2},
     {"gone", battery_gone, 2},
     {"gone_message", battery_gone_message, 2},
-    {"gone_barrier", battery_gone_barrier, 2},
     {"too_large", battery_too_large, 2},
     {"too_large_message", battery_too_large_message, 2},
 };

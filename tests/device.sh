@@ -66,6 +66,14 @@ top 1
 STEP
 result $? "launches of a step: $(cat "$work/stdout")"
 
+# Decode of several batches, each beside its roof; times mean nothing here.
+timeout 300 "$epmoe" bench -m synth:tiny-moe --device cuda -p 4 -n 2 -r 1 -b 4,8,16,64 -o csv \
+    >"$work/bench" 2>"$work/stderr"
+result $? "bench of four batches: $(cat "$work/stderr")"
+awk -F, '$1 == "tg2" && $4 > 0 && $8 > 0 && $9 ~ /^(bytes|flops)$/ { print $2 }' "$work/bench" | paste -sd, |
+    grep -qx 4,8,16,64
+result $? "expected decode tokens/s and a roof of batch 4, 8, 16 and 64, found: $(cat "$work/bench")"
+
 EPMOE_EMULATED_GPUS=0 "$epmoe" doctor | grep -qE '^missing +CUDA +built for sm_80 sm_90; no GPU found'
 result $? "doctor without a GPU"
 "$epmoe" doctor | grep -qE '^ok +CUDA +built for .*GPU 0: emulated'

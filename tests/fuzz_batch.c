@@ -9,9 +9,9 @@
 
 #include "base/check.h"
 #include "base/json.h"
-#include "base/lines.h"
 #include "base/log.h"
 #include "launch/batch.h"
+#include "launch/lines.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "proto/control.h"
+#include "proto/phase.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,12 +1,13 @@
-/* What the kernel tests share: a device at a time, memory that the sanitizers watch, random numbers
- * and comparisons. Each test includes it once. */
+/* What the kernel tests share: a device at a time, its memory and calls (tests/kernel_buffers.h,
+ * tests/kernel_calls.h), random numbers and comparisons. Each test includes it once. */
 #pragma once
 
 #include "base/log.h"
 #include "kernels/cases.h"
 #include "kernels/cpu/isa.h"
-#include "kernels/ops.h"
 #include "tests/cm.h"
+#include "tests/kernel_calls.h"
+#include "tests/only.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,63 +15,13 @@
 
 #define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
 
-/* A GPU reads host memory that was allocated through it, and its results are there after a wait: so
- * a test that takes all its memory from buffer() runs on any device unchanged. */
-static inline void settle(void);
-#define embed(...)       (embed(__VA_ARGS__), settle())
-#define rmsnorm(...)     (rmsnorm(__VA_ARGS__), settle())
-#define matmul(...)      (matmul(__VA_ARGS__), settle())
-#define matmul_add(...)  (matmul_add(__VA_ARGS__), settle())
-#define run_ffn(...)     (run_ffn(__VA_ARGS__), settle())
-#define rope_append(...) (rope_append(__VA_ARGS__), settle())
-#define attention(...)   (attention(__VA_ARGS__), settle())
-#define route_rows(...)  (route_rows(__VA_ARGS__), settle())
-#define sort_rows(...)   (sort_rows(__VA_ARGS__), settle())
-#define gather(...)      (gather(__VA_ARGS__), settle())
-#define add_norm(...)    (add_norm(__VA_ARGS__), settle())
-#define sum_rows(...)    (sum_rows(__VA_ARGS__), settle())
-#define narrow_rows(...) (narrow_rows(__VA_ARGS__), settle())
-#define widen_rows(...)  (widen_rows(__VA_ARGS__), settle())
-#define mark_tokens(...) (mark_tokens(__VA_ARGS__), settle())
-#define penalise(...)    (penalise(__VA_ARGS__), settle())
-#define top_tokens(...)  (top_tokens(__VA_ARGS__), settle())
-#define matrix_pack(...) (matrix_pack(__VA_ARGS__), settle())
-#define fill_values(...) (fill_values(__VA_ARGS__), settle())
-
-static struct dev dev;    // what the present test runs on
-static enum dtype type;   // the model's type in it
-static void *pool[10000]; // freed after each pass
-static int pooled;
-
-static inline bool on_gpu(void)
-{
-    return dev.cuda != NULL;
-}
-
-static inline void settle(void)
-{
-    assert_int_equal(dev_wait(&dev), 0);
-}
+static enum dtype type; // the model's type in the present test
 
 static inline const char *path_name(void)
 {
-    return on_gpu() ? dev.kernels->name : isa_name(dev.isa);
-}
-
-/* Zeroed; until drain(), or on a GPU until it is closed. */
-static inline void *buffer(size_t bytes)
-{
     if (on_gpu())
-        return dev_alloc_host(&dev, bytes);
-    assert_true(pooled < LENGTH(pool));
-    assert_int_equal(posix_memalign(&pool[pooled], 64, bytes ? bytes : 1), 0);
-    return memset(pool[pooled++], 0, bytes);
-}
-
-static inline void drain(void)
-{
-    while (pooled)
-        free(pool[--pooled]);
+        return strcmp(getenv("EPMOE_EARLY"), "0") == 0 ? "cuda, none early" : "cuda";
+    return isa_name(dev.isa);
 }
 
 static inline void reserve(void)
@@ -93,37 +44,62 @@ static inline void open_dev(enum isa isa, int threads)
     reserve();
 }
 
+/* A GPU is tried in two ways: 0 with early launches (kernels/cuda/launch.cuh), 1 without. False: it
+ * has no such way, or is not there. */
+static inline bool open_gpu(int way)
+{
+    if (cuda_count() == 0)
+        print_message("           cuda: skipped, no GPU here\n");
+    if (cuda_count() == 0 || way > 1)
+        return false;
+    setenv("EPMOE_EARLY", way == 0 ? "1" : "0", 1);
+    assert_int_equal(dev_open_cuda(&dev, 0, ISA_PLAIN, 1), 0);
+    reserve();
+    return true;
+}
+
+/* A test that failed has left its buffers, and maybe a device that was still at work. */
+static inline void start_over(void)
+{
+    away = false;
+    drain();
+}
+
 static inline void every_type(void (*body)(void))
 {
     for (type = DTYPE_F32; type <= DTYPE_BF16; type++) {
         body();
         drain();
     }
-    dev_close(&dev);
+    close_dev();
 }
 
 static inline void on_the_gpu(void (*body)(void))
 {
-    if (cuda_count() == 0) {
-        print_message("           cuda: skipped, no GPU here\n");
-        return;
-    }
-    assert_int_equal(dev_open_cuda(&dev, 0, ISA_PLAIN, 1), 0);
-    reserve();
-    every_type(body);
+    start_over();
+    for (int way = 0; open_gpu(way); way++)
+        every_type(body);
+}
+
+/* Whether a path of the CPU is to be tried. */
+static inline bool tries(enum isa isa)
+{
+    bool here = isa_available() >> isa & 1;
+    if (!here || only_cuda())
+        print_message("           %s: skipped, %s\n", isa_name(isa),
+                      here ? "only the GPU is wanted" : "not here");
+    return here && !only_cuda();
 }
 
 /* Run `body` for every instruction set and type. */
 static inline void on_every_cpu(void (*body)(void))
 {
-    for (int i = 0; i < ISA_COUNT; i++) {
-        if (!(isa_available() >> i & 1)) {
-            print_message("           %s: skipped, not here\n", isa_name((enum isa)i));
-            continue;
+    start_over();
+    for (int i = 0; i < ISA_COUNT; i++)
+        if (tries((enum isa)i)) {
+            open_dev((enum isa)i, 1);
+            every_type(body);
         }
-        open_dev((enum isa)i, 1);
-        every_type(body);
-    }
 }
 
 /* ... and on a GPU, if there is one. */
@@ -131,6 +107,13 @@ static inline void everywhere(void (*body)(void))
 {
     on_every_cpu(body);
     on_the_gpu(body);
+}
+
+/* For a test that meets no GPU: it is left out where only that is wanted. */
+static inline void skip_without_cpu(void)
+{
+    if (only_cuda())
+        skip();
 }
 
 static uint64_t seed = 1;
@@ -187,7 +170,7 @@ static inline void same(const void *a, const void *b, size_t bytes, const char *
     assert_memory_equal(a, b, bytes);
 }
 
-/* A weight matrix beside its source, which has values of the type already. */
+/* A weight matrix on the device beside its source, which has values of the type already. */
 struct weights {
     struct matrix m;
     float *source; // [n][k]
@@ -195,16 +178,20 @@ struct weights {
 
 static inline float *random_source(int n, int k)
 {
-    float *w = buffer((size_t)n * (size_t)k * sizeof *w);
+    float *w = scratch((size_t)n * (size_t)k * sizeof *w);
     for (int i = 0; i < n * k; i++)
         w[i] = dtype_round(type, uniform());
     return w;
 }
 
+static inline struct matrix new_matrix(int n, int k)
+{
+    return (struct matrix){type, n, k, device_memory(matrix_bytes(&dev, type, n, k)), NULL};
+}
+
 static inline struct weights random_weights(int n, int k, bool bias)
 {
-    struct weights w = {.m = {type, n, k, buffer(matrix_bytes(&dev, type, n, k)), NULL}};
-    w.source = random_source(n, k);
+    struct weights w = {.m = new_matrix(n, k), .source = random_source(n, k)};
     matrix_pack(&dev, &w.m, 0, &(struct values){.data = w.source}, n);
     w.m.bias = bias ? floats((size_t)n, 1) : NULL;
     return w;

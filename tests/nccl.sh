@@ -3,6 +3,7 @@
 # while the GPU computes; and whatever NCCL or a GPU does wrong ends the run in time, by every
 # strategy, with one line about it, whichever rank it happens to.
 #   tests/nccl.sh build/emulated/epmoe
+#   EPMOE_NCCL_BLOCKING=0 tests/nccl.sh build/emulated/epmoe      the other form of communicator
 set -uo pipefail
 epmoe=$(realpath "$1")
 cd "$(dirname "$0")/.."
@@ -11,11 +12,12 @@ export EPMOE_EMULATED_GPUS=9
 timeout=3
 nccl=(--ranks 3 --transport nccl)
 
-# run ENVIRONMENT options…: exit code in $code, its own lines in $work/lines, all in $work/stderr
+# run "ENVIRONMENT…" options…: exit code in $code, its own lines in $work/lines, all in $work/stderr
 run() {
-    local setting=$1
+    local setting
+    read -ra setting <<<"$1"
     shift
-    env "$setting" timeout 100 "$epmoe" logits -m tests/golden/models/moe-60 --tokens 1,2,3 -t 1 \
+    env "${setting[@]}" timeout 100 "$epmoe" logits -m tests/golden/models/moe-60 --tokens 1,2,3 -t 1 \
         -o "$work/logits" --timeout $timeout --device cuda "$@" >/dev/null 2>"$work/stderr"
     code=$?
     grep '^epmoe: ' "$work/stderr" >"$work/lines"
@@ -30,7 +32,32 @@ expect() { # exit codes, text of the one line, then as run
 }
 
 expect 2 'device cuda for all' A=B "${nccl[@]}" --worker-device cpu
-expect 2 'each of 3 ranks, found 2' EPMOE_EMULATED_GPUS=2 "${nccl[@]}"
+expect 2 'EPMOE_NCCL_BLOCKING: expected 0 or 1, found yes' EPMOE_NCCL_BLOCKING=yes "${nccl[@]}"
+
+# Ranks share a GPU by a new NCCL that is told so; the refusal names what is missing.
+new=EPMOE_EMULATED_NCCL=2.30.3 enabled=NCCL_MULTI_RANK_GPU_ENABLE=1
+expect 2 "each of 3 ranks, found 2: .* local, or .* 2.30 or newer (found 2.28.9) and $enabled (found none)" \
+    EPMOE_EMULATED_GPUS=2 "${nccl[@]}"
+expect 2 "(found 2.29.7) and $enabled (found 1)" \
+    "EPMOE_EMULATED_GPUS=2 EPMOE_EMULATED_NCCL=2.29.7 $enabled" "${nccl[@]}"
+expect 2 "(found 2.30.3) and $enabled (found none)" "EPMOE_EMULATED_GPUS=2 $new" "${nccl[@]}"
+expect 1 'workers that share it 4.*GiB free' "EPMOE_EMULATED_GPUS=1 $new $enabled" --ranks 9 --transport nccl \
+    --strategy padded --overlap on
+run "EPMOE_EMULATED_GPUS=2 $new $enabled EPMOE_EMULATED_TRACE=$work/trace" "${nccl[@]}"
+[ "$code" -eq 0 ] && grep -q '^1 ncclSend' "$work/trace" && ! grep -q '^2 ' "$work/trace"
+result $? "three ranks on two GPUs"
+run "EPMOE_EMULATED_GPUS=2 $new $enabled" --ranks 3 -v
+[ "$code" -eq 0 ] && grep -q 'not by NCCL: .*each of 3 ranks, found 2' "$work/stderr"
+result $? "ranks that could share a GPU, but did not ask to"
+doctor() { # text ENVIRONMENT…
+    local text=$1
+    shift
+    env "$@" "$epmoe" doctor | grep -q "^ok *NCCL *$text"
+    result $? "doctor, $*: expected $text"
+}
+doctor '2.30.3 .*; ranks can share a GPU' $new $enabled
+doctor '2.30.3 .*; ranks cannot share a GPU' $new
+doctor '2.28.9 .*; ranks cannot share a GPU' $enabled
 expect 2 'expected mpirun' A=B --ranks 3 --transport mpi
 
 # Where nothing is said, NCCL moves rows if it can, and -v says why it does not.
@@ -96,7 +123,24 @@ fi
 expect 1 'an id for the run' EPMOE_EMULATED_FAIL=ncclGetUniqueId:1 "${nccl[@]}"
 expect '1 4' 'NCCL: ' EPMOE_EMULATED_FAIL=ncclCommInitRankConfig:2 "${nccl[@]}"
 expect '1 4' 'NCCL: ' EPMOE_EMULATED_FAIL=ncclCommInitRankConfig:5 "${nccl[@]}" --overlap on
+# While ranks meet, each call of NCCL's waits for others: it ends when they never come, and at once
+# when one of them has said why.
 timeout=2
+expect 4 'lost .*rank.* no progress for 2.0 s' EPMOE_EMULATED_LOSE=ncclSend:1 "${nccl[@]}"
+expect 4 'lost .*rank.* no progress for 2.0 s' EPMOE_EMULATED_LOSE=ncclAlltoAll:2 "${nccl[@]}" --strategy padded
+timeout=60
+for call in ncclSend:1 ncclRecv:2 ncclLaunch@2:1; do
+    expect '1 4' 'NCCL: .*unhandled' EPMOE_EMULATED_FAIL=$call "${nccl[@]}"
+done
+[ "${EPMOE_NCCL_BLOCKING:-1}" = 0 ] ||
+    expect '1 4' 'NCCL: .*unhandled' EPMOE_EMULATED_FAIL=ncclCommSplit:2 "${nccl[@]}"
+
+# A worker whose rows NCCL does not take says why, instead of that they are on their way.
+for strategy in exact:5 padded:5 allgather:6; do # its last group of the step
+    expect '1 4' 'rank 1 on .*NCCL: moving rows: unhandled cuda' \
+        EPMOE_EMULATED_FAIL=ncclLaunch@1:${strategy#*:} "${nccl[@]}" --strategy ${strategy%:*}
+done
+
 for strategy in exact padded allgather; do
     case $strategy in
         exact) calls=(ncclSend:1 ncclSend:7 ncclRecv:8) lost=(ncclSend:5 ncclSend:8 ncclRecv:7) ;;
@@ -107,10 +151,16 @@ for strategy in exact padded allgather; do
             ;;
     esac
     how=("${nccl[@]}" --strategy $strategy)
+    # A failed call ends the run at once: a rank that is slow to say so is not to be lost meanwhile.
     # 4: a rank was lost, or could not be ended in time
+    timeout=20
     for call in "${calls[@]}" ncclAsync:2 ncclGroupStart:4 ncclGroupEnd:9; do
         expect '1 4' 'NCCL: ' EPMOE_EMULATED_FAIL="$call" "${how[@]}"
     done
+    for call in cudaStreamQuery:1 cudaStreamQuery:14; do # a worker's: 4, rank 0's own: 1
+        expect '1 4' 'GPU [0-2]: ' EPMOE_EMULATED_FAIL="$call" "${how[@]}"
+    done
+    timeout=2
     # While rank 0 waits for words, not for rows, it finds workers lost that wait for its rows.
     for call in ncclAsync:11 ncclAsync:17; do
         expect '1 4' 'NCCL: \|no progress for 2.0 s' EPMOE_EMULATED_FAIL="$call" "${how[@]}"
@@ -119,8 +169,5 @@ for strategy in exact padded allgather; do
         expect 4 'lost .*rank.* no progress for 2.0 s' EPMOE_EMULATED_LOSE="$call" "${how[@]}"
     done
     expect 4 'no progress for 2.0 s' EPMOE_EMULATED_LOSE="${lost[0]}" "${how[@]}" --overlap on
-    for call in cudaStreamQuery:1 cudaStreamQuery:14; do # a worker's: 4, rank 0's own: 1
-        expect '1 4' 'GPU [0-2]: ' EPMOE_EMULATED_FAIL="$call" "${how[@]}"
-    done
 done
 finish

@@ -25,5 +25,5 @@ for preset in "${presets[@]}"; do
             continue
         }
     fi
-    "${settled[@]}" ctest --preset "$preset"
+    "${settled[@]}" ctest --preset "$preset" -j "$(nproc)"
 done

@@ -88,6 +88,7 @@ static void rope_case(int head_dim, int n_heads, int n_kv_heads)
     size_t q_bytes = (size_t)(N * n_heads) * row_bytes(type, head_dim);
     void *q = memset(buffer(q_bytes), 0x55, q_bytes);
     rope_append(&dev, q, &kv, qkv, ld, &rope, &where, N, n_heads);
+    to_host();
     for (int i = 0; i < N * heads * head_dim; i++) {
         int r = i / (heads * head_dim), head = i / head_dim % heads, j = i % head_dim;
         const float *x = qkv + r * ld + head * head_dim;
@@ -179,7 +180,7 @@ static void check_head(const struct scene *s, const char *a, int row, int head)
 {
     const struct attention_case *c = s->c;
     int kv_head = head / (c->n_heads / c->n_kv_heads), keys = s->pos[row] + 1, hd = c->head_dim;
-    double *score = buffer((size_t)keys * sizeof *score), top = -INFINITY, all = 0, worst = 0;
+    double *score = scratch((size_t)keys * sizeof *score), top = -INFINITY, all = 0, worst = 0;
     for (int j = 0; j < keys; j++) {
         double size = 0;
         for (int i = 0; i < hd; i++) {
@@ -214,14 +215,17 @@ static void attention_case_body(const struct attention_case *c)
     size_t bytes = (size_t)s.rows * s.a_row;
     char *a = memset(buffer(bytes), 0x55, bytes), *one = memset(buffer(bytes), 0x55, bytes);
     append(&s, 0, s.rows);
-    for (int seq = 0; seq < c->sequences; seq++) {
-        int end = (seq + 1) * c->context, first = end - c->n;
-        attend(&s, a, first, c->n);
-        for (int row = first; row < end; row += few) {
+    for (int end = c->context; end <= s.rows; end += c->context) {
+        attend(&s, a, end - c->n, c->n);
+        for (int row = end - c->n; row < end; row += few)
             attend(&s, one, row, 1);
+    }
+    to_host();
+    for (int end = c->context; end <= s.rows; end += c->context) {
+        int first = end - c->n;
+        for (int row = first; row < end; row += few)
             same(a + (size_t)row * s.a_row, one + (size_t)row * s.a_row, s.a_row,
                  "attention row by row");
-        }
         check_head(&s, a, first, 0);
         for (int head = 0; head < c->n_heads; head += 3)
             check_head(&s, a, end - 1, head);
@@ -265,6 +269,7 @@ static void chunks_body(void)
             append(&s, first, n);
             attend(&s, result[way], first, n);
         }
+        to_host();
         dev_close(&dev);
         dev = one;
         same(result[0], result[way], bytes, way ? "chunks or threads" : "nothing");
@@ -287,8 +292,9 @@ static void singles_body(void)
         const struct attention_case *c = &shapes[i];
         enum { TAIL = 3 };
         struct scene s = scene_open(c);
-        int n = c->sequences - 1 + TAIL;
+        int n = c->sequences - 1 + TAIL, longest[8];
         append(&s, 0, s.rows);
+        to_host();
         struct scene few = s;
         few.seq = buffer((size_t)n * sizeof *few.seq);
         few.pos = buffer((size_t)n * sizeof *few.pos);
@@ -296,20 +302,22 @@ static void singles_body(void)
         for (int r = 0; r < n; r++) {
             few.seq[r] = r < c->sequences ? r : c->sequences - 1;
             few.pos[r] = r + 1 < c->sequences ? r * c->context / c->sequences : c->context - n + r;
+            longest[r] = few.pos[r] + 1;
             memcpy(few.q + (size_t)r * s.q_row,
                    s.q + (size_t)(few.seq[r] * c->context + few.pos[r]) * s.q_row, s.q_row);
         }
         char *a = buffer((size_t)n * s.a_row), *one = buffer((size_t)n * s.a_row);
         struct positions where = {few.seq, few.pos, c->sequences - 1, c->context};
         attention(&dev, a, few.q, &s.kv, &where, n, c->n_heads);
-        for (int r = 0; r < n; r++)
-            for (int head = 0; head < c->n_heads; head++)
-                check_head(&few, a, r, head);
         for (int r = 0; r < where.singles; r++) {
-            struct positions alone = {few.seq + r, few.pos + r, 1, few.pos[r] + 1};
+            struct positions alone = {few.seq + r, few.pos + r, 1, longest[r]};
             attention(&dev, one + (size_t)r * s.a_row, few.q + (size_t)r * s.q_row, &s.kv, &alone,
                       1, c->n_heads);
         }
+        to_host();
+        for (int r = 0; r < n; r++)
+            for (int head = 0; head < c->n_heads; head++)
+                check_head(&few, a, r, head);
         same(a, one, (size_t)where.singles * s.a_row, "the company");
         drain();
     }
@@ -332,23 +340,25 @@ static void steps_body(void)
     float *x = buffer(sizeof *x);
     int32_t *token = buffer(sizeof *token);
     append(&s, 0, END);
+    to_host(); // a step of one row counts on it that keys before its own are there
     for (int i = FIRST; i < END; i++) {
         struct positions alone = {s.seq + i, s.pos + i, 1, END};
         attention(&dev, wanted + (size_t)i * s.a_row, s.q + (size_t)i * s.q_row, &s.kv, &alone, 1,
                   shape.n_heads);
     }
+    to_host();
     fill_with_rubbish(&s.kv, 1);
     memset(s.q, 0xff, (size_t)END * s.q_row);
     append(&s, 0, FIRST);
-    for (int i = FIRST; i < END; i++) { // in brackets: none of them is waited for
+    for (int i = FIRST; i < END; i++) {
         struct positions alone = {s.seq + i, s.pos + i, 1, END};
-        (embed)(&dev, x, s.qkv, DTYPE_F32, DTYPE_F32, token, 1, 1);
-        (rope_append)(&dev, s.q + (size_t)i * s.q_row, &s.kv, s.qkv + i * s.ld, s.ld, &s.rope,
-                      &alone, 1, shape.n_heads);
-        (attention)(&dev, a + (size_t)i * s.a_row, s.q + (size_t)i * s.q_row, &s.kv, &alone, 1,
-                    shape.n_heads);
+        embed(&dev, x, s.qkv, DTYPE_F32, DTYPE_F32, token, 1, 1);
+        rope_append(&dev, s.q + (size_t)i * s.q_row, &s.kv, s.qkv + i * s.ld, s.ld, &s.rope, &alone,
+                    1, shape.n_heads);
+        attention(&dev, a + (size_t)i * s.a_row, s.q + (size_t)i * s.q_row, &s.kv, &alone, 1,
+                  shape.n_heads);
     }
-    settle();
+    to_host();
     same(wanted + FIRST * s.a_row, a + FIRST * s.a_row, (END - FIRST) * s.a_row, "not waiting");
 }
 
@@ -370,6 +380,7 @@ static void extremes_body(void)
     char *a = buffer(bytes);
     append(&s, 0, s.rows);
     attend(&s, a, 0, s.rows);
+    to_host();
     for (int row = 0; row < s.rows; row += 43)
         check_head(&s, a, row, 1);
 }
@@ -387,5 +398,6 @@ int main(void)
         cmocka_unit_test(test_chunks), cmocka_unit_test(test_singles),
         cmocka_unit_test(test_steps),  cmocka_unit_test(test_extremes),
     };
+    check_only();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-/* The ground floor: number conversions, JSON, options, files, arenas, messages. */
+/* The ground floor: number conversions, JSON, files, arenas, messages. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +10,6 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "base/options.h"
 #include "base/pulse.h"
 #include "tests/cm.h"
 
@@ -125,63 +124,6 @@ static void broken_utf8_becomes_a_mark(void **state)
     js_free(v);
 }
 
-struct bad_options {
-    const char *argv[4];
-    const char *says;
-};
-
-static int parse_options(int argc, const char *const *argv, long *n, int *choice)
-{
-    const char *text;
-    double real;
-    bool flag;
-    struct command_spec spec = {"test", "", "", NULL, NULL, NULL};
-    struct option_spec table[] = {{"number", 'n', OPTION_INT, n, "N", "", 1, 10, NULL},
-                                  {"real", 0, OPTION_REAL, &real, "X", "", 0, 1, NULL},
-                                  {"text", 0, OPTION_TEXT, &text, "T", "", 0, 0, NULL},
-                                  {"choice", 0, OPTION_CHOICE, choice, "red|green", "", 0, 0, NULL},
-                                  {"flag", 0, OPTION_FLAG, &flag, NULL, "", 0, 0, NULL},
-                                  {0}};
-    char *copy[8] = {"test"};
-    for (int i = 0; i < argc; i++)
-        copy[i + 1] = (char *)(uintptr_t)argv[i];
-    return options_parse(&spec, table, argc + 1, copy);
-}
-
-static void options_are_checked(void **state)
-{
-    (void)state;
-    long n = 0;
-    int choice = 0;
-    static const struct bad_options cases[] = {
-        {{"--number", "0"}, "from 1 to 10"},
-        {{"--number", "12x"}, "\"12x\""},
-        {{"-n", ""}, "a whole number"},
-        {{"--real", "nan"}, "a number"},
-        {{"--real", "2"}, "from 0 to 1"},
-        {{"--choice", "blue"}, "red|green"},
-        {{"--choice", "re"}, "red|green"},
-        {{"--nothing"}, "unknown option"},
-        {{"extra"}, "unexpected argument"},
-        {{"--number"}, "needs a value"},
-        {{"-n", "99999999999999999999"}, "a whole number"},
-    };
-    error_capture(true);
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        int argc = 0;
-        while (cases[i].argv[argc])
-            argc++;
-        assert_int_equal(parse_options(argc, cases[i].argv, &n, &choice), STATUS_USAGE);
-        assert_non_null(strstr(error_text(), cases[i].says));
-        assert_non_null(strstr(error_text(), "--help"));
-    }
-    error_capture(false);
-    const char *good[] = {"-n", "7", "--choice=green"};
-    assert_int_equal(parse_options(3, good, &n, &choice), 0);
-    assert_int_equal(n, 7);
-    assert_int_equal(choice, 1);
-}
-
 static void files_appear_whole_or_not(void **state)
 {
     (void)state;
@@ -272,7 +214,6 @@ int main(void)
         cmocka_unit_test(bad_json_is_refused),
         cmocka_unit_test(json_reads_in_order),
         cmocka_unit_test(broken_utf8_becomes_a_mark),
-        cmocka_unit_test(options_are_checked),
         cmocka_unit_test(files_appear_whole_or_not),
         cmocka_unit_test(a_wait_for_a_gpu_is_a_pulse_for_a_while),
         cmocka_unit_test(arenas_hand_out_zeroed_aligned_memory),

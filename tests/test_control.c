@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "proto/control.h"
+#include "proto/phase.h"
 #include "tests/cm.h"
 
 static const int32_t ranks[] = {-1, -1, 1, 65535, 0, 2};

@@ -69,7 +69,7 @@ __global__ void waits_for_the_next_block(float *x)
 
 template <void (*kernel)(float *), int THREADS> static void run_one()
 {
-    LAUNCH(kernel, 2, THREADS, 0, nullptr, device_floats(THREADS));
+    OK(LAUNCH_ON(nullptr, false, kernel, 2, THREADS, 0, device_floats(THREADS)));
     OK(cudaDeviceSynchronize());
 }
 
@@ -123,12 +123,12 @@ __global__ void beyond_dynamic(float *x, int i)
 
 static void out_of_bounds()
 {
-    LAUNCH(write_at, 1, 1, 0, nullptr, device_floats(100), 100);
+    OK(LAUNCH_ON(nullptr, false, write_at, 1, 1, 0, device_floats(100), 100));
 }
 
 static void before_the_start()
 {
-    LAUNCH(write_at, 1, 1, 0, nullptr, device_floats(100), -1);
+    OK(LAUNCH_ON(nullptr, false, write_at, 1, 1, 0, device_floats(100), -1));
 }
 
 static void used_after_free()
@@ -137,21 +137,21 @@ static void used_after_free()
     OK(cudaMalloc(&indirect, sizeof x));
     OK(cudaMemcpy(indirect, &x, sizeof x, cudaMemcpyHostToDevice));
     OK(cudaFree(x));
-    LAUNCH(
-        +[](float **p) { (*p)[0] = 1; }, 1, 1, 0, nullptr, indirect);
+    OK(LAUNCH_ON(
+        nullptr, false, +[](float **p) { (*p)[0] = 1; }, 1, 1, 0, indirect));
 }
 
 static void freed_argument()
 {
     float *x = device_floats(100);
     OK(cudaFree(x));
-    LAUNCH(write_at, 1, 1, 0, nullptr, x, 0);
+    OK(LAUNCH_ON(nullptr, false, write_at, 1, 1, 0, x, 0));
 }
 
 static void host_argument()
 {
     float on_host = 0;
-    LAUNCH(write_at, 1, 1, 0, nullptr, &on_host, 0);
+    OK(LAUNCH_ON(nullptr, false, write_at, 1, 1, 0, &on_host, 0));
 }
 
 static void host_reads_device()
@@ -162,17 +162,18 @@ static void host_reads_device()
 
 static void misaligned()
 {
-    LAUNCH(read_vector, 1, 1, 0, nullptr, (float4 *)device_floats(4), device_floats(8) + 1);
+    OK(LAUNCH_ON(nullptr, false, read_vector, 1, 1, 0, (float4 *)device_floats(4),
+                 device_floats(8) + 1));
 }
 
 static void out_of_static_shared()
 {
-    LAUNCH(beyond_shared, 1, 32, 0, nullptr, device_floats(32), 1);
+    OK(LAUNCH_ON(nullptr, false, beyond_shared, 1, 32, 0, device_floats(32), 1));
 }
 
 static void out_of_dynamic_shared()
 {
-    LAUNCH(beyond_dynamic, 1, 32, 32 * sizeof(float), nullptr, device_floats(32), 1);
+    OK(LAUNCH_ON(nullptr, false, beyond_dynamic, 1, 32, 32 * sizeof(float), device_floats(32), 1));
 }
 
 static void test_memory(void **)
@@ -206,14 +207,14 @@ template <bool WAIT> __global__ void copies(float4 *to, const float4 *from)
 static void copy_without_wait()
 {
     float4 *x = (float4 *)device_floats(128);
-    LAUNCH(copies<false>, 1, 32, 0, nullptr, x, x);
+    OK(LAUNCH_ON(nullptr, false, copies<false>, 1, 32, 0, x, x));
 }
 
 static void copy_to_global()
 {
     float4 *x = (float4 *)device_floats(128);
-    LAUNCH(
-        +[](float4 *p) { cp_async16(p, p); }, 1, 1, 0, nullptr, x);
+    OK(LAUNCH_ON(
+        nullptr, false, +[](float4 *p) { cp_async16(p, p); }, 1, 1, 0, x));
 }
 
 static void copy_too_much()
@@ -250,10 +251,9 @@ static void test_copies(void **)
 
 template <int THREADS, int GRID_Y, int SHARED, cudaError_t ERROR> static void launch()
 {
-    LAUNCH(write_at, dim3(1, GRID_Y), THREADS, SHARED, nullptr, device_floats(1), 0);
-    launch_failure failure = launch_take();
-    RETURNS(ERROR, failure.error);
-    MUST(strcmp(failure.kernel, "write_at") == 0);
+    RETURNS(ERROR, LAUNCH_ON(nullptr, false, write_at, dim3(1, GRID_Y), THREADS, SHARED,
+                             device_floats(1), 0));
+    RETURNS(ERROR, cudaGetLastError());
     OK(cudaPeekAtLastError());
 }
 
@@ -266,8 +266,8 @@ __global__ void much_static(float *x)
 
 static void too_much_together()
 {
-    LAUNCH(much_static, 1, 32, 10000, nullptr, device_floats(32));
-    RETURNS(cudaErrorInvalidValue, launch_take().error);
+    RETURNS(cudaErrorInvalidValue,
+            LAUNCH_ON(nullptr, false, much_static, 1, 32, 10000, device_floats(32)));
 }
 
 static void too_much_asked()
@@ -278,14 +278,13 @@ static void too_much_asked()
     RETURNS(cudaErrorInvalidValue, cudaGetLastError());
     setenv("EPMOE_EMULATED_SM", "90", 1);
     OK(cudaFuncSetAttribute(write_at, cudaFuncAttributeMaxDynamicSharedMemorySize, 200 << 10));
-    LAUNCH(write_at, 1, 1, 200 << 10, nullptr, device_floats(1), 0);
-    OK(launch_take().error);
+    OK(LAUNCH_ON(nullptr, false, write_at, 1, 1, 200 << 10, device_floats(1), 0));
 }
 
 static void never_waits()
 {
     float *x = device_floats(2);
-    LAUNCH_EARLY(true, write_at, 2, 1, 0, nullptr, x, 1);
+    OK(LAUNCH_ON(nullptr, true, write_at, 2, 1, 0, x, 1));
 }
 
 static void test_launches(void **)
@@ -365,7 +364,7 @@ static void unjoined()
     OK(cudaStreamBeginCapture(a, cudaStreamCaptureModeThreadLocal));
     OK(cudaEventRecord(fork, a));
     OK(cudaStreamWaitEvent(b, fork));
-    LAUNCH(write_at, 1, 1, 0, b, x, 0);
+    OK(LAUNCH_ON(b, false, write_at, 1, 1, 0, x, 0));
     RETURNS(cudaErrorStreamCaptureUnjoined, cudaStreamEndCapture(a, &graph));
 }
 
@@ -413,10 +412,10 @@ static int wrong_floats(const float *x, int n, float wanted)
 static void test_shared_memory(void **)
 {
     float *x = device_floats(128);
-    LAUNCH(hands_on, 1, 64, 0, nullptr, x);
+    OK(LAUNCH_ON(nullptr, false, hands_on, 1, 64, 0, x));
     assert_int_not_equal(wrong_floats(x, 64, 1), 0);
     assert_int_not_equal(wrong_floats(x + 64, 64, 2), 0);
-    LAUNCH(unwritten, 1, 32, 0, nullptr, x);
+    OK(LAUNCH_ON(nullptr, false, unwritten, 1, 32, 0, x));
     assert_int_equal(wrong_floats(x, 32, 0), 1);
     OK(cudaFree(x));
 }
@@ -437,11 +436,11 @@ static int wrong_chains(bool with_events)
     int wrong = 0;
     for (int i = 0; i < 16; i++) {
         OK(cudaMemset(x, 0, sizeof *x));
-        LAUNCH(add_one, 1, 1, 0, a, x, x);
+        OK(LAUNCH_ON(a, false, add_one, 1, 1, 0, x, x));
         OK(cudaEventRecord(made, a));
         if (with_events)
             OK(cudaStreamWaitEvent(b, made));
-        LAUNCH(add_one, 1, 1, 0, b, y, x);
+        OK(LAUNCH_ON(b, false, add_one, 1, 1, 0, y, x));
         OK(cudaEventRecord(used, b));
         if (with_events)
             OK(cudaStreamWaitEvent(a, used));

@@ -60,8 +60,7 @@ static void test_indices(void **)
 {
     uint4 host[24 * 30];
     uint4 *x = device<uint4>(24 * 30);
-    LAUNCH(names, dim3(2, 3, 4), dim3(5, 3, 2), 0, nullptr, x);
-    OK(launch_take().error);
+    OK(LAUNCH_ON(nullptr, false, names, dim3(2, 3, 4), dim3(5, 3, 2), 0, x));
     take(host, x, 24 * 30);
     for (unsigned i = 0; i < 24 * 30; i++) {
         unsigned b = i / 30, t = i % 30;
@@ -102,11 +101,12 @@ static void test_barriers(void **)
     int *x = device(4096, host), *out = device<int>(1), *v = device<int>(90), found;
     for (int threads = 1; threads <= 1024; threads *= 4) {
         OK(cudaMemset(out, 0, sizeof *out));
-        LAUNCH(tree_sum, 4096 / threads, threads, threads * sizeof(int), nullptr, out, x);
+        OK(LAUNCH_ON(nullptr, false, tree_sum, 4096 / threads, threads, threads * sizeof(int), out,
+                     x));
         OK(cudaMemcpy(&found, out, sizeof found, cudaMemcpyDeviceToHost));
         assert_int_equal(found, sum);
     }
-    LAUNCH(vote, 1, 90, 0, nullptr, v);
+    OK(LAUNCH_ON(nullptr, false, vote, 1, 90, 0, v));
     take(votes, v, 90);
     for (int i = 0; i < 90; i++)
         assert_int_equal(votes[i], 11030);
@@ -128,7 +128,7 @@ static void test_spinning(void **)
 {
     int zero = 0, found;
     int *flag = device(1, &zero), *out = device<int>(1);
-    LAUNCH(hand_over, 1, 2, 0, nullptr, flag, out);
+    OK(LAUNCH_ON(nullptr, false, hand_over, 1, 2, 0, flag, out));
     take(&found, out, 1);
     assert_int_equal(found, 42);
     OK(cudaFree(flag));
@@ -203,7 +203,7 @@ static void test_warps(void **)
 {
     int host[OPERATIONS * 64];
     int *out = device<int>(OPERATIONS * 64);
-    LAUNCH(operations, 1, 64, 0, nullptr, out);
+    OK(LAUNCH_ON(nullptr, false, operations, 1, 64, 0, out));
     take(host, out, OPERATIONS * 64);
     for (int i = 0; i < OPERATIONS * 64; i++)
         assert_int_equal(host[i], wanted(i / 64, i % 64));
@@ -232,7 +232,7 @@ static void test_collectives(void **)
 {
     int host[32];
     int *out = device<int>(32);
-    LAUNCH(collectives, 1, 32, 0, nullptr, out);
+    OK(LAUNCH_ON(nullptr, false, collectives, 1, 32, 0, out));
     take(host, out, 32);
     for (int i = 0; i < 32; i++)
         assert_int_equal(host[i], i * (i + 1) / 2 * 1000 + 31 - i);
@@ -266,8 +266,7 @@ static void test_async(void **)
     for (int i = 0; i < 8 * 32 * 4; i++)
         host[i] = (float)i;
     float *x = device(8 * 32 * 4, host), *out = device<float>(32);
-    LAUNCH(pipeline<3>, 1, 32, 0, nullptr, out, (const float4 *)x, 8);
-    OK(launch_take().error);
+    OK(LAUNCH_ON(nullptr, false, pipeline<3>, 1, 32, 0, out, (const float4 *)x, 8));
     take(sums, out, 32);
     for (int t = 0; t < 32; t++)
         assert_true(sums[t] == (float)(8 * ((t ^ 1) * 4 + 1) + 128 * 28));
@@ -286,11 +285,11 @@ static void two_streams(cudaStream_t a, cudaStream_t b, cudaEvent_t *event, floa
 {
     OK(cudaEventRecord(event[0], a));
     OK(cudaStreamWaitEvent(b, event[0]));
-    LAUNCH(step, 1, 8, 0, b, y, x, 1.0f);
-    LAUNCH(step, 1, 8, 0, a, x + 8, x, 2.0f);
+    OK(LAUNCH_ON(b, false, step, 1, 8, 0, y, x, 1.0f));
+    OK(LAUNCH_ON(a, false, step, 1, 8, 0, x + 8, x, 2.0f));
     OK(cudaEventRecord(event[1], b));
     OK(cudaStreamWaitEvent(a, event[1]));
-    LAUNCH(step, 1, 8, 0, a, x, y, 3.0f);
+    OK(LAUNCH_ON(a, false, step, 1, 8, 0, x, y, 3.0f));
 }
 
 static void check_steps(float *x, float first, int steps)
@@ -319,7 +318,7 @@ static void test_streams(void **)
         OK(cudaEventElapsedTime(&ms, event[0], event[1]));
         assert_true(ms >= 0);
     }
-    LAUNCH(step, 1, 8, 0, a, x, y, 3.0f);
+    OK(LAUNCH_ON(a, false, step, 1, 8, 0, x, y, 3.0f));
     OK(cudaEventRecord(event[0], a));
     assert_int_equal(cudaEventQuery(event[0]), cudaErrorNotReady);
     while (cudaEventQuery(event[0]) == cudaErrorNotReady)
@@ -408,11 +407,14 @@ static void test_failures(void **)
     assert_int_equal(cudaMallocHost(&x, 8), cudaErrorMemoryAllocation);
     setenv("EPMOE_EMULATED_FAIL", "cudaStreamCreateWithFlags:1", 1);
     assert_int_equal(cudaStreamCreateWithFlags(&s, 0), cudaErrorUnknown);
+    float *y = device<float>(1);
     setenv("EPMOE_EMULATED_FAIL", "cudaLaunchKernel:1", 1);
-    LAUNCH(step, 1, 1, 0, nullptr, (float *)nullptr, (const float *)nullptr, 1.0f);
-    struct launch_failure failure = launch_take();
-    assert_int_equal(failure.error, cudaErrorUnknown);
-    assert_string_equal(failure.kernel, "step");
+    assert_int_equal(LAUNCH_ON(nullptr, false, step, 1, 1, 0, y, y, 1.0f), cudaErrorUnknown);
+    setenv("EPMOE_EMULATED_FAIL", "step:2:209", 1);
+    OK(LAUNCH_ON(nullptr, false, step, 1, 1, 0, y, y, 1.0f));
+    assert_int_equal(LAUNCH_ON(nullptr, false, step, 1, 1, 0, y, y, 1.0f),
+                     cudaErrorNoKernelImageForDevice);
+    OK(cudaFree(y));
     unsetenv("EPMOE_EMULATED_FAIL");
 }
 
@@ -438,7 +440,7 @@ enum { CHAIN = 12 };
 static void chain(cudaStream_t s, int *x, int *y, bool peeks)
 {
     for (int i = 0; i < CHAIN; i++)
-        LAUNCH_EARLY(i > 0, count_on, 3, 64, 0, s, i % 2 ? x : y, i % 2 ? y : x, peeks);
+        OK(LAUNCH_ON(s, i > 0, count_on, 3, 64, 0, i % 2 ? x : y, i % 2 ? y : x, peeks));
 }
 
 /* How many of x are not what a chain after the other would make of them. */

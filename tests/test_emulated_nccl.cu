@@ -1,6 +1,7 @@
 /* The emulation of NCCL: ranks are threads, each with an emulated GPU. What goes right, and what a
  * program must notice: calls that only begin, operations that never end, and refusals. */
 #include <atomic>
+#include <chrono>
 #include <cuda_runtime.h>
 #include <nccl.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@ struct rank {
     int number, size, failed_line;
     ncclComm_t comm;
     cudaStream_t stream;
+    bool blocking; // its calls come back when they are done
 };
 #define EXPECT(condition)                                                                          \
     do {                                                                                           \
@@ -50,6 +52,7 @@ static bool open_rank(rank *r, const ncclUniqueId *id, int device)
 {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
+    config.splitShare = 1;
     return cudaSetDevice(device) == cudaSuccess &&
            cudaStreamCreateWithFlags(&r->stream, cudaStreamNonBlocking) == cudaSuccess &&
            ncclCommInitRankConfig(&r->comm, r->size, *id, r->number, &config) == ncclInProgress;
@@ -63,7 +66,7 @@ template <class F> static void with_ranks(int n, F body)
     std::vector<std::thread> threads;
     assert_int_equal(ncclGetUniqueId(&id), ncclSuccess);
     for (int i = 0; i < n; i++) {
-        ranks[(size_t)i] = {i, n, 0, nullptr, nullptr};
+        ranks[(size_t)i] = {i, n, 0, nullptr, nullptr, false};
         threads.emplace_back([&id, &body, r = &ranks[(size_t)i]] {
             EXPECT(open_rank(r, &id, r->number));
             EXPECT(settle(r) == ncclSuccess);
@@ -117,7 +120,7 @@ static void uneven_rows(rank *r, int round)
         EXPECT(ncclRecv(to + p * ROOM, (size_t)rows_for(p, r->number, round), ncclInt32, p, r->comm,
                         r->stream) == ncclSuccess);
     }
-    EXPECT(ncclGroupEnd() == ncclInProgress);
+    EXPECT(ncclGroupEnd() == (r->blocking ? ncclSuccess : ncclInProgress));
     EXPECT(settle(r) == ncclSuccess);
     EXPECT(cudaStreamSynchronize(r->stream) == cudaSuccess);
     EXPECT(cudaMemcpy(in.data(), to, n * sizeof(int), cudaMemcpyDeviceToHost) == cudaSuccess);
@@ -198,24 +201,124 @@ static void test_calls_only_begin(void **)
     });
 }
 
-static void test_duplicate_devices(void **)
+/* How many of three ranks were refused, of which two share a device. */
+static int refused_of_three(void)
 {
     ncclUniqueId id;
-    std::atomic<int> refused{0};
+    std::atomic<int> refused{0}, joined{0};
     std::vector<std::thread> threads;
     assert_int_equal(ncclGetUniqueId(&id), ncclSuccess);
     for (int i = 0; i < 3; i++)
         threads.emplace_back([&, i] {
-            rank r = {i, 3, 0, nullptr, nullptr};
-            if (open_rank(&r, &id, i == 2 ? 0 : i))
-                refused += settle(&r) == ncclInvalidUsage;
+            rank r = {i, 3, 0, nullptr, nullptr, false};
+            ncclResult_t state = open_rank(&r, &id, i == 2 ? 0 : i) ? settle(&r) : ncclSystemError;
+            refused += state == ncclInvalidUsage;
+            joined += state == ncclSuccess;
+            if (state == ncclSuccess)
+                while (refused + joined < 3) // an abort would end the others' joining
+                    std::this_thread::yield();
             ncclCommAbort(r.comm);
             cudaStreamDestroy(r.stream);
         });
     for (std::thread &t : threads)
         t.join();
-    assert_int_equal(refused, 2); // those who share one
+    assert_int_equal(refused + joined, 3);
+    return refused;
 }
+
+static void test_duplicate_devices(void **)
+{
+    assert_int_equal(refused_of_three(), 2); // those who share one
+    setenv("NCCL_MULTI_RANK_GPU_ENABLE", "1", 1);
+    assert_int_equal(refused_of_three(), 2); // this NCCL is too old
+    setenv("EPMOE_EMULATED_NCCL", "2.30.3", 1);
+    assert_int_equal(refused_of_three(), 0);
+    setenv("NCCL_MULTI_RANK_GPU_ENABLE", "0", 1);
+    assert_int_equal(refused_of_three(), 2);
+    unsetenv("NCCL_MULTI_RANK_GPU_ENABLE");
+    unsetenv("EPMOE_EMULATED_NCCL");
+}
+
+/* ---- Communicators that block ---- */
+
+/* r->comm becomes a blocking one; the one it was split off is returned. */
+static ncclComm_t split_off(rank *r)
+{
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    ncclComm_t parent = r->comm, blocking = nullptr;
+    config.blocking = 1;
+    if (ncclCommSplit(parent, 0, r->number, &blocking, &config) != ncclInProgress ||
+        settle(r) != ncclSuccess || !blocking)
+        return nullptr;
+    r->comm = blocking;
+    r->blocking = true;
+    return parent;
+}
+
+static void test_blocking_calls(void **)
+{
+    for (int n = 1; n <= MOST_RANKS; n += 2)
+        with_ranks(n, [](rank *r) {
+            ncclComm_t parent = split_off(r);
+            EXPECT(parent);
+            for (int round = 0; round < 6; round++)
+                uneven_rows(r, round);
+            EXPECT(ncclCommFinalize(r->comm) == ncclSuccess);
+            EXPECT(ncclCommDestroy(r->comm) == ncclSuccess);
+            r->comm = parent;
+            close_well(r);
+        });
+}
+
+/* The first exchange of two ranks waits inside the call, until somebody aborts the parent. */
+static void test_abort_from_another_thread(void **)
+{
+    std::atomic<int> split{0};
+    with_ranks(2, [&](rank *r) {
+        int *x = device_ints(4);
+        ncclComm_t parent = split_off(r);
+        EXPECT(x && parent);
+        split++;
+        while (split < 2)
+            std::this_thread::yield();
+        if (r->number == 0) {
+            std::atomic<bool> back{false}, early{false};
+            std::thread watchdog([&] {
+                std::this_thread::sleep_for(std::chrono::milliseconds(50));
+                early = back.load();
+                ncclCommAbort(parent);
+            });
+            ncclResult_t result = ncclRecv(x, 4, ncclInt32, 1, r->comm, r->stream);
+            back = true;
+            watchdog.join();
+            EXPECT(result == ncclInternalError && !early);
+            EXPECT(ncclRecv(x, 4, ncclInt32, 1, r->comm, r->stream) == ncclInvalidUsage);
+        } else {
+            EXPECT(ncclCommAbort(parent) == ncclSuccess);
+        }
+        EXPECT(cudaStreamSynchronize(r->stream) == cudaSuccess);
+        EXPECT(cudaFree(x) == cudaSuccess);
+    });
+}
+
+/* What is on the stream already is let go of, too. */
+static void test_abort_frees_the_stream(void **)
+{
+    with_ranks(2, [](rank *r) {
+        int *x = device_ints(4);
+        ncclComm_t parent = split_off(r);
+        EXPECT(x && parent);
+        if (r->number == 0) {
+            EXPECT(ncclBroadcast(x, x, 4, ncclInt32, 0, r->comm, r->stream) == ncclSuccess);
+            EXPECT(rests(r));
+        }
+        EXPECT(ncclCommAbort(parent) == ncclSuccess);
+        EXPECT(cudaStreamSynchronize(r->stream) == cudaSuccess);
+        EXPECT(cudaFree(x) == cudaSuccess);
+    });
+}
+
+/* ---- What else a program must notice ---- */
 
 static void test_sizes_that_differ(void **)
 {
@@ -258,6 +361,7 @@ static void test_a_rank_that_never_calls(void **)
 static void test_failures_on_demand(void **)
 {
     std::atomic<int> failed{0}, joined{0};
+    std::atomic<bool> asked_for{false};
     setenv("EPMOE_EMULATED_FAIL", "ncclSend:2", 1);
     with_ranks(2, [&](rank *r) {
         int *x = device_ints(8);
@@ -279,10 +383,13 @@ static void test_failures_on_demand(void **)
         while (joined < 2) // or its joining would be what fails
             std::this_thread::yield();
         if (r->number > 0) {
+            while (!asked_for) // the environment must not change while it is read
+                std::this_thread::yield();
             EXPECT(cudaFree(x) == cudaSuccess);
             return;
         }
         setenv("EPMOE_EMULATED_FAIL", "ncclAsync:1", 1);
+        asked_for = true;
         EXPECT(ncclBroadcast(x, x, 3, ncclInt32, 0, r->comm, r->stream) == ncclInProgress);
         failed += settle(r) == ncclRemoteError;
         EXPECT(ncclBroadcast(x, x, 3, ncclInt32, 0, r->comm, r->stream) == ncclInvalidUsage);
@@ -307,10 +414,17 @@ static void test_names(void **)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sends_and_receives), cmocka_unit_test(test_collectives),
-        cmocka_unit_test(test_calls_only_begin),   cmocka_unit_test(test_duplicate_devices),
-        cmocka_unit_test(test_sizes_that_differ),  cmocka_unit_test(test_a_rank_that_never_calls),
-        cmocka_unit_test(test_failures_on_demand), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_sends_and_receives),
+        cmocka_unit_test(test_collectives),
+        cmocka_unit_test(test_calls_only_begin),
+        cmocka_unit_test(test_duplicate_devices),
+        cmocka_unit_test(test_sizes_that_differ),
+        cmocka_unit_test(test_a_rank_that_never_calls),
+        cmocka_unit_test(test_failures_on_demand),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_blocking_calls),
+        cmocka_unit_test(test_abort_from_another_thread),
+        cmocka_unit_test(test_abort_frees_the_stream),
     };
     setenv("EPMOE_EMULATED_GPUS", "9", 1);
     return cmocka_run_group_tests(tests, nullptr, nullptr);

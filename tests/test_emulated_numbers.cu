@@ -44,7 +44,7 @@ static void test_conversions(void **)
     OK(cudaMalloc(&x, sizeof host));
     OK(cudaMalloc(&out, sizeof found));
     OK(cudaMemcpy(x, host, sizeof host, cudaMemcpyHostToDevice));
-    LAUNCH(convert, 1, 256, 0, nullptr, out, x);
+    OK(LAUNCH_ON(nullptr, false, convert, 1, 256, 0, out, x));
     OK(cudaMemcpy(found, out, sizeof found, cudaMemcpyDeviceToHost));
     for (int i = 0; i < 256; i++) {
         assert_int_equal(found[i].x >> 16, float_to_bf16(host[i]));
@@ -79,7 +79,7 @@ static void test_intrinsics(void **)
     OK(cudaMalloc(&out, sizeof found));
     OK(cudaMalloc(&words, sizeof bits));
     OK(cudaMemset(words, 0, sizeof bits));
-    LAUNCH(few, 1, 1, 0, nullptr, out, words, 0.25f, 9);
+    OK(LAUNCH_ON(nullptr, false, few, 1, 1, 0, out, words, 0.25f, 9));
     OK(cudaMemcpy(found, out, sizeof found, cudaMemcpyDeviceToHost));
     OK(cudaMemcpy(bits, words, sizeof bits, cudaMemcpyDeviceToHost));
     const float floats[] = {expf(0.25f), 2, 4, 2, 7, 0.3125f};

@@ -88,8 +88,7 @@ __global__ void shuffled(float *x)
 
 template <void (*kernel)(float *)> static void run()
 {
-    LAUNCH(kernel, 2, N, N * sizeof(float), nullptr, device_floats(4 * N));
-    OK(launch_take().error);
+    OK(LAUNCH_ON(nullptr, false, kernel, 2, N, N * sizeof(float), device_floats(4 * N)));
     OK(cudaDeviceSynchronize());
 }
 
@@ -137,7 +136,7 @@ static void host_pointer_in_a_struct()
 {
     float *on_host = (float *)malloc(sizeof *on_host);
     *on_host = 1;
-    LAUNCH(copy_one, 1, 1, 0, nullptr, call{device_floats(1), on_host});
+    OK(LAUNCH_ON(nullptr, false, copy_one, 1, 1, 0, call{device_floats(1), on_host}));
 }
 
 static void host_pointer_in_memory()
@@ -145,14 +144,14 @@ static void host_pointer_in_memory()
     float on_host = 0, *pointer = &on_host, **table;
     OK(cudaMalloc(&table, sizeof pointer));
     OK(cudaMemcpy(table, &pointer, sizeof pointer, cudaMemcpyHostToDevice));
-    LAUNCH(
-        +[](float **t) { **t = 2; }, 1, 1, 0, nullptr, table);
+    OK(LAUNCH_ON(
+        nullptr, false, +[](float **t) { **t = 2; }, 1, 1, 0, table));
 }
 
 static void beyond_the_allocation()
 {
     float *x = device_floats(4);
-    LAUNCH(copy_one, 1, 1, 0, nullptr, call{x, x + 4});
+    OK(LAUNCH_ON(nullptr, false, copy_one, 1, 1, 0, call{x, x + 4}));
 }
 
 /* The kernel before may still read what this one writes. */
@@ -166,7 +165,7 @@ template <bool WAITS> __global__ void overwrites(float *x)
 
 template <bool WAITS> static void run_early()
 {
-    LAUNCH_EARLY(true, overwrites<WAITS>, 1, 4, 0, nullptr, device_floats(4));
+    OK(LAUNCH_ON(nullptr, true, overwrites<WAITS>, 1, 4, 0, device_floats(4)));
     OK(cudaDeviceSynchronize());
 }
 

@@ -1,5 +1,5 @@
 /* The exchange alone, without a model: any placement and any routing, however uneven, gives what
- * a single rank gives, by every strategy; and a worker refuses what is no message. */
+ * a single rank gives, by every strategy. Messages: tests/test_dispatch.c, tests/test_results.c. */
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -7,16 +7,16 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "exchange/root.h"
+#include "exchange/worker.h"
 #include "kernels/ops.h"
 #include "tests/cm.h"
-#include "transport/exchange.h"
-#include "transport/strategy.h"
 
 enum { MOST_ROWS = 40, K = 3, EXPERTS = 11, WIDTH = 37, MOST_RANKS = 10, STEPS = 6 };
 static const int step_rows[STEPS] = {1, MOST_ROWS, 7, 1, 33, 2};
 
 enum placing { SPREAD, LAST_ONLY, RANDOM, HOME, PLACINGS };
-enum routing { EVEN, SAME_EXPERTS, ONE_EXPERT, ROUTINGS };
+enum pattern { EVEN, SAME_EXPERTS, ONE_EXPERT, PATTERNS };
 
 static uint32_t seed = 1;
 
@@ -62,7 +62,7 @@ struct step {
     float weight[MOST_ROWS * K], h[MOST_ROWS * WIDTH];
 };
 
-static void make_steps(struct step *steps, enum routing how)
+static void make_steps(struct step *steps, enum pattern how)
 {
     seed = 7;
     for (int s = 0; s < STEPS; s++) {
@@ -79,13 +79,16 @@ static void make_steps(struct step *steps, enum routing how)
 }
 
 /* An expert: y := a x + b, another one for each. */
-static void expert_rows(void *y, const void *x, enum dtype type, int expert, int first, int n)
+static void expert_rows(void *y, const void *x, const int32_t *source, enum dtype type, int expert,
+                        int first, int n)
 {
+    size_t stride = (size_t)row_stride(WIDTH);
     for (int r = first; r < first + n; r++)
         for (int i = 0; i < row_stride(WIDTH); i++) {
-            size_t at = (size_t)r * (size_t)row_stride(WIDTH) + (size_t)i;
+            size_t to = (size_t)r * stride + (size_t)i;
+            size_t from = (size_t)(source ? source[r] : r) * stride + (size_t)i;
             float a = 0.3f + 0.11f * (float)expert, b = 0.01f * (float)(i * (expert + 1) % 17);
-            dtype_store(type, y, at, i < WIDTH ? a * dtype_load(type, x, at) + b : 0);
+            dtype_store(type, y, to, i < WIDTH ? a * dtype_load(type, x, from) + b : 0);
         }
 }
 
@@ -97,29 +100,35 @@ struct run {
     struct transport *end;
 };
 
-static void run_experts(const struct run *r, int rank, void *y, const void *x, const int32_t *count)
+static void run_experts(const struct run *r, int rank, void *y, const void *x,
+                        const int32_t *source, const int32_t *count)
 {
     const struct placed *p = r->placed;
     int first = 0;
     for (int g = p->rank_first[rank]; g < p->rank_first[rank + 1]; g++) {
         int n = count[g - p->rank_first[rank]];
-        expert_rows(y, x, r->type, p->expert_at[g], first, n);
+        expert_rows(y, x, source, r->type, p->expert_at[g], first, n);
         first += n;
     }
 }
 
 /* A rank's end; n: how many exchanges, one or one for each half of a step. */
 struct open_exchange {
-    struct exchange at[LANES];
+    struct root_end *root[LANES];     // rank 0
+    struct worker_end *worker[LANES]; // any other
     struct dev d;
     int n;
 };
 
 static void open_end(struct open_exchange *x, const struct run *r)
 {
-    struct exchange_limits limits = {MOST_ROWS, K, EXPERTS, WIDTH, r->type};
+    struct exchange_setup setup = {.host = &x->d,
+                                   .dev = &x->d,
+                                   .transport = r->end,
+                                   .limits = {MOST_ROWS, K, EXPERTS, WIDTH, r->type},
+                                   .options = r->options};
     dev_open_cpu(&x->d, ISA_PLAIN, 1);
-    x->n = exchange_open(x->at, &x->d, r->end, &limits, &r->options);
+    x->n = r->end->rank ? worker_end_open(x->worker, &setup) : root_open(x->root, &setup);
 }
 
 /* Rows of a step in half i. */
@@ -138,16 +147,16 @@ static void *work(void *argument)
     bool good = true;
     open_end(&x, r);
     for (int turn = 0; turn < STEPS * x.n && good; turn++) {
-        struct exchange *half = &x.at[turn % x.n];
+        struct worker_end *half = x.worker[turn % x.n];
         int n = rows_of(&x, step_rows[turn / x.n], turn % x.n);
-        good = exchange_receive(half, &layer, n, &at) == 0;
+        good = worker_end_receive(half, &layer, n, &at) == 0;
         if (good) {
-            run_experts(r, r->end->rank, at->y, at->rows, at->count);
-            good = exchange_return(half) == 0;
+            run_experts(r, r->end->rank, at->y, at->rows, at->source, at->count);
+            good = worker_end_return(half) == 0;
         }
     }
     for (int i = 0; i < x.n; i++)
-        good = good && exchange_finish(&x.at[i]) == 0;
+        good = good && worker_end_finish(x.worker[i]) == 0;
     transport_close(r->end);
     dev_close(&x.d);
     return good ? argument : NULL;
@@ -155,10 +164,9 @@ static void *work(void *argument)
 
 /* What the coordinator has of a half that is away. */
 struct half {
-    _Alignas(64) char h[MOST_ROWS * 64 * 4], home[MOST_ROWS * K * 64 * 4];
-    _Alignas(64) char y[MOST_ROWS * K * 64 * 4];
+    _Alignas(64) char h[MOST_ROWS * 64 * 4], y[MOST_ROWS * K * 64 * 4];
     int32_t count[EXPERTS], place[MOST_ROWS * K], source[MOST_ROWS * K];
-    struct exchange_plan plan;
+    struct routing routing;
 };
 
 /* Rows [first, first + n) of a step leave. */
@@ -172,35 +180,31 @@ static bool send_off(struct open_exchange *x, int i, struct half *half, const st
                     t->h[first * WIDTH + at]);
     sort_rows(&x->d, half->count, half->place, half->source, NULL, expert, r->placed->group_of, n,
               K, EXPERTS);
-    half->plan = (struct exchange_plan){n,
-                                        K,
-                                        half->h,
-                                        half->y,
-                                        expert,
-                                        half->place,
-                                        t->weight + first * K,
-                                        half->source,
-                                        half->count,
-                                        layer_of(r->placed)};
-    if (exchange_dispatch(&x->at[i], &half->plan) != 0)
+    half->routing = (struct routing){n,
+                                     K,
+                                     expert,
+                                     half->place,
+                                     t->weight + first * K,
+                                     half->source,
+                                     half->count,
+                                     layer_of(r->placed)};
+    if (root_begin(x->root[i], half->h, n) != 0 ||
+        root_dispatch(x->root[i], &half->routing, half->y) != 0)
         return false;
-    int own = 0;
-    for (int g = 0; g < r->placed->rank_first[1]; g++)
-        own += half->count[g];
-    gather(&x->d, half->home, half->plan.h, half->source, own, x->at[i].row_bytes);
-    run_experts(r, 0, half->y, half->home, half->count);
-    return exchange_advance(&x->at[i]) == 0;
+    run_experts(r, 0, half->y, root_input(x->root[i]), half->source, half->count);
+    return root_advance(x->root[i]) == 0;
 }
 
 static bool take_back(struct open_exchange *x, int i, struct half *half, enum dtype type,
                       float *sum)
 {
-    struct exchange_plan *plan = &half->plan;
-    if (exchange_combine(&x->at[i], plan) != 0)
+    struct row_terms terms;
+    int n = half->routing.n;
+    if (root_combine(x->root[i], &terms) != 0)
         return false;
-    memset(sum, 0, (size_t)plan->n * WIDTH * sizeof *sum);
-    struct addends addends = {.y = half->y, .place = plan->place, .weight = plan->weight, .k = K};
-    add_norm(&x->d, sum, NULL, type, &addends, NULL, plan->n, WIDTH, 0);
+    memset(sum, 0, (size_t)n * WIDTH * sizeof *sum);
+    struct addends addends = {.y = half->y, .place = terms.slot, .weight = terms.weight, .k = K};
+    add_norm(&x->d, sum, NULL, type, &addends, NULL, n, WIDTH, 0);
     return true;
 }
 
@@ -247,7 +251,8 @@ static struct counted run_all(struct run *r, const struct step *steps, float *ou
     }
     open_end(&x, &each[0]);
     bool good = coordinate(&x, &each[0], steps, out);
-    struct counted counted = {*x.at[0].counters, exchange_wire_error(&x.at[0])};
+    struct counted counted = {.moved = *root_counters(x.root[0])};
+    assert_int_equal(root_wire_error(x.root[0], &counted.narrow), 0);
     if (!good)
         transport_close(&ends[0]);
     for (int rank = 1; rank < r->ranks; rank++) {
@@ -262,7 +267,7 @@ static struct counted run_all(struct run *r, const struct step *steps, float *ou
 }
 
 static void describe(char *text, size_t size, const struct run *r, enum placing how,
-                     enum routing to)
+                     enum pattern to)
 {
     struct exchange_words w = exchange_words(&r->options);
     snprintf(text, size,
@@ -305,7 +310,7 @@ static void check_counters(const struct counted *counted, const struct run *r, i
 }
 
 static void check_options(struct run *r, const struct step *steps, int ranks, enum placing how,
-                          enum routing to, const float *alone)
+                          enum pattern to, const float *alone)
 {
     static float out[STEPS * MOST_ROWS * WIDTH], first[STEPS * MOST_ROWS * WIDTH];
     static struct placed placed;
@@ -329,7 +334,7 @@ static void check_options(struct run *r, const struct step *steps, int ranks, en
     }
 }
 
-static void check_type(enum dtype type, enum wire wire, enum routing to)
+static void check_type(enum dtype type, enum wire wire, enum pattern to)
 {
     static float alone[STEPS * MOST_ROWS * WIDTH];
     static struct step steps[STEPS];
@@ -350,83 +355,15 @@ static void check_type(enum dtype type, enum wire wire, enum routing to)
 static void any_placement_by_any_strategy(void **state)
 {
     (void)state;
-    for (enum routing to = 0; to < ROUTINGS; to++) {
-        check_type(DTYPE_F32, WIRE_MODEL, to);
-        check_type(DTYPE_BF16, WIRE_MODEL, to);
-        check_type(DTYPE_F32, WIRE_BF16, to);
-        check_type(DTYPE_BF16, WIRE_INT8, to);
+    for (enum pattern to = 0; to < PATTERNS; to++) {
+        for (enum dtype type = 0; type <= DTYPE_BF16; type++)
+            for (enum wire wire = WIRE_MODEL; wire < WIRE_COUNT; wire++)
+                if (wire != WIRE_BF16 || type == DTYPE_F32)
+                    check_type(type, wire, to);
     }
 }
 
-/* ---- a worker is sent nonsense ---- */
-
-struct pair {
-    struct transport ends[2];
-    struct open_exchange x;
-    struct placed placed;
-};
-
-static int offer(struct pair *p, const char *bytes, size_t n)
-{
-    struct exchange_layer layer = layer_of(&p->placed);
-    const struct exchange_work *at;
-    assert_int_equal(transport_start_send(&p->ends[0], 0, 1, bytes, n), 0);
-    return exchange_receive(&p->x.at[0], &layer, 2, &at);
-}
-
-/* Two rows, each to experts 1, 2, 3, all on rank 1: dedup on. */
-static size_t honest(char *to, const struct pair *p, enum combine combine)
-{
-    struct message_header header = {2, combine == COMBINE_SUM ? 2 : 6, 1, 1};
-    int32_t count[EXPERTS] = {0, 2, 2, 2}, index[] = {0, 1, 0, 1, 0, 1};
-    struct layout at = message_layout(&p->x.at[0], EXPERTS, 6, 2);
-    memset(to, 0, at.bytes);
-    memcpy(to, &header, sizeof header);
-    memcpy(to + at.count, count, sizeof count);
-    memcpy(to + at.index, index, sizeof index);
-    return at.bytes;
-}
-
-static void check_nonsense(struct pair *p, enum combine combine)
-{
-    static const int32_t odd[] = {-1, 0, 1, 2, 3, 7, 1000, INT32_MAX, INT32_MIN};
-    static _Alignas(16) char good[4096], bad[4096];
-    size_t n = honest(good, p, combine);
-    size_t head = message_layout(&p->x.at[0], EXPERTS, 6, 2).weight;
-    int refused = 0, wrong = 0;
-    assert_int_equal(offer(p, good, n), 0);
-    for (size_t at = 0; at < head; at += 4)
-        for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
-            memcpy(bad, good, n);
-            memcpy(bad + at, &odd[i], 4);
-            refused += offer(p, bad, n) == STATUS_FAILED;
-            wrong += memcmp(bad, good, n) != 0 && (at < 8 || (at >= 16 && at < 60));
-        }
-    assert_true(refused >= wrong); // rows, back and counts must all fit together
-    for (size_t shorter = 0; shorter < n; shorter += 4)
-        assert_int_equal(offer(p, good, shorter), STATUS_FAILED);
-    assert_int_equal(offer(p, good, n + 16), STATUS_FAILED);
-    assert_int_equal(offer(p, good, n), 0);
-}
-
-static void workers_refuse_nonsense(void **state)
-{
-    (void)state;
-    error_capture(true);
-    for (int combine = 0; combine < COMBINE_COUNT; combine++) {
-        struct pair p;
-        struct run r = {.options = {.combine = (enum combine)combine}, .type = DTYPE_F32};
-        transport_open_local(p.ends, 2);
-        r.end = &p.ends[1];
-        place(&p.placed, SPREAD, 2);
-        open_end(&p.x, &r);
-        check_nonsense(&p, (enum combine)combine);
-        transport_close(&p.ends[0]);
-        transport_close(&p.ends[1]);
-        dev_close(&p.x.d);
-    }
-    error_capture(false);
-}
+/* ---- options ---- */
 
 static void words_and_options_agree(void **state)
 {
@@ -440,24 +377,64 @@ static void words_and_options_agree(void **state)
         assert_int_equal(exchange_understand(&back, &words), 0);
         assert_memory_equal(&o, &back, sizeof o);
     }
-    struct exchange_words odd = {"exact", "rows", "maybe", "model", "off"};
+}
+
+static void unknown_words_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        struct exchange_words words;
+        const char *says;
+    } cases[] = {
+        {{"exactly", "rows", "on", "model", "off"}, "strategy, found \"exactly\""},
+        {{"exact", "", "on", "model", "off"}, "combine, found \"\""},
+        {{"exact", "rows", "maybe", "model", "off"}, "dedup, found \"maybe\""},
+        {{"exact", "rows", "on", "f16", "off"}, "wire, found \"f16\""},
+        {{"exact", "rows", "on", "model", "o"}, "overlap, found \"o\""},
+    };
     error_capture(true);
-    assert_int_equal(exchange_understand(&back, &odd), STATUS_FAILED);
-    o.wire = WIRE_BF16;
-    assert_int_equal(exchange_choose_wire(&o, DTYPE_F16), STATUS_USAGE);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct exchange_options o;
+        char says[120];
+        snprintf(says, sizeof says, "setup: expected a known %s", cases[i].says);
+        assert_int_equal(exchange_understand(&o, &cases[i].words), STATUS_FAILED);
+        assert_string_equal(error_text(), says);
+    }
     error_capture(false);
-    assert_int_equal(exchange_choose_wire(&o, DTYPE_F32), 0);
-    assert_int_equal(o.wire, WIRE_BF16);
-    assert_int_equal(exchange_choose_wire(&o, DTYPE_BF16), 0);
-    assert_int_equal(o.wire, WIRE_MODEL);
+}
+
+static void a_wire_is_no_wider_than_the_model(void **state)
+{
+    (void)state;
+    static const struct {
+        enum wire asked;
+        enum dtype type;
+        int status;
+        enum wire given;
+    } cases[] = {
+        {WIRE_BF16, DTYPE_F32, 0, WIRE_BF16},    {WIRE_BF16, DTYPE_BF16, 0, WIRE_MODEL},
+        {WIRE_BF16, DTYPE_F16, STATUS_USAGE, 0}, {WIRE_INT8, DTYPE_F16, 0, WIRE_INT8},
+        {WIRE_INT8, DTYPE_F32, 0, WIRE_INT8},    {WIRE_MODEL, DTYPE_F16, 0, WIRE_MODEL},
+    };
+    error_capture(true);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct exchange_options o = {.wire = cases[i].asked};
+        assert_int_equal(exchange_choose_wire(&o, cases[i].type), cases[i].status);
+        if (cases[i].status)
+            assert_string_equal(error_text(), "--wire bf16: expected an f32 model, found f16");
+        else
+            assert_int_equal(o.wire, cases[i].given);
+    }
+    error_capture(false);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_placement_by_any_strategy),
-        cmocka_unit_test(workers_refuse_nonsense),
+        cmocka_unit_test(unknown_words_are_refused),
         cmocka_unit_test(words_and_options_agree),
+        cmocka_unit_test(a_wire_is_no_wider_than_the_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

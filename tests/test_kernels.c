@@ -19,13 +19,14 @@ static double dot_product(const void *x, int r, const float *w, int k, int o, do
 
 /* ---- Packing ---- */
 
-/* On a GPU: rows as they were, padded. */
-static double packed(const struct matrix *m, int o, int i)
+/* Weight i of output o in what the device holds of a matrix. On a GPU: rows as they were, padded.
+ */
+static double packed(const struct matrix *m, const void *data, int o, int i)
 {
     if (on_gpu())
-        return at(m->data, m->k, o, i);
+        return at(data, m->k, o, i);
     size_t panel = panel_bytes(m->type, m->k) / (size_t)dtype_bytes(m->type);
-    return dtype_load(m->type, m->data,
+    return dtype_load(m->type, data,
                       (size_t)(o / PANEL) * panel +
                           panel_index(m->type, (size_t)i, (size_t)(o % PANEL)));
 }
@@ -37,22 +38,22 @@ static void pack_body(void)
         for (enum dtype from = DTYPE_F32; from <= DTYPE_BF16; from++) {
             int n = matmul_cases[c].n, k = matmul_cases[c].k, cut = n / 3;
             size_t row = (size_t)(k * dtype_bytes(from));
-            char *bytes = buffer((size_t)n * row + 1), *source = bytes + 1;
-            void *aligned = buffer((size_t)n * row);
+            char *bytes = scratch((size_t)n * row + 1), *source = bytes + 1;
+            void *aligned = scratch((size_t)n * row);
             for (int i = 0; i < n * k; i++)
                 dtype_store(from, aligned, (size_t)i, uniform());
             memcpy(source, aligned, (size_t)n * row);
-            struct matrix m = {type, n, k, buffer(matrix_bytes(&dev, type, n, k)), NULL};
+            struct matrix m = new_matrix(n, k);
             struct values top = {from, source, NULL, 0, 0}, rest = top;
             rest.data = source + (size_t)cut * row;
             matrix_pack(&dev, &m, 0, &top, cut);
             matrix_pack(&dev, &m, cut, &rest, n - cut);
-            settle();
+            const void *data = contents(m.data, matrix_bytes(&dev, type, n, k));
             for (int o = 0; o < (on_gpu() ? n : panel_count(n) * PANEL); o++)
                 for (int i = 0; i < row_stride(k); i++) {
                     bool inside = o < n && i < k;
                     float f = inside ? dtype_load(from, source, (size_t)(o * k + i)) : 0;
-                    assert_true(packed(&m, o, i) == (double)dtype_round(type, f));
+                    assert_true(packed(&m, data, o, i) == (double)dtype_round(type, f));
                 }
             drain();
         }
@@ -65,37 +66,39 @@ static void test_pack(void **state)
 }
 
 /* What the device holds of them. */
-static const void *fetched(const struct values *source, size_t count)
+static const void *filled(const struct values *source, size_t count)
 {
     size_t bytes = count * (size_t)dtype_bytes(source->type);
-    void *table = dev_alloc(&dev, bytes), *host = buffer(bytes);
+    void *table = device_memory(bytes);
     fill_values(&dev, table, source, count);
-    dev_download(&dev, host, table, bytes);
-    settle();
-    return host;
+    return contents(table, bytes);
+}
+
+static void same_weights(const struct matrix *a, const struct matrix *b, const char *what)
+{
+    size_t bytes = matrix_bytes(&dev, type, a->n, a->k);
+    same(contents(a->data, bytes), contents(b->data, bytes), bytes, what);
 }
 
 /* Noise is packed as the same values from memory are, wherever in a tensor it begins; so is a gate
  * beside its up, and a table. */
 static void noise_case(const struct noise *noise, int n, int k, uint64_t first)
 {
-    size_t count = (size_t)n * (size_t)k, bytes = 2 * matrix_bytes(&dev, type, n, k);
+    size_t count = (size_t)n * (size_t)k, table_bytes = count * (size_t)dtype_bytes(noise->type);
     struct values made = {noise->type, NULL, noise, 77, first}, plain = made;
     struct values other = {noise->type, NULL, noise, 78, 0};
-    void *source = buffer(count * sizeof(float));
+    void *source = scratch(count * sizeof(float));
     noise_fill(noise, made.key, first, count, source);
     plain.data = source;
-    struct matrix a = {type, 2 * n, k, buffer(bytes), NULL},
-                  b = {type, 2 * n, k, buffer(bytes), NULL};
+    struct matrix a = new_matrix(2 * n, k), b = new_matrix(2 * n, k);
     matrix_pack(&dev, &a, n, &made, n);
     matrix_pack(&dev, &b, n, &plain, n);
-    same(a.data, b.data, matrix_bytes(&dev, type, 2 * n, k), "noise");
+    same_weights(&a, &b, "noise");
     matrix_pack_pair(&dev, &a, &made, &other, n);
     matrix_pack_pair(&dev, &b, &plain, &other, n);
-    settle();
-    same(a.data, b.data, matrix_bytes(&dev, type, 2 * n, k), "a pair of noise");
-    same(fetched(&made, count), source, count * (size_t)dtype_bytes(noise->type), "a noisy table");
-    same(fetched(&plain, count), source, count * (size_t)dtype_bytes(noise->type), "a table");
+    same_weights(&a, &b, "a pair of noise");
+    same(filled(&made, count), source, table_bytes, "a noisy table");
+    same(filled(&plain, count), source, table_bytes, "a table");
 }
 
 static void noise_body(void)
@@ -124,11 +127,13 @@ static void matmul_case_body(const struct matmul_case *c)
     size_t y_bytes = (size_t)(c->rows * ldy) * sizeof(float);
     struct weights w = random_weights(c->n, c->k, c->bias);
     void *x = typed_rows(c->rows, c->k, 1);
-    float *y = floats(y_bytes / sizeof *y, 1), *sum = buffer(y_bytes);
-    memcpy(sum, y, y_bytes);
-    float *before = memcpy(buffer(y_bytes), y, y_bytes);
+    float *y = floats(y_bytes / sizeof *y, 1), *before = memcpy(scratch(y_bytes), y, y_bytes);
+    float *sum = memcpy(buffer(y_bytes), y, y_bytes), *again = memcpy(buffer(y_bytes), y, y_bytes);
     matmul(&dev, y, ldy, x, &w.m, c->rows);
     matmul_add(&dev, sum, ldy, x, &w.m, c->rows);
+    for (int r = 0; r < c->rows; r += on_gpu() ? c->rows : 1)
+        matmul(&dev, again + r * ldy, ldy, row_of(x, type, c->k, r), &w.m, on_gpu() ? c->rows : 1);
+    to_host();
     for (int r = 0; r < c->rows; r++) {
         for (int o = 0; o < c->n; o++) {
             double size, wanted = dot_product(x, r, w.source, c->k, o, &size);
@@ -139,9 +144,6 @@ static void matmul_case_body(const struct matmul_case *c)
         }
         same(y + r * ldy + c->n, before + r * ldy + c->n, 3 * sizeof *y, "past the last column");
     }
-    float *again = memcpy(buffer(y_bytes), before, y_bytes);
-    for (int r = 0; r < c->rows; r += on_gpu() ? c->rows : 1)
-        matmul(&dev, again + r * ldy, ldy, row_of(x, type, c->k, r), &w.m, on_gpu() ? c->rows : 1);
     same(again, y, y_bytes, on_gpu() ? "matmul again" : "matmul row by row");
 }
 
@@ -164,12 +166,11 @@ struct expert {
 
 static struct expert random_expert(int width, int dim)
 {
-    int n = 2 * row_stride(width);
     struct expert e = {.gate = random_source(width, dim), .up = random_source(width, dim)};
     struct weights down = random_weights(dim, width, false);
     e.down = down.source;
     e.f.down = down.m;
-    e.f.gate_up = (struct matrix){type, n, dim, buffer(matrix_bytes(&dev, type, n, dim)), NULL};
+    e.f.gate_up = new_matrix(2 * row_stride(width), dim);
     matrix_pack_pair(&dev, &e.f.gate_up, &(struct values){.data = e.gate},
                      &(struct values){.data = e.up}, width);
     return e;
@@ -180,8 +181,8 @@ static struct expert random_expert(int width, int dim)
 static void check_ffn_row(const struct expert *e, const void *x, int r, const void *y,
                           enum dtype y_type, int width, int dim)
 {
-    double *hidden = buffer((size_t)width * sizeof *hidden);
-    double *error = buffer((size_t)width * sizeof *error), eps = case_epsilon(type);
+    double *hidden = scratch((size_t)width * sizeof *hidden);
+    double *error = scratch((size_t)width * sizeof *error), eps = case_epsilon(type);
     for (int j = 0; j < width; j++) {
         double g_size, u_size, g = dot_product(x, r, e->gate, dim, j, &g_size);
         double u = dot_product(x, r, e->up, dim, j, &u_size), silu = g / (1 + exp(-g));
@@ -234,7 +235,7 @@ static void ffn_case_body(const struct ffn_case *c, enum dtype y_type)
     spread_open(&s, c);
     size_t row = row_bytes(y_type, c->dim), bytes = (size_t)(s.n + 1) * row;
     void *x = typed_rows(s.n + 1, c->dim, 0.5f), *y = memset(buffer(bytes), 0x55, bytes);
-    char *mixed = memset(buffer(bytes), 0x55, bytes), *untouched = memset(buffer(row), 0x55, row);
+    char *mixed = memset(buffer(bytes), 0x55, bytes), *untouched = memset(scratch(row), 0x55, row);
     char *shuffled = buffer((size_t)s.n * row_bytes(type, c->dim));
     int32_t *source = buffer((size_t)s.n * sizeof *source);
     for (int i = 0; i < s.n; i++) {
@@ -246,6 +247,7 @@ static void ffn_case_body(const struct ffn_case *c, enum dtype y_type)
                               {&s.list, mixed, y_type, shuffled, source, s.count, s.n + 1}};
     run_ffn(&dev, jobs, 1);
     run_ffn(&dev, jobs + 1, 1);
+    to_host();
     for (int i = 0, r = 0; i < c->runs; i++)
         for (int end = r + s.count[i]; r < end; r++)
             check_ffn_row(&s.experts[i], x, r, y, y_type, c->width, c->dim);
@@ -269,11 +271,14 @@ static void ffn_dense_body(const struct ffn_case *c)
                               {&list[1], y[1], DTYPE_F32, x, NULL, NULL, n}};
     run_ffn(&dev, jobs, 2);
     for (int r = 0; r < n; r++) {
-        check_ffn_row(&e[0], x, r, y[0], DTYPE_F32, c->width, c->dim);
-        check_ffn_row(&e[1], x, r, y[1], DTYPE_F32, c->width, c->dim);
         struct ffn_job single = {
             &list[1], one + (size_t)r * row, DTYPE_F32, row_of(x, type, c->dim, r), NULL, NULL, 1};
         run_ffn(&dev, &single, 1);
+    }
+    to_host();
+    for (int r = 0; r < n; r++) {
+        check_ffn_row(&e[0], x, r, y[0], DTYPE_F32, c->width, c->dim);
+        check_ffn_row(&e[1], x, r, y[1], DTYPE_F32, c->width, c->dim);
     }
     if (!on_gpu())
         same(one, y[1], (size_t)n * row, "ffn row by row");
@@ -298,6 +303,7 @@ static void ffn_joint_body(const struct ffn_case *c)
     struct ffn_job jobs[MORE] = {{&s.list, y, type, x, source, s.count, s.n},
                                  {&list, all, DTYPE_F32, x, NULL, NULL, s.n}};
     run_ffn(&dev, jobs, 2);
+    to_host();
     for (int i = 0, r = 0; i < c->runs; i++)
         for (int end = r + s.count[i]; r < end; r++) {
             check_ffn_row(&s.experts[i], x, r, y, type, c->width, c->dim);
@@ -308,6 +314,7 @@ static void ffn_joint_body(const struct ffn_case *c)
             &list, row_of(all, DTYPE_F32, c->dim, i % s.n), DTYPE_F32, x, NULL, NULL, 1};
     memset(all, 0x55, (size_t)s.n * row_bytes(DTYPE_F32, c->dim));
     run_ffn(&dev, jobs, MORE);
+    to_host();
     for (int r = 0; r < s.n && r < MORE; r++)
         check_ffn_row(&wide, x, 0, row_of(all, DTYPE_F32, c->dim, r), DTYPE_F32, 3 * c->width,
                       c->dim);
@@ -353,6 +360,7 @@ static void threads_body(void)
         matmul(&dev, (float *)y[threads] + N * DIM, 40, x, &thin.m, N);
         struct ffn_job job = {&list, (char *)y[threads] + 2 * bytes, type, x, NULL, count, N};
         run_ffn(&dev, &job, 1);
+        to_host();
         dev_close(&dev);
         dev = one;
         same(y[1], y[threads], 2 * bytes + ffn_bytes, "the number of threads");
@@ -368,6 +376,7 @@ static void test_threads(void **state)
 static void test_choose(void **state)
 {
     (void)state;
+    skip_without_cpu();
     enum isa isa;
     unsigned all = isa_available();
     unsetenv("EPMOE_ISA");
@@ -392,6 +401,7 @@ static void test_choose(void **state)
 static void test_roofs(void **state)
 {
     (void)state;
+    skip_without_cpu();
     enum isa isa;
     assert_int_equal(isa_choose(&isa, isa_available()), STATUS_OK);
     open_dev(isa, 2);
@@ -404,7 +414,7 @@ static void gpu_roofs_body(void)
 {
     assert_true(dev.kernels->peak_flops(&dev, type) > 0);
     assert_true(dev.kernels->read_bandwidth(&dev) > 0);
-    settle();
+    assert_int_equal(dev_wait(&dev), 0);
 }
 
 static void test_gpu_roofs(void **state)
@@ -421,5 +431,6 @@ int main(void)
         cmocka_unit_test(test_threads), cmocka_unit_test(test_choose),
         cmocka_unit_test(test_roofs),   cmocka_unit_test(test_gpu_roofs),
     };
+    check_only();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

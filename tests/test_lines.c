@@ -4,8 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/lines.h"
-#include "base/names.h"
+#include "launch/lines.h"
+#include "launch/names.h"
 #include "tests/cm.h"
 
 static void put(int fd, const char *text, size_t bytes)

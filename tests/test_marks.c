@@ -6,7 +6,9 @@
 #include "base/pulse.h"
 #include "base/trace.h"
 #include "kernels/ops.h"
+#include "proto/phase.h"
 #include "tests/cm.h"
+#include "tests/only.h"
 #ifdef EPMOE_EMULATED
 #include "nvtx3/nvToolsExt.h"
 #endif
@@ -25,7 +27,7 @@ static int open_all(void **state)
     assert_int_equal(dev_open_cuda(&dev, 0, ISA_PLAIN, 1), 0);
     x = dev_alloc(&dev, N * sizeof *x);
     y = dev_alloc(&dev, N * sizeof *y);
-    trace_open(&log_of_run, 1, 1);
+    trace_open(&log_of_run, phase_names, phase_step_most(1, 1));
     return 0;
 }
 
@@ -166,5 +168,6 @@ int main(void)
         cmocka_unit_test(loading_shows_progress),
         cmocka_unit_test(a_wait_can_be_seen),
     };
+    check_only();
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

@@ -1,6 +1,7 @@
 /* Rows from GPU to GPU by NCCL, on the emulation: logits are the bytes of the same ranks with rows
  * through the host's memory, by every strategy, dedup, combine, wire and overlap, for 1 to 8
- * workers, some experts at home, and more workers than experts. What goes wrong: tests/nccl.sh. */
+ * workers, some experts at home, more workers than experts, and ranks that share GPUs. What goes
+ * wrong: tests/nccl.sh. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -99,11 +100,26 @@ static void other_models(void **state)
     }
 }
 
+/* Ranks on fewer GPUs than there are of them. */
+static void shared_gpus(void **state)
+{
+    (void)state;
+    setenv("EPMOE_EMULATED_NCCL", "2.30.3", 1);
+    setenv("NCCL_MULTI_RANK_GPU_ENABLE", "1", 1);
+    for (int i = 0; i < STRATEGY_COUNT * OVERLAP_COUNT; i++) {
+        struct exchange_options x = {.strategy = (enum strategy)(i / OVERLAP_COUNT),
+                                     .overlap = (enum overlap)(i % OVERLAP_COUNT)};
+        struct setting s = {MODELS "moe-60", DTYPE_F32, 2 + i, 7};
+        setenv("EPMOE_EMULATED_GPUS", i % 2 ? "1" : "3", 1);
+        check(&s, &x);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(any_options),
-        cmocka_unit_test(other_models),
+        cmocka_unit_test(any_options), cmocka_unit_test(other_models),
+        cmocka_unit_test(shared_gpus), // last: it leaves its environment
     };
     setenv("EPMOE_EMULATED_GPUS", "9", 1);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,6 +11,7 @@
 
 #include "tests/cm.h"
 #include "tests/logits.h"
+#include "tests/only.h"
 
 enum { MAX_CASES = 64, N_GREEDY = 64 };
 
@@ -114,7 +115,7 @@ static int n_paths;
 
 static void find_paths(void)
 {
-    for (int isa = 0; isa < ISA_COUNT && ON_CPU; isa++)
+    for (int isa = 0; isa < ISA_COUNT && ON_CPU && !only_cuda(); isa++)
         if (isa_available() & 1u << isa)
             paths[n_paths++] =
                 (struct path){isa_name((enum isa)isa), isa_name((enum isa)isa), DEVICE_CPU};
@@ -202,6 +203,7 @@ int main(void)
         cmocka_unit_test(f32_logits_and_greedy_tokens),
         cmocka_unit_test(bf16_is_no_worse_than_transformers),
     };
+    check_only();
     find_cases();
     find_paths();
     return n_cases > 8 ? cmocka_run_group_tests(tests, NULL, NULL) : 1;

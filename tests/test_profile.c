@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "coordinator/profile_fold.h"
 #include "coordinator/scheduler.h"
 #include "launch/ranks.h"
+#include "profile/fold.h"
 #include "proto/control.h"
 #include "study/profile.h"
 #include "tests/cm.h"
@@ -16,9 +16,9 @@ static void a_full_log_counts_what_it_drops(void **state)
 {
     struct trace t;
     (void)state;
-    trace_open(&t, 1, 2);
+    trace_open(&t, phase_names, phase_step_most(1, 2));
     size_t room = t.capacity;
-    assert_true(room >= 2 * trace_step_most(1, 2));
+    assert_true(room >= 2 * phase_step_most(1, 2));
     for (size_t i = 0; i < room + 3; i++)
         trace_mark_detail(&t, PHASE_WAIT, (int)i);
     assert_true(t.n == room && t.dropped == 3);
@@ -35,9 +35,9 @@ static void a_full_log_counts_what_it_drops(void **state)
 static const int64_t reached[] = {50, 40, 70, 80, 90};
 static int told, asked;
 
-static void note_mark(void *of, enum phase phase)
+static void note_mark(void *of, const char *phase)
 {
-    assert_true(of == &told && phase == PHASE_WAIT);
+    assert_true(of == &told && phase == phase_names[PHASE_WAIT]);
     told++;
 }
 
@@ -54,7 +54,7 @@ static void a_device_may_time_marks(void **state)
     (void)state;
     struct trace t;
     struct trace_timer timer = {&told, 2, note_mark, say_when};
-    trace_open(&t, 1, 1);
+    trace_open(&t, phase_names, phase_step_most(1, 1));
     trace_mark(&t, PHASE_OUTSIDE);
     t.events[0].ns = 45;
     trace_time_by(&t, &timer);

@@ -3,9 +3,9 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "coordinator/profile_fold.h"
 #include "coordinator/scheduler.h"
 #include "launch/ranks.h"
+#include "profile/fold.h"
 #include "study/profile.h"
 #include "tests/cm.h"
 
@@ -121,7 +121,8 @@ static double check_run(const char *dir, int ranks, enum overlap overlap)
         for (int layer = 0; layer < p->n_layers; layer++)
             check_layer(&r.coordinator, (enum step_kind)kind, layer);
     uint64_t sent = p->steps[0].bytes.sent + p->steps[1].bytes.sent;
-    assert_true(sent == r.coordinator.exchange[0].counters->sent && (sent > 0) == (ranks > 1));
+    assert_true(sent == root_counters(r.coordinator.exchange[0])->sent &&
+                (sent > 0) == (ranks > 1));
     double share = check_account(p, first, outer);
     ranks_close(&r);
     return share;
@@ -175,7 +176,9 @@ static void nothing_is_kept_unless_asked_for(void **state)
 static void set_marks(struct coordinator *c, struct profile *p)
 {
     c->profile = p;
-    c->trace = c->exchange[0].trace = c->exchange[1].trace = p ? &p->log : NULL;
+    c->trace = p ? &p->log : NULL;
+    for (int i = 0; i < c->n_exchanges; i++)
+        root_trace(c->exchange[i], c->trace);
 }
 
 static int ascending(const void *a, const void *b)

@@ -10,7 +10,7 @@ static void embed_body(void)
         for (enum dtype from = DTYPE_F32; from <= DTYPE_BF16; from++) {
             int dim = row_widths[c];
             size_t bytes = (size_t)(VOCAB * dim * dtype_bytes(from));
-            void *aligned = buffer(bytes);
+            void *aligned = scratch(bytes);
             for (int i = 0; i < VOCAB * dim; i++)
                 dtype_store(from, aligned, (size_t)i, uniform());
             char *table = (char *)buffer(bytes + 1) + 1;
@@ -20,6 +20,7 @@ static void embed_body(void)
                 tokens[i] = (i * 5 + 3) % VOCAB;
             float *x = buffer((size_t)(N * dim) * sizeof *x);
             embed(&dev, x, table, from, type, tokens, N, dim);
+            to_host();
             for (int i = 0; i < N * dim; i++) {
                 size_t source = (size_t)(tokens[i / dim] * dim + i % dim);
                 assert_true(x[i] == dtype_round(type, dtype_load(from, table, source)));
@@ -42,6 +43,9 @@ static void rmsnorm_body(void)
         size_t bytes = (size_t)n * row_bytes(type, dim);
         void *h = memset(buffer(bytes), 0x55, bytes), *one = buffer(bytes);
         rmsnorm(&dev, h, type, x, w, n, dim, 1e-6f);
+        for (int r = 0; r < n; r++)
+            rmsnorm(&dev, row_of(one, type, dim, r), type, x + r * dim, w, 1, dim, 1e-6f);
+        to_host();
         for (int r = 0; r < n; r++) {
             double squares = 0;
             for (int i = 0; i < dim; i++)
@@ -54,7 +58,6 @@ static void rmsnorm_body(void)
                 near(at(h, dim, r, i), y, bound * fabs(y) + (type == DTYPE_F16 ? 0x1p-25 : 0),
                      "rmsnorm");
             }
-            rmsnorm(&dev, row_of(one, type, dim, r), type, x + r * dim, w, 1, dim, 1e-6f);
         }
         same(one, h, bytes, "rmsnorm row by row");
     }
@@ -128,12 +131,14 @@ static void route_body(void)
         float *weight = buffer((size_t)(N * c->k) * sizeof *weight);
         for (int normalise = 0; normalise < 2; normalise++) {
             route_rows(&dev, expert, weight, NULL, scores, ld, N, c->n_experts, c->k, normalise);
+            to_host();
             for (int r = 0; r < N; r++)
                 check_route(c, scores + r * ld, expert + r * c->k, weight + r * c->k, normalise);
         }
         for (int e = 0; e < ld; e++) // broken numbers must still name experts that exist
             scores[e] = e % 2 ? NAN : -INFINITY;
         route_rows(&dev, expert, weight, NULL, scores, ld, 1, c->n_experts, c->k, true);
+        to_host();
         for (int j = 0; j < c->k; j++)
             assert_in_range(expert[j], 0, c->n_experts - 1);
     }
@@ -174,12 +179,14 @@ static void sort_body(void)
         for (int j = 0; j < n * K; j++)
             expert[j] = (int32_t)((uniform() + 1) * 0.4999f * EXPERTS);
         sort_rows(&dev, count, place, source, hit, expert, group_of, n, K, groups);
+        to_host();
         check_sorted(count, place, source, expert, group_of, n, K, groups);
         for (int g = 0; g < groups; g++)
             wanted += count[g] > 0;
         assert_int_equal(*hit, wanted);
     }
     sort_rows(&dev, count, place, source, NULL, expert, group_of, 0, K, EXPERTS);
+    to_host();
     for (int g = 0; g < EXPERTS; g++)
         assert_int_equal(count[g], 0);
 }
@@ -208,11 +215,13 @@ static void plan_body(void)
                                        group_of,
                                        c->n_experts};
             memset(to[two].count, 0x55, (size_t)c->n_experts * 4);
+        }
+        for (int two = 0; two < 2; two++)
             route_rows(&dev, expert[two], weight[two], two ? NULL : &to[two], scores, ld, n,
                        c->n_experts, k, true);
-        }
         sort_rows(&dev, to[1].count, to[1].place, to[1].source, to[1].hit, expert[1], group_of, n,
                   k, c->n_experts);
+        to_host();
         same(expert[0], expert[1], pairs, "sorting, experts");
         same(weight[0], weight[1], pairs, "sorting, weights");
         same(to[0].count, to[1].count, (size_t)c->n_experts * 4, "route, counts");
@@ -246,6 +255,7 @@ static void gather_body(void)
         for (int i = 0; i < n; i++)
             place[i] = (i * 7 + 2) % n;
         gather(&dev, moved, y, place, n, row_bytes(type, dim));
+        to_host();
         for (int i = 0; i < n; i++)
             same(row_of(moved, type, dim, i), row_of(y, type, dim, place[i]), row_bytes(type, dim),
                  "gather");
@@ -298,17 +308,21 @@ static void add_body(void)
         both.ld_dense = ld;
         both.ld_gate = 2;
         float *old = floats(all, 1), *x = copy_of(old, all), *parts = copy_of(old, all);
+        float *first_part = copy_of(old, all);
         float *norm = floats((size_t)dim, 2);
         memset(h, 0x55, h_bytes);
         add_norm(&dev, x, h, type, &both, norm, n, dim, 1e-6f);
-        check_sums(x, old, &both, n, dim);
+        add_norm(&dev, first_part, NULL, type, &dense, NULL, n, dim, 1e-6f);
         add_norm(&dev, parts, NULL, type, &dense, NULL, n, dim, 1e-6f);
-        check_sums(parts, old, &dense, n, dim);
         add_norm(&dev, parts, NULL, type, &experts, NULL, n, dim, 1e-6f);
-        same(x, parts, all * sizeof *x, "adding in one call");
         rmsnorm(&dev, h_after, type, x, norm, n, dim, 1e-6f);
+        to_host();
+        check_sums(x, old, &both, n, dim);
+        check_sums(first_part, old, &dense, n, dim);
+        same(x, parts, all * sizeof *x, "adding in one call");
         same(h, h_after, h_bytes, "the norm in the call that adds");
         add_norm(&dev, x, h, type, &none, norm, n, dim, 1e-6f);
+        to_host();
         same(h, h_after, h_bytes, "nothing to add");
         same(x, parts, all * sizeof *x, "nothing to add");
         drain();
@@ -335,5 +349,6 @@ int main(void)
         cmocka_unit_test(test_plan),   cmocka_unit_test(test_sort_rows),
         cmocka_unit_test(test_gather), cmocka_unit_test(test_add_norm),
     };
+    check_only();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,22 +6,31 @@
 
 #include <math.h>
 
+static void open_best_cpu(int threads)
+{
+    enum isa isa;
+    assert_int_equal(isa_choose(&isa, isa_available()), STATUS_OK);
+    open_dev(isa, threads);
+}
+
+static void once(void (*body)(void))
+{
+    body();
+    close_dev();
+    drain();
+}
+
 /* Nothing here has a type: once on the best CPU path, and on a GPU if there is one. */
 static void on_each_device(void (*body)(void))
 {
-    enum isa isa;
+    start_over();
     type = DTYPE_F32;
-    assert_int_equal(isa_choose(&isa, isa_available()), STATUS_OK);
-    open_dev(isa, 2);
-    body();
-    dev_close(&dev);
-    drain();
-    if (cuda_count() == 0)
-        return;
-    assert_int_equal(dev_open_cuda(&dev, 0, ISA_PLAIN, 1), 0);
-    reserve();
-    body();
-    dev_close(&dev);
+    if (!only_cuda()) {
+        open_best_cpu(2);
+        once(body);
+    }
+    for (int way = 0; open_gpu(way); way++)
+        once(body);
 }
 
 /* ---- the device's part ---- */
@@ -52,6 +61,7 @@ static void marks_body(void)
     }
     mark_tokens(&dev, marks, tokens, seq, N, VOCAB);
     penalise(&dev, logits, marks, penalties, SEQUENCES, VOCAB);
+    to_host();
     same(logits, wanted, sizeof wanted, "penalise");
 }
 
@@ -69,7 +79,7 @@ static bool precedes(const struct candidate *a, const struct candidate *b)
 
 static void check_top(const float *logits, int vocab, const struct candidate *best, int most)
 {
-    bool *taken = buffer((size_t)vocab * sizeof *taken);
+    bool *taken = scratch((size_t)vocab * sizeof *taken);
     for (int i = 0; i < most; i++) {
         assert_in_range(best[i].token, 0, vocab - 1);
         float z = logits[best[i].token];
@@ -97,6 +107,7 @@ static void top_case(int n, int vocab, int most)
             logits[3 * vocab + t] = t % 2 ? NAN : INFINITY;
     }
     top_tokens(&dev, best, logits, n, vocab, most);
+    to_host();
     for (int row = 0; row < n; row++)
         check_top(logits + row * vocab, vocab, best + row * most, most);
 }
@@ -122,7 +133,7 @@ static void test_top(void **state)
 
 /* ---- samplers ---- */
 
-/* A picker for one sequence on the present device. */
+/* A picker for one sequence on the present device, which has logits and tokens in its memory. */
 struct rig {
     struct picker p;
     struct sampler s;
@@ -136,17 +147,16 @@ static void rig_open(struct rig *r, const struct sampler_options *o, int vocab)
     *r = (struct rig){.s.options = *o, .vocab = vocab};
     picker_open(&r->p, &dev, vocab, 2, 1);
     picker_forget(&r->p, &dev, 0);
-    r->host = buffer((size_t)vocab * sizeof *r->host);
+    r->host = dev_alloc_host(&dev, (size_t)vocab * sizeof *r->host);
     r->logits = dev_twin(&dev, r->host, (size_t)vocab * sizeof *r->logits);
-    r->token = buffer(sizeof *r->token);
-    r->seq = buffer(sizeof *r->seq);
+    r->token = dev_alloc(&dev, sizeof *r->token);
+    r->seq = dev_alloc(&dev, sizeof *r->seq);
 }
 
 static void see(struct rig *r, int32_t token)
 {
-    *r->token = token;
+    dev_upload(&dev, r->token, &token, sizeof token);
     picker_see(&r->p, &dev, r->token, r->seq, 1);
-    settle();
 }
 
 static int32_t pick(struct rig *r, const float *logits)
@@ -204,9 +214,8 @@ static void draws_follow_the_distribution(void **state)
     int count[N] = {0}, again[N] = {0};
     double p[N], sum = 0;
     struct rig s, t;
-    enum isa isa;
-    assert_int_equal(isa_choose(&isa, isa_available()), STATUS_OK);
-    open_dev(isa, 1);
+    skip_without_cpu();
+    open_best_cpu(1);
     rig_open(&s, &o, N);
     rig_open(&t, &o, N);
     for (int i = 0; i < DRAWS; i++) {
@@ -226,8 +235,7 @@ static void draws_follow_the_distribution(void **state)
         assert_true(token == 1 ||
                     token == 3); // p(1) + p(3) of the three best is the first over 0.8
     }
-    dev_close(&dev);
-    drain();
+    close_dev();
 }
 
 static void repetition(void)
@@ -278,6 +286,7 @@ static void test_ranking(void **state)
     static struct candidate all[2 * VOCAB];
     float *row = floats(VOCAB, 4);
     (void)state;
+    skip_without_cpu();
     for (int i = 0; i < VOCAB; i++)
         if (i % 7 == 0)
             row[i] = odd[i / 7 % LENGTH(odd)];
@@ -329,5 +338,6 @@ int main(void)
         cmocka_unit_test(test_broken_logits), cmocka_unit_test(draws_follow_the_distribution),
         cmocka_unit_test(test_repetition),    cmocka_unit_test(test_whole_rows),
     };
+    check_only();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,13 +1,13 @@
-/* However rows travel, the logits are those of a single process: 1 to 9 workers (more than experts,
- * too), every strategy, dedup, combine and wire, whole steps and overlapped halves.
+/* However rows travel, the logits are those of a single process. Any two choices of model, type,
+ * wire, number of workers, placement, strategy, dedup, combine and overlap are tried together
+ * (tests/covering.h); all combinations of how rows travel, without a model: tests/test_exchange.c.
  *   combine rows            the same bytes, on any wire
  *   combine sum, f32        max |delta| <= 1e-5 of the logits' range
  *   combine sum, otherwise  as near to the f32 logits as combine rows on the same wire, times 1.3,
  *                           and the same bytes for every strategy, dedup and overlap
  *   wire bf16, int8         within 1 %, 3 % of the logits on the model's own wire
  * Near is the median token's RMS distance over RMS. The measured figures are printed.
- * Placements: even, round-robin with some experts at home, and one where a few ranks have it all.
- * Any routing: tests/test_exchange.c. Under mpirun (tests/mpi_strategies.sh): with its ranks. */
+ * Under mpirun (tests/mpi_strategies.sh): the rows of the table with as many ranks. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,17 +15,10 @@
 #include <unistd.h>
 
 #include "tests/cm.h"
+#include "tests/covering.h"
 #include "tests/logits.h"
 
 enum { N_TOKENS = 50, CHUNK = 33, MOST_WORKERS = 9 };
-
-/* A sanitized build is slower by an order of magnitude, and sees the same code with fewer workers.
- */
-#ifdef __SANITIZE_ADDRESS__
-enum { STRIDE = 4 };
-#else
-enum { STRIDE = 1 };
-#endif
 
 static int32_t tokens[N_TOKENS];
 static struct transport
@@ -41,16 +34,36 @@ static void fill(void)
     }
 }
 
-enum shape { EVEN, SOME_AT_HOME, SKEWED };
+enum shape { EVEN, SOME_AT_HOME, SKEWED, SHAPES };
+enum { ONE_PROCESS = 1 };
 
+static const char *const models[] = {
+    "models/austen-moe",
+    "tests/golden/models/moe-60",
+    "tests/golden/models/moe-60-short",
+    "tests/golden/models/moe-fused",
+    "tests/golden/models/moe-head-dim",
+    "tests/golden/models/moe-long",
+    "tests/golden/models/moe-mlp-only-layers",
+    "tests/golden/models/moe-published",
+    "tests/golden/models/moe-renormalised",
+    "tests/golden/models/moe-sharded",
+    "tests/golden/models/moe-sparse-step-2",
+    "tests/golden/models/moe-top-1",
+};
+enum { MODELS = sizeof models / sizeof *models };
+static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+enum { TYPES = sizeof types / sizeof *types };
+
+/* A row of the table. */
 struct model {
-    const char *dir;
+    char dir[512];
     enum dtype type;
     enum shape shape;
-    int vocab;
-    float *f32;   // logits in f32
-    float *model; // on the model's own wire
-    float *alone; // on the wire at hand
+    int workers, vocab;
+    struct exchange_options x;
+    const float *f32;   // logits in f32
+    const float *alone; // on the wire at hand
 };
 
 /* Two thirds of the experts on the last rank, the others at home and on rank 1; the ranks between
@@ -139,154 +152,164 @@ static double largest_delta(const struct model *m, const float *a, const float *
     return largest / (high - low);
 }
 
-static void describe(char *text, size_t size, const struct model *m, int workers,
-                     const struct exchange_options *x)
+static void describe(char *text, size_t size, const struct model *m)
 {
-    struct exchange_words w = exchange_words(x);
+    struct exchange_words w = exchange_words(&m->x);
     static const char *const shapes[] = {"", ", some at home", ", skewed"};
     snprintf(text, size, "%s %s, %d workers%s, %s, dedup %s, combine %s, wire %s, overlap %s",
-             strrchr(m->dir, '/') + 1, dtype_name(m->type), workers, shapes[m->shape], w.strategy,
-             w.dedup, w.combine, w.wire, w.overlap);
+             strrchr(m->dir, '/') + 1, dtype_name(m->type), m->workers, shapes[m->shape],
+             w.strategy, w.dedup, w.combine, w.wire, w.overlap);
 }
 
-/* What sums of ranks may change. *worst: the largest ratio, for the record. */
-static void check_sums(const struct model *m, const float *logits, const struct exchange_options *x,
-                       const char *what, double *worst)
+/* ---- logits of a single process, made once ---- */
+
+/* [vocab] of each token, by model, type and wire; NULL: not yet, or not on this rank. */
+static float *known[MODELS][TYPES][WIRE_COUNT];
+static int vocab_of[MODELS];
+static double largest_move, largest_sum_delta, largest_sum_ratio; // for the record
+
+/* What a narrower wire may change. */
+static void check_wire(const struct model *m, const float *wired, const float *usual)
 {
-    bool exact = m->type == DTYPE_F32 && x->wire == WIRE_MODEL;
+    static const double bounds[] = {[WIRE_MODEL] = 0, [WIRE_BF16] = 0.01, [WIRE_INT8] = 0.03};
+    double moved = distance(m, wired, usual);
+    largest_move = fmax(largest_move, moved);
+    if (!(moved <= bounds[m->x.wire]))
+        fail_msg("%s %s: wire %s changes the logits by %.3g of their RMS", m->dir,
+                 dtype_name(m->type), exchange_words(&m->x).wire, moved);
+}
+
+static const float *alone(struct model *m, int model, int type, enum wire wire)
+{
+    struct exchange_options x = {.wire = wire};
+    float **at = &known[model][type][wire];
+    if (!*at && mpi.rank == 0) {
+        *at = run(m, types[type], ONE_PROCESS, &x);
+        vocab_of[model] = m->vocab;
+    }
+    m->vocab = vocab_of[model];
+    return *at;
+}
+
+/* ---- a row of the table ---- */
+
+enum factor { MODEL, TYPE, WIRE, WORKERS, SHAPE, STRATEGY, DEDUP, COMBINE, OVERLAP, FACTORS };
+
+/* bf16 is narrower than f32 alone. */
+static bool allowed(int f, int a, int g, int b)
+{
+    if (f == WIRE && g == TYPE)
+        return allowed(g, b, f, a);
+    return !(f == TYPE && g == WIRE && b == WIRE_BF16 && types[a] != DTYPE_F32);
+}
+
+static const struct covering *table(void)
+{
+    static struct covering c = {.n_factors = FACTORS,
+                                .levels = {MODELS, TYPES, WIRE_COUNT, MOST_WORKERS, SHAPES,
+                                           STRATEGY_COUNT, DEDUP_COUNT, COMBINE_COUNT,
+                                           OVERLAP_COUNT},
+                                .allowed = allowed};
+    if (!c.n)
+        covering_make(&c);
+    return &c;
+}
+
+static void any_two_choices_are_together(void **state)
+{
+    (void)state;
+    const struct covering *c = table();
+    print_message("           %d rows\n", c->n);
+    assert_int_equal(covering_check(c), 0);
+}
+
+static void open_row(struct model *m, const int *row)
+{
+    *m = (struct model){.type = types[row[TYPE]],
+                        .shape = (enum shape)row[SHAPE],
+                        .workers = 1 + row[WORKERS],
+                        .x = {(enum strategy)row[STRATEGY], (enum combine)row[COMBINE],
+                              (enum dedup)row[DEDUP], (enum wire)row[WIRE],
+                              (enum overlap)row[OVERLAP]}};
+    snprintf(m->dir, sizeof m->dir, "%s/%s", SOURCE_DIR, models[row[MODEL]]);
+    m->f32 = alone(m, row[MODEL], 0, WIRE_MODEL);
+    const float *usual = alone(m, row[MODEL], row[TYPE], WIRE_MODEL);
+    m->alone = alone(m, row[MODEL], row[TYPE], m->x.wire);
+    if (mpi.rank == 0)
+        check_wire(m, m->alone, usual);
+}
+
+/* What sums of ranks may change. */
+static void check_sums(const struct model *m, const float *logits, const char *what)
+{
+    bool exact = m->type == DTYPE_F32 && m->x.wire == WIRE_MODEL;
     double found = exact ? largest_delta(m, logits, m->alone)
                          : distance(m, logits, m->f32) / distance(m, m->alone, m->f32);
+    double *worst = exact ? &largest_sum_delta : &largest_sum_ratio;
     *worst = fmax(*worst, found);
     if (!(found <= (exact ? 1e-5 : 1.3)))
         fail_msg("%s: %.3g of the range away, or %.3g times as far from f32 as combine rows", what,
                  exact ? found : 0, exact ? 0 : found);
 }
 
-static void check_workers(struct model *m, int workers, enum combine combine, enum wire wire,
-                          double *worst)
+/* Rows: as alone. Sums: near that, and as by the usual strategy, dedup and overlap. */
+static void check_row(const int *row)
 {
-    size_t bytes = (size_t)N_TOKENS * (size_t)m->vocab * sizeof(float);
-    float *first = NULL;
+    struct model m;
     char what[240];
-    for (int i = 0; i < STRATEGY_COUNT * DEDUP_COUNT * OVERLAP_COUNT; i++) {
-        struct exchange_options x = {(enum strategy)(i / OVERLAP_COUNT / DEDUP_COUNT), combine,
-                                     (enum dedup)(i / OVERLAP_COUNT % DEDUP_COUNT), wire,
-                                     (enum overlap)(i % OVERLAP_COUNT)};
-        float *logits = run(m, m->type, workers + 1, &x);
-        const float *wanted = combine == COMBINE_ROWS ? m->alone : first;
-        if (mpi.rank > 0)
-            continue;
-        describe(what, sizeof what, m, workers, &x);
-        if (wanted && memcmp(logits, wanted, bytes) != 0)
+    open_row(&m, row);
+    describe(what, sizeof what, &m);
+    struct exchange_options usual = {.combine = m.x.combine, .wire = m.x.wire};
+    bool sums = m.x.combine == COMBINE_SUM;
+    float *logits = run(&m, m.type, m.workers + 1, &m.x);
+    float *sum = sums ? run(&m, m.type, m.workers + 1, &usual) : NULL;
+    if (mpi.rank == 0) {
+        size_t bytes = (size_t)N_TOKENS * (size_t)m.vocab * sizeof(float);
+        if (sums)
+            check_sums(&m, sum, what);
+        if (memcmp(logits, sums ? sum : m.alone, bytes) != 0)
             fail_msg("%s: other bytes", what);
-        if (!wanted) {
-            check_sums(m, logits, &x, what, worst);
-            first = logits;
-        } else {
-            free(logits);
-        }
     }
-    free(first);
+    free(logits);
+    free(sum);
 }
 
-static void check_wire(struct model *m, enum wire wire, int first, int step)
+static void logits_of_every_row(void **state)
 {
-    static const double bounds[] = {[WIRE_MODEL] = 0, [WIRE_BF16] = 0.01, [WIRE_INT8] = 0.03};
-    double worst = 0;
-    struct exchange_options x = {.wire = wire};
-    int last = mpi.size ? first : MOST_WORKERS;
-    m->alone = run(m, m->type, 1, &x);
-    for (int workers = first; workers <= last; workers += step * STRIDE)
-        for (int combine = 0; combine < COMBINE_COUNT; combine++)
-            check_workers(m, workers, (enum combine)combine, wire, &worst);
-    if (mpi.rank > 0)
-        return;
-    double moved = distance(m, m->alone, m->model);
-    print_message("           %s %s wire %s: %.2g of the logits; sums %.3g\n",
-                  strrchr(m->dir, '/') + 1, dtype_name(m->type), exchange_words(&x).wire, moved,
-                  worst);
-    if (!(moved <= bounds[wire]))
-        fail_msg("%s: wire %s changes the logits by %.3g of their RMS", m->dir,
-                 exchange_words(&x).wire, moved);
-    free(m->alone);
-}
-
-/* On `first` workers, and every `step` more up to the most. */
-static void check_placed(const char *dir, enum dtype type, enum shape shape, int first, int step)
-{
-    struct model m = {.dir = dir, .type = type, .shape = shape};
-    struct exchange_options usual = {0};
-    first = mpi.size ? mpi.size - 1 : first;
+    (void)state;
+    const struct covering *c = table();
+    int rows = 0;
     fill();
-    m.f32 = run(&m, DTYPE_F32, 1, &usual);
-    m.model = run(&m, type, 1, &usual);
-    for (enum wire wire = WIRE_MODEL; wire < WIRE_COUNT; wire++)
-        if (wire != WIRE_BF16 || type == DTYPE_F32)
-            check_wire(&m, wire, first, step);
-    free(m.f32);
-    free(m.model);
+    for (int i = 0; i < c->n; i++)
+        if (!mpi.size || c->row[i][WORKERS] == mpi.size - 2) {
+            check_row(c->row[i]);
+            rows++;
+        }
+    assert_true(rows >= (mpi.size ? MODELS : MODELS * MOST_WORKERS));
+    print_message("           %d rows; wires change %.2g; sums of ranks %.2g of the range in f32, "
+                  "else %.3g times as far as rows\n",
+                  rows, largest_move, largest_sum_delta, largest_sum_ratio);
 }
 
-static void check_model(const char *dir, enum dtype type, int first, int step)
+static void forget(void)
 {
-    check_placed(dir, type, EVEN, first, step);
+    for (int i = 0; i < MODELS * TYPES * WIRE_COUNT; i++)
+        free(known[i / WIRE_COUNT / TYPES][i / WIRE_COUNT % TYPES][i % WIRE_COUNT]);
 }
 
-static void many_experts(void **state)
+static int run_table(void)
 {
-    (void)state;
-    check_model(SOURCE_DIR "/tests/golden/models/moe-60", DTYPE_F32, 1, 1);
-    check_model(SOURCE_DIR "/tests/golden/models/moe-60", DTYPE_BF16, 3, 4);
-}
-
-static void fewer_experts_than_workers(void **state)
-{
-    (void)state;
-    check_model(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2", DTYPE_F32, 2, 6);
-    check_model(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2", DTYPE_BF16, 1, 1);
-    check_model(SOURCE_DIR "/tests/golden/models/moe-top-1", DTYPE_F16, 5, 4);
-}
-
-static void every_checkpoint(void **state)
-{
-    (void)state;
-    static const char *const names[] = {"moe-60-short",     "moe-fused",           "moe-head-dim",
-                                        "moe-long",         "moe-mlp-only-layers", "moe-published",
-                                        "moe-renormalised", "moe-sharded"};
-    char dir[512];
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        snprintf(dir, sizeof dir, "%s/tests/golden/models/%s", SOURCE_DIR, names[i]);
-        check_placed(dir, DTYPE_BF16, (enum shape)(i % 3), 3, 9);
-    }
-}
-
-static void uneven_placements(void **state)
-{
-    (void)state;
-    for (enum shape shape = SOME_AT_HOME; shape <= SKEWED; shape++) {
-        int first = shape == SKEWED ? 2 : 1;
-        check_placed(SOURCE_DIR "/tests/golden/models/moe-60", DTYPE_F32, shape, first, 4);
-        check_placed(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2", DTYPE_BF16, shape, 3, 5);
-        check_placed(SOURCE_DIR "/tests/golden/models/moe-top-1", DTYPE_F16, shape, first, 7);
-        check_placed(SOURCE_DIR "/models/austen-moe", DTYPE_BF16, shape, 4, 9);
-    }
-}
-
-static void shipped_model(void **state)
-{
-    (void)state;
-    check_model(SOURCE_DIR "/models/austen-moe", DTYPE_F32, 1, 4);
-    check_model(SOURCE_DIR "/models/austen-moe", DTYPE_BF16, 1, 1);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_two_choices_are_together),
+        cmocka_unit_test(logits_of_every_row),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    forget();
+    return failed;
 }
 
 static int under_mpirun(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(many_experts),
-        cmocka_unit_test(fewer_experts_than_workers),
-        cmocka_unit_test(uneven_placements),
-        cmocka_unit_test(shipped_model),
-    };
     int local_rank, local_size;
 #ifdef __SANITIZE_ADDRESS__ // one number of workers is enough there
     if (atoi(getenv("OMPI_COMM_WORLD_SIZE")) != 5)
@@ -298,18 +321,11 @@ static int under_mpirun(void)
     logits_join(&mpi);
     if (mpi.rank > 0 && !freopen("/dev/null", "w", stdout))
         return 1;
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = run_table();
     return transport_close(&mpi) || failed;
 }
 
 int main(void)
 {
-    if (getenv("OMPI_COMM_WORLD_SIZE"))
-        return under_mpirun();
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(many_experts),     cmocka_unit_test(fewer_experts_than_workers),
-        cmocka_unit_test(every_checkpoint), cmocka_unit_test(uneven_placements),
-        cmocka_unit_test(shipped_model),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return getenv("OMPI_COMM_WORLD_SIZE") ? under_mpirun() : run_table();
 }

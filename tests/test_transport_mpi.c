@@ -83,12 +83,6 @@ static int run(struct transport *t, const char *what, int code)
         transport_start_recv(t, 0, t->rank == 0 ? 1 : 0, in, sizeof in);
         return transport_wait(t, 0, NULL);
     }
-    if (strcmp(what, "abort") == 0) {
-        if (t->rank == 0)
-            transport_abort(t, code);
-        transport_start_recv(t, 0, 0, in, sizeof in);
-        return transport_wait(t, 0, NULL);
-    }
     if (strcmp(what, "hang") == 0)
         return hang(t);
     if (strcmp(what, "stop") == 0 || strcmp(what, "stop_0") == 0)

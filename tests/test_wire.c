@@ -18,6 +18,7 @@ static void sum_rows_body(void)
         struct addends addends = {.y = y, .place = place, .weight = weight, .k = K};
         add_norm(&dev, sum, NULL, type, &addends, NULL, n, dim, 0);
         sum_rows(&dev, out, y, type, place, weight, n, K, dim);
+        to_host();
         for (int i = 0; i < n * row_stride(dim); i++) {
             int r = i / row_stride(dim), j = i % row_stride(dim);
             float wanted = j < dim ? dtype_round(type, sum[r * dim + j]) : 0;
@@ -54,12 +55,16 @@ static void check_wire(enum wire wire, int n, int dim)
 {
     void *x = typed_rows(n, dim, 3), *back = typed_rows(n, dim, 1);
     size_t bytes = wire_row_bytes(wire, type, dim);
-    char *wired = buffer((size_t)n * bytes), *one = buffer(bytes);
+    char *wired = buffer((size_t)n * bytes), *alone = buffer((size_t)n * bytes);
     struct wire_error *error = buffer(sizeof *error), *other = buffer(sizeof *other);
     double squares = 0, errors = 0;
     memset(row_of(x, type, dim, 0), 0, row_bytes(type, dim)); // a row of zeros
     narrow_rows(&dev, wired, wire, x, type, n, dim, error);
     widen_rows(&dev, back, type, wired, wire, n, dim);
+    for (int r = 0; r < n; r++)
+        narrow_rows(&dev, alone + (size_t)r * bytes, wire, row_of(x, type, dim, r), type, 1, dim,
+                    other);
+    to_host();
     for (int r = 0; r < n; r++) {
         for (int i = 0; i < row_stride(dim); i++) {
             double value = at(x, dim, r, i), arrived = at(back, dim, r, i);
@@ -67,9 +72,8 @@ static void check_wire(enum wire wire, int n, int dim)
             squares += value * value;
             errors += (value - arrived) * (value - arrived);
         }
-        narrow_rows(&dev, one, wire, row_of(x, type, dim, r), type, 1, dim, other);
-        same(one, wired + (size_t)r * bytes, bytes, "narrowing row by row");
     }
+    same(alone, wired, (size_t)n * bytes, "narrowing row by row");
     if (wire != WIRE_MODEL) {
         near(error->squares, squares, 1e-5 * squares, "sum of squares");
         near(error->errors, errors, 1e-5 * errors, "sum of errors");
@@ -98,6 +102,7 @@ static void test_wire(void **state)
 static void test_wire_extremes(void **state)
 {
     (void)state;
+    skip_without_cpu();
     enum { WIDTH = 32 };
     float x[WIDTH] = {127, 0.5f, 1.5f, -2.5f, -126.5f, 126.5f, -0.0f}, back[WIDTH];
     static const float wanted[] = {127, 0, 2, -2, -126, 126, 0};
@@ -126,26 +131,34 @@ static void test_wire_extremes(void **state)
             assert_true(isnan(back[j]));
         x[3] = -INFINITY;
     }
-    dev_close(&dev);
+    to_host();
+    close_dev();
 }
 
 enum { MANY = 300, DIM = 200 };
 
-/* Rows, narrowed and widened again, with memory of the device's own. */
+/* Rows, narrowed and widened again. */
 struct travelled {
     char *wired, *back;
     struct wire_error *error;
 };
 
-static struct travelled travel(enum wire wire, const void *rows)
+static struct travelled travel(enum wire wire, const void *x)
 {
-    size_t bytes = MANY * row_bytes(type, DIM);
-    void *x = memcpy(buffer(bytes), rows, bytes);
-    struct travelled t = {buffer(MANY * wire_row_bytes(wire, type, DIM)), buffer(bytes),
-                          buffer(sizeof *t.error)};
+    struct travelled t = {buffer(MANY * wire_row_bytes(wire, type, DIM)),
+                          buffer(MANY * row_bytes(type, DIM)), buffer(sizeof *t.error)};
     narrow_rows(&dev, t.wired, wire, x, type, MANY, DIM, t.error);
     widen_rows(&dev, t.back, type, t.wired, wire, MANY, DIM);
+    to_host();
+    close_dev();
     return t;
+}
+
+static void same_travel(enum wire wire, const struct travelled *a, const struct travelled *b)
+{
+    const char *what = "another device, or the threads,";
+    same(a->wired, b->wired, MANY * wire_row_bytes(wire, type, DIM), what);
+    same(a->back, b->back, MANY * row_bytes(type, DIM), what);
 }
 
 /* The same bits on every instruction set, with any number of threads, and on a GPU, for numbers of
@@ -157,24 +170,17 @@ static void check_everywhere(enum wire wire)
         dtype_store(type, row_of(x, type, DIM, r), (size_t)r * 7, extreme_values[r] * 1e-3f);
     dtype_store(type, row_of(x, type, DIM, 40), 3, NAN);
     dtype_store(type, row_of(x, type, DIM, 41), 4, -INFINITY);
-    size_t bytes = MANY * wire_row_bytes(wire, type, DIM), wide = MANY * row_bytes(type, DIM);
-    struct travelled first = {0}, again;
-    for (int i = 0; i < 2 * ISA_COUNT + (cuda_count() > 0); i++) {
-        bool gpu = i == 2 * ISA_COUNT;
-        if (!gpu && !(isa_available() >> i / 2 & 1))
-            continue;
-        if (gpu)
-            assert_int_equal(dev_open_cuda(&dev, 0, ISA_PLAIN, 1), 0);
-        else
+    open_dev(ISA_PLAIN, 1);
+    struct travelled first = travel(wire, x), again;
+    for (int i = 1; i < 2 * ISA_COUNT; i++)
+        if (isa_available() >> i / 2 & 1 && !only_cuda()) {
             open_dev((enum isa)(i / 2), 1 + 2 * (i % 2));
-        if (gpu)
-            reserve();
+            again = travel(wire, x);
+            same_travel(wire, &first, &again);
+        }
+    for (int way = 0; open_gpu(way); way++) {
         again = travel(wire, x);
-        if (!first.wired)
-            first = again;
-        same(first.wired, again.wired, bytes, "another device, or the threads,");
-        same(first.back, again.back, wide, "another device, or the threads,");
-        dev_close(&dev);
+        same_travel(wire, &first, &again);
     }
     drain();
 }
@@ -195,5 +201,6 @@ int main(void)
         cmocka_unit_test(test_wire_extremes),
         cmocka_unit_test(test_wire_everywhere),
     };
+    check_only();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,21 +38,26 @@ static void begin(struct meeting *m)
     assert_int_equal(control_expect(&m->ends[0], 1, CONTROL_HELLO, &hello, &m->memory), 0);
 }
 
-/* All experts on the worker; steps of up to 9 rows. */
-static void set_up(struct meeting *m, const char *overlap)
+/* All experts on `rank`, the worker or not; steps of up to 9 rows. */
+static void send_setup(struct meeting *m, const char *overlap, int rank)
 {
     struct config c;
     struct generation_defaults unused;
-    struct control ready;
     assert_int_equal(config_load(&c, &unused, MODEL), 0);
     size_t cells = (size_t)c.n_layers * (size_t)c.n_experts;
     int32_t *rank_of = arena_alloc(&m->memory, cells * sizeof *rank_of);
     for (size_t i = 0; i < cells; i++)
-        rank_of[i] = 1;
+        rank_of[i] = rank;
     struct control setup = {.kind = CONTROL_SETUP,
                             .setup = {ISA_PLAIN, c.dtype, c.n_layers, c.n_experts, rank_of, 9,
                                       "exact", "rows", "on", "model", overlap}};
     assert_int_equal(control_send(&m->ends[0], 1, &setup), 0);
+}
+
+static void set_up(struct meeting *m, const char *overlap)
+{
+    struct control ready;
+    send_setup(m, overlap, 1);
     assert_int_equal(control_expect(&m->ends[0], 1, CONTROL_READY, &ready, &m->memory), 0);
 }
 
@@ -107,11 +112,40 @@ static void questions_come_early(void **state)
     stop(&m);
 }
 
+static void expect_fault(struct meeting *m, const char *says)
+{
+    struct control fault;
+    assert_int_equal(control_recv(&m->ends[0], 1, &fault, &m->memory), 0);
+    assert_int_equal(fault.kind, CONTROL_FAULT);
+    assert_string_equal(fault.fault.text, says);
+}
+
+/* A further Setup changes how rows travel, but not who has which experts. */
+static void setups_come_again(void **state)
+{
+    (void)state;
+    struct meeting m;
+    struct control step = {.kind = CONTROL_STEP, .step = {5, 0}};
+    begin(&m);
+    set_up(&m, "off");
+    set_up(&m, "on");
+    assert_int_equal(control_send(&m.ends[0], 1, &step), 0);
+    expect_fault(&m, "step: expected 2 of 5 rows in the second half, found 0");
+    stop(&m);
+    begin(&m);
+    set_up(&m, "off");
+    send_setup(&m, "off", 0);
+    expect_fault(&m, "setup: expected the type, instruction set and placement of the first, found "
+                     "others");
+    stop(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_are_split_as_agreed),
         cmocka_unit_test(questions_come_early),
+        cmocka_unit_test(setups_come_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

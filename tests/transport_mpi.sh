@@ -24,7 +24,7 @@ for n in 1 2 3 5; do
     expect 0 "$n" in_order
 done
 for end in interrupted untaken dropped busy stuck_among_busy stuck_among_resting silent \
-    silent_message gone gone_message gone_barrier too_large too_large_message; do
+    silent_message gone gone_message too_large too_large_message; do
     expect 0 2 "$end"
     expect 0 4 "$end"
 done
@@ -33,7 +33,6 @@ expect 0 2 untidy
 expect 0 4 untidy
 unset ASAN_OPTIONS
 expect 5 3 die 5
-expect 7 3 abort 7
 expect 4 3 hang
 expect 4 3 stop
 grep -q noticed "$log" || { echo "rank 0 did not name the stopped rank" && cat "$log" && failed=1; }

@@ -1,49 +1,124 @@
 #!/usr/bin/env bash
-# What tools/gpu_check.sh needs on a GPU machine without MPI and without a package manager: epmoe
-# and its GPU tests, built here for sm_80 and sm_90, with the small libraries they use. cuBLAS, NCCL and
-# the driver are that machine's own. Take the folder there with the sources around it, or with tests/golden
-# and models/austen-moe beside it.
-#   tools/gpu_kit.sh [DIR]    (gpu_kit; replaced)
+# What tools/gpu_check.sh needs on a GPU machine without MPI and without a package manager: epmoe and
+# all programs of the check, built here with line information for profilers, Open MPI's mpirun with its
+# plugins, and the small libraries they use. cuBLAS and the driver are that machine's own, and so is
+# NCCL unless --nccl brings one. Take the folder there with the sources around it.
+#   tools/gpu_kit.sh [DIR]         (gpu_kit; replaced)
+#     --nccl FOLDER                its libnccl.so.2 goes along, as gpu_kit/nccl/libnccl.so.2.xz
+#     --architectures LIST         machine code for these (80-real;90-real)
+# As root it then runs 3 ranks of the kit in a root directory without Open MPI (tools/gpu_check/prove_kit.sh).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. tools/gpu_check/plan.sh
 source=$(pwd)
-kit=${1:-gpu_kit}
-tests=(test_kernels test_rows test_attention test_wire test_marks test_parity gpu_bench)
-most_kib=$((40 * 1024))
+kit=gpu_kit nccl='' architectures='80-real;90-real'
+most_kib=$((40 * 1024)) # without NCCL
+while [ $# -gt 0 ]; do
+    case $1 in
+    --nccl) nccl=$2 && shift ;;
+    --architectures) architectures=$2 && shift ;;
+    -*) sed -n '2,/^set/s/^# \?//p' "$0" | sed '$d' >&2 && exit 2 ;;
+    *) kit=$1 ;;
+    esac
+    shift
+done
+case $kit in / | . | .. | "$source") echo "gpu_kit: expected a folder of its own, found $kit" >&2 && exit 2 ;; esac
 
 # No path of this machine: not in messages, not in run paths, and the tests read from where they run.
-# Each program has all kernels: compressed, they are half as large.
+# (Line information names the kernels' sources as they lie here.) Each program has all kernels, so they are
+# compressed as far as nvcc can. The C++ library goes into the programs: a shared one of the kit's would
+# stand in for the newer one that the machine's own tools want.
 build() {
     local map="-ffile-prefix-map=$source/="
-    cmake -S . -B build/kit -G Ninja -DCMAKE_BUILD_TYPE=Release -DEPMOE_CUDA=ON \
-        -DCMAKE_SKIP_RPATH=ON -DEPMOE_TEST_ROOT=. \
-        -DCMAKE_C_FLAGS="$map" -DCMAKE_CUDA_FLAGS="-Xcompiler=$map -Xfatbin=-compress-all"
-    cmake --build build/kit --target epmoe "${tests[@]}"
+    cmake -S . -B build/kit -G Ninja -DCMAKE_BUILD_TYPE=Release -DEPMOE_CUDA=ON -DEPMOE_NCCL=ON \
+        -DCMAKE_CUDA_ARCHITECTURES="$architectures" -DCMAKE_SKIP_RPATH=ON -DEPMOE_TEST_ROOT=. \
+        -DCMAKE_C_FLAGS="$map" \
+        -DCMAKE_EXE_LINKER_FLAGS="-static-libstdc++ -static-libgcc" \
+        -DCMAKE_CUDA_FLAGS="-lineinfo -Xcompiler=$map --compress-mode=size"
+    cmake --build build/kit --target epmoe "${gpu_programs[@]}"
 }
 
-# The shared libraries of the programs, but for the C library's and those of the driver and CUDA.
+# The shared libraries of files, but for the C library's, those of the driver, CUDA and NCCL, and the C++
+# library, which only these want.
 closure() {
     ldd "$@" | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
-        grep -vE '/(libc|libm|libpthread|libdl|librt|libresolv|libutil|libcuda|libcudart|libcublas|libcublasLt|libnccl)\.so'
+        grep -vE '/(libc|libm|libpthread|libdl|librt|libresolv|libutil|libcuda|libcudart|libcublas|libcublasLt|libnccl|libstdc\+\+|libgcc_s)\.so'
 }
 
+# -s strips the host's symbols; the kernels' line information lies in a section that stays.
+copy_programs() {
+    install -s -t "$kit" build/kit/epmoe
+    for name in "${gpu_programs[@]}"; do
+        install -s -t "$kit/tests" "build/kit/tests/$name"
+    done
+}
+
+# Where Open MPI was configured to find a folder of its own.
+mpi_path() {
+    ompi_info --parsable --path "$1" | cut -d: -f3
+}
+
+# mpirun, orted, and those plugins that need no library beyond what these and the programs need
+# already; the others drive InfiniBand, Slurm and the like.
+copy_mpi() {
+    local plugin known needs pmix
+    mkdir -p "$kit"/mpi/{bin,plugins,share,etc,pmix}
+    install -s "$(readlink -f "$(command -v mpirun)")" "$kit/mpi/bin/mpirun"
+    install -s -t "$kit/mpi/bin" "$(command -v orted)"
+    cp "$(mpi_path pkgdatadir)"/*.txt "$kit/mpi/share"
+    cp "$(mpi_path sysconfdir)/openmpi-mca-params.conf" "$kit/mpi/etc"
+    pmix=$(dirname "$(ldd "$(mpi_path pkglibdir)/mca_pmix_ext3x.so" | awk '$1 ~ /^libpmix/ { print $3 }' | xargs readlink -f)")
+    install -s -m 644 -t "$kit/mpi/pmix" "$pmix/pmix/pmix_mca_pcompress_zlib.so"
+    cp "$pmix/../share/pmix"/help-*.txt "$kit/mpi/share"
+    known=$(closure "$kit/epmoe" "$kit"/mpi/bin/* "$(mpi_path pkglibdir)/mca_pmix_ext3x.so")
+    for plugin in "$(mpi_path pkglibdir)"/mca_*.so; do
+        needs=$(closure "$plugin" || true)
+        [ -n "$(comm -23 <(echo "$needs") <(echo "$known"))" ] || install -s -m 644 -t "$kit/mpi/plugins" "$plugin"
+    done
+    [ -e "$kit/mpi/plugins/mca_pmix_ext3x.so" ]
+    cp tools/gpu_check/mpirun "$kit/bin/mpirun"
+}
+
+copy_libraries() {
+    local libraries
+    mapfile -t libraries < <(closure "$kit/epmoe" "$kit"/tests/* "$kit"/mpi/bin/* "$kit"/mpi/plugins/*)
+    install -s -m 644 -t "$kit/lib" "${libraries[@]}"
+}
+
+refuse_paths() {
+    if grep -rlF "$source" "$kit"; then
+        echo "gpu_kit: expected no path of this machine ($source), found it in the files above" >&2
+        exit 1
+    fi
+}
+
+refuse_size() {
+    local size
+    size=$(du -sk --apparent-size "$kit" | cut -f1)
+    echo "$kit: $((size / 1024)) MiB"
+    if [ "$size" -gt $most_kib ]; then
+        echo "gpu_kit: expected at most $most_kib KiB, found $size; --architectures 90-real makes a smaller one" >&2
+        exit 1
+    fi
+}
+
+copy_nccl() {
+    mkdir "$kit/nccl"
+    xz -T 0 -6 -c "$nccl/libnccl.so.2" >"$kit/nccl/libnccl.so.2.xz"
+    echo "$kit/nccl: $(($(stat -c %s "$kit/nccl/libnccl.so.2.xz") >> 20)) MiB"
+}
+
+[ -z "$nccl" ] || [ -f "$nccl/libnccl.so.2" ] || {
+    echo "gpu_kit: expected $nccl/libnccl.so.2, found none" >&2
+    exit 2
+}
 build
 rm -rf "$kit"
-mkdir -p "$kit/tests" "$kit/lib"
-install -s -t "$kit" build/kit/epmoe
-for name in "${tests[@]}"; do
-    install -s -t "$kit/tests" "build/kit/tests/$name"
-done
-mapfile -t libraries < <(closure "$kit/epmoe" "$kit"/tests/*)
-install -m 644 -t "$kit/lib" "${libraries[@]}"
-
-if grep -rlF "$source" "$kit"; then
-    echo "gpu_kit: expected no path of this machine ($source), found it in the files above" >&2
-    exit 1
-fi
-size=$(du -sk "$kit" | cut -f1)
-if [ "$size" -gt $most_kib ]; then
-    echo "gpu_kit: expected at most $most_kib KiB, found $size" >&2
-    exit 1
-fi
-echo "$kit: $((size / 1024)) MiB, ${#libraries[@]} libraries"
+mkdir -p "$kit"/{tests,lib,bin}
+copy_programs
+copy_mpi
+copy_libraries
+refuse_paths
+refuse_size
+[ -z "$nccl" ] || copy_nccl
+tools/gpu_check/prove_kit.sh "$kit"

@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
 """transformers beside epmoe, on the GPU if there is one (with a CPU only: to try this script).
 
-Without --model: speed on Qwen1.5-MoE-A2.7B's shape with random weights of its own, bf16, batch 1:
-prefill (to the first token), decode and the total.
-With --model DIR: the same on that checkpoint; and, with files of `epmoe logits`, how far each and
-transformers in bf16 are from transformers in f32 on the same tokens. Fails when a file is further
-off than twice what transformers itself is.
+Without files: speed on the checkpoint --model, or on Qwen1.5-MoE-A2.7B's shape with random weights
+of its own, bf16, batch 1: prefill (to the first token), decode and the total.
+With files of `epmoe logits`: how far each and transformers in bf16 are from transformers in f32 on
+the same tokens. Fails when a file is further off than twice what transformers itself is.
 usage: tools/gpu_peer.py [-p 1500] [-n 40] [-r 3] [--tiny]
-       tools/gpu_peer.py --model DIR [--tokens 1,2,3 NAME=FILE ...] [-p 1500] [-n 40] [-r 3]
+       tools/gpu_peer.py --model DIR --tokens 1,2,3 NAME=FILE ...
        tools/gpu_peer.py --show-tokens 64          ids for `epmoe logits --tokens`"""
 import argparse
 import os
@@ -152,9 +151,10 @@ def main():
     with torch.inference_mode():
         model = (load(o.model, torch.bfloat16, device) if o.model
                  else random_model(o.tiny, device))
-        good = judge(model, o, device) if o.files else True
+        if o.files:
+            return 0 if judge(model, o, device) else 1
         print_speed(model, o, device)
-    return 0 if good else 1
+    return 0
 
 
 if __name__ == "__main__":

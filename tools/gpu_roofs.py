@@ -73,14 +73,19 @@ def table(title, phases):
         times = " ".join(f"{number(p.seconds(g) * 1e6)} |" for g in GPUS)
         print(f"| {p.name} | {number(p.weights / 1e6)} | {number(p.bytes / 1e6)} "
               f"| {number(p.flops / 1e9)} | {times}")
-    every = [(LAYERS, p) for p in phases] + [(1, outside())]
-    weights, moved, flops = (sum(n * getattr(p, what) for n, p in every)
-                             for what in ("weights", "bytes", "flops"))
-    times = {g: sum(n * p.seconds(g) for n, p in every) for g in GPUS}
+    times, weights, moved, flops = totals(phases)
     print(f"| **{LAYERS} layers and logits** | {number(weights / 1e6)} | {number(moved / 1e6)} "
           f"| {number(flops / 1e9)} |", *(f"{number(t * 1e6)} |" for t in times.values()))
     print()
     return times, weights, flops
+
+
+def totals(phases):
+    """Seconds on each GPU, bytes of weights, all bytes, FLOPs: of all layers and the logits."""
+    every = [(LAYERS, p) for p in phases] + [(1, outside())]
+    weights, moved, flops = (sum(n * getattr(p, what) for n, p in every)
+                             for what in ("weights", "bytes", "flops"))
+    return {g: sum(n * p.seconds(g) for n, p in every) for g in GPUS}, weights, moved, flops
 
 
 def prefill_target(gpu, weights, flops):

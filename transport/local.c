@@ -18,21 +18,21 @@
  * first spins, longer the more often that has been worth it lately. */
 enum { SPIN_LEAST_NS = 4000, SPIN_MOST_NS = 1000000 };
 
-void local_notify(struct end *e)
+void local_notify(struct local_end *e)
 {
     atomic_fetch_add_explicit(&e->events, 1, memory_order_release);
     if (e->asleep)
         pthread_cond_signal(&e->wake);
 }
 
-static void notify_all(struct world *w)
+static void notify_all(struct local_world *w)
 {
     for (int r = 0; r < w->size; r++)
         local_notify(&w->ends[r]);
 }
 
 /* Beyond the shortest wait the core is offered to others: the rank that we wait for may be one. */
-static void spin(const struct end *e, uint32_t seen, int64_t start)
+static void spin(const struct local_end *e, uint32_t seen, int64_t start)
 {
     int64_t waited = 0;
     while (atomic_load_explicit(&e->events, memory_order_acquire) == seen && waited < e->spin_ns) {
@@ -42,7 +42,7 @@ static void spin(const struct end *e, uint32_t seen, int64_t start)
     }
 }
 
-static void adapt_spin(struct end *e, int64_t waited)
+static void adapt_spin(struct local_end *e, int64_t waited)
 {
     if (waited < SPIN_MOST_NS)
         e->spin_ns = 2 * e->spin_ns < SPIN_MOST_NS ? 2 * e->spin_ns : SPIN_MOST_NS;
@@ -50,7 +50,7 @@ static void adapt_spin(struct end *e, int64_t waited)
         e->spin_ns = e->spin_ns / 2 > SPIN_LEAST_NS ? e->spin_ns / 2 : SPIN_LEAST_NS;
 }
 
-static bool sleep_until(struct end *e, int64_t when_ns)
+static bool sleep_until(struct local_end *e, int64_t when_ns)
 {
     struct timespec when = {when_ns / 1000000000, when_ns % 1000000000};
     if (when_ns < 0)
@@ -58,7 +58,7 @@ static bool sleep_until(struct end *e, int64_t when_ns)
     return pthread_cond_timedwait(&e->wake, &e->world->mutex, &when) != ETIMEDOUT;
 }
 
-bool local_await_event(struct end *e, uint32_t seen, int64_t when_ns)
+bool local_await_event(struct local_end *e, uint32_t seen, int64_t when_ns)
 {
     int64_t start = clock_ns();
     bool in_time = true;
@@ -78,7 +78,7 @@ bool local_await_event(struct end *e, uint32_t seen, int64_t when_ns)
 
 int local_keep_waiting(struct transport *t, uint32_t seen, const bool *awaited, const char *what)
 {
-    struct end *me = t->state;
+    struct local_end *me = t->state;
     if (local_await_event(me, seen, watch_next(t, &me->watch)))
         return 0;
     int64_t now = clock_ns();
@@ -90,18 +90,18 @@ int local_keep_waiting(struct transport *t, uint32_t seen, const bool *awaited, 
     return watch_look(t, &me->watch, awaited, what, now);
 }
 
-void local_begin_waiting(struct end *me)
+void local_begin_waiting(struct local_end *me)
 {
     watch_begin(&me->watch, clock_ns());
 }
 
 static int local_send(struct transport *t, int to, const void *bytes, size_t n)
 {
-    struct end *me = t->state, *peer = &me->world->ends[to];
+    struct local_end *me = t->state, *peer = &me->world->ends[to];
     CHECK(to >= 0 && to < t->size && to != t->rank, "rank %d sends to %d", t->rank, to);
-    struct message *m = malloc(sizeof *m + n);
+    struct local_message *m = malloc(sizeof *m + n);
     CHECK(m, "no memory for a message of %zu bytes", n);
-    *m = (struct message){.from = t->rank, .bytes = n};
+    *m = (struct local_message){.from = t->rank, .bytes = n};
     if (n)
         memcpy(m->data, bytes, n);
     pthread_mutex_lock(&me->world->mutex);
@@ -117,17 +117,17 @@ static int local_send(struct transport *t, int to, const void *bytes, size_t n)
     return 0;
 }
 
-struct message **local_find_message(struct end *me, int from)
+struct local_message **local_find_message(struct local_end *me, int from)
 {
-    for (struct message **link = &me->first; *link; link = &(*link)->next)
+    for (struct local_message **link = &me->first; *link; link = &(*link)->next)
         if (from == ANY_RANK || (*link)->from == from)
             return link;
     return NULL;
 }
 
-static struct message *unlink_message(struct end *me, struct message **link)
+static struct local_message *unlink_message(struct local_end *me, struct local_message **link)
 {
-    struct message *m = *link;
+    struct local_message *m = *link;
     *link = m->next;
     if (me->last == &m->next)
         me->last = link;
@@ -137,7 +137,7 @@ static struct message *unlink_message(struct end *me, struct message **link)
 /* A rank out of `from` that has closed its end, or -1. */
 static int find_gone(const struct transport *t, int from)
 {
-    const struct end *me = t->state;
+    const struct local_end *me = t->state;
     for (int r = 0; r < t->size; r++)
         if (r != t->rank && (from == ANY_RANK || from == r) && me->world->ends[r].closed)
             return r;
@@ -145,16 +145,16 @@ static int find_gone(const struct transport *t, int from)
 }
 
 /* The mutex is held. */
-static int await_message(struct transport *t, int from, struct message **m)
+static int await_message(struct transport *t, int from, struct local_message **m)
 {
-    struct end *me = t->state;
+    struct local_end *me = t->state;
     memset(me->awaited, 0, (size_t)t->size);
     if (from != ANY_RANK)
         me->awaited[from] = true;
     local_begin_waiting(me);
     for (int status = 0; !status;) {
         uint32_t seen = me->events;
-        struct message **link = local_find_message(me, from);
+        struct local_message **link = local_find_message(me, from);
         int gone = find_gone(t, from);
         if (link) {
             *m = unlink_message(me, link);
@@ -170,7 +170,7 @@ static int await_message(struct transport *t, int from, struct message **m)
 
 static bool local_is_called_off(struct transport *t)
 {
-    struct end *me = t->state;
+    struct local_end *me = t->state;
     int from = t->rank ? 0 : ANY_RANK;
     pthread_mutex_lock(&me->world->mutex);
     bool off = local_find_message(me, from) || find_gone(t, from) >= 0;
@@ -181,15 +181,15 @@ static bool local_is_called_off(struct transport *t)
 /* While no message need come, standing still is no sign of being stuck. */
 static void rest(struct transport *t, bool waiting)
 {
-    struct end *me = t->state;
+    struct local_end *me = t->state;
     me->pulse.count++;
     me->pulse.waiting = waiting;
 }
 
 static int local_recv(struct transport *t, int *from, void *buffer, size_t capacity, size_t *bytes)
 {
-    struct end *me = t->state;
-    struct message *m = NULL;
+    struct local_end *me = t->state;
+    struct local_message *m = NULL;
     pthread_mutex_lock(&me->world->mutex);
     rest(t, t->patient);
     int status = await_message(t, *from, &m);
@@ -206,42 +206,7 @@ static int local_recv(struct transport *t, int *from, void *buffer, size_t capac
     return status;
 }
 
-/* All ranks must have come to as many barriers as this one. */
-static int barrier_is_open(struct transport *t, bool *open)
-{
-    struct end *me = t->state;
-    *open = true;
-    for (int r = 0; r < t->size; r++) {
-        const struct end *peer = &me->world->ends[r];
-        me->awaited[r] = (int)(peer->barriers - me->barriers) < 0;
-        if (me->awaited[r] && peer->closed)
-            return report_gone(t, &me->watch, r, "awaited at a barrier");
-        *open = *open && !me->awaited[r];
-    }
-    return 0;
-}
-
-static int local_barrier(struct transport *t)
-{
-    struct end *me = t->state;
-    bool open;
-    pthread_mutex_lock(&me->world->mutex);
-    local_begin_waiting(me);
-    me->barriers++;
-    notify_all(me->world);
-    for (;;) {
-        uint32_t seen = me->events;
-        int status = barrier_is_open(t, &open);
-        if (!status && !open)
-            status = local_keep_waiting(t, seen, me->awaited, "awaited at a barrier");
-        if (!status && !open)
-            continue;
-        pthread_mutex_unlock(&me->world->mutex);
-        return status;
-    }
-}
-
-static void free_world(struct world *w)
+static void free_world(struct local_world *w)
 {
     for (int r = 0; r < w->size; r++) {
         pthread_cond_destroy(&w->ends[r].wake);
@@ -260,8 +225,8 @@ static void free_world(struct world *w)
 
 static int local_close(struct transport *t)
 {
-    struct end *me = t->state;
-    struct world *w = me->world;
+    struct local_end *me = t->state;
+    struct local_world *w = me->world;
     pthread_mutex_lock(&w->mutex);
     if (pulse_here == &me->pulse)
         pulse_bind(NULL);
@@ -287,7 +252,6 @@ static const struct transport_ops local_ops = {
     .advance = local_advance,
     .is_called_off = local_is_called_off,
     .drop = local_drop,
-    .barrier = local_barrier,
     .close = local_close,
 };
 
@@ -297,7 +261,7 @@ static bool enough_cores(int ranks)
     return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) >= ranks;
 }
 
-static void open_end(struct world *w, struct end *e)
+static void open_end(struct local_world *w, struct local_end *e)
 {
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
@@ -318,7 +282,7 @@ void transport_open_local(struct transport *ends, int size)
 {
     size_t n = (size_t)size;
     CHECK(size >= 1 && size <= 4096, "%d ranks", size);
-    struct world *w = calloc(1, sizeof *w);
+    struct local_world *w = calloc(1, sizeof *w);
     CHECK(w, "no memory for %d ranks", size);
     w->size = w->n_open = size;
     w->ends = aligned_alloc(64, n * sizeof *w->ends);

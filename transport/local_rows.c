@@ -10,18 +10,18 @@
 
 static const int64_t copy_ns = 1000000000; // for a copy under way to end, after an error
 
-static struct queue *queue_of(const struct world *w, int lane, int from, int to)
+static struct local_queue *queue_of(const struct local_world *w, int lane, int from, int to)
 {
     return &w->queues[(lane * w->size + from) * w->size + to];
 }
 
-static struct incoming *incoming_of(const struct end *e, int lane, int from)
+static struct local_incoming *incoming_of(const struct local_end *e, int lane, int from)
 {
     return &e->in[lane * e->world->size + from];
 }
 
 /* Room is made seldom, and kept. */
-static void push(struct queue *q, const struct offer *offer)
+static void push(struct local_queue *q, const struct local_offer *offer)
 {
     if (q->n == 0)
         q->first = 0;
@@ -35,9 +35,9 @@ static void push(struct queue *q, const struct offer *offer)
 
 int local_start_send(struct transport *t, int lane, int to, const void *rows, size_t bytes)
 {
-    struct end *me = t->state;
+    struct local_end *me = t->state;
     CHECK(to >= 0 && to < t->size && to != t->rank, "rank %d sends rows to %d", t->rank, to);
-    struct offer offer = {rows, bytes, clock_ns()};
+    struct local_offer offer = {rows, bytes, clock_ns()};
     pthread_mutex_lock(&me->world->mutex);
     push(queue_of(me->world, lane, t->rank, to), &offer);
     local_notify(&me->world->ends[to]);
@@ -47,17 +47,18 @@ int local_start_send(struct transport *t, int lane, int to, const void *rows, si
 
 int local_start_recv(struct transport *t, int lane, int from, void *buffer, size_t capacity)
 {
-    struct incoming *in = incoming_of(t->state, lane, from);
+    struct local_incoming *in = incoming_of(t->state, lane, from);
     CHECK(from >= 0 && from < t->size && from != t->rank, "rank %d receives rows from %d", t->rank,
           from);
     CHECK(!in->active, "rank %d awaits rows from %d already", t->rank, from);
-    *in = (struct incoming){.active = true, .buffer = buffer, .capacity = capacity};
+    *in = (struct local_incoming){.active = true, .buffer = buffer, .capacity = capacity};
     return 0;
 }
 
-static void take_rows(struct world *w, struct incoming *in, struct queue *q, struct end *sender)
+static void take_rows(struct local_world *w, struct local_incoming *in, struct local_queue *q,
+                      struct local_end *sender)
 {
-    struct offer offer = q->offers[q->first];
+    struct local_offer offer = q->offers[q->first];
     q->being_taken = true;
     pthread_mutex_unlock(&w->mutex);
     if (offer.bytes)
@@ -75,9 +76,9 @@ static void take_rows(struct world *w, struct incoming *in, struct queue *q, str
 /* What can be done now about the rows awaited from one rank; *moved when something was. */
 static int progress_recv(struct transport *t, int lane, int from, bool *moved)
 {
-    struct end *me = t->state;
-    struct incoming *in = incoming_of(me, lane, from);
-    struct queue *q = queue_of(me->world, lane, from, t->rank);
+    struct local_end *me = t->state;
+    struct local_incoming *in = incoming_of(me, lane, from);
+    struct local_queue *q = queue_of(me->world, lane, from, t->rank);
     if (!in->active || q->n == 0)
         return 0;
     size_t bytes = q->offers[q->first].bytes;
@@ -104,7 +105,7 @@ static int take_all(struct transport *t, bool *moved)
 /* One look at everything that was started. me->awaited := who is still missing in this lane. */
 static int progress(struct transport *t, int lane, bool *moved, bool *done)
 {
-    struct end *me = t->state;
+    struct local_end *me = t->state;
     int status = take_all(t, moved);
     *done = true;
     for (int r = 0; r < t->size && !status; r++) {
@@ -121,10 +122,10 @@ static int progress(struct transport *t, int lane, bool *moved, bool *done)
 
 void local_drop_rows(struct transport *t)
 {
-    struct end *me = t->state;
+    struct local_end *me = t->state;
     int64_t when = clock_ns() + copy_ns;
     for (int i = 0; i < LANES * t->size; i++) {
-        struct queue *q = queue_of(me->world, i / t->size, t->rank, i % t->size);
+        struct local_queue *q = queue_of(me->world, i / t->size, t->rank, i % t->size);
         while (q->being_taken && local_await_event(me, me->events, when))
             ;
         q->n = 0;
@@ -137,18 +138,18 @@ static void tell_received(struct transport *t, int lane, size_t *received)
 {
     t->arrived_ns = 0;
     for (int r = 0; r < t->size; r++) {
-        struct incoming *in = incoming_of(t->state, lane, r);
+        struct local_incoming *in = incoming_of(t->state, lane, r);
         if (received)
             received[r] = in->bytes;
         if (in->time_ns > t->arrived_ns)
             t->arrived_ns = in->time_ns;
-        *in = (struct incoming){0};
+        *in = (struct local_incoming){0};
     }
 }
 
 int local_wait(struct transport *t, int lane, size_t *received)
 {
-    struct end *me = t->state;
+    struct local_end *me = t->state;
     bool moved, done;
     pthread_mutex_lock(&me->world->mutex);
     local_begin_waiting(me);
@@ -173,7 +174,7 @@ int local_wait(struct transport *t, int lane, size_t *received)
 
 int local_advance(struct transport *t)
 {
-    struct end *me = t->state;
+    struct local_end *me = t->state;
     bool moved;
     pthread_mutex_lock(&me->world->mutex);
     int status = take_all(t, &moved);
@@ -183,7 +184,7 @@ int local_advance(struct transport *t)
 
 void local_drop(struct transport *t)
 {
-    struct end *me = t->state;
+    struct local_end *me = t->state;
     pthread_mutex_lock(&me->world->mutex);
     local_drop_rows(t);
     pthread_mutex_unlock(&me->world->mutex);

@@ -7,68 +7,67 @@
 
 #include "transport/lost.h"
 
-struct message {
-    struct message *next;
+struct local_message {
+    struct local_message *next;
     int from;
     size_t bytes;
     char data[];
 };
 
-struct offer {
+struct local_offer {
     const void *rows;
     size_t bytes;
     int64_t time_ns;
 };
 
 /* Rows that a rank has for another, oldest first. */
-struct queue {
-    struct offer *offers;
+struct local_queue {
+    struct local_offer *offers;
     int first, n, capacity;
     bool being_taken; // the first of them
 };
 
-struct incoming {
+struct local_incoming {
     bool active;
     void *buffer;
     size_t capacity, bytes;
     int64_t time_ns; // of the offer that was taken
 };
 
-struct end {
+struct local_end {
     _Alignas(64) _Atomic uint32_t events; // written under the mutex, watched without it
-    _Alignas(64) struct world *world;
+    _Alignas(64) struct local_world *world;
     // shared
     pthread_cond_t wake;
     bool asleep, closed;
-    unsigned barriers; // that this rank has come to
-    struct message *first, **last;
+    struct local_message *first, **last;
     // this rank's own
-    struct incoming *in; // [lane][size]
-    bool *awaited;       // [size] whose rows, or whose taking of ours, is missing
+    struct local_incoming *in; // [lane][size]
+    bool *awaited;             // [size] whose rows, or whose taking of ours, is missing
     struct watch watch;
     struct pulse pulse; // others look at it
     int64_t spin_ns;    // 0: there are more ranks than cores
 };
 
-struct world {
+struct local_world {
     pthread_mutex_t mutex;
     int size, n_open;
-    struct end *ends;     // [size]
-    struct queue *queues; // [lane][from][to]
+    struct local_end *ends;     // [size]
+    struct local_queue *queues; // [lane][from][to]
     char (*hosts)[HOST_BYTES];
 };
 
 /* Something that this end may be waiting for has changed. The mutex is held. */
-void local_notify(struct end *e);
+void local_notify(struct local_end *e);
 /* Wait for an event after `seen`; when_ns < 0: for ever. Called and left with the mutex held.
  * False: the time is over. */
-bool local_await_event(struct end *e, uint32_t seen, int64_t when_ns);
+bool local_await_event(struct local_end *e, uint32_t seen, int64_t when_ns);
 /* Wait for an event after `seen`, and from time to time look after the others (see watch_look). */
 int local_keep_waiting(struct transport *t, uint32_t seen, const bool *awaited, const char *what);
-void local_begin_waiting(struct end *me);
+void local_begin_waiting(struct local_end *me);
 /* The link to the first message from `from` (ANY_RANK: from anybody), or NULL. The mutex is held.
  */
-struct message **local_find_message(struct end *me, int from);
+struct local_message **local_find_message(struct local_end *me, int from);
 /* Forget all that was started; a copy under way is let finish, since it reads our memory, unless
  * it is stuck. The mutex is held. */
 void local_drop_rows(struct transport *t);

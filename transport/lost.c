@@ -83,8 +83,8 @@ int report_too_large(struct watch *w, int from, const char *what, size_t bytes, 
                 capacity, bytes);
 }
 
-/* The first look of a wait takes the pulses down. So does one after a long absence: this process
- * itself was stopped, and the others deserve as long as ever to be heard. */
+/* The first look of a wait notes all pulses. So does the first after a long pause, which means that
+ * this process itself was stopped: then the others get the whole timeout again. */
 static bool begin_looking(struct transport *t, struct watch *w, int64_t now)
 {
     bool absent = w->looked_ns && now - w->looked_ns > t->timeout_ns / 2;
@@ -99,9 +99,9 @@ static bool begin_looking(struct transport *t, struct watch *w, int64_t now)
     return true;
 }
 
-/* A worker whose pulse moves is progress of rank 0, which waits for it: other workers may be
- * waiting for that. Never the other way round, or two that wait for each other would keep each
- * other busy. */
+/* Note which pulses have moved. While rank 0 waits for a worker whose pulse moves, rank 0 moves its
+ * own pulse, since other workers may be waiting for rank 0. A worker does not do the same for rank
+ * 0: two ranks that wait for each other would then both look busy for ever. */
 static void take_pulses(struct transport *t, struct watch *w, const bool *awaited, int64_t now)
 {
     for (int r = 0; r < t->size; r++) {
@@ -114,7 +114,8 @@ static void take_pulses(struct transport *t, struct watch *w, const bool *awaite
     }
 }
 
-/* Between processes, signs of life go to and from rank 0. */
+/* Whether this rank hears signs of life from rank r: between processes workers send theirs to rank
+ * 0, and rank 0 sends its own to each worker. */
 static bool looks_after(const struct transport *t, int r)
 {
     return r != t->rank && (t->rank == 0 || r == 0);
@@ -135,14 +136,18 @@ static bool is_quiet(const struct transport *t, const struct watch *w, int r, in
     return looks_after(t, r) && now - w->signs[r].heard_ns > t->timeout_ns / 2;
 }
 
-/* What a rank said of itself long ago says nothing. */
+/* A rank that has been quiet for half the timeout may have stopped resting meanwhile, so that its
+ * last word about it no longer counts. */
 static bool rests(const struct transport *t, const struct watch *w, int r, int64_t now)
 {
     return w->signs[r].resting && !is_quiet(t, w, r, now);
 }
 
-/* Whose standing still counts. Where anyone's message would do, those who rest have nothing to say,
- * unless all do; and the patient mind only one whose step or loading has come to a halt. */
+/* Whether rank r counts as stuck if its pulse stands still.
+ *   a patient wait           only while r loads weights or runs a step
+ *   a wait for named ranks   if r is one of them
+ *   a wait for anybody       unless r rests; if all rest, every rank counts, since nobody is left
+ * to send the message */
 static bool is_wanted(const struct transport *t, const struct watch *w, const bool *awaited, int r,
                       bool all_rest, int64_t now)
 {
@@ -153,7 +158,7 @@ static bool is_wanted(const struct transport *t, const struct watch *w, const bo
 
 static bool find_stuck(struct transport *t, struct watch *w, const bool *awaited, int64_t now)
 {
-    int64_t limit = t->timeout_ns + (t->rank ? DEFERENCE_NS : 0);
+    int64_t limit = wait_limit_ns(t);
     bool any = false, all_rest = true;
     for (int r = 0; r < t->size; r++)
         all_rest = all_rest && (r == t->rank || rests(t, w, r, now));
@@ -164,7 +169,8 @@ static bool find_stuck(struct transport *t, struct watch *w, const bool *awaited
     return any;
 }
 
-/* Whoever is stuck may have been silent for about as long. */
+/* Whether all lost ranks have been quiet, too: then "no sign of life" describes it better than "no
+ * progress". */
 static bool are_quiet(const struct transport *t, const struct watch *w, int64_t now)
 {
     bool quiet = true;
@@ -173,7 +179,8 @@ static bool are_quiet(const struct transport *t, const struct watch *w, int64_t 
     return quiet;
 }
 
-/* Who fell silent with the lost, and was heard a beat later, is lost with them. */
+/* A host that is cut off takes all its ranks along, but their last signs of life came at slightly
+ * different times: count those as lost that have been silent for three quarters of the timeout. */
 static void add_silent(const struct transport *t, struct watch *w, int64_t now)
 {
     for (int r = 0; r < t->size; r++)

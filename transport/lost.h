@@ -3,9 +3,16 @@
 
 #include "transport/transport.h"
 
-/* Rank 0 decides first who of the others is stuck: it waits for all of them, they only for it. So a
- * worker waits so much longer. */
+/* A worker waits so much longer than rank 0 before it calls rank 0 lost: rank 0 waits for all
+ * workers and so can tell which of them is stuck, while a worker only sees that rank 0 is silent.
+ */
 enum { DEFERENCE_NS = 2000000000 };
+
+/* How long a rank waits for others that show no progress. */
+static inline int64_t wait_limit_ns(const struct transport *t)
+{
+    return t->timeout_ns + (t->rank ? DEFERENCE_NS : 0);
+}
 
 /* What another rank last showed of itself. */
 struct sign {

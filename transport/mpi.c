@@ -218,46 +218,12 @@ static bool mpi_is_called_off(struct transport *t)
     return off;
 }
 
-/* ---- together ---- */
+/* ---- the end ---- */
 
 static void send_empty(struct transport *t, int to, int tag)
 {
     struct mpi_state *s = t->state;
     outgoing_add(s, &s->messages, NULL, 0, to, tag, NULL);
-}
-
-static int recv_empty(struct transport *t, int from, int tag)
-{
-    MPI_Message handle;
-    MPI_Status unused;
-    int status = await_tag(t, from, tag, "awaited at a barrier", &handle, &unused);
-    if (!status)
-        MPI(MPI_Mrecv(NULL, 0, MPI_BYTE, &handle, MPI_STATUS_IGNORE));
-    return status;
-}
-
-static int meet(struct transport *t)
-{
-    int status = 0;
-    if (t->rank > 0) {
-        send_empty(t, 0, TAG_ARRIVE);
-        return recv_empty(t, 0, TAG_RELEASE);
-    }
-    for (int r = 1; r < t->size && !status; r++)
-        status = recv_empty(t, r, TAG_ARRIVE);
-    for (int r = 1; r < t->size && !status; r++)
-        send_empty(t, r, TAG_RELEASE);
-    return status;
-}
-
-/* Not MPI's own, which could neither name a missing rank nor stop waiting for it. */
-static int mpi_barrier(struct transport *t)
-{
-    struct mpi_state *s = t->state;
-    pthread_mutex_lock(&s->mutex);
-    int status = meet(t);
-    pthread_mutex_unlock(&s->mutex);
-    return status;
 }
 
 static bool is_missing(struct transport *t)
@@ -349,7 +315,6 @@ static const struct transport_ops mpi_ops = {
     .advance = mpi_advance,
     .is_called_off = mpi_is_called_off,
     .drop = mpi_drop,
-    .barrier = mpi_barrier,
     .close = mpi_close,
 };
 
@@ -453,12 +418,4 @@ const char *transport_mpi_version(void)
     MPI_Get_library_version(text, &n);
     text[strcspn(text, ",\n")] = 0; // "Open MPI v4.1.4, package: …"
     return text;
-}
-
-void transport_abort(struct transport *t, int code)
-{
-    fflush(NULL);
-    if (t->ops == &mpi_ops)
-        MPI_Abort(MPI_COMM_WORLD, code);
-    _exit(code);
 }

@@ -16,7 +16,7 @@ enum {
 
 /* ---- sends under way ---- */
 
-void outgoing_add(struct mpi_state *s, struct outgoing *o, const void *bytes, size_t n, int to,
+void outgoing_add(struct mpi_state *s, struct mpi_outgoing *o, const void *bytes, size_t n, int to,
                   int tag, void *owned)
 {
     if (o->n == o->capacity) {
@@ -31,7 +31,7 @@ void outgoing_add(struct mpi_state *s, struct outgoing *o, const void *bytes, si
     o->owned[o->n++] = owned;
 }
 
-bool outgoing_progress(struct outgoing *o)
+bool outgoing_progress(struct mpi_outgoing *o)
 {
     int kept = 0, before = o->n, done;
     if (before == 0)
@@ -50,24 +50,24 @@ bool outgoing_progress(struct outgoing *o)
     return kept < before;
 }
 
-void outgoing_drop(struct outgoing *o)
+void outgoing_drop(struct mpi_outgoing *o)
 {
     for (int i = 0; i < o->n; i++)
         MPI(MPI_Request_free(&o->requests[i]));
     o->n = 0;
 }
 
-void outgoing_free(struct outgoing *o)
+void outgoing_free(struct mpi_outgoing *o)
 {
     free(o->requests);
     free(o->to);
     free(o->owned);
-    *o = (struct outgoing){0};
+    *o = (struct mpi_outgoing){0};
 }
 
 /* ---- rows ---- */
 
-static struct incoming *incoming_of(const struct transport *t, int lane, int from)
+static struct mpi_incoming *incoming_of(const struct transport *t, int lane, int from)
 {
     struct mpi_state *s = t->state;
     return &s->in[lane * t->size + from];
@@ -89,16 +89,16 @@ int mpi_start_send(struct transport *t, int lane, int to, const void *rows, size
 
 int mpi_start_recv(struct transport *t, int lane, int from, void *buffer, size_t capacity)
 {
-    struct incoming *in = incoming_of(t, lane, from);
+    struct mpi_incoming *in = incoming_of(t, lane, from);
     CHECK(from >= 0 && from < t->size && from != t->rank, "rank %d receives rows from %d", t->rank,
           from);
     CHECK(!in->active, "rank %d awaits rows from %d already", t->rank, from);
-    *in = (struct incoming){true, buffer, capacity, 0, MPI_REQUEST_NULL, 0};
+    *in = (struct mpi_incoming){true, buffer, capacity, 0, MPI_REQUEST_NULL, 0};
     return 0;
 }
 
 /* Start receiving the next chunk if it is there. */
-static int match_chunk(struct mpi_state *s, int lane, int from, struct incoming *in)
+static int match_chunk(struct mpi_state *s, int lane, int from, struct mpi_incoming *in)
 {
     MPI_Message handle;
     MPI_Status status;
@@ -116,7 +116,7 @@ static int match_chunk(struct mpi_state *s, int lane, int from, struct incoming 
 /* What can be done now about the rows awaited from one rank; *moved when something was. */
 static int progress_recv(struct transport *t, int lane, int from, bool *moved)
 {
-    struct incoming *in = incoming_of(t, lane, from);
+    struct mpi_incoming *in = incoming_of(t, lane, from);
     while (in->active) {
         bool matched = in->chunk != MPI_REQUEST_NULL;
         int done, status = matched ? 0 : match_chunk(t->state, lane, from, in);
@@ -167,7 +167,7 @@ static void listen(struct transport *t)
 static int check_rank(struct transport *t, int lane, int r, bool settled)
 {
     struct mpi_state *s = t->state;
-    const struct incoming *in = incoming_of(t, lane, r);
+    const struct mpi_incoming *in = incoming_of(t, lane, r);
     bool nothing_more = in->active ? in->chunk == MPI_REQUEST_NULL : settled;
     if (nothing_more && s->spoke[r])
         return TRANSPORT_INTERRUPTED;
@@ -180,7 +180,7 @@ static int check_rank(struct transport *t, int lane, int r, bool settled)
 static bool find_awaited(struct transport *t, int lane)
 {
     struct mpi_state *s = t->state;
-    const struct outgoing *rows = &s->rows[lane];
+    const struct mpi_outgoing *rows = &s->rows[lane];
     bool any = rows->n > 0;
     for (int r = 0; r < t->size; r++) {
         s->awaited[r] = incoming_of(t, lane, r)->active;
@@ -211,7 +211,7 @@ static void drop_rows(struct transport *t)
     int64_t start = clock_ns();
     s->cut_short = true;
     for (int i = 0; i < LANES * t->size; i++) {
-        struct incoming *in = &s->in[i];
+        struct mpi_incoming *in = &s->in[i];
         int done = in->chunk == MPI_REQUEST_NULL;
         while (!done && clock_ns() - start < DRAIN_NS)
             MPI(MPI_Test(&in->chunk, &done, MPI_STATUS_IGNORE));
@@ -228,12 +228,12 @@ static void tell_received(struct transport *t, int lane, size_t *received)
 {
     t->arrived_ns = 0;
     for (int r = 0; r < t->size; r++) {
-        struct incoming *in = incoming_of(t, lane, r);
+        struct mpi_incoming *in = incoming_of(t, lane, r);
         if (received)
             received[r] = in->bytes;
         if (in->time_ns > t->arrived_ns)
             t->arrived_ns = in->time_ns;
-        *in = (struct incoming){.chunk = MPI_REQUEST_NULL};
+        *in = (struct mpi_incoming){.chunk = MPI_REQUEST_NULL};
     }
 }
 

@@ -9,9 +9,9 @@
 #include "base/check.h"
 #include "transport/lost.h"
 
-enum { TAG_CONTROL = 1, TAG_ARRIVE, TAG_RELEASE, TAG_GOODBYE, TAG_BEAT, TAG_ROWS }; // + lane
+enum { TAG_CONTROL = 1, TAG_GOODBYE, TAG_BEAT, TAG_ROWS }; // + lane
 
-struct incoming {
+struct mpi_incoming {
     bool active;
     char *buffer;
     size_t capacity, bytes;
@@ -20,7 +20,7 @@ struct incoming {
 };
 
 /* Sends under way, in parallel arrays. */
-struct outgoing {
+struct mpi_outgoing {
     MPI_Request *requests;
     int *to;
     void **owned; // a control message's copy, or NULL
@@ -33,9 +33,9 @@ struct mpi_state {
     pthread_mutex_t mutex;
     MPI_Comm comm;
     int rank;
-    bool crowded;        // more ranks than cores on this host
-    struct incoming *in; // [lane][size]
-    struct outgoing rows[LANES], messages;
+    bool crowded;            // more ranks than cores on this host
+    struct mpi_incoming *in; // [lane][size]
+    struct mpi_outgoing rows[LANES], messages;
     bool *gone;    // [size] said goodbye
     bool *spoke;   // [size] has a control message for us, while rows are awaited
     bool *awaited; // [size] whose rows, or whose taking of ours, is missing
@@ -65,13 +65,13 @@ void mpi_note_goodbyes(struct mpi_state *s);
 int mpi_status_bytes(const MPI_Status *status);
 
 /* Sends under way. owned: malloc'ed memory to free once sent, or NULL. */
-void outgoing_add(struct mpi_state *s, struct outgoing *o, const void *bytes, size_t n, int to,
+void outgoing_add(struct mpi_state *s, struct mpi_outgoing *o, const void *bytes, size_t n, int to,
                   int tag, void *owned);
 /* Forget the sends that are done; true if any was. */
-bool outgoing_progress(struct outgoing *o);
+bool outgoing_progress(struct mpi_outgoing *o);
 /* Forget the others, too: they are left to MPI, which has no way to take them back. */
-void outgoing_drop(struct outgoing *o);
-void outgoing_free(struct outgoing *o);
+void outgoing_drop(struct mpi_outgoing *o);
+void outgoing_free(struct mpi_outgoing *o);
 
 /* Signs of life (mpi_beat.c). The thread runs from open to close; it sends and hears them from
  * begin to end. mpi_hear: take in those that have come. */

@@ -3,28 +3,41 @@
 #include <nccl.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/pulse.h"
 #include "transport/lost.h"
 
 _Static_assert(NCCL_ID_BYTES == NCCL_UNIQUE_ID_BYTES, "NCCL's ids have another size");
+_Static_assert(NCCL_VERSION_CODE >= NCCL_VERSION(2, 19, 0), "NCCL 2.19 or newer is needed");
 
 static const int64_t close_ns = 400000000; // for a communicator to end in good order
 static const int64_t spin_ns = 1000000;    // a wait beyond that leaves the core alone
+
+enum { SHARING_VERSION = 23000 }; // the first that lets ranks share a GPU
+enum { CTAS_OF_SHARED_GPU = 32 }; // of each lane, for all ranks of the GPU together
+static const char sharing_variable[] = "NCCL_MULTI_RANK_GPU_ENABLE";
+static const char blocking_variable[] = "EPMOE_NCCL_BLOCKING";
 
 bool nccl_built(void)
 {
     return true;
 }
 
-void nccl_describe(char *text, size_t size)
+/* Of the library that is loaded; 0: it does not say. */
+static int loaded_version(void)
 {
     int version = 0;
-    if (ncclGetVersion(&version) != ncclSuccess)
+    return ncclGetVersion(&version) == ncclSuccess ? version : 0;
+}
+
+void nccl_describe(char *text, size_t size)
+{
+    int version = loaded_version();
+    if (!version)
         snprintf(text, size, "%d.%d.%d at build, unusable", NCCL_MAJOR, NCCL_MINOR, NCCL_PATCH);
     else
         snprintf(text, size, "%d.%d.%d (built with %d.%d.%d)%s", version / 10000,
@@ -32,31 +45,27 @@ void nccl_describe(char *text, size_t size)
                  version >= NCCL_VERSION(2, 28, 0) ? ", with ncclAlltoAll" : "");
 }
 
+bool nccl_can_share(char *text, size_t size)
+{
+    const char *set = getenv(sharing_variable);
+    int version = loaded_version();
+    snprintf(text, size, "NCCL 2.30 or newer (found %d.%d.%d) and %s=1 (found %s)", version / 10000,
+             version / 100 % 100, version % 100, sharing_variable, set ? set : "none");
+    return version >= SHARING_VERSION && set && strtol(set, NULL, 0) != 0;
+}
+
 static int failed(ncclComm_t comm, ncclResult_t result, const char *doing)
 {
     const char *detail = ncclGetLastError(comm);
     int code = result == ncclRemoteError ? STATUS_LOST_RANK : STATUS_FAILED;
+    char sharing[128];
+    nccl_can_share(sharing, sizeof sharing);
     if (result == ncclInvalidUsage)
-        return fail(STATUS_USAGE, "NCCL: %s: expected a GPU for each rank, found: %s", doing,
-                    detail && *detail ? detail : ncclGetErrorString(result));
+        return fail(STATUS_USAGE,
+                    "NCCL: %s: expected a GPU for each rank, or %s to share one, found: %s", doing,
+                    sharing, detail && *detail ? detail : ncclGetErrorString(result));
     return fail(code, "NCCL: %s: %s%s%s", doing, ncclGetErrorString(result),
                 detail && *detail ? ": " : "", detail ? detail : "");
-}
-
-/* What is on its way is let go of: the stream gets past it, and other ranks time out. */
-static void give_up(struct nccl *n)
-{
-    if (n->comm)
-        ncclCommAbort(n->comm);
-    n->comm = NULL;
-    n->under_way = false;
-}
-
-static int give_up_because(struct nccl *n, ncclResult_t result, const char *doing)
-{
-    int status = failed(n->comm, result, doing);
-    give_up(n);
-    return status;
 }
 
 static void rest(int64_t waited_ns)
@@ -80,11 +89,35 @@ static int lost(const struct nccl *n, const char *doing)
                 n->first, n->last, doing, seconds);
 }
 
+/* What is on its way is let go of: the stream gets past it, and other ranks time out. A blocking
+ * communicator has its abort flag in common with its guard, which goes first. */
+static void give_up(struct nccl *n)
+{
+    watchdog_close(&n->watchdog);
+    if (n->guard && !n->watchdog.ended)
+        ncclCommAbort(n->guard);
+    if (n->comm)
+        ncclCommAbort(n->comm);
+    n->comm = n->guard = NULL;
+    n->under_way = false;
+}
+
+/* When the watchdog has ended a call, what NCCL says of it is no news. */
+static int give_up_because(struct nccl *n, ncclResult_t result, const char *doing)
+{
+    int status = n->watchdog.ended;
+    if (status == STATUS_LOST_RANK)
+        status = lost(n, doing);
+    else if (!status)
+        status = failed(n->comm, result, doing);
+    give_up(n);
+    return status;
+}
+
 static bool is_late(const struct nccl *n, int64_t start)
 {
     const struct transport *t = n->transport;
-    int64_t limit = t->timeout_ns + (t->rank ? DEFERENCE_NS : 0);
-    return t->timeout_ns != NO_DEADLINE && clock_ns() - start > limit;
+    return t->timeout_ns != NO_DEADLINE && clock_ns() - start > wait_limit_ns(t);
 }
 
 /* Between two questions: 0 while there is hope. */
@@ -144,30 +177,104 @@ int nccl_new_id(void *id)
     return 0;
 }
 
-int nccl_open(struct nccl *n, struct transport *t, struct dev *gpu, const void *id)
+/* ---- opening ---- */
+
+/* Ranks of this host over its GPUs, rounded up. */
+static int ranks_a_gpu(const struct transport *t)
+{
+    int ranks = 0, gpus = cuda_count() > 0 ? cuda_count() : 1;
+    for (int r = 0; r < t->size; r++)
+        ranks += strcmp(t->hosts[r], t->hosts[t->rank]) == 0;
+    return (ranks + gpus - 1) / gpus;
+}
+
+/* What aborts it aborts what is split off it (splitShare). Where ranks share a GPU, all blocks of
+ * all of NCCL's kernels must find room on it at once, or they wait for each other for ever. */
+static ncclConfig_t config_of(const struct transport *t)
+{
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    int sharing = ranks_a_gpu(t);
+    config.blocking = 0;
+    config.splitShare = 1;
+    if (sharing > 1)
+        config.maxCTAs = sharing < CTAS_OF_SHARED_GPU ? CTAS_OF_SHARED_GPU / sharing : 1;
+    return config;
+}
+
+static int choose_form(bool *blocking)
+{
+    const char *wish = getenv(blocking_variable);
+    *blocking = !wish || strcmp(wish, "0") != 0;
+    if (wish && strcmp(wish, "0") != 0 && strcmp(wish, "1") != 0)
+        return fail(STATUS_USAGE, "%s: expected 0 or 1, found %s", blocking_variable, wish);
+    return 0;
+}
+
+static int bring_up(struct nccl *n, const void *id, ncclConfig_t *config)
 {
     static const char doing[] = "bringing up the ranks";
-    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     ncclUniqueId unique;
     ncclComm_t comm = NULL;
-    config.blocking = 0;
     memcpy(&unique, id, sizeof unique);
+    ncclResult_t result =
+        ncclCommInitRankConfig(&comm, n->transport->size, unique, n->transport->rank, config);
+    n->comm = comm;
+    return has_begun(result) ? settle(n, doing) : give_up_because(n, result, doing);
+}
+
+static void abort_guard(void *guard)
+{
+    ncclCommAbort(guard);
+}
+
+/* n->comm becomes the guard of a blocking one. */
+static int split_off(struct nccl *n, ncclConfig_t *config)
+{
+    static const char doing[] = "splitting off a blocking communicator";
+    ncclComm_t blocking = NULL; // set at the end of all
+    config->blocking = 1;
+    ncclResult_t result = ncclCommSplit(n->comm, 0, n->transport->rank, &blocking, config);
+    int status = has_begun(result) ? settle(n, doing) : give_up_because(n, result, doing);
+    if (status) {
+        if (blocking)
+            ncclCommAbort(blocking);
+        return status;
+    }
+    n->guard = n->comm;
+    n->comm = blocking;
+    watchdog_open(&n->watchdog, n->transport, abort_guard, n->guard);
+    return 0;
+}
+
+int nccl_open(struct nccl *n, struct transport *t, struct dev *gpu, const void *id)
+{
+    ncclConfig_t config = config_of(t);
+    bool blocking;
     *n = (struct nccl){.transport = t};
     with_all(n);
-    int status = side_open(&n->side, gpu);
-    if (status)
-        return status;
-    ncclResult_t result = ncclCommInitRankConfig(&comm, t->size, unique, t->rank, &config);
-    n->comm = comm;
-    status = has_begun(result) ? settle(n, doing) : give_up_because(n, result, doing);
+    int status = choose_form(&blocking);
+    if (!status)
+        status = side_open(&n->side, gpu);
+    if (!status)
+        status = bring_up(n, id, &config);
+    if (!status && blocking)
+        status = split_off(n, &config);
     if (status)
         nccl_close(n);
     return status;
 }
 
+/* ---- moving rows ---- */
+
 static int gone(void)
 {
     return fail(STATUS_FAILED, "NCCL: its ranks have been given up");
+}
+
+int nccl_settle(struct nccl *n)
+{
+    int status = n->comm ? side_status(&n->side) : gone();
+    return !status && n->under_way ? settle(n, "moving rows") : status;
 }
 
 void nccl_follow(struct nccl *n)
@@ -177,9 +284,7 @@ void nccl_follow(struct nccl *n)
 
 int nccl_begin(struct nccl *n)
 {
-    int status = n->comm ? 0 : gone();
-    if (!status && n->under_way)
-        status = settle(n, "moving rows");
+    int status = nccl_settle(n);
     if (status)
         return status;
     n->under_way = false;
@@ -239,17 +344,20 @@ int nccl_all_to_all(struct nccl *n, const void *from, void *to, size_t bytes)
 }
 #endif
 
+/* Here a blocking communicator waits for whom it must. */
 int nccl_start(struct nccl *n)
 {
+    watchdog_enter(&n->watchdog);
     ncclResult_t result = ncclGroupEnd();
+    watchdog_leave(&n->watchdog);
     n->under_way = true;
-    return has_begun(result) ? 0 : give_up_because(n, result, "moving rows");
+    return has_begun(result) && !n->watchdog.ended ? 0 : give_up_because(n, result, "moving rows");
 }
 
 int nccl_wait(struct nccl *n)
 {
     int64_t start = clock_ns();
-    int status = n->comm ? settle(n, "moving rows") : gone();
+    int status = nccl_settle(n);
     n->under_way = false;
     while (!status && !side_is_done(&n->side)) {
         ncclResult_t state, asked = ncclCommGetAsyncError(n->comm, &state);
@@ -257,31 +365,49 @@ int nccl_wait(struct nccl *n)
         status = state == ncclSuccess ? keep_waiting(n, start, "moving rows")
                                       : give_up_because(n, state, "moving rows");
     }
-    return status;
+    if (!status && n->watchdog.ended) // then the stream got past rows that never came
+        status = give_up_because(n, ncclSuccess, "moving rows");
+    return status ? status : side_status(&n->side);
 }
 
-/* Finalize, as long as that makes progress. */
-static bool ends_well(struct nccl *n)
+/* ---- closing ---- */
+
+/* Whether all that began is done, soon. */
+static bool comes_to_rest(struct nccl *n, int64_t start)
 {
-    int64_t start = clock_ns();
-    ncclResult_t state = n->under_way ? ncclInProgress : ncclCommFinalize(n->comm);
-    while ((state == ncclInProgress || !side_is_done(&n->side)) && clock_ns() - start < close_ns) {
+    ncclResult_t state;
+    for (; clock_ns() - start < close_ns; rest(clock_ns() - start)) {
         if (ncclCommGetAsyncError(n->comm, &state) != ncclSuccess)
             return false;
-        if (state == ncclSuccess && n->under_way) {
-            n->under_way = false;
-            state = ncclCommFinalize(n->comm);
-        }
-        rest(clock_ns() - start);
+        if (state != ncclInProgress && (state != ncclSuccess || side_is_done(&n->side)))
+            return state == ncclSuccess;
     }
-    return state == ncclSuccess && side_is_done(&n->side);
+    return false;
+}
+
+/* Destroy it in good order, as long as that makes progress. */
+static bool ends_well(struct nccl *n, void *comm)
+{
+    int64_t start = clock_ns();
+    watchdog_enter(&n->watchdog);
+    ncclResult_t state = ncclCommFinalize(comm);
+    watchdog_leave(&n->watchdog);
+    for (; state == ncclInProgress && clock_ns() - start < close_ns; rest(clock_ns() - start))
+        if (ncclCommGetAsyncError(comm, &state) != ncclSuccess)
+            return false;
+    if (state != ncclSuccess || n->watchdog.ended)
+        return false;
+    ncclCommDestroy(comm);
+    return true;
 }
 
 void nccl_close(struct nccl *n)
 {
-    if (n->comm && ends_well(n)) {
-        ncclCommDestroy(n->comm);
+    if (n->comm && comes_to_rest(n, clock_ns()) && ends_well(n, n->comm)) {
         n->comm = NULL;
+        watchdog_close(&n->watchdog);
+        if (n->guard && !n->watchdog.ended && ends_well(n, n->guard))
+            n->guard = NULL;
     }
     give_up(n);
     side_close(&n->side);

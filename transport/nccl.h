@@ -5,30 +5,40 @@
  * the transport's timeout has passed (a worker gives rank 0 two seconds more to find out first, as
  * transports do); then the communicator is given up for good, and so is the run. Errors as in
  * transport.h, TRANSPORT_INTERRUPTED among them. NCCL's environment variables are its own affair.
- */
+ *
+ * Two forms, chosen by EPMOE_NCCL_BLOCKING, the same on every rank (docs/gpu.md). 0: NCCL's calls
+ * only begin, in a thread that it makes for each. 1, the default: they come back when they have
+ * been put on the GPU's queue; one that waits inside for another rank is ended by a watchdog, which
+ * aborts a communicator of the same family that does not block and that nobody else calls. */
 #pragma once
 
 #include "kernels/side.h"
 #include "transport/transport.h"
+#include "transport/watchdog.h"
 
 enum { NCCL_ID_BYTES = 128 };
 
 struct nccl {
     struct transport *transport;
-    struct side side; // rows move on a queue of their own
-    void *comm;       // an ncclComm_t; NULL: closed, or given up
-    bool under_way;   // something has begun that was not asked after yet
-    int first, last;  // the ranks that take part in it, from and to; this one aside
+    struct side side;         // rows move on a queue of their own
+    void *comm;               // an ncclComm_t that moves them; NULL: closed, or given up
+    void *guard;              // where that one blocks: the one that it was split off, else NULL
+    struct watchdog watchdog; // likewise
+    bool under_way;           // something has begun that was not asked after yet
+    int first, last;          // the ranks that take part in it, from and to; this one aside
 };
 
-/* One line for people: "2.28.9: exact counts", or why there is none. */
+/* One line for people: "2.28.9 (built with 2.28.9)", or why there is none. */
 bool nccl_built(void);
 void nccl_describe(char *text, size_t size);
+
+/* Can ranks share a GPU? text := what that takes, and what was found. */
+bool nccl_can_share(char *text, size_t size);
 
 /* Rank 0: what all ranks must open with. */
 int nccl_new_id(void *id);
 
-/* All ranks, each with a GPU of its own, at the same time. */
+/* All ranks at the same time; each has a GPU of its own unless nccl_can_share(). */
 int nccl_open(struct nccl *n, struct transport *t, struct dev *gpu, const void *id);
 
 /* What is begun from now on waits for all that the GPU has been given so far. */
@@ -46,6 +56,10 @@ int nccl_broadcast(struct nccl *n, void *rows, size_t bytes);
  * buffer. */
 int nccl_all_to_all(struct nccl *n, const void *from, void *to, size_t bytes);
 int nccl_start(struct nccl *n);
+
+/* All that was started is in the GPU's queue: nothing but another rank can keep it from being done.
+ */
+int nccl_settle(struct nccl *n);
 
 /* All that was started is done: sent rows may be overwritten, received ones read. */
 int nccl_wait(struct nccl *n);

@@ -14,6 +14,12 @@ void nccl_describe(char *text, size_t size)
     snprintf(text, size, "not built");
 }
 
+bool nccl_can_share(char *text, size_t size)
+{
+    nccl_describe(text, size);
+    return false;
+}
+
 static int refuse(void)
 {
     return fail(STATUS_USAGE, "--transport nccl: expected a build with NCCL, found one without: "
@@ -68,6 +74,11 @@ int nccl_all_to_all(struct nccl *n, const void *from, void *to, size_t bytes)
 }
 
 int nccl_start(struct nccl *n)
+{
+    return nccl_begin(n);
+}
+
+int nccl_settle(struct nccl *n)
 {
     return nccl_begin(n);
 }

@@ -53,7 +53,6 @@ struct transport_ops {
     int (*advance)(struct transport *t);
     bool (*is_called_off)(struct transport *t);
     void (*drop)(struct transport *t);
-    int (*barrier)(struct transport *t);
     int (*close)(struct transport *t);
 };
 
@@ -107,7 +106,7 @@ static inline int transport_advance(struct transport *t)
 
 /* While rows are awaited that something else moves (transport/nccl.h): true once a control message
  * waits, on a worker from rank 0, on rank 0 from anybody, or such a rank is gone. Then those rows
- * need not come; receiving tells why. Never waits. */
+ * need not come; receiving tells why. Never waits; another thread of the rank's may ask, too. */
 static inline bool transport_is_called_off(struct transport *t)
 {
     return t->ops->is_called_off(t);
@@ -117,11 +116,6 @@ static inline bool transport_is_called_off(struct transport *t)
 static inline void transport_drop(struct transport *t)
 {
     t->ops->drop(t);
-}
-
-static inline int transport_barrier(struct transport *t)
-{
-    return t->ops->barrier(t);
 }
 
 /* STATUS_LOST_RANK when another rank stays away from the common end: it was lost before, or is now.
@@ -139,7 +133,6 @@ void transport_open_local(struct transport *ends, int size);
  * that is known, so a plain start needs no MPI at run time). */
 bool transport_under_mpi(void);
 /* MPI_Init and all; local_rank and local_size: of this host. A single end of a size-1 world is
- * legal. close() finalises; transport_abort ends all ranks at once with this exit code. */
+ * legal; close() finalises. */
 int transport_open_mpi(struct transport *t, int *local_rank, int *local_size);
 const char *transport_mpi_version(void); // "Open MPI v4.1.4, …"; legal without transport_open_mpi
-void transport_abort(struct transport *t, int code) __attribute__((noreturn));

@@ -7,11 +7,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/pulse.h"
+#include "exchange/worker.h"
 #include "kernels/ops.h"
 #include "model/hub.h"
+#include "model/shard.h"
 #include "proto/control.h"
-#include "transport/exchange.h"
-#include "worker/shard.h"
+#include "proto/phase.h"
+#include "transport/nccl.h"
 
 struct worker {
     struct transport *transport;
@@ -22,13 +24,15 @@ struct worker {
     struct dev host;      // beside a GPU: its host, where rows come and go
     struct dev *wire_dev; // &dev or &host
     void *rows, *y;       // a GPU's copies of what the exchange has; NULL where it is the GPU's own
-    int32_t *count;       // likewise
+    int32_t *source;      // likewise
+    int32_t *count;       // a GPU's copy; NULL on the CPU
     char *model_dir;
     struct config config;
     struct checkpoint *checkpoint;
+    enum dtype dtype;
     struct placement placement;
     struct shard shard;
-    struct exchange exchange[LANES];
+    struct worker_end *exchange[LANES];
     int n_exchanges; // how many are open: of a step, or of its halves
     int max_rows;
     bool ready; // all of it is set up
@@ -94,17 +98,19 @@ static int open_device(struct worker *w, const struct setup *setup)
 static void alloc_copies(struct worker *w, const struct setup *setup)
 {
     size_t pairs = (size_t)setup->max_rows * (size_t)w->config.top_k;
+    w->rows = w->y = NULL;
+    w->source = NULL;
     if (w->wire_dev == &w->dev)
         return;
     if (!setup->n_nccl_ids) {
+        w->source = dev_alloc(&w->dev, pairs * sizeof *w->source);
         w->rows = dev_alloc(&w->dev, pairs * w->shard.row_bytes);
         w->y = dev_alloc(&w->dev, pairs * w->shard.row_bytes);
     }
     w->count = dev_alloc(&w->dev, (size_t)w->config.n_experts * sizeof *w->count);
 }
 
-/* Everything that a step will need, sized once. */
-static int load(struct worker *w, const struct setup *setup, const struct exchange_options *options)
+static int load(struct worker *w, const struct setup *setup)
 {
     const struct config *m = &w->config;
     struct transport *t = w->transport;
@@ -115,17 +121,49 @@ static int load(struct worker *w, const struct setup *setup, const struct exchan
     if (!status)
         status = shard_open(&w->shard, &w->dev, m, w->checkpoint, setup->dtype, &w->placement,
                             t->rank, NULL, NULL);
-    if (status)
-        return status;
-    struct exchange_limits limits = {setup->max_rows, m->top_k, m->n_experts, m->dim, setup->dtype};
-    w->n_exchanges = setup->n_nccl_ids
-                         ? exchange_open_direct(w->exchange, &w->host, &w->dev, t, &limits, options)
-                         : exchange_open(w->exchange, w->wire_dev, t, &limits, options);
-    if (setup->profile) {
-        trace_open(&w->log, m->n_layers, t->size);
-        trace_time_by(&w->log, dev_time_marks(&w->dev, 2 * trace_step_most(m->n_layers, t->size)));
-        w->exchange[0].trace = w->exchange[1].trace = w->trace = &w->log;
-    }
+    w->dtype = setup->dtype;
+    return status;
+}
+
+/* A later Setup changes how rows travel, and nothing else. */
+static int check_again(const struct worker *w, const struct setup *setup)
+{
+    const struct config *m = &w->config;
+    bool same = setup->dtype == w->dtype && setup->isa == w->dev.isa;
+    for (int l = 0; l < m->n_layers && same; l++)
+        for (int e = 0; e < m->n_experts && w->config.sparse[l] && same; e++)
+            same = setup->rank_of[l * m->n_experts + e] == w->placement.layers[l].rank_of[e];
+    return same ? 0
+                : fail(STATUS_FAILED, "setup: expected the type, instruction set and placement of "
+                                      "the first, found others");
+}
+
+static void open_log(struct worker *w)
+{
+    int layers = w->config.n_layers, ranks = w->transport->size;
+    trace_open(&w->log, phase_names, phase_step_most(layers, ranks));
+    trace_time_by(&w->log, dev_time_marks(&w->dev, 2 * phase_step_most(layers, ranks)));
+    w->trace = &w->log;
+}
+
+/* Everything that a step will need, sized once. */
+static int open_exchange(struct worker *w, const struct setup *setup,
+                         const struct exchange_options *options)
+{
+    const struct config *m = &w->config;
+    struct exchange_setup exchange = {
+        .host = w->wire_dev,
+        .dev = setup->n_nccl_ids ? &w->dev : w->wire_dev,
+        .transport = w->transport,
+        .limits = {setup->max_rows, m->top_k, m->n_experts, m->dim, setup->dtype},
+        .options = *options,
+        .nccl = setup->n_nccl_ids > 0,
+    };
+    w->n_exchanges = worker_end_open(w->exchange, &exchange);
+    if (setup->profile && !w->trace)
+        open_log(w);
+    for (int i = 0; i < w->n_exchanges; i++)
+        worker_end_trace(w->exchange[i], w->trace);
     w->max_rows = setup->max_rows;
     struct dev_limits most = {.type = setup->dtype,
                               .rows = setup->max_rows * m->top_k,
@@ -138,6 +176,9 @@ static int load(struct worker *w, const struct setup *setup, const struct exchan
     if (w->wire_dev != &w->dev)
         dev_reserve(w->wire_dev, &most);
     alloc_copies(w, setup);
+    if (setup->n_nccl_ids && setup->n_nccl_ids != w->n_exchanges)
+        return fail(STATUS_FAILED, "setup: expected %d ids of NCCL's, found %d", w->n_exchanges,
+                    setup->n_nccl_ids);
     return dev_wait(&w->dev);
 }
 
@@ -151,10 +192,11 @@ static int set_up(struct worker *w, const struct setup *setup)
     if (!status)
         status = exchange_understand(&options, &words);
     if (!status)
-        status = load(w, setup, &options);
-    if (!status && setup->n_nccl_ids && setup->n_nccl_ids != w->n_exchanges)
-        status = fail(STATUS_FAILED, "setup: expected %d ids of NCCL's, found %d", w->n_exchanges,
-                      setup->n_nccl_ids);
+        status = w->ready ? check_again(w, setup) : load(w, setup);
+    if (status)
+        return status;
+    worker_end_leave(w->exchange, w->n_exchanges);
+    status = open_exchange(w, setup, &options);
     if (status)
         return status;
     struct control ready = {
@@ -162,7 +204,7 @@ static int set_up(struct worker *w, const struct setup *setup)
         .ready = {w->shard.bytes, (uint32_t)w->shard.n_experts, seconds_since(start)}};
     status = control_send(w->transport, 0, &ready);
     if (!status)
-        status = exchange_join(w->exchange, setup->nccl_ids);
+        status = worker_end_join(w->exchange, w->n_exchanges, setup->nccl_ids);
     w->ready = !status;
     return status;
 }
@@ -171,42 +213,44 @@ static int set_up(struct worker *w, const struct setup *setup)
 static int run_experts(struct worker *w, int layer, const struct exchange_work *work)
 {
     struct dev *d = &w->dev;
-    size_t bytes = (size_t)work->n_rows * w->shard.row_bytes;
     struct ffn_job job = shard_job(&w->shard, layer);
     job.y = w->y ? w->y : work->y;
     job.x = w->rows ? w->rows : work->rows;
+    job.source = work->source && w->source ? w->source : work->source;
     job.count = w->count ? w->count : work->count;
-    job.n = work->n_rows;
+    job.n = work->n;
     if (w->rows)
-        dev_upload(d, w->rows, work->rows, bytes);
+        dev_upload(d, w->rows, work->rows, (size_t)work->n_rows * w->shard.row_bytes);
+    if (work->source && w->source)
+        dev_upload(d, w->source, work->source, (size_t)work->n * sizeof *w->source);
     if (w->count)
         dev_upload(d, w->count, work->count,
                    (size_t)w->shard.layers[layer].n_experts * sizeof *w->count);
     run_ffn(d, &job, 1);
     if (w->y)
-        dev_download(d, work->y, w->y, bytes);
+        dev_download(d, work->y, w->y, (size_t)work->n * w->shard.row_bytes);
     return dev_wait(d);
 }
 
 /* The rows of one half, or of all, through the experts of a layer that are here. */
-static int serve_layer(struct worker *w, int l, struct exchange *x, int n_rows)
+static int serve_layer(struct worker *w, int l, struct worker_end *x, int n_rows)
 {
     const struct layer_placement *at = &w->placement.layers[l];
     const struct exchange_layer layer = {at->group_of, at->rank_first};
     const struct exchange_work *work;
-    trace_at(w->trace, l, x->lane);
-    int status = exchange_receive(x, &layer, n_rows, &work);
+    trace_at(w->trace, l, worker_end_lane(x));
+    int status = worker_end_receive(x, &layer, n_rows, &work);
     if (status)
         return status;
     pulse_layer(l);
     int64_t start = clock_ns();
-    trace_mark_detail(w->trace, PHASE_COMPUTE, work->n_rows);
+    trace_mark_detail(w->trace, PHASE_COMPUTE, work->n);
     status = run_experts(w, l, work);
     if (status)
         return status;
     w->stats.compute_ns += (uint64_t)(clock_ns() - start);
-    w->stats.rows += (uint64_t)work->n_rows;
-    return exchange_return(x);
+    w->stats.rows += (uint64_t)work->n;
+    return worker_end_return(x);
 }
 
 static int check_step(const struct worker *w, const struct step *step)
@@ -234,9 +278,9 @@ static int serve_step(struct worker *w, const struct step *step)
     pulse_step(step->n_rows);
     for (int l = 0; l < w->config.n_layers; l++)
         for (int i = 0; i < n_halves && w->config.sparse[l] && !status; i++)
-            status = serve_layer(w, l, &w->exchange[i], rows[i]);
+            status = serve_layer(w, l, w->exchange[i], rows[i]);
     for (int i = 0; i < n_halves && !status; i++)
-        status = exchange_finish(&w->exchange[i]);
+        status = worker_end_finish(w->exchange[i]);
     if (!status) {
         w->stats.steps++;
         pulse_finished();
@@ -252,7 +296,10 @@ static int answer_stats(struct worker *w)
     getrusage(RUSAGE_SELF, &usage);
     w->stats.peak_bytes = (uint64_t)usage.ru_maxrss * 1024;
     if (w->n_exchanges) { // it has been set up
-        struct wire_error narrow = exchange_wire_error(&w->exchange[0]);
+        struct wire_error narrow;
+        int status = worker_end_wire_error(w->exchange[0], &narrow);
+        if (status)
+            return status;
         w->stats.squares = narrow.squares;
         w->stats.errors = narrow.errors;
     }
@@ -360,7 +407,7 @@ int worker_serve(struct transport *t, const struct worker_options *o)
     if (status && status != STATUS_LOST_RANK)
         give_up(&w, status);
     checkpoint_close(w.checkpoint);
-    exchange_leave(w.exchange);
+    worker_end_leave(w.exchange, w.n_exchanges);
     dev_close(&w.host);
     dev_close(&w.dev);
     trace_close(&w.log);

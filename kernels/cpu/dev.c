@@ -12,7 +12,8 @@
 
 static void *cpu_alloc(struct dev *d, size_t bytes)
 {
-    return d->lender ? dev_alloc_host(d->lender, bytes) : arena_alloc(&d->memory, bytes);
+    return d->memory_owner ? dev_alloc_host(d->memory_owner, bytes)
+                           : arena_alloc(&d->memory, bytes);
 }
 
 static void *cpu_twin(struct dev *d, void *host, size_t bytes)
@@ -222,5 +223,5 @@ void dev_open_cpu(struct dev *d, enum isa isa, int threads)
 void dev_open_host(struct dev *d, struct dev *gpu)
 {
     dev_open_cpu(d, gpu->isa, gpu->threads);
-    d->lender = gpu;
+    d->memory_owner = gpu;
 }

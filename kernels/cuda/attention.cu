@@ -285,12 +285,7 @@ template <class T, int WIDTH> static void launch_prefill(struct dev *d, const pr
 {
     size_t shared = 4 * KV_BLOCK * (WIDTH + BANK_PAD) * sizeof(T);
     dim3 grid((unsigned)((c.n - c.first + TILE_ROWS - 1) / TILE_ROWS), (unsigned)c.n_heads);
-    if (!cuda_good(d,
-                   cudaFuncSetAttribute(prefill<T, WIDTH>,
-                                        cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
-                   "attention's shared memory"))
-        return;
-    LAUNCH((prefill<T, WIDTH>), grid, THREADS, shared, d->cuda->stream, c);
+    LAUNCH(d, (prefill<T, WIDTH>), grid, THREADS, shared, c);
 }
 
 template <class T> static void launch_by_width(struct dev *d, const prefill_call &c, int width)

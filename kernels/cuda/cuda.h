@@ -33,6 +33,10 @@ enum { CUDA_JOINT_ROWS = 32 };
 extern "C" {
 #endif
 
+/* dev.cu: from now on kernels may begin early, or not: d waits, and records its graphs anew. False
+ * where they may not, whatever was asked for: before sm_90, or because EPMOE_EARLY=0 forbids it. */
+bool cuda_set_early(struct dev *d, bool early);
+
 /* memory.cu */
 void *cuda_alloc(struct dev *d, size_t bytes);
 void *cuda_alloc_host(struct dev *d, size_t bytes);
@@ -61,7 +65,7 @@ void cuda_matmul_add(struct dev *d, float *y, int ldy, const void *x, const stru
 /* ffn.cu: experts and dense blocks */
 void cuda_ffn(struct dev *d, const struct ffn_job *jobs, int n_jobs);
 void cuda_ffn_list_open(struct dev *d, struct ffn_list *list);
-size_t cuda_ffn_scratch_bytes(const struct dev_limits *limits);
+size_t cuda_ffn_scratch_bytes(const struct dev *d, const struct dev_limits *limits);
 
 /* pack.cu */
 size_t cuda_matrix_bytes(enum dtype type, int n, int k);
@@ -135,9 +139,18 @@ enum { STAGING_BYTES = 16 << 20 };
 struct graph; // see graph.cu
 struct marks; // see marks.cu
 
+enum { MOST_GRANTS = 32 }; // kernels with dynamic shared memory
+
+/* What a kernel's blocks have of shared memory, in bytes; see launch.cu. */
+struct shared_grant {
+    const void *function;
+    int own, most; // its static; the most dynamic that it may be launched with
+};
+
 /* One GPU, as one rank uses it. */
 struct cuda {
     int gpu, multiprocessors, l2_bytes;
+    int shared_bytes; // a block's at most, static and dynamic
     cudaStream_t stream;
     cublasHandle_t blas;
     struct allocation *allocations;  // all that cuda_close() frees
@@ -153,10 +166,17 @@ struct cuda {
     double levels_deviation;
     unsigned *arrived; // device: [n_arrived] of decode attention's blocks, between calls all 0
     size_t n_arrived;
+    struct shared_grant grants[MOST_GRANTS];
+    int n_grants;
     struct marks *marks; // NULL: none are timed
     int status;          // the first error's; what follows is skipped
     bool recording;
-    bool early; // kernels may begin before the one before has ended: see launch.cuh
+    bool early;           // kernels may begin before the one before has ended: see launch.cuh
+    bool own_allocations; // see memory.cu
+    // set when the device is opened; only a benchmark tries other values of these two, and then
+    // calls dev_reserve() again
+    int dense_rows;  // of a slice of a dense block that has many rows: see ffn_many.cu
+    int ahead_bytes; // what a kernel that begins early may prefetch to L2, in all: see stream.cuh
 };
 
 /* True unless an error has stopped this device: the first thing every function asks. */
@@ -165,8 +185,8 @@ static inline bool cuda_works(const struct dev *d)
     return d->cuda->status == 0;
 }
 
-/* Note an error of the runtime's or cuBLAS's once, with what was being done. False when there is
- * one. */
+/* Note an error of the runtime's or cuBLAS's once, with what was being done, and clear it: who asks
+ * for the thread's last error later must not find it. False when there is one. */
 bool cuda_good(struct dev *d, cudaError_t error, const char *doing);
 bool cublas_good(struct dev *d, cublasStatus_t error, const char *doing);
 #endif

@@ -23,7 +23,6 @@ enum {
     PASSES = SPLIT / KEYS,            //
     COMBINE_SLICES = 8,               // of a row's splits
     MOST_ROWS = 65535,                // of a grid's z
-    DEFAULT_SHARED_BYTES = 48 << 10,  // more must be asked for
     COMBINE_COLUMNS = 4 * WARP_LANES  // a float4 for each lane
 };
 
@@ -305,13 +304,7 @@ template <class T, int HEADS>
 static void launch_split(struct dev *d, const decode_call &c, dim3 grid)
 {
     size_t shared = 2 * SPLIT * (size_t)c.stride * sizeof(T) + HEADS * c.stride * sizeof(float);
-    if (shared > DEFAULT_SHARED_BYTES)
-        cuda_good(d,
-                  cudaFuncSetAttribute(decode_split<T, HEADS>,
-                                       cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
-                  "decode attention's shared memory");
-    LAUNCH_EARLY(d->cuda->early, (decode_split<T, HEADS>), grid, SPLIT_THREADS, shared,
-                 d->cuda->stream, c);
+    LAUNCH_EARLY(d, (decode_split<T, HEADS>), grid, SPLIT_THREADS, shared, c);
 }
 
 /* Rows [c.first, c.first + rows). */

@@ -9,6 +9,12 @@
 #define EPMOE_CUDA_BUILT_FOR "sm_80 sm_90"
 #endif
 
+#ifdef EPMOE_EMULATED
+enum { DENSE_ROWS = 64 }; // so that tests have several slices
+#else
+enum { DENSE_ROWS = 512 }; // gate and up of so many rows pass through L2
+#endif
+
 enum { LEAST_MAJOR = 8, EARLY_MAJOR = 9, BLAS_WORKSPACE_BYTES = 32 << 20 };
 
 /* In the order of struct kernels: C++17 has no designators. */
@@ -72,7 +78,10 @@ static int devices(void)
 
 static bool is_new_enough(int gpu, cudaDeviceProp *p)
 {
-    return cudaGetDeviceProperties(p, gpu) == cudaSuccess && p->major >= LEAST_MAJOR;
+    if (cudaGetDeviceProperties(p, gpu) == cudaSuccess)
+        return p->major >= LEAST_MAJOR;
+    cudaGetLastError();
+    return false;
 }
 
 int cuda_count(void)
@@ -129,8 +138,47 @@ static bool can_be_early(int gpu)
     const char *wish = getenv("EPMOE_EARLY");
     if (wish && strcmp(wish, "0") == 0)
         return false;
-    return cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, gpu) == cudaSuccess &&
-           major >= EARLY_MAJOR;
+    if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, gpu) != cudaSuccess)
+        cudaGetLastError();
+    return major >= EARLY_MAJOR;
+}
+
+bool cuda_set_early(struct dev *d, bool early)
+{
+    cuda_wait(d);
+    cuda_graphs_close(d);
+    d->cuda->early = early && can_be_early(d->cuda->gpu);
+    return d->cuda->early == early;
+}
+
+/* How much the GPU has of what the kernels share out. */
+static bool measure_gpu(struct dev *d)
+{
+    struct cuda *c = d->cuda;
+    cudaDeviceAttr size = cudaDevAttrMultiProcessorCount, cache = cudaDevAttrL2CacheSize,
+                   shared = cudaDevAttrMaxSharedMemoryPerBlockOptin;
+    bool good =
+        cuda_good(d, cudaDeviceGetAttribute(&c->multiprocessors, size, c->gpu),
+                  "asking for its size") &&
+        cuda_good(d, cudaDeviceGetAttribute(&c->l2_bytes, cache, c->gpu), "asking for its cache") &&
+        cuda_good(d, cudaDeviceGetAttribute(&c->shared_bytes, shared, c->gpu),
+                  "asking for its shared memory");
+    c->dense_rows = DENSE_ROWS;
+    c->ahead_bytes = c->l2_bytes / 2;
+    return good;
+}
+
+/* Whether every piece of memory is an allocation of its own, so that what watches allocations
+ * (compute-sanitizer; AddressSanitizer on the emulation) sees an access beyond a piece's end:
+ * EPMOE_OWN_ALLOCATIONS=1. The emulation does so unless told 0. */
+static bool wants_own_allocations(void)
+{
+    const char *wish = getenv("EPMOE_OWN_ALLOCATIONS");
+#ifdef EPMOE_EMULATED
+    return !wish || strcmp(wish, "0") != 0;
+#else
+    return wish && strcmp(wish, "1") == 0;
+#endif
 }
 
 /* cuBLAS may not allocate while a graph is recorded, so its workspace is given. */
@@ -184,17 +232,11 @@ int dev_open_cuda(struct dev *d, int gpu, enum isa isa, int threads)
     d->cuda = (struct cuda *)arena_alloc(&d->memory, sizeof *d->cuda);
     d->cuda->gpu = gpu;
     d->cuda->early = can_be_early(gpu);
-    bool good =
-        cuda_good(d, cudaSetDevice(gpu), "choosing it") &&
-        cuda_good(
-            d,
-            cudaDeviceGetAttribute(&d->cuda->multiprocessors, cudaDevAttrMultiProcessorCount, gpu),
-            "asking for its size") &&
-        cuda_good(d, cudaDeviceGetAttribute(&d->cuda->l2_bytes, cudaDevAttrL2CacheSize, gpu),
-                  "asking for its cache") &&
-        cuda_good(d, cudaStreamCreateWithFlags(&d->cuda->stream, cudaStreamNonBlocking),
-                  "creating a stream") &&
-        open_blas(d) && open_staging(d);
+    d->cuda->own_allocations = wants_own_allocations();
+    bool good = cuda_good(d, cudaSetDevice(gpu), "choosing it") && measure_gpu(d) &&
+                cuda_good(d, cudaStreamCreateWithFlags(&d->cuda->stream, cudaStreamNonBlocking),
+                          "creating a stream") &&
+                open_blas(d) && open_staging(d);
     if (good)
         return 0;
     int status = d->cuda->status;

@@ -147,10 +147,9 @@ template <class T, int FRAGMENTS, class Side> static void launch_side(struct dev
         tiles += (size_t)strips * (size_t)(Side::outputs(p) / TILE_OUTPUTS);
     }
     call.ahead =
-        chunks_ahead(d->cuda->l2_bytes, min(known_tiles<FRAGMENTS, Side>(call), (int)most));
-    LAUNCH_EARLY(d->cuda->early, (ffn_stream<T, FRAGMENTS, Side>),
-                 (unsigned)(tiles < most ? tiles : most), STREAM_WARPS * WARP_SIZE, 0,
-                 d->cuda->stream, call);
+        chunks_ahead(d->cuda->ahead_bytes, min(known_tiles<FRAGMENTS, Side>(call), (int)most));
+    LAUNCH_EARLY(d, (ffn_stream<T, FRAGMENTS, Side>), (unsigned)(tiles < most ? tiles : most),
+                 STREAM_WARPS * WARP_SIZE, 0, call);
 }
 
 template <class T, int FRAGMENTS> static void launch_sides(struct dev *d, const ffn_call &call)
@@ -260,13 +259,12 @@ void cuda_ffn_list_open(struct dev *d, struct ffn_list *list)
         blocks[i] = {list->ffns[i].gate_up.data, list->ffns[i].down.data};
     cuda_upload(d, list->device, blocks, bytes);
     free(blocks);
-    ffn_many_open(d);
 }
 
-size_t cuda_ffn_scratch_bytes(const struct dev_limits *limits)
+size_t cuda_ffn_scratch_bytes(const struct dev *d, const struct dev_limits *limits)
 {
     size_t stride = (size_t)row_stride(limits->ffn_width);
     size_t hidden = (size_t)limits->rows * stride * (size_t)dtype_bytes(limits->type);
-    size_t dense = ffn_dense_bytes(limits->type, limits->rows, limits->ffn_width);
+    size_t dense = ffn_dense_bytes(d, limits->type, limits->rows, limits->ffn_width);
     return hidden > dense ? hidden : dense;
 }

@@ -46,6 +46,5 @@ ffn_part ffn_part_of(const struct ffn_job *job, void *hidden);
 
 /* A job of many rows; in floats, of one block's and not through an index. */
 void ffn_many(struct dev *d, const struct ffn_job *job);
-void ffn_many_open(struct dev *d);
 /* Scratch that a block's own rows take there. */
-size_t ffn_dense_bytes(enum dtype type, int rows, int width);
+size_t ffn_dense_bytes(const struct dev *d, enum dtype type, int rows, int width);

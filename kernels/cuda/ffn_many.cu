@@ -30,12 +30,6 @@ enum {
     COLUMN_STEPS = WARP_COLUMNS / 8,
 };
 
-#ifdef EPMOE_EMULATED
-enum { DENSE_ROWS = 64 }; // so that tests have several slices
-#else
-enum { DENSE_ROWS = 512 }; // of a slice of a dense block
-#endif
-
 /* One projection of a job. */
 struct many_call {
     ffn_part p;
@@ -206,8 +200,7 @@ template <class T> static void launch_many(struct dev *d, const many_call &call)
 {
     unsigned rows = (unsigned)most_strips(call.p.n, call.p.n_blocks, TILE_ROWS);
     unsigned columns = (unsigned)blocks_for((size_t)call.stride, TILE_COLUMNS);
-    LAUNCH(ffn_grouped<T>, dim3(rows, columns), TILE_THREADS, STAGES * STAGE_BYTES, d->cuda->stream,
-           call);
+    LAUNCH(d, ffn_grouped<T>, dim3(rows, columns), TILE_THREADS, STAGES * STAGE_BYTES, call);
 }
 
 template <class T> static void grouped(struct dev *d, const struct ffn_job *job)
@@ -254,12 +247,12 @@ static void dense_slice(struct dev *d, const struct ffn *f, void *y, enum dtype 
     float *gate_up = (float *)d->scratch;
     T *hidden = (T *)(gate_up + 4 * pairs);
     blas_product(d, gate_up, DTYPE_F32, 2 * stride, x, &f->gate_up, n, 0);
-    LAUNCH(swiglu_pairs<T>, (unsigned)blocks_for(pairs, ELEMENT_THREADS), ELEMENT_THREADS, 0,
-           d->cuda->stream, hidden, (const float4 *)gate_up, pairs);
+    LAUNCH(d, swiglu_pairs<T>, (unsigned)blocks_for(pairs, ELEMENT_THREADS), ELEMENT_THREADS, 0,
+           hidden, (const float4 *)gate_up, pairs);
     blas_product(d, y, y_type, dim_stride, hidden, &f->down, n, 0);
     if (dim_stride != f->down.n)
-        LAUNCH(clear_padding, (unsigned)n, ROW_ALIGN, 0, d->cuda->stream, (char *)y, f->down.n,
-               dim_stride, dtype_bytes(y_type));
+        LAUNCH(d, clear_padding, (unsigned)n, ROW_ALIGN, 0, (char *)y, f->down.n, dim_stride,
+               dtype_bytes(y_type));
 }
 
 template <class T> static void dense(struct dev *d, const struct ffn_job *job)
@@ -267,16 +260,18 @@ template <class T> static void dense(struct dev *d, const struct ffn_job *job)
     const struct ffn *f = ffn_shape(job);
     size_t x_row = (size_t)row_stride(f->gate_up.k) * sizeof(T);
     size_t y_row = (size_t)(row_stride(f->down.n) * dtype_bytes(job->y_type));
-    for (int first = 0; first < job->n; first += DENSE_ROWS) {
-        int n = job->n - first < DENSE_ROWS ? job->n - first : DENSE_ROWS;
+    int most = d->cuda->dense_rows;
+    for (int first = 0; first < job->n; first += most) {
+        int n = job->n - first < most ? job->n - first : most;
         dense_slice<T>(d, f, (char *)job->y + (size_t)first * y_row, job->y_type,
                        (const char *)job->x + (size_t)first * x_row, n);
     }
 }
 
-size_t ffn_dense_bytes(enum dtype type, int rows, int width)
+size_t ffn_dense_bytes(const struct dev *d, enum dtype type, int rows, int width)
 {
-    size_t values = (size_t)(rows < DENSE_ROWS ? rows : DENSE_ROWS) * (size_t)row_stride(width);
+    int most = rows < d->cuda->dense_rows ? rows : d->cuda->dense_rows;
+    size_t values = (size_t)most * (size_t)row_stride(width);
     return values * (2 * sizeof(float) + (size_t)dtype_bytes(type));
 }
 
@@ -284,7 +279,7 @@ void ffn_many(struct dev *d, const struct ffn_job *job)
 {
     const struct matrix *down = &ffn_shape(job)->down;
     bool shared = job->count || job->source;
-    size_t need = shared ? ffn_hidden_bytes(job) : ffn_dense_bytes(down->type, job->n, down->k);
+    size_t need = shared ? ffn_hidden_bytes(job) : ffn_dense_bytes(d, down->type, job->n, down->k);
     CHECK(need <= d->scratch_bytes, "%d rows in %zu bytes of scratch", job->n, d->scratch_bytes);
     if (shared && down->type == DTYPE_F16)
         grouped<__half>(d, job);
@@ -292,13 +287,4 @@ void ffn_many(struct dev *d, const struct ffn_job *job)
         grouped<__nv_bfloat16>(d, job);
     else
         FOR_TYPE(down->type, T, dense<T>(d, job));
-}
-
-void ffn_many_open(struct dev *d)
-{
-    int bytes = STAGES * STAGE_BYTES;
-    cudaFuncAttribute most = cudaFuncAttributeMaxDynamicSharedMemorySize;
-    cuda_good(d, cudaFuncSetAttribute(ffn_grouped<__half>, most, bytes), "asking for memory");
-    cuda_good(d, cudaFuncSetAttribute(ffn_grouped<__nv_bfloat16>, most, bytes),
-              "asking for memory");
 }

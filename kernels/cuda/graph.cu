@@ -62,6 +62,8 @@ bool cuda_graph_begin(struct dev *d, uint64_t key)
     return true;
 }
 
+/* Where something went wrong meanwhile (a launch that CUDA refused, say), the capture ends, with or
+ * without a graph; one that lacks a kernel is neither kept nor played. */
 void cuda_graph_end(struct dev *d)
 {
     struct cuda *c = d->cuda;
@@ -69,11 +71,12 @@ void cuda_graph_end(struct dev *d)
     if (!c->recording)
         return;
     c->recording = false;
-    if (!cuda_good(d, cudaStreamEndCapture(c->stream, &graph), "recording a graph"))
-        return;
-    if (cuda_good(d, cudaGraphInstantiate(&c->recorded->exec, graph, 0), "making a graph"))
+    cudaError_t error = cudaStreamEndCapture(c->stream, &graph);
+    if (cuda_good(d, error, "recording a graph") && cuda_works(d) &&
+        cuda_good(d, cudaGraphInstantiate(&c->recorded->exec, graph, 0), "making a graph"))
         cuda_good(d, cudaGraphLaunch(c->recorded->exec, c->stream), "playing a graph");
-    cudaGraphDestroy(graph);
+    if (graph)
+        cudaGraphDestroy(graph);
 }
 
 void cuda_graphs_close(struct dev *d)

@@ -1,37 +1,48 @@
 /* Launching kernels, and a block's dynamic shared memory, in words that both nvcc and the emulation
  * (tests/emulated_cuda) understand. A template with a comma goes in brackets:
- *     LAUNCH((rows<T, 4>), grid, block, shared_bytes, stream, x, n);
- * A launch says nothing when it fails; the first failure of the host thread is kept with the
- * kernel's name until launch_take().
+ *     LAUNCH(d, (rows<T, 4>), grid, block, shared_bytes, x, n);
+ * puts a kernel on the device's stream. CUDA says at once when it refuses a launch (too much shared
+ * memory, too large a grid, no code for this GPU), and no later wait repeats it. So a refusal
+ * becomes the device's error right here, with the kernel's name; nothing is launched after it.
+ * Dynamic shared memory beyond what CUDA grants every kernel is asked for where a launch needs it.
  *
- * LAUNCH_EARLY, where `early`, lets a kernel begin before the one before it in the stream has
- * ended, if that was told to by let_next_begin() (CUDA: programmatic dependent launch, sm_90 on).
- * So a kernel can bring what never changes, its weights, while the one before is still at work.
- * Until wait_for_previous() returns it may read nothing that a kernel of the same step writes, and
- * write nothing at all: the kernels before are then over, all of them, since each of them has
- * waited, too. What is read early must be read again by plain loads: __ldg and const __restrict__
- * promise that memory does not change while the kernel runs. */
+ * LAUNCH_EARLY lets a kernel begin before the one before it in the stream has ended, where the
+ * device can and if that one was told to by let_next_begin() (CUDA: programmatic dependent launch,
+ * sm_90 on). So a kernel can bring what never changes, its weights, while the one before is still
+ * at work. Until wait_for_previous() returns it may read nothing that a kernel of the same step
+ * writes, and write nothing at all: the kernels before are then over, all of them, since each of
+ * them has waited, too. What is read early must be read again by plain loads: __ldg and const
+ * __restrict__ promise that memory does not change while the kernel runs.
+ *
+ * LAUNCH_ON is for who has a stream and no device: the value is CUDA's error. */
 #pragma once
 
 #include <cuda_runtime.h>
+#include <utility>
 
-struct launch_failure {
-    cudaError_t error; // cudaSuccess: none
-    const char *kernel;
+#include "kernels/cuda/cuda.h"
+
+/* What is launched, for people. */
+struct launch_shape {
+    const char *kernel; // as the source says it
+    dim3 grid, block;
+    size_t shared_bytes;
 };
 
-/* Keep what the last launch may have left behind. */
-void launch_note(const char *kernel);
-/* The first failure since the last call. */
-struct launch_failure launch_take(void);
+/* Whether a kernel may be launched with so much dynamic shared memory; false after an error. */
+bool launch_may_share(struct dev *d, const void *function, const launch_shape &shape);
+void launch_refused(struct dev *d, cudaError_t error, const launch_shape &shape);
 
 #ifdef EPMOE_EMULATED
 
-#define LAUNCH_EARLY(early, kernel, grid, block, shared_bytes, stream, ...)                        \
-    (emulated::launch(#kernel, kernel, grid, block, shared_bytes, stream, early, __VA_ARGS__),     \
-     launch_note(#kernel))
-#define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                     \
-    LAUNCH_EARLY(false, kernel, grid, block, shared_bytes, stream, __VA_ARGS__)
+template <class... P, class... A>
+[[nodiscard]] cudaError_t launch_on(cudaStream_t stream, bool early, const launch_shape &s,
+                                    void (*kernel)(P...), A &&...arguments)
+{
+    return emulated::launch(s.kernel, kernel, s.grid, s.block, s.shared_bytes, stream, early,
+                            std::forward<A>(arguments)...);
+}
+
 #define DYNAMIC_SHARED(type, name) type *name = (type *)emulated::dynamic_shared()
 
 __device__ __forceinline__ void wait_for_previous()
@@ -52,28 +63,22 @@ __device__ __forceinline__ void prefetch_l2(const void *at)
 
 /* The runtime's own form of the attribute, with the types of arguments that the kernel wants. */
 template <class... P, class... A>
-void launch_early(bool early, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
-                  cudaStream_t stream, A &&...arguments)
+[[nodiscard]] cudaError_t launch_on(cudaStream_t stream, bool early, const launch_shape &s,
+                                    void (*kernel)(P...), A &&...arguments)
 {
     cudaLaunchAttribute attribute = {};
     cudaLaunchConfig_t config = {};
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
-    config.gridDim = grid;
-    config.blockDim = block;
-    config.dynamicSmemBytes = shared_bytes;
+    config.gridDim = s.grid;
+    config.blockDim = s.block;
+    config.dynamicSmemBytes = s.shared_bytes;
     config.stream = stream;
     config.attrs = &attribute;
     config.numAttrs = early;
-    cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...);
+    return cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...);
 }
 
-#define LAUNCH_EARLY(early, kernel, grid, block, shared_bytes, stream, ...)                        \
-    (launch_early(early, kernel, grid, block, shared_bytes, stream, __VA_ARGS__),                  \
-     launch_note(#kernel))
-
-#define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                     \
-    (kernel<<<grid, block, shared_bytes, stream>>>(__VA_ARGS__), launch_note(#kernel))
 /* One array for all kernels, of a type that suits all: extern arrays of one name must agree. */
 #define DYNAMIC_SHARED(type, name)                                                                 \
     extern __shared__ __align__(1024) unsigned char dynamic_shared_memory[];                       \
@@ -104,3 +109,24 @@ __device__ __forceinline__ void prefetch_l2(const void *at)
 }
 
 #endif
+
+template <class... P, class... A>
+void cuda_launch(struct dev *d, bool early, const launch_shape &s, void (*kernel)(P...),
+                 A &&...arguments)
+{
+    if (!cuda_works(d) || !launch_may_share(d, (const void *)kernel, s))
+        return;
+    cudaError_t error = launch_on(d->cuda->stream, early, s, kernel, std::forward<A>(arguments)...);
+    if (error != cudaSuccess)
+        launch_refused(d, error, s);
+}
+
+#define LAUNCH(d, kernel, grid, block, shared_bytes, ...)                                          \
+    cuda_launch(d, false, launch_shape{#kernel, grid, block, (size_t)(shared_bytes)}, kernel,      \
+                __VA_ARGS__)
+#define LAUNCH_EARLY(d, kernel, grid, block, shared_bytes, ...)                                    \
+    cuda_launch(d, (d)->cuda->early, launch_shape{#kernel, grid, block, (size_t)(shared_bytes)},   \
+                kernel, __VA_ARGS__)
+#define LAUNCH_ON(stream, early, kernel, grid, block, shared_bytes, ...)                           \
+    launch_on(stream, early, launch_shape{#kernel, grid, block, (size_t)(shared_bytes)}, kernel,   \
+              __VA_ARGS__)

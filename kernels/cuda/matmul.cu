@@ -69,15 +69,15 @@ template <class T, int FRAGMENTS> static void launch_stream(struct dev *d, dense
 {
     int strips = (call.rows - 1) / (FRAGMENTS * FRAGMENT_ROWS) + 1;
     int tiles = (call.n - 1) / TILE_OUTPUTS + 1, most = d->cuda->multiprocessors;
-    call.ahead =
-        chunks_ahead(d->cuda->l2_bytes, min(tiles * strips, most * stream_blocks<T, FRAGMENTS>()));
+    call.ahead = chunks_ahead(d->cuda->ahead_bytes,
+                              min(tiles * strips, most * stream_blocks<T, FRAGMENTS>()));
     if (tiles * strips <= most)
-        LAUNCH_EARLY(d->cuda->early, (dense_stream<T, FRAGMENTS, 2 * STREAM_WARPS>), tiles * strips,
-                     2 * STREAM_WARPS * WARP_SIZE, 0, d->cuda->stream, call);
+        LAUNCH_EARLY(d, (dense_stream<T, FRAGMENTS, 2 * STREAM_WARPS>), tiles * strips,
+                     2 * STREAM_WARPS * WARP_SIZE, 0, call);
     else
-        LAUNCH_EARLY(d->cuda->early, (dense_stream<T, FRAGMENTS, STREAM_WARPS>),
+        LAUNCH_EARLY(d, (dense_stream<T, FRAGMENTS, STREAM_WARPS>),
                      min(tiles * strips, most * stream_blocks<T, FRAGMENTS>()),
-                     STREAM_WARPS * WARP_SIZE, 0, d->cuda->stream, call);
+                     STREAM_WARPS * WARP_SIZE, 0, call);
 }
 
 static void stream_product(struct dev *d, const dense_call &call, enum dtype type)
@@ -128,8 +128,8 @@ static void many_rows(struct dev *d, float *y, int ldy, const void *x, const str
 {
     blas_product(d, y, DTYPE_F32, ldy, x, w, n, add ? 1 : 0);
     if (w->bias)
-        LAUNCH(add_bias, dim3((unsigned)n, (unsigned)blocks_for((size_t)w->n, BIAS_THREADS)),
-               BIAS_THREADS, 0, d->cuda->stream, y, ldy, w->bias, w->n);
+        LAUNCH(d, add_bias, dim3((unsigned)n, (unsigned)blocks_for((size_t)w->n, BIAS_THREADS)),
+               BIAS_THREADS, 0, y, ldy, w->bias, w->n);
 }
 
 static void product(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w, int n,

@@ -1,5 +1,6 @@
 /* The GPU's memory and the host's that it reads fast: pieces of large allocations, zeroed, until
- * the device is closed. */
+ * the device is closed. With d->cuda->own_allocations each piece is an allocation of its own, of
+ * exactly the bytes that were asked for. */
 #include <stdio.h>
 #include <string.h>
 
@@ -22,20 +23,16 @@ static size_t round_up(size_t n, size_t unit)
     return (n + unit - 1) / unit * unit;
 }
 
-/* As much again as there is, within bounds: few allocations, little waste. Under emulation each
- * piece is its own, so that running over its end is noticed. */
+/* As much again as there is, within bounds: few allocations, little waste. */
 static size_t chunk_bytes(const struct dev *d, size_t need)
 {
-#ifdef EPMOE_EMULATED
-    (void)d;
-    return need;
-#else
     size_t total = 0, least = (size_t)1 << 20, most = (size_t)256 << 20;
+    if (d->cuda->own_allocations)
+        return need;
     for (const struct allocation *a = d->cuda->allocations; a; a = a->next)
         total += a->size;
     size_t wish = total < least ? least : total < most ? total : most;
     return need > wish ? need : round_up(wish, PIECE_ALIGN);
-#endif
 }
 
 static bool take_memory(struct dev *d, struct allocation *a)
@@ -58,7 +55,8 @@ static bool take_memory(struct dev *d, struct allocation *a)
 
 static void *take_piece(struct dev *d, size_t bytes, bool host)
 {
-    size_t need = round_up(bytes ? bytes : 1, PIECE_ALIGN);
+    size_t least = bytes ? bytes : 1;
+    size_t need = d->cuda->own_allocations ? least : round_up(least, PIECE_ALIGN);
     if (!cuda_works(d))
         return NULL;
     CHECK(!d->cuda->recording, "%zu bytes wanted while a graph is recorded", bytes);
@@ -132,7 +130,7 @@ int cuda_wait(struct dev *d)
 
 void cuda_reserve(struct dev *d, const struct dev_limits *most)
 {
-    size_t needs[] = {cuda_ffn_scratch_bytes(most), cuda_attention_scratch_bytes(most),
+    size_t needs[] = {cuda_ffn_scratch_bytes(d, most), cuda_attention_scratch_bytes(most),
                       cuda_wire_scratch_bytes(most), cuda_top_scratch_bytes(most)};
     size_t need = 0;
     for (size_t bytes : needs)
@@ -169,6 +167,7 @@ void cuda_close(struct dev *d)
     for (cudaStream_t stream : {c->stream, c->copying})
         if (stream)
             cudaStreamDestroy(stream);
+    cudaGetLastError(); // of a device that has failed, closing may fail, too
     arena_free(&d->memory);
     memset(d, 0, sizeof *d);
 }

@@ -122,9 +122,9 @@ template <class T> static void launch_norm(struct dev *d, const norm_call &c, in
     int threads = (c.dim + PIECE * WARP_LANES - 1) / (PIECE * WARP_LANES) * WARP_LANES;
     threads = threads < NORM_THREADS ? threads : (int)NORM_THREADS;
     if (wide)
-        LAUNCH_EARLY(d->cuda->early, (add_norm<T, true>), n, threads, 0, d->cuda->stream, c);
+        LAUNCH_EARLY(d, (add_norm<T, true>), n, threads, 0, c);
     else
-        LAUNCH_EARLY(d->cuda->early, (add_norm<T, false>), n, threads, 0, d->cuda->stream, c);
+        LAUNCH_EARLY(d, (add_norm<T, false>), n, threads, 0, c);
 }
 
 void cuda_rmsnorm(struct dev *d, void *h, enum dtype type, const float *x, const float *weight,

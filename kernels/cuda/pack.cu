@@ -80,8 +80,8 @@ static void place_rows(struct dev *d, const struct matrix *w, const void *from, 
 {
     int stride = row_stride(w->k);
     size_t pieces = (size_t)rows * (size_t)(stride / PACK_ELEMENTS);
-    LAUNCH((pack_rows<To, From>), (unsigned)blocks_for(pieces, PACK_THREADS), PACK_THREADS, 0,
-           d->cuda->stream, (To *)w->data, (const From *)from, rows, w->k, stride, at);
+    LAUNCH(d, (pack_rows<To, From>), (unsigned)blocks_for(pieces, PACK_THREADS), PACK_THREADS, 0,
+           (To *)w->data, (const From *)from, rows, w->k, stride, at);
 }
 
 /* Elements first, first + 1, … of a tensor of noise, a draw of four a thread. */
@@ -133,8 +133,8 @@ static void launch_noise(struct dev *d, void *to, const struct values *source, s
     const void *levels = levels_of(d, source->noise);
     size_t draws = (begin % NOISE_DRAWS + count - 1) / NOISE_DRAWS + 1;
     if (cuda_works(d))
-        LAUNCH(make_noise<Bits>, (unsigned)blocks_for(draws, PACK_THREADS), PACK_THREADS, 0,
-               d->cuda->stream, (Bits *)to, (const Bits *)levels, source->key, begin, count);
+        LAUNCH(d, make_noise<Bits>, (unsigned)blocks_for(draws, PACK_THREADS), PACK_THREADS, 0,
+               (Bits *)to, (const Bits *)levels, source->key, begin, count);
 }
 
 /* To be copied once the GPU has come as far as emptied[turn]; what it is given from now on finds it

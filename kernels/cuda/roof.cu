@@ -35,10 +35,11 @@ static double best_time(const trial &t, void (*work)(const trial &t))
                 cuda_good(t.d, cudaEventCreate(&end), "measuring");
     for (int i = 0; i < RUNS && good; i++) {
         float ms = 0;
-        cudaEventRecord(begin, stream);
+        good = cuda_good(t.d, cudaEventRecord(begin, stream), "measuring");
         work(t);
-        cudaEventRecord(end, stream);
-        good = cuda_good(t.d, cudaEventSynchronize(end), "measuring") &&
+        good = good && cuda_works(t.d) &&
+               cuda_good(t.d, cudaEventRecord(end, stream), "measuring") &&
+               cuda_good(t.d, cudaEventSynchronize(end), "measuring") &&
                cuda_good(t.d, cudaEventElapsedTime(&ms, begin, end), "measuring");
         if (i == 1 || (i > 1 && ms < best))
             best = ms;
@@ -65,7 +66,7 @@ static bool take(trial *t, size_t bytes)
     bool is_half = t->type == DTYPE_F16;
     t->bytes = bytes;
     if (cudaMalloc(&t->memory, bytes) == cudaSuccess) {
-        LAUNCH(scatter, (unsigned)blocks_for(n, ROOF_THREADS), ROOF_THREADS, 0, t->d->cuda->stream,
+        LAUNCH(t->d, scatter, (unsigned)blocks_for(n, ROOF_THREADS), ROOF_THREADS, 0,
                (uint16_t *)t->memory, n, is_half ? 0x83ff : 0x807f, is_half ? 0x3800 : 0x3f00);
         return true;
     }
@@ -124,7 +125,7 @@ static double spin_flops(const trial &t)
 static void run_spin(const trial &t)
 {
     float *sink = (float *)t.memory, *from = sink + (size_t)t.blocks * ROOF_THREADS;
-    FOR_TYPE(t.type, T, LAUNCH(spin<T>, t.blocks, ROOF_THREADS, 0, t.d->cuda->stream, sink, from));
+    FOR_TYPE(t.type, T, LAUNCH(t.d, spin<T>, t.blocks, ROOF_THREADS, 0, sink, from));
 }
 
 /* cuBLAS may know faster instructions than ours. */
@@ -186,8 +187,8 @@ static size_t sink_bytes(const trial &t)
 static void run_read(const trial &t)
 {
     char *from = (char *)t.memory + sink_bytes(t);
-    LAUNCH(read_all, t.blocks, ROOF_THREADS, 0, t.d->cuda->stream, (uint32_t *)t.memory,
-           (const uint4 *)from, (t.bytes - sink_bytes(t)) / sizeof(uint4));
+    LAUNCH(t.d, read_all, t.blocks, ROOF_THREADS, 0, (uint32_t *)t.memory, (const uint4 *)from,
+           (t.bytes - sink_bytes(t)) / sizeof(uint4));
 }
 
 double cuda_read_bandwidth(struct dev *d)

@@ -79,5 +79,5 @@ void cuda_rope_append(struct dev *d, void *q, const struct kv_layer *kv, const f
     FOR_TYPE(kv->type, T,
              rope_call<T> call = {(T *)q, *kv, qkv, *rope, *at, ldqkv, n_heads,
                                   row_stride(kv->head_dim), 1 / sqrtf((float)kv->head_dim)};
-             LAUNCH_EARLY(d->cuda->early, rope_append<T>, grid, block, 0, d->cuda->stream, call));
+             LAUNCH_EARLY(d, rope_append<T>, grid, block, 0, call));
 }

@@ -223,8 +223,8 @@ static size_t sort_bytes(const sort_call &c, int warps)
 
 template <int PER_LANE> static void launch_route(struct dev *d, const route_call &c)
 {
-    LAUNCH(route<PER_LANE>, (c.n + ROUTE_WARPS - 1) / ROUTE_WARPS, ROUTE_WARPS * WARP_LANES, 0,
-           d->cuda->stream, c);
+    LAUNCH(d, route<PER_LANE>, (c.n + ROUTE_WARPS - 1) / ROUTE_WARPS, ROUTE_WARPS * WARP_LANES, 0,
+           c);
 }
 
 template <int PER_LANE>
@@ -232,8 +232,7 @@ static void launch_both(struct dev *d, const route_call &c, const struct sorting
 {
     int warps = c.n < 1 ? 1 : c.n < FEW_WARPS ? c.n : (int)FEW_WARPS;
     sort_call s = sort_by(&warps, sorting, c.expert, c.n, c.k);
-    LAUNCH_EARLY(d->cuda->early, route_sort<PER_LANE>, 1, warps * WARP_LANES, sort_bytes(s, warps),
-                 d->cuda->stream, c, s);
+    LAUNCH_EARLY(d, route_sort<PER_LANE>, 1, warps * WARP_LANES, sort_bytes(s, warps), c, s);
 }
 
 template <int PER_LANE>
@@ -272,5 +271,5 @@ void cuda_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *sour
     warps = warps < 1 ? 1 : warps < SORT_WARPS ? warps : (int)SORT_WARPS;
     sort_call c = sort_by(&warps, &to, expert, n, k);
     if (cuda_works(d))
-        LAUNCH(sort_rows, 1, warps * WARP_LANES, sort_bytes(c, warps), d->cuda->stream, c);
+        LAUNCH(d, sort_rows, 1, warps * WARP_LANES, sort_bytes(c, warps), c);
 }

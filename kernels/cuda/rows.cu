@@ -55,7 +55,7 @@ void cuda_embed(struct dev *d, float *x, const void *table, enum dtype from, enu
     embed_call c = {x, (const char *)table, tokens, from, as, dim, whole};
     dim3 grid((unsigned)n, blocks_for(dim, ROW_THREADS));
     if (cuda_works(d) && n)
-        LAUNCH(embed, grid, ROW_THREADS, 0, d->cuda->stream, c);
+        LAUNCH(d, embed, grid, ROW_THREADS, 0, c);
 }
 
 /* ---- gather ---- */
@@ -76,8 +76,7 @@ static void launch_gather(struct dev *d, void *to, const void *from, const int32
 {
     int units = (int)(bytes / sizeof(Unit));
     dim3 grid((unsigned)n, blocks_for(units, ROW_THREADS));
-    LAUNCH(gather<Unit>, grid, ROW_THREADS, 0, d->cuda->stream, (Unit *)to, (const Unit *)from,
-           index, units);
+    LAUNCH(d, gather<Unit>, grid, ROW_THREADS, 0, (Unit *)to, (const Unit *)from, index, units);
 }
 
 void cuda_gather(struct dev *d, void *to, const void *from, const int32_t *index, int n,
@@ -125,6 +124,5 @@ void cuda_sum_rows(struct dev *d, void *out, const void *y, enum dtype type, con
     sum_call c = {y, place, weight, k, dim, row_stride(dim)};
     if (cuda_works(d) && n)
         FOR_TYPE(type, T,
-                 LAUNCH(sum_rows<T>, sum_grid(n, type, dim), ROW_THREADS, 0, d->cuda->stream,
-                        (T *)out, c));
+                 LAUNCH(d, sum_rows<T>, sum_grid(n, type, dim), ROW_THREADS, 0, (T *)out, c));
 }

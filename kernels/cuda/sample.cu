@@ -47,8 +47,8 @@ void cuda_mark(struct dev *d, uint32_t *marks, const int32_t *tokens, const int3
                int vocab)
 {
     if (cuda_works(d) && n)
-        LAUNCH(mark, (n + THREADS - 1) / THREADS, THREADS, 0, d->cuda->stream, marks, tokens, seq,
-               n, mark_words(vocab));
+        LAUNCH(d, mark, (n + THREADS - 1) / THREADS, THREADS, 0, marks, tokens, seq, n,
+               mark_words(vocab));
 }
 
 /* A thread for every word of marks. */
@@ -72,7 +72,7 @@ void cuda_penalise(struct dev *d, float *logits, const uint32_t *marks,
 {
     dim3 grid((unsigned)((mark_words(vocab) + THREADS - 1) / THREADS), (unsigned)n);
     if (cuda_works(d) && n)
-        LAUNCH(penalise, grid, THREADS, 0, d->cuda->stream, logits, marks, penalties, vocab);
+        LAUNCH(d, penalise, grid, THREADS, 0, logits, marks, penalties, vocab);
 }
 
 /* ---- top ---- */
@@ -176,7 +176,7 @@ void cuda_top(struct dev *d, struct candidate *best, const float *logits, int n,
     for (int turn = 0;; turn = 1 - turn) {
         dim3 grid((unsigned)slices, (unsigned)n);
         c.kept = slices > 1 ? keys[turn] : NULL;
-        LAUNCH(top, grid, THREADS, 0, d->cuda->stream, c);
+        LAUNCH(d, top, grid, THREADS, 0, c);
         if (slices == 1)
             return;
         c.logits = NULL;

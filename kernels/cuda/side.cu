@@ -47,5 +47,13 @@ bool side_is_done(struct side *s)
     if (!cuda_works(s->dev))
         return true;
     cudaError_t state = cudaStreamQuery(stream_of(s));
-    return state != cudaErrorNotReady && (cuda_good(s->dev, state, "moving rows"), true);
+    if (state != cudaErrorNotReady)
+        return cuda_good(s->dev, state, "moving rows"), true;
+    cudaGetLastError(); // CUDA keeps this answer as the thread's last error
+    return false;
+}
+
+int side_status(const struct side *s)
+{
+    return s->dev->cuda->status;
 }

@@ -196,10 +196,10 @@ __device__ __forceinline__ void prefetch_weights(const stream_tile<FRAGMENTS> &t
                 prefetch_l2(tile.w[upper] + (size_t)chunk * CHUNK_BYTES);
 }
 
-/* What so many blocks may prefetch of each output of their first tiles: half of L2 in all. */
-static inline int chunks_ahead(int l2_bytes, int blocks)
+/* What so many blocks may prefetch of each output of their first tiles, `bytes` in all. */
+static inline int chunks_ahead(int bytes, int blocks)
 {
-    return blocks ? l2_bytes / 2 / (TILE_OUTPUTS * CHUNK_BYTES) / blocks : 0;
+    return blocks ? bytes / (TILE_OUTPUTS * CHUNK_BYTES) / blocks : 0;
 }
 
 /* All tiles of a call, by blocks of WARPS warps, as many as there are. The call's

@@ -130,20 +130,20 @@ static __global__ void __launch_bounds__(THREADS)
 }
 
 /* The kernel for a type and a wire that is not the model's. */
-#define LAUNCH_WIRE(kernel, type, wire, n, stream, c)                                              \
+#define LAUNCH_WIRE(d, kernel, type, wire, n, c)                                                   \
     do {                                                                                           \
         if (wire == WIRE_BF16 && type == DTYPE_F32)                                                \
-            LAUNCH((kernel<DTYPE_F32, WIRE_BF16>), n, THREADS, 0, stream, c);                      \
+            LAUNCH(d, (kernel<DTYPE_F32, WIRE_BF16>), n, THREADS, 0, c);                           \
         else if (wire == WIRE_BF16 && type == DTYPE_F16)                                           \
-            LAUNCH((kernel<DTYPE_F16, WIRE_BF16>), n, THREADS, 0, stream, c);                      \
+            LAUNCH(d, (kernel<DTYPE_F16, WIRE_BF16>), n, THREADS, 0, c);                           \
         else if (wire == WIRE_BF16)                                                                \
-            LAUNCH((kernel<DTYPE_BF16, WIRE_BF16>), n, THREADS, 0, stream, c);                     \
+            LAUNCH(d, (kernel<DTYPE_BF16, WIRE_BF16>), n, THREADS, 0, c);                          \
         else if (type == DTYPE_F32)                                                                \
-            LAUNCH((kernel<DTYPE_F32, WIRE_INT8>), n, THREADS, 0, stream, c);                      \
+            LAUNCH(d, (kernel<DTYPE_F32, WIRE_INT8>), n, THREADS, 0, c);                           \
         else if (type == DTYPE_F16)                                                                \
-            LAUNCH((kernel<DTYPE_F16, WIRE_INT8>), n, THREADS, 0, stream, c);                      \
+            LAUNCH(d, (kernel<DTYPE_F16, WIRE_INT8>), n, THREADS, 0, c);                           \
         else                                                                                       \
-            LAUNCH((kernel<DTYPE_BF16, WIRE_INT8>), n, THREADS, 0, stream, c);                     \
+            LAUNCH(d, (kernel<DTYPE_BF16, WIRE_INT8>), n, THREADS, 0, c);                          \
     } while (0)
 
 static void copy_rows(struct dev *d, void *to, const void *from, size_t bytes)
@@ -169,8 +169,8 @@ void cuda_narrow(struct dev *d, void *to, enum wire wire, const void *rows, enum
         copy_rows(d, to, rows, (size_t)n * c.to_bytes);
         return;
     }
-    LAUNCH_WIRE(narrow, type, wire, n, d->cuda->stream, c);
-    LAUNCH(add_errors, 1, THREADS, 0, d->cuda->stream, error, of_row, n);
+    LAUNCH_WIRE(d, narrow, type, wire, n, c);
+    LAUNCH(d, add_errors, 1, THREADS, 0, error, of_row, n);
 }
 
 void cuda_widen(struct dev *d, void *rows, enum dtype type, const void *from, enum wire wire, int n,
@@ -187,5 +187,5 @@ void cuda_widen(struct dev *d, void *rows, enum dtype type, const void *from, en
     if (wire == WIRE_MODEL)
         copy_rows(d, rows, from, (size_t)n * c.to_bytes);
     else
-        LAUNCH_WIRE(widen, type, wire, n, d->cuda->stream, c);
+        LAUNCH_WIRE(d, widen, type, wire, n, c);
 }

@@ -11,12 +11,16 @@ namespace emulated
 /* Host threads take turns: there is one emulation, however many devices it shows. */
 extern std::recursive_mutex api_lock;
 
-/* What the call must return at once: cudaErrorNoDevice, or the failure that
- * EPMOE_EMULATED_FAIL=call:n (the n-th call of that name, from 1) asks for. */
+/* What the call must return at once: cudaErrorNoDevice, or the failure that EPMOE_EMULATED_FAIL=
+ * call:n or call:n:error (the n-th call of that name, from 1; CUDA's number of the error) asks for.
+ */
 cudaError_t enter(const char *call);
 
 /* Whether EPMOE_EMULATED_FAIL asks for this call's failure; counts the call. */
 bool must_fail(const char *call);
+
+/* The error with which this launch must be refused, where EPMOE_EMULATED_FAIL names the kernel. */
+cudaError_t must_refuse(const char *kernel);
 
 /* Whether EPMOE_EMULATED_LOSE asks that this call say it has begun, and do nothing. */
 bool must_lose(const char *call);

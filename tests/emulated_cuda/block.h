@@ -89,8 +89,8 @@ void collect(site at, unsigned mask, const void *in, void *out, collective *f);
 /* Let other lanes run first (a spin on memory must call this, there is no other preemption). */
 void yield();
 
-/* Check a launch and queue it; what is wrong is printed and becomes the last error. */
-void launch_kernel(kernel_launch k, cudaStream_t stream);
+/* Check a launch and queue it; what is wrong is printed, becomes the last error and is returned. */
+cudaError_t launch_kernel(kernel_launch k, cudaStream_t stream);
 void prefetch(const void *at);
 void log_run(const kernel_launch &k); // for people and tests, see launch.cc
 void check_pointer(const char *kernel, int index, const void *argument);

@@ -49,7 +49,7 @@ int shared_memory_optin()
     return (compute_capability() >= 90 ? 227 : 163) << 10;
 }
 
-/* variable=cudaMalloc:3 */
+/* variable=cudaMalloc:3, with or without more behind */
 static bool is_asked_for(const char *variable, const char *call)
 {
     static std::map<std::string, long> calls;
@@ -82,15 +82,27 @@ bool must_lose(const char *call)
     return is_asked_for("EPMOE_EMULATED_LOSE", call);
 }
 
+/* EPMOE_EMULATED_FAIL=call:n:error, or what fits the call. */
+static cudaError_t error_of(const char *call)
+{
+    const char *wanted = strchr(getenv("EPMOE_EMULATED_FAIL"), ':');
+    if (const char *error = strchr(wanted + 1, ':'))
+        return (cudaError_t)strtol(error + 1, nullptr, 10);
+    return strncmp(call, "cudaMalloc", 10) == 0 || strcmp(call, "cudaHostAlloc") == 0
+               ? cudaErrorMemoryAllocation
+               : cudaErrorUnknown;
+}
+
 cudaError_t enter(const char *call)
 {
     if (device_count() <= 0)
         return cudaErrorNoDevice;
-    if (!must_fail(call))
-        return cudaSuccess;
-    return strncmp(call, "cudaMalloc", 10) == 0 || strcmp(call, "cudaHostAlloc") == 0
-               ? cudaErrorMemoryAllocation
-               : cudaErrorUnknown;
+    return must_fail(call) ? error_of(call) : cudaSuccess;
+}
+
+cudaError_t must_refuse(const char *kernel)
+{
+    return is_asked_for("EPMOE_EMULATED_FAIL", kernel) ? error_of(kernel) : cudaSuccess;
 }
 
 static cudaError_t check_device(const char *call, int device)
@@ -121,6 +133,8 @@ static const struct {
                                        "version"),
     ERROR(cudaErrorNoDevice, "no CUDA-capable device is detected"),
     ERROR(cudaErrorInvalidDevice, "invalid device ordinal"),
+    ERROR(cudaErrorNoKernelImageForDevice, "no kernel image is available for execution on the "
+                                           "device"),
     ERROR(cudaErrorPeerAccessAlreadyEnabled, "peer access is already enabled"),
     ERROR(cudaErrorInvalidResourceHandle, "invalid resource handle"),
     ERROR(cudaErrorNotReady, "device not ready"),

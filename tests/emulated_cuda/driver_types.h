@@ -17,6 +17,7 @@ typedef enum cudaError {
     cudaErrorInvalidDeviceFunction = 98,
     cudaErrorNoDevice = 100,
     cudaErrorInvalidDevice = 101,
+    cudaErrorNoKernelImageForDevice = 209,
     cudaErrorPeerAccessAlreadyEnabled = 704,
     cudaErrorInvalidResourceHandle = 400,
     cudaErrorNotReady = 600,

@@ -91,8 +91,8 @@ template <class T> void check_argument(const char *kernel, int index, const T &a
 }
 
 template <class... P, class... A>
-void launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
-            cudaStream_t stream, bool early, A &&...given)
+cudaError_t launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block,
+                   size_t shared_bytes, cudaStream_t stream, bool early, A &&...given)
 {
     bound_kernel<P...> bound = {kernel, {std::forward<A>(given)...}};
     std::apply(
@@ -101,7 +101,8 @@ void launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_
             (check_argument(name, ++index, each), ...);
         },
         bound.arguments);
-    launch_kernel({name, (const void *)kernel, grid, block, shared_bytes, early, bound}, stream);
+    return launch_kernel({name, (const void *)kernel, grid, block, shared_bytes, early, bound},
+                         stream);
 }
 
 } // namespace emulated

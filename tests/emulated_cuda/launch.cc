@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string>
+#include <utility>
 
 #include "api.h"
 #include "block.h"
@@ -15,7 +16,8 @@ namespace emulated
 
 static const int SHARED_WITHOUT_ASKING = 48 << 10;
 
-static std::map<const void *, int> granted; // dynamic shared memory, by kernel
+/* Dynamic shared memory, by device and kernel. */
+static std::map<std::pair<int, const void *>, int> granted;
 
 static cudaError_t check_shape(const kernel_launch &k)
 {
@@ -38,51 +40,90 @@ struct kernel_facts {
     size_t static_bytes;
 };
 
-static const kernel_facts &facts_of(const kernel_launch &k)
+/* Of "decode_split<__half, 4>" what comes before the arguments. */
+static std::string base_name(const std::string &name)
+{
+    return name.substr(0, name.find_first_of("<("));
+}
+
+/* A kernel's dynamic shared memory begins at a multiple of 1024 bytes (launch.cuh), behind its
+ * static. What the functions that it calls have is not known here, and counted as less than that.
+ */
+static size_t before_dynamic(size_t static_bytes)
+{
+    return static_bytes ? static_bytes / 1024 * 1024 + 1024 : 0;
+}
+
+static const kernel_facts &facts_of(const void *function, const char *otherwise)
 {
     static std::map<const void *, kernel_facts> known;
-    auto found = known.find(k.function);
+    auto found = known.find(function);
     if (found == known.end())
         found = known
-                    .insert({k.function,
-                             {kernel_name(k.function, k.name), static_shared_bytes(k.function)}})
+                    .insert({function,
+                             {kernel_name(function, otherwise), static_shared_bytes(function)}})
                     .first;
     return found->second;
 }
 
+static int granted_to(const void *function)
+{
+    auto found = granted.find({current_device(), function});
+    if (found != granted.end())
+        return found->second;
+    return SHARED_WITHOUT_ASKING - (int)before_dynamic(facts_of(function, "").static_bytes);
+}
+
 static cudaError_t check_shared(const kernel_launch &k, size_t static_bytes)
 {
-    auto found = granted.find(k.function);
-    int most = SHARED_WITHOUT_ASKING - (int)static_bytes;
-    if (found != granted.end() && found->second > most)
-        most = found->second;
-    if (k.shared_bytes > (size_t)most)
-        return misuse(cudaErrorInvalidValue,
-                      "kernel %s: %zu bytes of dynamic shared memory beside %zu static; it was "
-                      "granted %d (cudaFuncSetAttribute)",
-                      k.name, k.shared_bytes, static_bytes, most);
-    if (k.shared_bytes + static_bytes > (size_t)shared_memory_optin())
+    size_t before = before_dynamic(static_bytes);
+    int most = granted_to(k.function);
+    if (k.shared_bytes == 0)
+        return cudaSuccess; // nvcc sees to the static
+    if (k.shared_bytes + before > (size_t)shared_memory_optin())
         return misuse(cudaErrorInvalidValue,
                       "kernel %s: %zu bytes of dynamic and %zu of static shared memory; sm_%d has "
                       "%d",
                       k.name, k.shared_bytes, static_bytes, compute_capability(),
                       shared_memory_optin());
+    if (most < 0 || k.shared_bytes > (size_t)most)
+        return misuse(cudaErrorInvalidValue,
+                      "kernel %s: %zu bytes of dynamic shared memory beside %zu static; it was "
+                      "granted %d (cudaFuncSetAttribute)",
+                      k.name, k.shared_bytes, static_bytes, most);
     return cudaSuccess;
 }
 
-void launch_kernel(kernel_launch k, cudaStream_t stream)
+static cudaError_t check(const kernel_launch &k, const kernel_facts &facts)
+{
+    if (cudaError_t asked_for = enter("cudaLaunchKernel"))
+        return failed(asked_for);
+    if (cudaError_t asked_for = must_refuse(base_name(facts.name).c_str()))
+        return failed(asked_for);
+    if (cudaError_t wrong = check_shape(k))
+        return wrong;
+    return check_shared(k, facts.static_bytes);
+}
+
+/* A refused launch is in no graph. Whether it also ends the capture, CUDA does not say: here it
+ * does every other time. */
+static void spoil_capture(cudaStream_t stream)
+{
+    if (is_capturing(stream) && stream->captured->nodes.size() % 2)
+        stream->captured->lost = true;
+}
+
+cudaError_t launch_kernel(kernel_launch k, cudaStream_t stream)
 {
     std::lock_guard<std::recursive_mutex> hold(api_lock);
-    const kernel_facts &facts = facts_of(k);
+    const kernel_facts &facts = facts_of(k.function, k.name);
     k.name = facts.name.c_str();
-    if (cudaError_t refused = enter("cudaLaunchKernel")) {
-        failed(refused);
-        return;
+    if (cudaError_t refused = check(k, facts)) {
+        spoil_capture(stream);
+        return refused;
     }
-    if (check_shape(k) || check_shared(k, facts.static_bytes))
-        return;
     note_call(k.name);
-    issue(stream, std::make_shared<const kernel_launch>(std::move(k)));
+    return issue(stream, std::make_shared<const kernel_launch>(std::move(k)));
 }
 
 /* EPMOE_EMULATED_LAUNCHES=FILE: how often each kernel has run, by its name without arguments. */
@@ -104,9 +145,8 @@ struct launch_log {
 void log_run(const kernel_launch &k)
 {
     static launch_log log;
-    std::string name = k.name;
     if (log.file)
-        log.runs[name.substr(0, name.find_first_of("<("))]++;
+        log.runs[base_name(k.name)]++;
 }
 
 /* What is asked for must be there, though nobody sees whether it comes. */
@@ -126,23 +166,23 @@ cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute
     API_CALL();
     if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize)
         return cudaSuccess;
-    if (value < 0 || value > shared_memory_optin())
+    const kernel_facts &facts = facts_of(kernel, "");
+    int most = shared_memory_optin() - (int)before_dynamic(facts.static_bytes);
+    if (value < 0 || value > most)
         return misuse(cudaErrorInvalidValue,
-                      "cudaFuncSetAttribute: %d bytes of shared memory; sm_%d has %d", value,
-                      compute_capability(), shared_memory_optin());
-    granted[kernel] = value;
+                      "cudaFuncSetAttribute: %s: %d bytes of shared memory; sm_%d has %d",
+                      facts.name.c_str(), value, compute_capability(), most);
+    granted[{current_device(), kernel}] = value;
     return cudaSuccess;
 }
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *kernel)
 {
     API_CALL();
-    auto found = granted.find(kernel);
     *attributes = {};
-    attributes->sharedSizeBytes = static_shared_bytes(kernel);
+    attributes->sharedSizeBytes = before_dynamic(facts_of(kernel, "").static_bytes);
     attributes->maxThreadsPerBlock = MOST_THREADS;
-    attributes->maxDynamicSharedSizeBytes =
-        found == granted.end() ? SHARED_WITHOUT_ASKING : found->second;
+    attributes->maxDynamicSharedSizeBytes = granted_to(kernel);
     return cudaSuccess;
 }
 

@@ -110,7 +110,7 @@ using namespace emulated;
 
 ncclResult_t ncclGetVersion(int *version)
 {
-    *version = NCCL_VERSION_CODE;
+    *version = emulated::version();
     return ncclSuccess;
 }
 
@@ -142,11 +142,19 @@ const char *ncclGetLastError(ncclComm_t)
     return last_refusal();
 }
 
-static ncclResult_t check_joining(const ncclUniqueId *id, int ranks, int rank,
-                                  const ncclConfig_t *config)
+static ncclResult_t check_config(const ncclConfig_t *config)
 {
-    if (config && (config->magic != 0xcafebeef || config->size != sizeof *config))
+    if (!config)
+        return ncclSuccess;
+    if (config->magic != 0xcafebeef || config->size != sizeof *config)
         return refuse(ncclInvalidArgument, "a config without NCCL_CONFIG_INITIALIZER");
+    if (config->maxCTAs != NCCL_CONFIG_UNDEF_INT && config->maxCTAs < 1)
+        return refuse(ncclInvalidArgument, "at most %d blocks", config->maxCTAs);
+    return ncclSuccess;
+}
+
+static ncclResult_t check_joining(const ncclUniqueId *id, int ranks, int rank)
+{
     if (rank < 0 || rank >= ranks)
         return refuse(ncclInvalidArgument, "rank %d of %d", rank, ranks);
     auto found = worlds.find(id->internal);
@@ -158,6 +166,24 @@ static ncclResult_t check_joining(const ncclUniqueId *id, int ranks, int rank,
     return ncclSuccess;
 }
 
+static ncclComm *join_world(std::shared_ptr<world> &w, int ranks, int rank,
+                            const ncclConfig_t *config)
+{
+    if (!w)
+        w = std::make_shared<world>(ranks);
+    ncclComm *c = new ncclComm{};
+    c->of = w;
+    c->rank = rank;
+    c->device = current_device();
+    c->blocking = !config || config->blocking != 0;
+    c->shares = config && config->splitShare == 1;
+    c->state = ncclInProgress;
+    c->family = std::make_shared<std::vector<ncclComm *>>(1, c);
+    w->ranks[(size_t)rank] = c;
+    something_happened();
+    return c;
+}
+
 ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int ranks, ncclUniqueId id, int rank,
                                     ncclConfig_t *config)
 {
@@ -165,21 +191,35 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int ranks, ncclUniqueId id
     *comm = nullptr;
     if (enter("cudaSetDevice") != cudaSuccess)
         return ncclUnhandledCudaError;
-    if (ncclResult_t wrong = check_joining(&id, ranks, rank, config))
+    ncclResult_t wrong = check_config(config);
+    if (!wrong)
+        wrong = check_joining(&id, ranks, rank);
+    if (wrong)
         return wrong;
-    std::shared_ptr<world> &w = worlds[id.internal];
-    if (!w) {
-        w = std::make_shared<world>();
-        w->size = ranks;
-        w->ranks.resize((size_t)ranks);
-        w->collectives.resize((size_t)ranks);
-    }
-    *comm = new ncclComm{
-        w,  rank, current_device(), !config || config->blocking != 0, false, ncclInProgress, 0,
-        {}, {}};
-    w->ranks[(size_t)rank] = *comm;
-    something_happened();
+    *comm = join_world(worlds[id.internal], ranks, rank, config);
     return began(*comm);
+}
+
+/* All ranks with their own numbers: what we use. */
+ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t *split,
+                           ncclConfig_t *config)
+{
+    NCCL_CALL();
+    *split = nullptr;
+    if (ncclResult_t wrong = check_config(config))
+        return wrong;
+    if (comm->state != ncclSuccess)
+        return refuse(ncclInvalidArgument, "ncclCommSplit in progress or after an error");
+    if (color != 0 || key != comm->rank)
+        return refuse(ncclInvalidArgument, "ncclCommSplit: only the whole is emulated");
+    comm->splitting =
+        join_world(comm->of->splits[comm->n_splits++], comm->of->size, comm->rank, config);
+    comm->split = split;
+    if (comm->shares) {
+        comm->splitting->family = comm->family;
+        comm->family->push_back(comm->splitting);
+    }
+    return began(comm);
 }
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *state)
@@ -214,7 +254,7 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm)
 ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
     NCCL_CALL();
-    give_up(comm);
+    give_up_family(comm);
     bury(comm);
     return ncclSuccess;
 }

@@ -3,12 +3,19 @@
  *
  * A call on a communicator that does not block only begins: while ncclCommGetAsyncError says
  * ncclInProgress nothing is on the stream yet, and another call on it is refused. Calls get on when
- * any rank asks, and the first exchange of two ranks only once both have called.
+ * any rank asks, and the first exchange of two ranks only once both have called. On a communicator
+ * that blocks the call itself comes back only then, or when another thread aborts.
  * Sends and receives of two ranks meet in order once both streams have come to them. Where sizes
  * differ, or one rank never calls, the stream never gets past: who waits needs a deadline, and
  * ncclCommAbort.
- * Two ranks on one device are refused with ncclInvalidUsage.
- * EPMOE_EMULATED_FAIL=ncclSend:2 fails a call, ncclAsync:n the n-th question how a call gets on;
+ * A communicator that is split off has a `blocking` of its own. Where its parent has splitShare,
+ * aborting one ends what is under way on the other, which is then good for nothing but its own
+ * abort.
+ * Two ranks on one device are refused with ncclInvalidUsage, unless EPMOE_EMULATED_NCCL, the
+ * version that ncclGetVersion tells (2.28.9 without), is 2.30 or newer and
+ * NCCL_MULTI_RANK_GPU_ENABLE is 1.
+ * EPMOE_EMULATED_FAIL=ncclSend:2 fails a call, ncclAsync:n the n-th question how a call gets on,
+ * ncclLaunch@1:n rank 1's n-th group when it is put on its stream;
  * EPMOE_EMULATED_LOSE=ncclSend:2 has one say that it has begun, and do nothing. */
 #pragma once
 
@@ -63,12 +70,13 @@ typedef enum { ncclSum, ncclProd, ncclMax, ncclMin, ncclAvg } ncclRedOp_t;
 typedef struct {
     size_t size;
     unsigned int magic, version;
-    int blocking;
+    int blocking, maxCTAs, splitShare;
 } ncclConfig_t;
 
 #define NCCL_CONFIG_INITIALIZER                                                                    \
     {                                                                                              \
-        sizeof(ncclConfig_t), 0xcafebeef, NCCL_VERSION_CODE, NCCL_CONFIG_UNDEF_INT                 \
+        sizeof(ncclConfig_t), 0xcafebeef, NCCL_VERSION_CODE, NCCL_CONFIG_UNDEF_INT,                \
+            NCCL_CONFIG_UNDEF_INT, NCCL_CONFIG_UNDEF_INT                                           \
     }
 
 ncclResult_t ncclGetVersion(int *version);
@@ -78,6 +86,8 @@ const char *ncclGetLastError(ncclComm_t comm);
 
 ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int ranks, ncclUniqueId id, int rank,
                                     ncclConfig_t *config);
+ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t *split,
+                           ncclConfig_t *config);
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *state);
 ncclResult_t ncclCommFinalize(ncclComm_t comm);
 ncclResult_t ncclCommDestroy(ncclComm_t comm);

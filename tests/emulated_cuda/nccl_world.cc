@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <string>
 
 #include "api.h"
 #include "base/dtype.h"
@@ -177,6 +179,21 @@ static void put_on_stream(group *g)
     wait_for(g->stream, g->met);
 }
 
+int version()
+{
+    const char *text = getenv("EPMOE_EMULATED_NCCL");
+    int major, minor, patch;
+    if (!text || sscanf(text, "%d.%d.%d", &major, &minor, &patch) != 3)
+        return NCCL_VERSION_CODE;
+    return NCCL_VERSION(major, minor, patch);
+}
+
+bool may_share()
+{
+    const char *enabled = getenv("NCCL_MULTI_RANK_GPU_ENABLE");
+    return version() >= NCCL_VERSION(2, 30, 0) && enabled && atoi(enabled) != 0;
+}
+
 static bool shares_a_device(const ncclComm *c)
 {
     for (const ncclComm *other : c->of->ranks)
@@ -191,11 +208,28 @@ static void join(ncclComm *c)
         return;
     c->joined = true;
     c->state = ncclSuccess;
-    if (shares_a_device(c))
+    if (shares_a_device(c) && !may_share())
         c->state = refuse(ncclInvalidUsage,
                           "duplicate GPU detected: rank %d and another one are "
                           "on device %d",
                           c->rank, c->device);
+}
+
+/* What is split off is told of once all ranks have called. */
+static void split(ncclComm *c)
+{
+    if (!c->splitting->of->is_complete())
+        return;
+    c->splitting->joined = true;
+    c->splitting->state = ncclSuccess;
+    *c->split = c->splitting;
+    c->splitting = nullptr;
+    c->state = ncclSuccess;
+}
+
+static bool launch_fails(const ncclComm *c)
+{
+    return must_fail(("ncclLaunch@" + std::to_string(c->rank)).c_str());
 }
 
 void get_on(ncclComm *c)
@@ -208,7 +242,14 @@ void get_on(ncclComm *c)
     }
     if (!c->joined)
         return join(c);
+    if (c->splitting)
+        return split(c);
     while (!c->waiting.empty() && is_connected(c->waiting.front())) {
+        if (launch_fails(c)) {
+            c->state =
+                refuse(ncclUnhandledCudaError, "rank %d: a launch that was to fail", c->rank);
+            return;
+        }
         put_on_stream(c->waiting.front());
         c->waiting.pop_front();
     }
@@ -216,7 +257,7 @@ void get_on(ncclComm *c)
         c->state = ncclSuccess;
 }
 
-/* Where it blocks, another thread may have to act. */
+/* Where it blocks, another thread may have to act: a rank, or whoever aborts. */
 ncclResult_t began(ncclComm *c)
 {
     c->state = ncclInProgress;
@@ -249,12 +290,26 @@ void give_up(ncclComm *c)
     something_happened();
 }
 
+void give_up_family(ncclComm *c)
+{
+    for (ncclComm *one : *c->family) {
+        give_up(one);
+        one->state = ncclInternalError;
+    }
+    if (!c->splitting)
+        return;
+    c->splitting->of->ranks[(size_t)c->rank] = nullptr; // which never joins
+    bury(c->splitting);
+    c->splitting = nullptr;
+}
+
 /* Their groups may still be on streams; not to be destroyed at exit. */
 static std::vector<ncclComm *> &buried = *new std::vector<ncclComm *>;
 
 void bury(ncclComm *c)
 {
     c->state = ncclInvalidUsage;
+    c->family->erase(std::remove(c->family->begin(), c->family->end(), c), c->family->end());
     buried.push_back(c);
 }
 

@@ -68,10 +68,17 @@ cudaError_t failed(cudaError_t error)
 
 using namespace emulated;
 
+/* An error of a kernel that ran breaks the GPU's context, and stays. */
+static bool stays(cudaError_t error)
+{
+    return error == cudaErrorIllegalAddress || error == cudaErrorLaunchFailure;
+}
+
 cudaError_t cudaGetLastError(void)
 {
     cudaError_t error = last_error;
-    last_error = cudaSuccess;
+    if (!stays(error))
+        last_error = cudaSuccess;
     return error;
 }
 

@@ -284,7 +284,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
     if (stream->done == stream->issued)
         return cudaSuccess;
     try_until(stream, stream->done + 1);
-    return cudaErrorNotReady;
+    return failed(cudaErrorNotReady); // CUDA keeps it, too
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned int)
@@ -390,7 +390,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
     if (!event->last || event->last->done)
         return cudaSuccess;
     try_until(event->last->on, event->last->on->done + 1);
-    return cudaErrorNotReady;
+    return failed(cudaErrorNotReady); // CUDA keeps it, too
 }
 
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end)
@@ -400,7 +400,7 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEve
         return misuse(cudaErrorInvalidResourceHandle,
                       "cudaEventElapsedTime: an event was not recorded, or is without timing");
     if (!start->last->done || !end->last->done)
-        return cudaErrorNotReady;
+        return failed(cudaErrorNotReady); // CUDA keeps it, too
     *milliseconds = (float)(end->last->milliseconds - start->last->milliseconds);
     return cudaSuccess;
 }

@@ -1,10 +1,12 @@
-/* Where a GPU's microseconds go: each phase of a layer of Qwen1.5-MoE-A2.7B's shape by itself,
- * beside its roof (bytes over bandwidth or FLOPs over peak, whichever is longer, both measured in
- * the same run), and the ways to multiply by many experts. Run by tools/gpu_check.sh; in the tests
- * with a tiny shape, on the emulation, where times mean nothing. */
+/* Where a GPU's microseconds go: each phase of a layer of Qwen1.5-MoE-A2.7B's shape by itself and
+ * all of them in order, beside their roof (bytes over bandwidth or FLOPs over peak, whichever is
+ * longer, both measured in the same run); and the ways to do a thing that compete. Run by
+ * tools/gpu_check.sh; in the tests with a tiny shape, on the emulation, where times mean nothing.
+ */
 #pragma once
 
 #include <functional>
+#include <string>
 #include <vector>
 
 extern "C" {
@@ -25,7 +27,9 @@ struct shape {
 struct rig {
     struct dev d;
     shape s;
-    double flops, bandwidth; // measured, bf16
+    double flops, bandwidth; // measured, bf16; 0: nobody needs them
+    double round_trip;       // seconds that a step's graph takes besides its kernels
+    cudaEvent_t event[2];
     struct noise *weights, *activations, *floats;
     std::vector<struct ffn_list *> experts, shared; // [layers], [copies]
     std::vector<struct matrix> qkv, o, router;      // [copies]
@@ -34,9 +38,11 @@ struct rig {
     bool good;     // all that was compared agreed
 };
 
+/* ---- time.cu ---- */
+
 /* One thing to be timed: calls 0 … variants - 1, which do the same with other weights. */
 struct work {
-    const char *name;
+    std::string name;
     int rows;
     double bytes, flops; // of one call
     int variants;
@@ -44,13 +50,37 @@ struct work {
     std::function<void(int)> call;
 };
 
-/* Its row of the table; seconds of a call. A call that cannot be made sets the device's error. */
-double measure(rig &r, const work &w);
-void table_head(const char *title);
+/* Seconds of one call: the median of some runs, and the least and the most; all 0 after an error.
+ */
+struct timing {
+    double seconds, low, high;
+};
 
-/* Seconds of one call, the median of some runs. */
-double seconds_of(rig &r, const work &w);
+timing time_of(rig &r, const work &w);
 double roof_seconds(const rig &r, const work &w);
+
+/* A table's head; a row of it, timed now. A call that cannot be made sets the device's error. */
+void table_head(const char *title);
+timing measure(rig &r, const work &w);
+
+/* One of the ways that compete. choose() makes the device go it, until another is chosen. */
+struct way {
+    work w;
+    std::function<void()> choose;
+};
+
+/* A row each, timed in turns, so that a clock that changes changes all; today's way is the first.
+ * Then the line "decision: <what>: …", which names the best and says by what factor it is faster
+ * than today's, and whether that is more than repetition differs by. */
+void measure_ways(rig &r, const char *what, const std::vector<way> &ways);
+
+struct contender {
+    std::string name;
+    timing t;
+};
+void decide(const char *what, const std::vector<contender> &all);
+
+/* ---- main.cu ---- */
 
 /* Device memory with noise in it. */
 struct matrix random_matrix(rig &r, int n, int k);
@@ -66,12 +96,22 @@ struct routing {
 };
 routing random_routing(rig &r, int rows, bool skewed);
 
-/* overheads.cu, step.cu: the phases of a layer, batch 0: in prefill; experts.cu: the ways through
- * many experts. */
-void measure_copies(rig &r);
-void measure_launches(rig &r);
-void measure_step(rig &r, int batch);
-void measure_experts(rig &r);
+/* The most that any call asks for, as the device is now: again after its fields have changed. */
+void reserve(rig &r);
+
+/* Both did the same work, or their times say nothing: r.good is false after a row that says so. */
+void compare(rig &r, const std::vector<float> &ours, const std::vector<float> &other,
+             const char *name);
+
+/* ---- what is measured ---- */
+
+void measure_copies(rig &r);            // overheads.cu
+void measure_launches(rig &r);          //
+void measure_step(rig &r, int batch);   // step.cu: the phases of a layer; 0: in prefill
+void measure_experts(rig &r);           // experts.cu: the ways through many experts
+void measure_variants(rig &r);          // variants.cu: all other ways that compete
+void play_heavy_kernels(rig &r);        // heavy.cu: the heaviest, once, for a profiler
+extern const char *const HEAVY_KERNELS; // a regular expression of their names
 
 /* Bytes and FLOPs of rows through blocks of a width, `hit` of which are read. */
 double ffn_bytes(const shape &s, double rows, double hit, int width);

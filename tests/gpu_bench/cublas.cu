@@ -146,7 +146,7 @@ bool blas_ffn_run(rig &r, blas_ffn *b, int layer, bool grouped, bf16 *y)
             return false;
         }
         if (i == 0)
-            LAUNCH(swiglu_rows, (unsigned)blocks_for(hidden, THREADS), THREADS, 0, r.d.cuda->stream,
+            LAUNCH(&r.d, swiglu_rows, (unsigned)blocks_for(hidden, THREADS), THREADS, 0,
                    (__nv_bfloat16 *)b->hidden, (const __nv_bfloat16 *)b->gate_up, hidden);
     }
     if (y)

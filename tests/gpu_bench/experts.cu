@@ -14,28 +14,13 @@ double ffn_flops(const shape &s, double rows, int width)
     return 2 * rows * 3 * s.dim * width;
 }
 
-/* Both did the same work, or their times say nothing. */
-static void compare(rig &r, const std::vector<bf16> &ours, const std::vector<bf16> &other,
-                    const char *name)
-{
-    double error = 0, size = 0;
-    for (size_t i = 0; i < ours.size(); i++) {
-        double x = (double)bf16_to_float(ours[i]), y = (double)bf16_to_float(other[i]);
-        error += (x - y) * (x - y);
-        size += x * x;
-    }
-    if (error <= 1e-4 * size && size > 0)
-        return;
-    printf("| %s: RMS error %.3g of %.3g | | | | | | |\n", name, error, size);
-    r.good = false;
-}
-
 struct many {
     rig &r;
     routing route;
     const void *x;
     void *y;
     std::vector<bf16> ours, other; // what a first layer gives
+    std::vector<contender> all;
 
     struct ffn_job job(int layer) const
     {
@@ -55,6 +40,20 @@ struct many {
     }
 };
 
+static std::vector<float> floats_of(const std::vector<bf16> &values)
+{
+    std::vector<float> to;
+    for (bf16 value : values)
+        to.push_back(bf16_to_float(value));
+    return to;
+}
+
+static void measure_one(many &m, const char *name, const char *choice, bool recorded,
+                        std::function<void(int)> call)
+{
+    m.all.push_back({choice, measure(m.r, m.work_of(name, recorded, call))});
+}
+
 static void measure_ours(many &m)
 {
     rig &r = m.r;
@@ -66,33 +65,35 @@ static void measure_ours(many &m)
         struct ffn_job job = m.job(i);
         ffn_many(&r.d, &job);
     };
-    measure(r, m.work_of("as a model calls it", true, as_called));
-    measure(r, m.work_of("our tiles", true, tiles));
+    measure_one(m, "as a model calls it", "ours", true, as_called);
+    measure_one(m, "our tiles", "our tiles whatever the rows", true, tiles);
     tiles(0);
     dev_download(&r.d, m.ours.data(), m.y, m.ours.size() * sizeof(bf16));
     as_called(0);
     dev_download(&r.d, m.other.data(), m.y, m.other.size() * sizeof(bf16));
     if (dev_wait(&r.d) == 0)
-        compare(r, m.ours, m.other, "our tiles");
+        compare(r, floats_of(m.ours), floats_of(m.other), "our tiles");
 }
 
 static void measure_cublas(many &m, bool grouped)
 {
     rig &r = m.r;
     const char *name = grouped ? "cuBLAS grouped" : "cuBLAS in a loop";
+    const char *choice = grouped ? "cuBLAS grouped (with the counts on the host)"
+                                 : "cuBLAS in a loop (with the counts on the host)";
     blas_ffn *b = blas_ffn_open(r, m.route, m.x);
     if (dev_wait(&r.d) == 0 && blas_ffn_run(r, b, 0, grouped, m.other.data()) &&
         dev_wait(&r.d) == 0) {
-        compare(r, m.ours, m.other, name);
-        measure(r, m.work_of(name, false, [&](int i) { blas_ffn_run(r, b, i, grouped, NULL); }));
+        compare(r, floats_of(m.ours), floats_of(m.other), name);
+        measure_one(m, name, choice, false, [&](int i) { blas_ffn_run(r, b, i, grouped, NULL); });
     }
     blas_ffn_close(b);
 }
 
 static void measure_case(rig &r, int rows, bool skewed)
 {
-    char title[96];
-    many m = {r, random_routing(r, rows, skewed), random_rows(r, rows, r.s.dim), NULL, {}, {}};
+    char title[96], what[64];
+    many m = {r, random_routing(r, rows, skewed), random_rows(r, rows, r.s.dim), NULL, {}, {}, {}};
     size_t count = (size_t)m.route.pairs * (size_t)r.s.dim;
     m.y = dev_alloc(&r.d, count * sizeof(bf16));
     m.ours.resize(count);
@@ -103,6 +104,8 @@ static void measure_case(rig &r, int rows, bool skewed)
     measure_ours(m);
     measure_cublas(m, true);
     measure_cublas(m, false);
+    snprintf(what, sizeof what, "routed experts, %d rows, %s", rows, skewed ? "skewed" : "even");
+    decide(what, m.all);
 }
 
 void measure_experts(rig &r)

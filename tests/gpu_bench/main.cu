@@ -8,81 +8,6 @@
 static const shape QWEN = {2048, 16, 128, 60, 4, 1408, 5632, 151936, 1500, 1520, 16, 4, 16};
 static const shape TINY = {64, 2, 32, 6, 2, 32, 64, 512, 70, 80, 2, 2, 2};
 
-#ifdef EPMOE_EMULATED
-enum { RUNS = 1, LONG_ENOUGH_MS = 0 };
-#else
-enum { RUNS = 5, LONG_ENOUGH_MS = 10 };
-#endif
-
-/* ---- time ---- */
-
-static void play(rig &r, const work &w, uint64_t key)
-{
-    if (w.recorded && !dev_graph_begin(&r.d, key))
-        return;
-    for (int i = 0; i < w.variants; i++)
-        w.call(i);
-    if (w.recorded)
-        dev_graph_end(&r.d);
-}
-
-/* Of `plays` plays, in ms; 0 after an error. */
-static double time_plays(rig &r, const work &w, uint64_t key, int plays, cudaEvent_t (&event)[2])
-{
-    float ms = 0;
-    cudaEventRecord(event[0], r.d.cuda->stream);
-    for (int i = 0; i < plays; i++)
-        play(r, w, key);
-    cudaEventRecord(event[1], r.d.cuda->stream);
-    if (dev_wait(&r.d) != 0 || cudaEventElapsedTime(&ms, event[0], event[1]) != cudaSuccess)
-        return 0;
-    return (double)ms;
-}
-
-double seconds_of(rig &r, const work &w)
-{
-    cudaEvent_t event[2];
-    uint64_t key = ++r.keys;
-    std::vector<double> ms;
-    for (int i = 0; i < 3; i++)
-        play(r, w, key); // one by one, recorded, played
-    if (dev_wait(&r.d) != 0 || cudaEventCreate(&event[0]) != cudaSuccess ||
-        cudaEventCreate(&event[1]) != cudaSuccess)
-        return 0;
-    double once = time_plays(r, w, key, 1, event);
-    int plays = once > 0 && once < LONG_ENOUGH_MS ? (int)std::min(LONG_ENOUGH_MS / once, 200.0) : 1;
-    plays = std::max(plays, 1);
-    for (int i = 0; i < RUNS; i++)
-        ms.push_back(time_plays(r, w, key, plays, event) / plays / w.variants);
-    cudaEventDestroy(event[0]);
-    cudaEventDestroy(event[1]);
-    std::sort(ms.begin(), ms.end());
-    return ms[ms.size() / 2] * 1e-3;
-}
-
-double roof_seconds(const rig &r, const work &w)
-{
-    double moving = r.bandwidth > 0 ? w.bytes / r.bandwidth : 0;
-    double computing = r.flops > 0 ? w.flops / r.flops : 0;
-    return std::max(moving, computing);
-}
-
-void table_head(const char *title)
-{
-    printf("\n%s\n\n| what | rows | us | MB | GFLOP | roof, us | of roof |\n"
-           "|---|--:|--:|--:|--:|--:|--:|\n",
-           title);
-}
-
-double measure(rig &r, const work &w)
-{
-    double seconds = seconds_of(r, w), roof = roof_seconds(r, w);
-    printf("| %s | %d | %.2f | %.4g | %.4g | %.2f | %.0f %% |\n", w.name, w.rows, seconds * 1e6,
-           w.bytes * 1e-6, w.flops * 1e-9, roof * 1e6, seconds > 0 ? 100 * roof / seconds : 0.0);
-    fflush(stdout);
-    return seconds;
-}
-
 /* ---- memory ---- */
 
 static struct values noise_of(rig &r, const struct noise *n)
@@ -182,7 +107,7 @@ routing random_routing(rig &r, int rows, bool skewed)
             to_device(r, place)};
 }
 
-/* ---- the program ---- */
+/* ---- weights ---- */
 
 static struct noise *new_noise(rig &r, enum dtype type, double deviation)
 {
@@ -207,8 +132,26 @@ static void make_weights(rig &r)
     r.unembed = random_matrix(r, s.vocab, s.dim);
 }
 
-/* The roofs come first: a GPU that is full cannot be measured. */
-static bool open(rig &r)
+void compare(rig &r, const std::vector<float> &ours, const std::vector<float> &other,
+             const char *name)
+{
+    double error = 0, size = 0;
+    for (size_t i = 0; i < ours.size(); i++) {
+        double x = (double)ours[i], y = (double)other[i];
+        error += (x - y) * (x - y);
+        size += x * x;
+    }
+    if (error <= 1e-4 * size && size > 0)
+        return;
+    printf("| %s: RMS error %.3g of %.3g | | | | | | |\n", name, error, size);
+    r.good = false;
+}
+
+/* ---- the program ---- */
+
+enum mode { PHASES, COPIES, VARIANTS, HEAVY };
+
+void reserve(rig &r)
 {
     const shape &s = r.s;
     int most = s.prompt < 4096 && s.dim > 64 ? 4096 : s.prompt; // see measure_experts
@@ -218,52 +161,102 @@ static bool open(rig &r)
     limits.rows = s.prompt;
     limits.ffn_width = s.shared;
     dev_reserve(&r.d, &limits);
+}
+
+/* The roofs come before the weights: a GPU that is full cannot be measured. */
+static bool open(rig &r, enum mode mode)
+{
+    reserve(r);
     r.weights = new_noise(r, DTYPE_BF16, 0.02);
     r.activations = new_noise(r, DTYPE_BF16, 1);
     r.floats = new_noise(r, DTYPE_F32, 1);
-    r.flops = r.d.kernels->peak_flops(&r.d, DTYPE_BF16);
-    r.bandwidth = r.d.kernels->read_bandwidth(&r.d);
+    if (mode != HEAVY) {
+        r.flops = r.d.kernels->peak_flops(&r.d, DTYPE_BF16);
+        r.bandwidth = r.d.kernels->read_bandwidth(&r.d);
+        printf("roof: %.1f TFLOP/s bf16, %.0f GB/s read\n", r.flops * 1e-12, r.bandwidth * 1e-9);
+    }
     make_weights(r);
     return dev_wait(&r.d) == 0;
 }
 
-static int measure_all(rig &r)
+static void measure_phases(rig &r)
 {
-    if (!open(r))
-        return 1;
-    printf("roof: %.1f TFLOP/s bf16, %.0f GB/s read\n", r.flops * 1e-12, r.bandwidth * 1e-9);
     measure_launches(r);
     measure_step(r, 0);
     for (int batch = 1; batch <= r.s.sequences; batch *= 2)
         measure_step(r, batch);
     measure_experts(r);
+}
+
+static int run(rig &r, enum mode mode)
+{
+    if (mode == PHASES || mode == COPIES)
+        measure_copies(r);
+    if (mode == COPIES)
+        return dev_wait(&r.d);
+    if (mode == HEAVY)
+        r.s.layers = r.s.copies = r.s.sequences = 1; // the less is to be made before
+    if (!open(r, mode))
+        return 1;
+    if (mode == PHASES)
+        measure_phases(r);
+    else if (mode == VARIANTS)
+        measure_variants(r);
+    else
+        play_heavy_kernels(r);
     return dev_wait(&r.d) || !r.good;
 }
 
-int main(int argc, char **argv)
+static int run_on_gpu(rig &r, enum mode mode)
 {
-    static rig r;
-    bool copies = false;
     char text[256];
-    r.s = QWEN;
-    r.good = true;
-    for (int i = 1; i < argc; i++)
-        if (strcmp(argv[i], "--tiny") == 0)
-            r.s = TINY;
-        else if (strcmp(argv[i], "--copies") == 0)
-            copies = true;
-        else {
-            fprintf(stderr, "usage: gpu_bench [--tiny] [--copies: to and from the GPU only]\n");
-            return 2;
-        }
     cuda_describe(text, sizeof text);
     printf("CUDA %s\n", text);
     if (cuda_count() == 0)
         return 77;
     if (dev_open_cuda(&r.d, 0, ISA_PLAIN, 1) != 0)
         return 1;
-    measure_copies(r);
-    int status = copies ? dev_wait(&r.d) : measure_all(r);
+    int status = 1;
+    if (cudaEventCreate(&r.event[0]) == cudaSuccess && cudaEventCreate(&r.event[1]) == cudaSuccess)
+        status = run(r, mode);
+    for (cudaEvent_t event : r.event)
+        if (event)
+            cudaEventDestroy(event);
     dev_close(&r.d);
     return status;
+}
+
+static int usage(void)
+{
+    fprintf(stderr,
+            "usage: gpu_bench [--tiny] [MODE]\n"
+            "  (none)             the phases of a layer, one by one and in order\n"
+            "  --copies           to and from the GPU only\n"
+            "  --variants         the ways that compete, and what their times decide\n"
+            "  --profile-kernels  the heaviest kernels, for ncu: once to warm up, then once "
+            "in the NVTX range \"profiled\"\n"
+            "  --print-kernels    the regular expression of their names\n");
+    return 2;
+}
+
+int main(int argc, char **argv)
+{
+    static rig r;
+    enum mode mode = PHASES;
+    r.s = QWEN;
+    r.good = true;
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--tiny") == 0)
+            r.s = TINY;
+        else if (strcmp(argv[i], "--copies") == 0)
+            mode = COPIES;
+        else if (strcmp(argv[i], "--variants") == 0)
+            mode = VARIANTS;
+        else if (strcmp(argv[i], "--profile-kernels") == 0)
+            mode = HEAVY;
+        else if (strcmp(argv[i], "--print-kernels") == 0)
+            return puts(HEAVY_KERNELS) < 0;
+        else
+            return usage();
+    return run_on_gpu(r, mode);
 }

@@ -1,0 +1,132 @@
+/* What the two ends of an exchange are made of; private to exchange/. A strategy (strategy.h) says
+ * what is sent, a mover (mover.h) moves the rows; ends.c is what all of them use. */
+#pragma once
+
+#include "exchange/message.h"
+#include "exchange/plan.h"
+#include "exchange/worker.h"
+#include "proto/phase.h"
+
+struct strategy_ops;
+struct mover;
+struct nccl_rows; // see mover.h
+
+/* A round of STRATEGY_PADDED: what both ends know before a byte has moved. */
+struct padded_round {
+    size_t out, back;        // bytes of the message, and of what comes back
+    int out_rows, back_rows; // rows
+};
+
+struct exchange_end {
+    struct transport *transport; // NULL: alone
+    int lane;                    // of it
+    int root;                    // the root's rank
+    struct dev *host, *dev;      // where messages are, and where rows are
+    struct exchange_limits limits;
+    struct exchange_options options;
+    struct message_form form;
+    size_t row_bytes, wire_row_bytes; // of a row in memory and of one that travels
+    const struct strategy_ops *strategy;
+    const struct mover *mover;
+    struct nccl_rows *nccl;                // the NCCL mover's
+    struct exchange_counters *counters;    // of all lanes together
+    struct wire_error *error, *error_host; // of the rows that this rank narrowed: the device's, and
+                                           // a copy for the host
+    struct trace *trace;                   // this rank's log of phases, or NULL
+    size_t *received;                      // [n_ranks] bytes of the last wait
+    struct padded_round round;
+    int rounds, rounds_back; // of STRATEGY_PADDED, else 1
+};
+
+/* Bytes from one rank. */
+struct piece {
+    char *at;
+    size_t bytes;
+};
+
+struct root_end {
+    struct exchange_end end;
+    struct plan plan;
+    const void *h, *input; // rows of the layer, and as the experts see them
+    void *y;               // rows by slot
+    void *narrowed;        // wire rows of h
+    void *rounded;         // rows of h as a narrower wire shows them
+    char *results;         // wire rows by slot, as they come back: y when the wire is the model's
+    char *narrow_results;  // else this
+    char *out;             // messages, one after the other
+    size_t out_capacity;
+    size_t *begin;         // [n_ranks + 1] where each rank's begins
+    struct piece *back;    // [n_ranks] where what comes back goes
+    char *staging;         // STRATEGY_PADDED, where rows are: [n_ranks] pieces of a round
+    int32_t *identity;     // likewise: 0, 1, 2, …
+    int64_t away_ns;       // when the rows had left
+    uint64_t exposed_then; // counters.exposed_ns at that time
+};
+
+struct worker_end {
+    struct exchange_end end;
+    char *in; // the message
+    size_t in_bytes, in_capacity;
+    struct dispatch dispatch; // taken apart
+    struct exchange_work work;
+    void *widened;  // rows, where the wire is narrower
+    void *y, *sums; // rows: the experts' outputs, and the sums of them that go back
+    void *narrowed; // wire rows that go back
+    struct row_sums terms;
+    int32_t *slot_dev; // the terms where rows are
+    float *factor_dev;
+    struct dedup_map map;           // of STRATEGY_ALLGATHER: the worker plans for itself
+    int32_t *count, *slot, *source; // likewise
+};
+
+/* setup as it counts: no transport when alone, dedup on for STRATEGY_ALLGATHER. */
+struct exchange_setup end_settle(const struct exchange_setup *setup);
+/* Lanes of the setup; fills what they have in common, then opens each. */
+int end_lanes(const struct exchange_setup *setup);
+struct exchange_end end_of(const struct exchange_setup *setup);
+/* Lane `lane` of n, like e. */
+struct exchange_end end_of_lane(const struct exchange_end *e, int lane, int n);
+int end_wire_error(struct exchange_end *e, struct wire_error *error);
+
+static inline bool end_narrows(const struct exchange_end *e)
+{
+    return e->options.wire != WIRE_MODEL;
+}
+
+static inline int end_pairs(const struct exchange_end *e)
+{
+    return e->limits.rows * e->limits.top_k;
+}
+
+/* The next rank after `rank` that is a worker; start with -1. */
+static inline int next_worker(const struct exchange_end *e, int rank)
+{
+    return rank + 1 == e->root ? rank + 2 : rank + 1;
+}
+#define EACH_WORKER(e, rank)                                                                       \
+    for (int rank = next_worker(e, -1); rank < (e)->transport->size; rank = next_worker(e, rank))
+
+/* The longest that the messages to so many workers can be together. */
+size_t end_messages_most(const struct exchange_end *e, int workers);
+
+/* Finish what was started in this lane: e->received, and the time that took counts as exposed. */
+int end_wait(struct exchange_end *e);
+/* So many bytes have left for a rank in a message of their own, or have come from one. */
+void end_count_sent(struct exchange_end *e, int to, size_t bytes);
+void end_count_received(struct exchange_end *e, int from, size_t bytes);
+int end_send(struct exchange_end *e, int to, const void *bytes, size_t n);
+
+/* Root: workers' messages leave, those that are packed. Worker: wait for it: x->in. */
+int root_send_message(struct root_end *x, int rank);
+int worker_receive_message(struct worker_end *x);
+
+/* Root: where a rank's rows stand among those that come back, and the rows that travel. */
+static inline char *results_of(const struct root_end *x, int slot)
+{
+    return x->results + (size_t)slot * x->end.wire_row_bytes;
+}
+
+static inline const void *rows_out(const struct root_end *x)
+{
+    return end_narrows(&x->end) ? x->narrowed : x->h;
+}

@@ -1,0 +1,58 @@
+/* What a dispatch's message holds, byte by byte (docs/protocol.md); private to exchange/. One kind
+ * brings a worker its own rows (strategies exact and padded), the other brings every worker the
+ * same (allgather). Where rows go apart, by NCCL, both end before the rows. */
+#pragma once
+
+#include "exchange/exchange.h"
+
+enum { MESSAGE_ALIGN = 16 };
+
+/* In front of every dispatch. */
+struct message_header {
+    int32_t rows;                // that follow
+    int32_t back;                // rows that come back; 0 under STRATEGY_ALLGATHER
+    int32_t rounds, rounds_back; // of equal messages; 1 unless STRATEGY_PADDED
+};
+
+/* What a run's messages hold: the same on all ranks. */
+struct message_form {
+    bool dedup, sum; // DEDUP_ON, COMBINE_SUM
+    bool apart;      // rows are no part of the message
+    bool rounds;     // STRATEGY_PADDED: cut into rounds
+    bool padded;     // anything may follow
+    int top_k, experts;
+    size_t row_bytes; // of a row on the wire
+};
+
+struct message_form message_form(const struct exchange_options *o, const struct exchange_limits *l,
+                                 bool apart);
+
+/* Where things begin in a message, and its size. */
+struct layout {
+    size_t count, index, weight, rows, bytes;
+};
+struct layout message_layout(const struct message_form *f, int n_experts, int slots, int rows);
+/* count is where the routing's experts stand. */
+struct layout allgather_layout(const struct message_form *f, int n);
+
+/* A dispatch as a worker has taken it apart. Pointers are into the message, or into the worker's
+ * own sort under STRATEGY_ALLGATHER. */
+struct dispatch {
+    int n_slots;
+    const int32_t *count;  // [its experts]
+    const int32_t *source; // [n_slots] which of the rows each slot reads; NULL: in order
+    const int32_t *sum_of; // with sum: [n_slots] the sum that each slot adds to
+    const float *weight;   // with sum: [n_slots] and how much
+    const char *rows;      // on the wire; NULL where they go apart
+    int n_rows, n_back;    // rows that come and go back
+    int rounds, rounds_back;
+};
+
+/* Take a message for `n_experts` experts and a step of n rows apart. Nothing in it is trusted:
+ * STATUS_FAILED with what was expected and found, *d then being of no use. */
+int message_unpack(struct dispatch *d, const struct message_form *f, const char *message,
+                   size_t bytes, int n_experts, int n);
+/* The same of allgather's, without what the worker sorts out for itself; *expert [n][k] and
+ * *weight [n][k] are the routing. */
+int allgather_check(const struct message_form *f, const char *message, size_t bytes, int n,
+                    const int32_t **expert, const float **weight);

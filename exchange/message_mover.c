@@ -1,0 +1,135 @@
+/* Rows that stand behind the message, in the host's memory, moved by the transport: whoever has the
+ * message has the rows. What STRATEGY_PADDED cuts into rounds is the message with its rows. */
+#include "base/log.h"
+#include "exchange/mover.h"
+#include "exchange/strategy.h"
+
+static void open_root(struct root_end *x)
+{
+    (void)x;
+}
+
+static void open_worker(struct worker_end *x)
+{
+    (void)x;
+}
+
+static size_t slack(const struct exchange_end *e)
+{
+    return e->form.padded ? padded_most(e).back : 0;
+}
+
+static int send_all(struct root_end *x, int n)
+{
+    (void)x, (void)n;
+    return 0;
+}
+
+static int expect(struct root_end *x, int round)
+{
+    struct exchange_end *e = &x->end;
+    int status = 0;
+    (void)round;
+    EACH_WORKER (e, rank)
+        if (!status)
+            status = transport_start_recv(e->transport, e->lane, rank, x->back[rank].at,
+                                          x->back[rank].bytes);
+    return status;
+}
+
+/* What a message of `bytes` sends in a round; a message that has ended sends its beginning again,
+ * as padding. */
+static const char *piece(const char *message, size_t bytes, int round, size_t round_bytes)
+{
+    size_t at = (size_t)round * round_bytes;
+    return at < bytes ? message + at : message;
+}
+
+static int send_round(struct root_end *x, int rank, int round)
+{
+    struct exchange_end *e = &x->end;
+    const char *message = x->out + x->begin[rank];
+    size_t length = x->begin[rank + 1] - x->begin[rank];
+    return end_send(e, rank, piece(message, length, round, e->round.out), e->round.out);
+}
+
+static int send(struct root_end *x)
+{
+    struct exchange_end *e = &x->end;
+    int status = 0, rounds = e->form.padded ? e->rounds : 0; // other messages have left
+    for (int round = 0; round < rounds; round++)
+        EACH_WORKER (e, rank)
+            if (!status)
+                status = send_round(x, rank, round);
+    return status;
+}
+
+static int take(struct root_end *x, int round)
+{
+    struct exchange_end *e = &x->end;
+    (void)round;
+    int status = end_wait(e);
+    EACH_WORKER (e, rank) {
+        if (status)
+            break;
+        size_t expected = x->back[rank].bytes;
+        end_count_received(e, rank, expected);
+        if (e->received[rank] != expected)
+            status = fail(STATUS_FAILED, "rank %d: expected %zu bytes of rows back, found %zu",
+                          rank, expected, e->received[rank]);
+    }
+    return status;
+}
+
+/* One more round of the message. */
+static int receive_round(struct worker_end *x)
+{
+    struct exchange_end *e = &x->end;
+    size_t bytes = e->round.out;
+    int status = transport_start_recv(e->transport, e->lane, e->root, x->in + x->in_bytes, bytes);
+    if (!status)
+        status = end_wait(e);
+    if (!status && e->received[e->root] != bytes)
+        status = fail(STATUS_FAILED, "dispatch: expected a round of %zu bytes, found %zu", bytes,
+                      e->received[e->root]);
+    x->in_bytes += bytes;
+    end_count_received(e, e->root, bytes);
+    return status;
+}
+
+static int start(struct worker_end *x, int first, int n)
+{
+    (void)first, (void)n;
+    return x->end.form.padded ? receive_round(x) : 0;
+}
+
+static int finish(struct worker_end *x)
+{
+    (void)x;
+    return 0;
+}
+
+static int give_back(struct worker_end *x, const void *rows)
+{
+    struct exchange_end *e = &x->end;
+    size_t bytes = (size_t)x->dispatch.n_back * e->wire_row_bytes;
+    size_t each = e->form.padded ? e->round.back : bytes;
+    int status = 0;
+    for (int round = 0; round < e->rounds_back && !status; round++)
+        status = end_send(e, e->root, piece(rows, bytes, round, each), each);
+    return status;
+}
+
+const struct mover message_mover = {
+    .apart = false,
+    .open_root = open_root,
+    .open_worker = open_worker,
+    .slack = slack,
+    .send_all = send_all,
+    .expect = expect,
+    .send = send,
+    .take = take,
+    .start = start,
+    .finish = finish,
+    .give_back = give_back,
+};

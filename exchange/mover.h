@@ -1,0 +1,54 @@
+/* How rows get to another rank: private to exchange/. Two movers: message_mover.c has rows stand
+ * behind the message, in the host's memory; nccl_mover.c sends messages without rows, and the rows
+ * from GPU to GPU. A call that has nothing to do returns 0. "expect" starts to receive, "take"
+ * waits.
+ */
+#pragma once
+
+#include "exchange/ends.h"
+#include "transport/nccl.h"
+
+struct mover {
+    bool apart; // rows are no part of the messages
+    void (*open_root)(struct root_end *x);
+    void (*open_worker)(struct worker_end *x);
+    /* Bytes that may be read beyond the end of what a worker gives back. */
+    size_t (*slack)(const struct exchange_end *e);
+
+    /* Root. send_all: rows that every worker gets, before the message. expect: x->back is to be
+     * filled, of round `round`, the first before messages leave. send: each worker's own rows,
+     * after them, in e->rounds rounds. take: x->back has been filled, of round `round`. */
+    int (*send_all)(struct root_end *x, int n);
+    int (*expect)(struct root_end *x, int round);
+    int (*send)(struct root_end *x);
+    int (*take)(struct root_end *x, int round);
+
+    /* Worker. start: n rows of the dispatch, from row `first` on. finish: they are
+     * x->dispatch.rows, where rows are, and so is its source. give_back: x->dispatch.n_back rows,
+     * in e->rounds_back rounds. */
+    int (*start)(struct worker_end *x, int first, int n);
+    int (*finish)(struct worker_end *x);
+    int (*give_back)(struct worker_end *x, const void *rows);
+};
+
+extern const struct mover message_mover, nccl_mover;
+
+/* What NCCL's mover keeps for a lane; rows are on the GPU. */
+struct nccl_rows {
+    struct nccl nccl; // the lane's communicator and queue
+    int32_t *index;   // [slots] root: the rows that leave; worker: the row of each slot
+    char *rows;       // wire rows that leave, or have come; NULL where h is what leaves
+    char *zeros;      // STRATEGY_PADDED, pieces for all ranks: what is sent where nothing is meant,
+    char *discard;    // and where that arrives
+};
+
+/* nccl_join.c: bring a lane's communicator up, on all ranks at the same time; message: this end's
+ * buffer of messages. Both do nothing for the other mover. */
+int nccl_rows_join(struct exchange_end *e, char *message, const void *id);
+void nccl_rows_leave(struct exchange_end *e);
+
+/* nccl_mover.c. All ranks: a piece of `rows` rows to and from every rank. */
+int nccl_rows_uniform(struct exchange_end *e, const void *from, void *to, int rows);
+/* Root: each worker's word that its rows have been started is awaited; worker: give it. */
+int nccl_rows_expect_words(struct exchange_end *e, char *message);
+int nccl_rows_give_word(struct exchange_end *e, const char *message);

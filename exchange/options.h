@@ -1,0 +1,48 @@
+/* How the rows of a layer travel: choices that change what is sent, and how much, but not what is
+ * computed. Every rank of a run has the same. docs/protocol.md has every byte. */
+#pragma once
+
+#include "kernels/kernels.h"
+
+enum strategy {
+    STRATEGY_EXACT,     // each worker gets the rows of its experts and nothing else
+    STRATEGY_PADDED,    // messages of one size to and from all workers, in rounds until all is sent
+    STRATEGY_ALLGATHER, // every worker gets all rows and the routing, and picks
+    STRATEGY_COUNT
+};
+/* A row travels once to a rank, or once to each of its experts there. */
+enum dedup { DEDUP_ON, DEDUP_OFF, DEDUP_COUNT };
+/* What comes back: the output of each expert, or, for each row, the rank's weighted sum of them. */
+enum combine { COMBINE_ROWS, COMBINE_SUM, COMBINE_COUNT };
+/* A step goes whole, or in two halves that take turns: one computes while the other is away. */
+enum overlap { OVERLAP_OFF, OVERLAP_ON, OVERLAP_COUNT };
+
+/* All zero is the default. */
+struct exchange_options {
+    enum strategy strategy;
+    enum combine combine;
+    enum dedup dedup; // without effect under STRATEGY_ALLGATHER
+    enum wire wire;   // of rows, both ways; see exchange_choose_wire
+    enum overlap overlap;
+};
+
+/* The same as words, as --help and the Setup message have them. */
+struct exchange_words {
+    const char *strategy, *combine, *dedup, *wire, *overlap;
+};
+struct exchange_words exchange_words(const struct exchange_options *o);
+/* STATUS_FAILED for a word that is not known. */
+int exchange_understand(struct exchange_options *o, const struct exchange_words *words);
+
+/* o->wire for a model of this type: STATUS_USAGE unless it is the model's (a wire of the model's
+ * own type becomes WIRE_MODEL) or narrower. */
+int exchange_choose_wire(struct exchange_options *o, enum dtype type);
+
+/* Lanes of the transport that a run with other ranks uses. */
+int exchange_lanes(const struct exchange_options *o);
+
+/* Rows of the second half of a step of n rows; the first has one more of an odd number. */
+static inline int exchange_second_half(int n)
+{
+    return n / 2;
+}

@@ -1,0 +1,208 @@
+/* Strategy `padded`: every message of a round has one size, known to both ends before a byte has
+ * moved, as a uniform all-to-all wants it. A worker's message, the same as `exact` would send, or
+ * its rows where they go apart, is cut into as many rounds as the longest of all needs; what lies
+ * beyond the end is padding of any value. The message's header says how many rounds there are, out
+ * and back. */
+#include <string.h>
+
+#include "base/log.h"
+#include "exchange/mover.h"
+#include "exchange/strategy.h"
+#include "kernels/ops.h"
+
+static int least(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+/* Room for half as many rows again as an even routing has for a worker. */
+static struct padded_round round_of(const struct exchange_end *e, int n_experts, int n)
+{
+    int pairs = n * e->limits.top_k, workers = e->transport->size - 1;
+    int share = (int)least(pairs, (int)((3 * (int64_t)pairs + 2 * workers - 1) / (2 * workers)));
+    int rows = e->form.dedup ? least(share, n) : share;
+    int back = e->form.sum ? least(share, n) : share;
+    return (struct padded_round){.out = message_layout(&e->form, n_experts, share, rows).bytes,
+                                 .back = (size_t)back * e->wire_row_bytes,
+                                 .out_rows = rows,
+                                 .back_rows = back};
+}
+
+static void choose_round(struct exchange_end *e, const struct exchange_layer *layer, int n)
+{
+    int most = 0;
+    EACH_WORKER (e, rank)
+        most = layer_experts(layer, rank) > most ? layer_experts(layer, rank) : most;
+    e->round = round_of(e, most, n);
+}
+
+struct padded_round padded_most(const struct exchange_end *e)
+{
+    return round_of(e, e->limits.experts, e->limits.rows);
+}
+
+/* How many rounds so much needs, at least one. */
+static int rounds_for(size_t length, size_t round)
+{
+    return length > round ? (int)((length + round - 1) / round) : 1;
+}
+
+/* ---- root ---- */
+
+void padded_open_root(struct root_end *x)
+{
+    struct exchange_end *e = &x->end;
+    struct padded_round most = padded_most(e);
+    size_t bytes = (size_t)most.back_rows * sizeof *x->identity;
+    int32_t *identity = dev_alloc_host(e->dev, bytes);
+    for (int i = 0; i < most.back_rows; i++)
+        identity[i] = i;
+    x->identity = dev_twin(e->dev, identity, bytes);
+    dev_upload(e->dev, x->identity, identity, bytes);
+    x->staging = dev_alloc(e->dev, (size_t)e->transport->size * most.back);
+}
+
+/* Where rows go apart, they are what is cut into rounds; else it is the message with its rows. */
+static void count_rounds(struct root_end *x)
+{
+    struct exchange_end *e = &x->end;
+    size_t out = 0, back = 0;
+    EACH_WORKER (e, rank) {
+        size_t length =
+            e->form.apart ? (size_t)x->plan.sent[rank] : x->begin[rank + 1] - x->begin[rank];
+        out = length > out ? length : out;
+        back = (size_t)x->plan.back[rank] > back ? (size_t)x->plan.back[rank] : back;
+    }
+    e->rounds = rounds_for(out, e->form.apart ? (size_t)e->round.out_rows : e->round.out);
+    e->rounds_back = rounds_for(back, (size_t)e->round.back_rows);
+}
+
+static void expect_round(struct root_end *x)
+{
+    struct exchange_end *e = &x->end;
+    EACH_WORKER (e, rank)
+        x->back[rank] = (struct piece){x->staging + (size_t)rank * e->round.back, e->round.back};
+}
+
+static int padded_begin(struct root_end *x, int n)
+{
+    (void)x, (void)n;
+    return 0;
+}
+
+static int padded_dispatch(struct root_end *x)
+{
+    struct exchange_end *e = &x->end;
+    choose_round(e, &x->plan.routing->layer, x->plan.routing->n);
+    exact_place(x);
+    count_rounds(x);
+    expect_round(x);
+    int status = e->mover->expect(x, 0);
+    EACH_WORKER (e, rank) {
+        exact_pack(x, rank);
+        if (e->form.apart && !status)
+            status = root_send_message(x, rank);
+    }
+    return status ? status : e->mover->send(x);
+}
+
+/* The rows of a round leave the staging area for their slots. */
+static void place_round(struct root_end *x, int round)
+{
+    struct exchange_end *e = &x->end;
+    int room = e->round.back_rows, done = round * room;
+    EACH_WORKER (e, rank)
+        if (x->plan.back[rank] > done)
+            gather(e->dev, results_of(x, x->plan.first[rank] + done), x->back[rank].at, x->identity,
+                   least(x->plan.back[rank] - done, room), e->wire_row_bytes);
+}
+
+static int padded_combine(struct root_end *x)
+{
+    struct exchange_end *e = &x->end;
+    int status = 0;
+    for (int round = 0; round < e->rounds_back && !status; round++) {
+        trace_mark(e->trace, PHASE_WAIT);
+        if (round > 0)
+            status = e->mover->expect(x, round);
+        if (!status)
+            status = e->mover->take(x, round);
+        trace_mark(e->trace, PHASE_COMBINE);
+        if (!status)
+            place_round(x, round);
+    }
+    return status;
+}
+
+/* ---- worker ---- */
+
+/* Rounds that a step of n rows needs at most. */
+static int rounds_most(const struct worker_end *x, int n, int *back)
+{
+    const struct exchange_end *e = &x->end;
+    size_t pairs = (size_t)n * (size_t)e->limits.top_k;
+    *back = rounds_for(pairs, (size_t)e->round.back_rows);
+    if (e->form.apart)
+        return rounds_for(e->form.dedup ? (size_t)n : pairs, (size_t)e->round.out_rows);
+    return (int)(x->in_capacity / e->round.out);
+}
+
+/* e->rounds and rounds_back as the message's header has them, if they are no more than can be. */
+static int read_rounds(struct worker_end *x, int n)
+{
+    struct exchange_end *e = &x->end;
+    struct message_header header;
+    int most_back, most = rounds_most(x, n, &most_back);
+    if (x->in_bytes < sizeof header)
+        return fail(STATUS_FAILED, "dispatch: expected a header of %zu bytes, found %zu",
+                    sizeof header, x->in_bytes);
+    memcpy(&header, x->in, sizeof header);
+    if (header.rounds < 1 || header.rounds > most || header.rounds_back < 1 ||
+        header.rounds_back > most_back)
+        return fail(STATUS_FAILED, "dispatch: expected up to %d rounds and %d back, found %d, %d",
+                    most, most_back, header.rounds, header.rounds_back);
+    e->rounds = header.rounds;
+    e->rounds_back = header.rounds_back;
+    return 0;
+}
+
+/* The first round's size is known before the header is here. */
+static int padded_receive(struct worker_end *x, const struct exchange_layer *layer, int n)
+{
+    struct exchange_end *e = &x->end;
+    choose_round(e, layer, n);
+    x->in_bytes = 0;
+    int room = e->round.out_rows, status = e->mover->start(x, 0, room);
+    if (!status && e->form.apart)
+        status = worker_receive_message(x);
+    if (!status)
+        status = read_rounds(x, n);
+    for (int round = 1; !status && round < e->rounds; round++)
+        status = e->mover->start(x, round * room, room);
+    return status;
+}
+
+/* All rows that are asked for must have room on their way back. */
+static int padded_unpack(struct worker_end *x, const struct exchange_layer *layer, int n)
+{
+    struct exchange_end *e = &x->end;
+    int status = exact_unpack_message(x, layer, n);
+    if (status)
+        return status;
+    int back = x->dispatch.n_back;
+    int needed = rounds_for((size_t)back, (size_t)e->round.back_rows);
+    if (e->rounds_back < needed)
+        return fail(STATUS_FAILED,
+                    "dispatch: expected at least %d rounds back for %d rows, found %d", needed,
+                    back, e->rounds_back);
+    return e->mover->finish(x);
+}
+
+const struct strategy_ops strategy_padded = {
+    .begin = padded_begin,
+    .dispatch = padded_dispatch,
+    .combine = padded_combine,
+    .receive = padded_receive,
+    .unpack = padded_unpack,
+    .give_back = exact_give_back,
+};

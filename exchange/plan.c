@@ -1,0 +1,75 @@
+#include "exchange/plan.h"
+
+#include "exchange/ends.h"
+
+void plan_open(struct plan *p, const struct exchange_setup *setup)
+{
+    const struct exchange_limits *l = &setup->limits;
+    struct dev *d = setup->host;
+    *p = (struct plan){.ranks = setup->transport ? setup->transport->size : 1,
+                       .root = setup->root,
+                       .dedup = setup->options.dedup == DEDUP_ON,
+                       .sum = setup->options.combine == COMBINE_SUM};
+    size_t ranks = (size_t)p->ranks;
+    p->first = dev_alloc_host(d, (ranks + 1) * sizeof *p->first);
+    p->sent = dev_alloc_host(d, ranks * sizeof *p->sent);
+    p->back = dev_alloc_host(d, ranks * sizeof *p->back);
+    if (!setup->transport)
+        return;
+    dedup_open(&p->map, d, l->rows, l->top_k);
+    sums_open(&p->sums, d, l->rows, l->top_k);
+}
+
+/* Slots of one rank: alone, all of them, and the counts are the device's to know. */
+static int count_slots(const struct plan *p, const struct routing *r, int rank)
+{
+    int slots = 0;
+    if (p->ranks == 1)
+        return r->n * r->k;
+    for (int g = r->layer.rank_first[rank]; g < r->layer.rank_first[rank + 1]; g++)
+        slots += r->count[g];
+    return slots;
+}
+
+/* The distinct rows of a rank; with sum, a term of each of their rows is what comes back. */
+static void share_rows(struct plan *p, const struct routing *r, int rank)
+{
+    int first = p->first[rank];
+    int found = dedup_find(&p->map, rank, r->source, first, plan_slots(p, rank));
+    if (p->dedup)
+        p->sent[rank] = found;
+    if (!p->sum)
+        return;
+    p->back[rank] = found;
+    for (int i = 0; i < found; i++)
+        sums_add(&p->sums, p->map.row[first + i], first + i, 1);
+}
+
+/* What stays at home adds up slot by slot, in order; then come the ranks' sums, rank by rank. */
+static void share_all(struct plan *p, const struct routing *r)
+{
+    dedup_reset(&p->map, r->n);
+    if (p->sum) {
+        sums_reset(&p->sums, r->n);
+        sums_weigh(&p->sums, r->slot, r->weight, r->n * r->k);
+        for (int slot = p->first[p->root]; slot < p->first[p->root + 1]; slot++)
+            sums_add(&p->sums, r->source[slot], slot, p->sums.weight[slot]);
+    }
+    for (int rank = 0; rank < p->ranks; rank++)
+        if (rank != p->root)
+            share_rows(p, r, rank);
+}
+
+void plan_make(struct plan *p, const struct routing *r)
+{
+    int slot = 0;
+    p->routing = r;
+    for (int rank = 0; rank < p->ranks; rank++) {
+        p->first[rank] = slot;
+        p->sent[rank] = p->back[rank] = count_slots(p, r, rank);
+        slot += p->sent[rank];
+    }
+    p->first[p->ranks] = slot;
+    if (p->ranks > 1 && (p->dedup || p->sum))
+        share_all(p, r);
+}

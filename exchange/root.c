@@ -1,0 +1,224 @@
+/* The root's end: what all strategies have in common. */
+#include "exchange/root.h"
+
+#include "base/clock.h"
+#include "exchange/mover.h"
+#include "exchange/strategy.h"
+#include "kernels/ops.h"
+
+/* Rows are narrowed at home, too: results may not depend on where an expert lives. */
+static void open_narrowing(struct root_end *x)
+{
+    struct exchange_end *e = &x->end;
+    size_t rows = (size_t)e->limits.rows, pairs = (size_t)end_pairs(e);
+    x->narrowed = dev_alloc(e->dev, rows * e->wire_row_bytes);
+    x->rounded = dev_alloc(e->dev, rows * e->row_bytes);
+    x->narrow_results = dev_alloc(e->dev, pairs * e->wire_row_bytes);
+}
+
+/* A message of STRATEGY_PADDED may be read a round beyond its end. */
+static void open_messages(struct root_end *x)
+{
+    struct exchange_end *e = &x->end;
+    size_t ranks = (size_t)e->transport->size;
+    size_t slack = e->form.padded ? padded_most(e).out : 0;
+    x->begin = dev_alloc_host(e->host, (ranks + 1) * sizeof *x->begin);
+    x->out_capacity = end_messages_most(e, (int)ranks - 1);
+    x->out = dev_alloc(e->host, x->out_capacity + slack);
+    x->back = dev_alloc_host(e->host, ranks * sizeof *x->back);
+    if (e->options.strategy == STRATEGY_PADDED)
+        padded_open_root(x);
+    e->mover->open_root(x);
+}
+
+static struct root_end *open_lane(const struct exchange_setup *setup,
+                                  const struct exchange_end *end)
+{
+    struct root_end *x = dev_alloc_host(setup->host, sizeof *x);
+    struct exchange_setup own = *setup;
+    own.limits = end->limits;
+    *x = (struct root_end){.end = *end};
+    plan_open(&x->plan, &own);
+    if (end_narrows(end))
+        open_narrowing(x);
+    if (end->transport)
+        open_messages(x);
+    return x;
+}
+
+int root_open(struct root_end *x[LANES], const struct exchange_setup *setup)
+{
+    struct exchange_setup s = end_settle(setup);
+    struct exchange_end all = end_of(&s);
+    int n = end_lanes(&s);
+    for (int lane = 0; lane < n; lane++) {
+        struct exchange_end e = end_of_lane(&all, lane, n);
+        x[lane] = open_lane(&s, &e);
+    }
+    return n;
+}
+
+int root_join(struct root_end *x[LANES], int lanes, const void *ids)
+{
+    int status = 0;
+    for (int lane = 0; lane < lanes && !status; lane++)
+        status = nccl_rows_join(&x[lane]->end, x[lane]->out,
+                                (const char *)ids + (size_t)lane * NCCL_ID_BYTES);
+    return status;
+}
+
+void root_leave(struct root_end *x[LANES], int lanes)
+{
+    for (int lane = 0; lane < lanes; lane++)
+        if (x[lane])
+            nccl_rows_leave(&x[lane]->end);
+}
+
+void root_trace(struct root_end *x, struct trace *log)
+{
+    x->end.trace = log;
+}
+
+/* x->input and what leaves of it; `then`: the phase that goes on afterwards. */
+static void narrow_input(struct root_end *x, int n, enum phase then)
+{
+    struct exchange_end *e = &x->end;
+    const struct exchange_limits *l = &e->limits;
+    x->input = x->h;
+    if (!end_narrows(e))
+        return;
+    trace_mark(e->trace, PHASE_PACK);
+    narrow_rows(e->dev, x->narrowed, e->options.wire, x->h, l->type, n, l->width, e->error);
+    widen_rows(e->dev, x->rounded, l->type, x->narrowed, e->options.wire, n, l->width);
+    x->input = x->rounded;
+    trace_mark(e->trace, then);
+}
+
+/* Rows that do not go apart are in the host's memory, and need not be there before their plan. */
+int root_begin(struct root_end *x, const void *h, int n)
+{
+    x->h = h;
+    if (!x->end.mover->apart)
+        return 0;
+    narrow_input(x, n, PHASE_ROUTER);
+    return x->end.strategy->begin(x, n);
+}
+
+static void count_plan(const struct root_end *x)
+{
+    const struct plan *p = &x->plan;
+    struct exchange_counters *c = x->end.counters;
+    c->logical += 2 * (uint64_t)p->first[p->ranks] * x->end.row_bytes;
+    c->local += 2 * (uint64_t)plan_slots(p, p->root) * x->end.row_bytes;
+}
+
+int root_send_message(struct root_end *x, int rank)
+{
+    return end_send(&x->end, rank, x->out + x->begin[rank], x->begin[rank + 1] - x->begin[rank]);
+}
+
+int root_dispatch(struct root_end *x, const struct routing *r, void *y)
+{
+    struct exchange_end *e = &x->end;
+    plan_make(&x->plan, r);
+    count_plan(x);
+    if (!e->mover->apart)
+        narrow_input(x, r->n, PHASE_PLAN);
+    x->y = y;
+    x->results = end_narrows(e) ? x->narrow_results : y;
+    if (!e->transport)
+        return 0;
+    e->rounds = e->rounds_back = 1;
+    int status = e->strategy->dispatch(x);
+    x->away_ns = clock_ns();
+    x->exposed_then = e->counters->exposed_ns;
+    return status;
+}
+
+const void *root_input(const struct root_end *x)
+{
+    return x->input;
+}
+
+int root_home_rows(const struct root_end *x)
+{
+    return plan_slots(&x->plan, x->plan.root);
+}
+
+int root_advance(struct root_end *x)
+{
+    return x->end.transport ? transport_advance(x->end.transport) : 0;
+}
+
+/* What has come back becomes rows of y; experts at home answer through the same narrow wire. */
+static void widen_output(struct root_end *x)
+{
+    struct exchange_end *e = &x->end;
+    const struct exchange_limits *l = &e->limits;
+    const struct plan *p = &x->plan;
+    int home = p->first[p->root];
+    narrow_rows(e->dev, results_of(x, home), e->options.wire,
+                (char *)x->y + (size_t)home * e->row_bytes, l->type, root_home_rows(x), l->width,
+                e->error);
+    for (int rank = 0; rank < p->ranks; rank++)
+        widen_rows(e->dev, (char *)x->y + (size_t)p->first[rank] * e->row_bytes, l->type,
+                   results_of(x, p->first[rank]), e->options.wire, p->back[rank], l->width);
+}
+
+/* Wait until the rows are back. Work hides their absence until they are, or this wait begins;
+ * waiting for the other half's is not work. */
+static int take_back(struct root_end *x)
+{
+    struct exchange_end *e = &x->end;
+    int64_t start = clock_ns();
+    uint64_t waited = e->counters->exposed_ns - x->exposed_then;
+    trace_mark(e->trace, PHASE_WAIT);
+    int status = e->strategy->combine(x);
+    int64_t back = e->transport->arrived_ns;
+    int64_t worked = (back && back < start ? back : start) - x->away_ns - (int64_t)waited;
+    e->counters->hidden_ns += worked > 0 ? (uint64_t)worked : 0;
+    return status;
+}
+
+int root_combine(struct root_end *x, struct row_terms *terms)
+{
+    const struct plan *p = &x->plan;
+    int status = x->end.transport ? take_back(x) : 0;
+    if (status)
+        return status;
+    trace_mark(x->end.trace, PHASE_COMBINE);
+    if (end_narrows(&x->end))
+        widen_output(x);
+    *terms = (struct row_terms){p->routing->slot, p->routing->weight};
+    if (x->end.transport && p->sum)
+        *terms = (struct row_terms){p->sums.slot, p->sums.factor};
+    return 0;
+}
+
+void root_drop(struct root_end *x)
+{
+    if (x->end.transport)
+        transport_drop(x->end.transport);
+}
+
+const struct exchange_counters *root_counters(const struct root_end *x)
+{
+    return x->end.counters;
+}
+
+void root_count_home(struct root_end *x, int pairs)
+{
+    uint64_t bytes = 2 * (uint64_t)pairs * x->end.row_bytes;
+    x->end.counters->logical += bytes;
+    x->end.counters->local += bytes;
+}
+
+int root_wire_error(struct root_end *x, struct wire_error *error)
+{
+    return end_wire_error(&x->end, error);
+}
+
+int root_lane(const struct root_end *x)
+{
+    return x->end.lane;
+}

@@ -1,0 +1,183 @@
+#include "launch/command_line.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+
+enum { MAX_OPTIONS = 64, FIRST_LONG = 256 }; // getopt codes: FIRST_LONG + index in the table
+
+static void print_option(const struct option_spec *o)
+{
+    char left[64];
+    int n = o->letter ? snprintf(left, sizeof left, "  -%c, --%s", o->letter, o->name)
+                      : snprintf(left, sizeof left, "      --%s", o->name);
+    if (o->kind != OPTION_FLAG)
+        snprintf(left + n, sizeof left - (size_t)n, " %s", o->placeholder);
+    if (strlen(left) > 30)
+        printf("%s\n%-31s%s\n", left, "", o->help);
+    else
+        printf("%-31s%s\n", left, o->help);
+}
+
+static void print_help(const struct command_spec *command, const struct option_spec *table)
+{
+    printf("usage: epmoe %s %s\n%s\n\n", command->name, command->usage, command->summary);
+    for (const struct option_spec *o = table; o->name; o++)
+        print_option(o);
+    printf("%-31s%s\n", "  -h, --help", "print this");
+    if (command->notes)
+        printf("\n%s\n", command->notes);
+}
+
+static int refuse(const struct command_spec *command, const struct option_spec *o, const char *text)
+{
+    char range[96] = "";
+    if (o->least != o->most)
+        snprintf(range, sizeof range, " from %g to %g", o->least, o->most);
+    const char *what = o->kind == OPTION_INT    ? "a whole number"
+                       : o->kind == OPTION_REAL ? "a number"
+                                                : o->placeholder;
+    return fail(STATUS_USAGE, "%s: --%s takes %s%s, found \"%s\"; see epmoe %s --help",
+                command->name, o->name, what, range, text, command->name);
+}
+
+static int set_int(const struct command_spec *command, const struct option_spec *o,
+                   const char *text)
+{
+    char *end;
+    errno = 0;
+    long v = strtol(text, &end, 10);
+    bool in_range = o->least == o->most || ((double)v >= o->least && (double)v <= o->most);
+    if (end == text || *end || errno || !in_range)
+        return refuse(command, o, text);
+    *(long *)o->value = v;
+    return 0;
+}
+
+static int set_real(const struct command_spec *command, const struct option_spec *o,
+                    const char *text)
+{
+    char *end;
+    double v = strtod(text, &end);
+    bool in_range = o->least == o->most || (v >= o->least && v <= o->most);
+    if (end == text || *end || !isfinite(v) || !in_range)
+        return refuse(command, o, text);
+    *(double *)o->value = v;
+    return 0;
+}
+
+static int set_choice(const struct command_spec *command, const struct option_spec *o,
+                      const char *text)
+{
+    size_t n = strlen(text);
+    int index = 0;
+    for (const char *c = o->placeholder; c; index++) {
+        const char *bar = strchr(c, '|');
+        size_t length = bar ? (size_t)(bar - c) : strlen(c);
+        if (length == n && memcmp(c, text, n) == 0) {
+            *(int *)o->value = index;
+            return 0;
+        }
+        c = bar ? bar + 1 : NULL;
+    }
+    return refuse(command, o, text);
+}
+
+static int set_value(const struct command_spec *command, const struct option_spec *o,
+                     const char *text)
+{
+    if (o->given)
+        *o->given = true;
+    switch (o->kind) {
+    case OPTION_FLAG:
+        *(bool *)o->value = true;
+        return 0;
+    case OPTION_INT:
+        return set_int(command, o, text);
+    case OPTION_REAL:
+        return set_real(command, o, text);
+    case OPTION_TEXT:
+        *(const char **)o->value = text;
+        return 0;
+    default:
+        return set_choice(command, o, text);
+    }
+}
+
+/* The table in getopt's two forms. */
+static void build_getopt(const struct option_spec *table, struct option *longs, char *shorts)
+{
+    int n = 0;
+    *shorts++ = ':'; // tell a missing value from an unknown option
+    for (const struct option_spec *o = table; o->name; o++, n++) {
+        CHECK(n < MAX_OPTIONS, "more than %d options", MAX_OPTIONS);
+        int takes = o->kind == OPTION_FLAG ? no_argument : required_argument;
+        longs[n] = (struct option){o->name, takes, NULL, FIRST_LONG + n};
+        if (o->letter) {
+            *shorts++ = o->letter;
+            if (takes == required_argument)
+                *shorts++ = ':';
+        }
+    }
+    *shorts++ = 'h';
+    *shorts = 0;
+    longs[n] = (struct option){"help", no_argument, NULL, 'h'};
+}
+
+static const struct option_spec *find(const struct option_spec *table, int code)
+{
+    if (code >= FIRST_LONG)
+        return &table[code - FIRST_LONG];
+    for (const struct option_spec *o = table; o->name; o++)
+        if (o->letter == code)
+            return o;
+    return NULL;
+}
+
+static int positional(const struct command_spec *command, int argc, char **argv)
+{
+    int extra = argc - optind;
+    if (!command->positional && extra > 0)
+        return fail(STATUS_USAGE, "%s: unexpected argument \"%s\"; see epmoe %s --help",
+                    command->name, argv[optind], command->name);
+    if (command->positional && *command->positional_value && extra == 0)
+        return 0; // an option has given it
+    if (command->positional && extra != 1)
+        return fail(STATUS_USAGE, "%s: expected one %s, found %d arguments; see epmoe %s --help",
+                    command->name, command->positional, extra, command->name);
+    if (command->positional)
+        *command->positional_value = argv[optind];
+    return 0;
+}
+
+int options_parse(const struct command_spec *command, const struct option_spec *table, int argc,
+                  char **argv)
+{
+    struct option longs[MAX_OPTIONS + 2] = {{0}};
+    char shorts[3 * MAX_OPTIONS];
+    build_getopt(table, longs, shorts);
+    optind = 0; // start afresh, also in a process that parses twice
+    opterr = 0;
+    for (int code; (code = getopt_long(argc, argv, shorts, longs, NULL)) != -1;) {
+        if (code == 'h') {
+            print_help(command, table);
+            return OPTIONS_HELP;
+        }
+        if (code == ':')
+            return fail(STATUS_USAGE, "%s: %s needs a value; see epmoe %s --help", command->name,
+                        argv[optind - 1], command->name);
+        if (code == '?')
+            return fail(STATUS_USAGE, "%s: unknown option \"%s\"; see epmoe %s --help",
+                        command->name, argv[optind - 1], command->name);
+        int status = set_value(command, find(table, code), optarg);
+        if (status)
+            return status;
+    }
+    return positional(command, argc, argv);
+}

@@ -1,0 +1,239 @@
+/* The primitives as the kernel tests call them: with buffers (tests/kernel_buffers.h), of which
+ * each is given the device's twin, also where it stands in a struct. Weights are device_memory()
+ * and stay as they are. Nothing waits, unless one_by_one. */
+#pragma once
+
+#include "kernels/ops.h"
+#include "tests/kernel_buffers.h"
+
+static bool one_by_one; // wait after every primitive
+
+static inline void called(void)
+{
+    if (one_by_one)
+        assert_int_equal(dev_wait(&dev), 0);
+}
+
+/* ---- structs, as the device is to see them ---- */
+
+static inline struct matrix twin_matrix(const struct matrix *w)
+{
+    struct matrix m = *w;
+    m.bias = twin_of(w->bias);
+    return m;
+}
+
+static inline struct kv_layer twin_kv(const struct kv_layer *kv)
+{
+    struct kv_layer twin = *kv;
+    twin.k = twin_of(kv->k);
+    twin.v = twin_of(kv->v);
+    twin.table = twin_of(kv->table);
+    return twin;
+}
+
+static inline struct positions twin_positions(const struct positions *at)
+{
+    return (struct positions){twin_of(at->seq), twin_of(at->pos), at->singles, at->longest};
+}
+
+static inline struct sorting twin_sorting(const struct sorting *s)
+{
+    return (struct sorting){twin_of(s->count), twin_of(s->place),    twin_of(s->source),
+                            twin_of(s->hit),   twin_of(s->group_of), s->n_groups};
+}
+
+static inline struct addends twin_addends(const struct addends *a)
+{
+    struct addends twin = *a;
+    twin.dense = twin_of(a->dense);
+    twin.gate = twin_of(a->gate);
+    twin.y = twin_of(a->y);
+    twin.place = twin_of(a->place);
+    twin.weight = twin_of(a->weight);
+    return twin;
+}
+
+static inline struct ffn_job twin_job(const struct ffn_job *j)
+{
+    struct ffn_job twin = *j;
+    twin.y = twin_of(j->y);
+    twin.x = twin_of(j->x);
+    twin.source = twin_of(j->source);
+    twin.count = twin_of(j->count);
+    return twin;
+}
+
+/* ---- the primitives, see kernels/ops.h ---- */
+
+static inline void call_embed(struct dev *d, float *x, const void *table, enum dtype from,
+                              enum dtype as, const int32_t *tokens, int n, int dim)
+{
+    to_device();
+    embed(d, twin_of(x), twin_of(table), from, as, twin_of(tokens), n, dim);
+    called();
+}
+
+static inline void call_rmsnorm(struct dev *d, void *h, enum dtype as, const float *x,
+                                const float *weight, int n, int dim, float eps)
+{
+    to_device();
+    rmsnorm(d, twin_of(h), as, twin_of(x), twin_of(weight), n, dim, eps);
+    called();
+}
+
+static inline void call_matmul(struct dev *d, float *y, int ldy, const void *x,
+                               const struct matrix *w, int n)
+{
+    to_device();
+    struct matrix m = twin_matrix(w);
+    matmul(d, twin_of(y), ldy, twin_of(x), &m, n);
+    called();
+}
+
+static inline void call_matmul_add(struct dev *d, float *y, int ldy, const void *x,
+                                   const struct matrix *w, int n)
+{
+    to_device();
+    struct matrix m = twin_matrix(w);
+    matmul_add(d, twin_of(y), ldy, twin_of(x), &m, n);
+    called();
+}
+
+static inline void call_run_ffn(struct dev *d, const struct ffn_job *jobs, int n_jobs)
+{
+    struct ffn_job twins[16];
+    assert_in_range(n_jobs, 0, 16);
+    to_device();
+    for (int i = 0; i < n_jobs; i++)
+        twins[i] = twin_job(&jobs[i]);
+    run_ffn(d, twins, n_jobs);
+    called();
+}
+
+static inline void call_rope_append(struct dev *d, void *q, const struct kv_layer *kv,
+                                    const float *qkv, int ldqkv, const struct rope_table *rope,
+                                    const struct positions *at, int n, int n_heads)
+{
+    to_device();
+    struct kv_layer cache = twin_kv(kv);
+    struct positions where = twin_positions(at);
+    struct rope_table table = {twin_of(rope->cosines), twin_of(rope->sines), rope->half};
+    rope_append(d, twin_of(q), &cache, twin_of(qkv), ldqkv, &table, &where, n, n_heads);
+    called();
+}
+
+static inline void call_attention(struct dev *d, void *a, const void *q, const struct kv_layer *kv,
+                                  const struct positions *at, int n, int n_heads)
+{
+    to_device();
+    struct kv_layer cache = twin_kv(kv);
+    struct positions where = twin_positions(at);
+    attention(d, twin_of(a), twin_of(q), &cache, &where, n, n_heads);
+    called();
+}
+
+static inline void call_route_rows(struct dev *d, int32_t *expert, float *weight,
+                                   const struct sorting *sorting, const float *scores, int ld,
+                                   int n, int n_experts, int k, bool normalise)
+{
+    to_device();
+    struct sorting to = sorting ? twin_sorting(sorting) : (struct sorting){0};
+    route_rows(d, twin_of(expert), twin_of(weight), sorting ? &to : NULL, twin_of(scores), ld, n,
+               n_experts, k, normalise);
+    called();
+}
+
+static inline void call_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source,
+                                  uint64_t *hit, const int32_t *expert, const int32_t *group_of,
+                                  int n, int k, int n_groups)
+{
+    to_device();
+    sort_rows(d, twin_of(count), twin_of(place), twin_of(source), twin_of(hit), twin_of(expert),
+              twin_of(group_of), n, k, n_groups);
+    called();
+}
+
+static inline void call_gather(struct dev *d, void *to, const void *from, const int32_t *index,
+                               int n, size_t bytes)
+{
+    to_device();
+    gather(d, twin_of(to), twin_of(from), twin_of(index), n, bytes);
+    called();
+}
+
+static inline void call_add_norm(struct dev *d, float *x, void *h, enum dtype as,
+                                 const struct addends *addends, const float *norm, int n, int dim,
+                                 float eps)
+{
+    to_device();
+    struct addends twins = twin_addends(addends);
+    add_norm(d, twin_of(x), twin_of(h), as, &twins, twin_of(norm), n, dim, eps);
+    called();
+}
+
+static inline void call_sum_rows(struct dev *d, void *out, const void *y, enum dtype as,
+                                 const int32_t *place, const float *weight, int n, int k, int dim)
+{
+    to_device();
+    sum_rows(d, twin_of(out), twin_of(y), as, twin_of(place), twin_of(weight), n, k, dim);
+    called();
+}
+
+static inline void call_narrow_rows(struct dev *d, void *to, enum wire wire, const void *rows,
+                                    enum dtype as, int n, int width, struct wire_error *error)
+{
+    to_device();
+    narrow_rows(d, twin_of(to), wire, twin_of(rows), as, n, width, twin_of(error));
+    called();
+}
+
+static inline void call_widen_rows(struct dev *d, void *rows, enum dtype as, const void *from,
+                                   enum wire wire, int n, int width)
+{
+    to_device();
+    widen_rows(d, twin_of(rows), as, twin_of(from), wire, n, width);
+    called();
+}
+
+static inline void call_mark_tokens(struct dev *d, uint32_t *marks, const int32_t *tokens,
+                                    const int32_t *seq, int n, int vocab)
+{
+    to_device();
+    mark_tokens(d, twin_of(marks), twin_of(tokens), twin_of(seq), n, vocab);
+    called();
+}
+
+static inline void call_penalise(struct dev *d, float *logits, const uint32_t *marks,
+                                 const struct penalty *penalties, int n, int vocab)
+{
+    to_device();
+    penalise(d, twin_of(logits), twin_of(marks), twin_of(penalties), n, vocab);
+    called();
+}
+
+static inline void call_top_tokens(struct dev *d, struct candidate *best, const float *logits,
+                                   int n, int vocab, int most)
+{
+    to_device();
+    top_tokens(d, twin_of(best), twin_of(logits), n, vocab, most);
+    called();
+}
+
+#define embed(...)       call_embed(__VA_ARGS__)
+#define rmsnorm(...)     call_rmsnorm(__VA_ARGS__)
+#define matmul(...)      call_matmul(__VA_ARGS__)
+#define matmul_add(...)  call_matmul_add(__VA_ARGS__)
+#define run_ffn(...)     call_run_ffn(__VA_ARGS__)
+#define rope_append(...) call_rope_append(__VA_ARGS__)
+#define attention(...)   call_attention(__VA_ARGS__)
+#define route_rows(...)  call_route_rows(__VA_ARGS__)
+#define sort_rows(...)   call_sort_rows(__VA_ARGS__)
+#define gather(...)      call_gather(__VA_ARGS__)
+#define add_norm(...)    call_add_norm(__VA_ARGS__)
+#define sum_rows(...)    call_sum_rows(__VA_ARGS__)
+#define narrow_rows(...) call_narrow_rows(__VA_ARGS__)
+#define widen_rows(...)  call_widen_rows(__VA_ARGS__)
+#define mark_tokens(...) call_mark_tokens(__VA_ARGS__)
+#define penalise(...)    call_penalise(__VA_ARGS__)
+#define top_tokens(...)  call_top_tokens(__VA_ARGS__)
