@@ -34,10 +34,11 @@ static void rope_open(struct rope_table *r, struct dev *d, const struct config *
             sines[p * half + i] = (float)sin((double)angle);
         }
     }
-    float *cosines_twin = dev_twin(d, cosines, bytes), *sines_twin = dev_twin(d, sines, bytes);
-    dev_upload(d, cosines_twin, cosines, bytes);
-    dev_upload(d, sines_twin, sines, bytes);
-    *r = (struct rope_table){cosines_twin, sines_twin, half};
+    float *cosines_device = dev_alloc_copy(d, cosines, bytes),
+          *sines_device = dev_alloc_copy(d, sines, bytes);
+    dev_upload(d, cosines_device, cosines, bytes);
+    dev_upload(d, sines_device, sines, bytes);
+    *r = (struct rope_table){cosines_device, sines_device, half};
 }
 
 static void show_progress(void *context, uint64_t bytes)
@@ -92,9 +93,9 @@ static void share_placement(struct coordinator *c)
         int32_t *host = c->placement.layers[l].group_of;
         if (!host)
             continue;
-        int32_t *twin = dev_twin(&c->dev, host, bytes);
-        dev_upload(&c->dev, twin, host, bytes);
-        c->group_of[l] = twin;
+        int32_t *copy = dev_alloc_copy(&c->dev, host, bytes);
+        dev_upload(&c->dev, copy, host, bytes);
+        c->group_of[l] = copy;
     }
 }
 

@@ -27,18 +27,18 @@ struct half {
     struct positions at;
     struct root_end *exchange;
     struct routing routing;
-    bool away;           // with the workers
-    int layer;           // where they are, or were
-    struct addends owed; // what x is still to get of the layer before
+    bool away;                       // with the workers
+    int layer;                       // where they are, or were
+    struct pending_residual pending; // what x is still to get of the layer before
 };
 
 /* x has all of the layer before, and h := rmsnorm(x) unless norm is NULL. */
-static void add_owed(struct coordinator *c, struct half *half, const float *norm)
+static void add_pending(struct coordinator *c, struct half *half, const float *norm)
 {
     const struct config *m = &c->config;
-    add_norm(&c->dev, half->s.x, half->s.h, c->dtype, &half->owed, norm, half->n, m->dim,
+    add_norm(&c->dev, half->s.x, half->s.h, c->dtype, &half->pending, norm, half->n, m->dim,
              m->norm_eps);
-    half->owed = (struct addends){0};
+    half->pending = (struct pending_residual){0};
 }
 
 /* x += Wo attend(q, k, v) of h */
@@ -66,13 +66,13 @@ static struct ffn_job dense_job(const struct layer_weights *L, const struct half
 }
 
 /* x is to get dense, times the shared expert's sigmoid gate in a sparse layer */
-static void owe_dense(struct coordinator *c, const struct layer_weights *L, struct half *half)
+static void defer_dense(struct coordinator *c, const struct layer_weights *L, struct half *half)
 {
     const struct config *m = &c->config;
-    half->owed.dense = half->s.dense;
-    half->owed.ld_dense = row_stride(m->dim);
-    half->owed.gate = L->sparse ? half->s.scores + m->n_experts : NULL;
-    half->owed.ld_gate = L->router.n;
+    half->pending.dense = half->s.dense;
+    half->pending.ld_dense = row_stride(m->dim);
+    half->pending.gate = L->sparse ? half->s.scores + m->n_experts : NULL;
+    half->pending.ld_gate = L->router.n;
 }
 
 static void dense_block(struct coordinator *c, const struct layer_weights *L, struct half *half)
@@ -80,7 +80,7 @@ static void dense_block(struct coordinator *c, const struct layer_weights *L, st
     struct ffn_job job = dense_job(L, half);
     trace_mark(c->trace, PHASE_SHARED);
     run_ffn(&c->dev, &job, 1);
-    owe_dense(c, L, half);
+    defer_dense(c, L, half);
 }
 
 static struct routing routing_of(const struct routed *r, const struct layer_placement *p, int n,
@@ -89,7 +89,7 @@ static struct routing routing_of(const struct routed *r, const struct layer_plac
     return (struct routing){.n = n,
                             .k = k,
                             .expert = r->expert,
-                            .slot = r->place,
+                            .slot = r->slot,
                             .weight = r->weight,
                             .source = r->source,
                             .count = r->count,
@@ -125,7 +125,7 @@ static int experts_here(struct coordinator *c, int l, struct half *half)
         status = root_advance(half->exchange);
     }
     if (L->has_dense)
-        owe_dense(c, L, half);
+        defer_dense(c, L, half);
     return status;
 }
 
@@ -146,7 +146,7 @@ static int expert_block(struct coordinator *c, int l, struct half *half)
     if (status)
         return status;
     matmul(d, s->scores, L->router.n, s->h, &L->router, n);
-    const struct sorting sorting = {s->count, s->place,       s->source,
+    const struct sorting sorting = {s->count, s->slot,        s->source,
                                     s->hit,   c->group_of[l], m->n_experts};
     route_rows(d, s->expert, s->weight, &sorting, s->scores, L->router.n, n, m->n_experts, m->top_k,
                m->norm_topk);
@@ -175,10 +175,10 @@ static int experts_back(struct coordinator *c, struct half *half)
         return status;
     if (is_staged(c))
         stage_up(c, &half->s, &terms, half->n, home);
-    half->owed.y = half->s.y;
-    half->owed.place = terms.slot;
-    half->owed.weight = terms.weight;
-    half->owed.k = c->config.top_k;
+    half->pending.y = half->s.y;
+    half->pending.slot = terms.slot;
+    half->pending.weight = terms.weight;
+    half->pending.k = c->config.top_k;
     return 0;
 }
 
@@ -191,7 +191,7 @@ static int run_layer(struct coordinator *c, int l, struct half *half)
     int status = experts_back(c, half);
     if (status)
         return status;
-    add_owed(c, half, L->attn_norm);
+    add_pending(c, half, L->attn_norm);
     pulse_layer(l);
     trace_at(c->trace, l, root_lane(half->exchange));
     attention_block(c, l, half);
@@ -208,7 +208,7 @@ static int finish_layers(struct coordinator *c, struct half *half)
 {
     int status = experts_back(c, half);
     if (!status)
-        add_owed(c, half, NULL);
+        add_pending(c, half, NULL);
     return status;
 }
 

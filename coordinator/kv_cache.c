@@ -18,7 +18,7 @@ static void layers_open(struct kv_cache *kv, struct dev *d, const struct config 
             .head_dim = m->head_dim,
             .k = dev_alloc(d, block * (size_t)kv->n_blocks),
             .v = dev_alloc(d, block * (size_t)kv->n_blocks),
-            .table = kv->table_twin,
+            .table = kv->table_device,
             .table_stride = kv->blocks_per_sequence,
         };
 }
@@ -31,7 +31,7 @@ void kv_cache_open(struct kv_cache *kv, struct dev *d, const struct config *m, e
     int most = max_sequences * kv->blocks_per_sequence;
     kv->n_blocks = blocks && blocks < most ? blocks : most;
     kv->table = dev_alloc_host(d, (size_t)most * sizeof *kv->table);
-    kv->table_twin = dev_twin(d, kv->table, (size_t)most * sizeof *kv->table);
+    kv->table_device = dev_alloc_copy(d, kv->table, (size_t)most * sizeof *kv->table);
     kv->taken = dev_alloc_host(d, (size_t)max_sequences * sizeof *kv->taken);
     kv->free_blocks = dev_alloc_host(d, (size_t)kv->n_blocks * sizeof *kv->free_blocks);
     for (int i = 0; i < most; i++)
@@ -45,7 +45,7 @@ void kv_cache_upload(struct kv_cache *kv, struct dev *d)
 {
     size_t blocks = (size_t)kv->max_sequences * (size_t)kv->blocks_per_sequence;
     if (kv->changed)
-        dev_upload(d, kv->table_twin, kv->table, blocks * sizeof *kv->table);
+        dev_upload(d, kv->table_device, kv->table, blocks * sizeof *kv->table);
     kv->changed = false;
 }
 

@@ -8,7 +8,7 @@
 struct kv_cache {
     struct kv_layer *layers; // [n_layers], sharing `table`
     int32_t *table;          // [max_sequences][blocks_per_sequence], -1: not taken
-    int32_t *table_twin;     // the device's
+    int32_t *table_device;   // the device's
     bool changed;            // since the last kv_cache_upload()
     int32_t *free_blocks;    // a stack
     int *taken;              // [max_sequences] blocks of each

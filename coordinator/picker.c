@@ -17,8 +17,8 @@ void picker_open(struct picker *p, struct dev *d, int vocab, int rows, int seque
         .penalties_host = dev_alloc_host(d, penalties),
         .best_host = dev_alloc_host(d, best),
     };
-    p->penalties = dev_twin(d, p->penalties_host, penalties);
-    p->best = dev_twin(d, p->best_host, best);
+    p->penalties = dev_alloc_copy(d, p->penalties_host, penalties);
+    p->best = dev_alloc_copy(d, p->best_host, best);
 }
 
 void picker_forget(struct picker *p, struct dev *d, int seq)

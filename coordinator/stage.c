@@ -15,7 +15,7 @@ int stage_down(struct coordinator *c, const struct state *s, int n)
         dev_download(&c->dev, host->h, s->h, (size_t)n * row_size(c));
     dev_download(&c->dev, host->expert, s->expert, pairs * sizeof *s->expert);
     dev_download(&c->dev, host->weight, s->weight, pairs * sizeof *s->weight);
-    dev_download(&c->dev, host->place, s->place, pairs * sizeof *s->place);
+    dev_download(&c->dev, host->slot, s->slot, pairs * sizeof *s->slot);
     dev_download(&c->dev, host->source, s->source, pairs * sizeof *s->source);
     dev_download(&c->dev, host->count, s->count, experts * sizeof *s->count);
     int status = dev_wait(&c->dev);
@@ -53,9 +53,9 @@ void stage_up(struct coordinator *c, const struct state *s, struct row_terms *te
     if (!is_direct(c))
         dev_upload(&c->dev, (char *)s->y + skip, (char *)s->host.y + skip,
                    pairs * row_size(c) - skip);
-    if (terms->slot != s->host.place) { // sums have slots and weights of their own
-        dev_upload(&c->dev, s->place, terms->slot, pairs * sizeof *s->place);
+    if (terms->slot != s->host.slot) { // sums have slots and weights of their own
+        dev_upload(&c->dev, s->slot, terms->slot, pairs * sizeof *s->slot);
         dev_upload(&c->dev, s->weight, terms->weight, pairs * sizeof *s->weight);
     }
-    *terms = (struct row_terms){s->place, s->weight};
+    *terms = (struct row_terms){s->slot, s->weight};
 }

@@ -46,7 +46,7 @@ static void list_buffers(struct buffer list[BUFFERS], const struct config *m, en
         {AT(seen), NOWHERE, EACH_ROW, row, DEVICE_IF_ROWS_ARE_COPIED},
         {AT(y), AT(host.y), EACH_PAIR, row, BOTH_IF_ROWS_ARE_COPIED},
         {AT(expert), AT(host.expert), EACH_PAIR, id, BOTH_IF_ROWS_TRAVEL},
-        {AT(place), AT(host.place), EACH_PAIR, id, BOTH_IF_ROWS_TRAVEL},
+        {AT(slot), AT(host.slot), EACH_PAIR, id, BOTH_IF_ROWS_TRAVEL},
         {AT(source), AT(host.source), EACH_PAIR, id, BOTH_IF_ROWS_TRAVEL},
         {AT(weight), AT(host.weight), EACH_PAIR, FLOATS(1), BOTH_IF_ROWS_TRAVEL},
         {AT(count), AT(host.count), EACH_HALF, (size_t)m->n_experts * id, BOTH_IF_ROWS_TRAVEL},
@@ -109,7 +109,7 @@ static void open_buffer(struct state *s, struct dev *d, const struct buffer *b, 
                         bool both)
 {
     void *host = both ? dev_alloc_host(d, bytes) : NULL;
-    void *device = both ? dev_twin(d, host, bytes) : dev_alloc(d, bytes);
+    void *device = both ? dev_alloc_copy(d, host, bytes) : dev_alloc(d, bytes);
     set_pointer(s, b->device, device);
     set_pointer(s, b->host, both ? host : device);
 }

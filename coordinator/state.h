@@ -8,7 +8,7 @@
 /* What the exchange of a layer reads and writes, as struct state has it. */
 struct routed {
     void *h, *y;
-    int32_t *expert, *place, *source, *count;
+    int32_t *expert, *slot, *source, *count;
     float *weight;
 };
 
@@ -24,12 +24,12 @@ struct state {
     // the step's routing through one layer; assignments = n * top_k
     int32_t *expert; // [n][top_k] the experts of each row, best first
     float *weight;   // [n][top_k] and their weights
-    int32_t *place;  // [n][top_k] where each assignment stands in send order
-    int32_t *source; // [assignments] the row of each place
+    int32_t *slot;   // [n][top_k] where each assignment stands in send order
+    int32_t *source; // [assignments] the row of each slot
     int32_t *count;  // [n_experts] rows of each group; another for the second half of a step
     uint64_t *hit;   // groups that had rows, so far
     uint64_t *hit_host;
-    void *y; // rows of dim: every place's output
+    void *y; // rows of dim: every slot's output
     struct routed
         host;   // the same in the host's memory, if they travel from there; else the device's
     void *seen; // rows of dim: h as a narrower wire shows it to experts at home

@@ -39,7 +39,7 @@ struct exchange_end end_of(const struct exchange_setup *setup)
                              .strategy = strategies[setup->options.strategy],
                              .mover = apart ? &nccl_mover : &message_mover,
                              .counters = dev_alloc_host(setup->host, sizeof *e.counters),
-                             .error = dev_twin(setup->dev, error_host, sizeof *error_host),
+                             .error = dev_alloc_copy(setup->dev, error_host, sizeof *error_host),
                              .error_host = error_host,
                              .row_bytes = wire_row_bytes(WIRE_MODEL, l->type, l->width),
                              .wire_row_bytes =

@@ -57,7 +57,7 @@ void padded_open_root(struct root_end *x)
     int32_t *identity = dev_alloc_host(e->dev, bytes);
     for (int i = 0; i < most.back_rows; i++)
         identity[i] = i;
-    x->identity = dev_twin(e->dev, identity, bytes);
+    x->identity = dev_alloc_copy(e->dev, identity, bytes);
     dev_upload(e->dev, x->identity, identity, bytes);
     x->staging = dev_alloc(e->dev, (size_t)e->transport->size * most.back);
 }

@@ -24,8 +24,8 @@ static void open_sums(struct worker_end *x, size_t slack)
     size_t rows = (size_t)e->limits.rows, pairs = (size_t)end_pairs(e);
     sums_open(&x->terms, e->host, e->limits.rows, e->limits.top_k);
     x->sums = dev_alloc(e->dev, rows * e->row_bytes + slack);
-    x->slot_dev = dev_twin(e->dev, x->terms.slot, pairs * sizeof *x->slot_dev);
-    x->factor_dev = dev_twin(e->dev, x->terms.factor, pairs * sizeof *x->factor_dev);
+    x->slot_dev = dev_alloc_copy(e->dev, x->terms.slot, pairs * sizeof *x->slot_dev);
+    x->factor_dev = dev_alloc_copy(e->dev, x->terms.factor, pairs * sizeof *x->factor_dev);
 }
 
 static void open_rows(struct worker_end *x)

@@ -1,8 +1,8 @@
 /* A rank's device: which kernels, how many threads, and the memory that lives as long as it does.
  *
  * Two kinds of memory. Device memory is what primitives read and write; host memory is the
- * program's own, from where a device copies fast. On the CPU they are one, so that a twin is its
- * original and a copy of it to itself is nothing. Both are zeroed and last until dev_close().
+ * program's own, from where a device copies fast. On the CPU they are one, so that a device copy is
+ * its original and a copy of it to itself is nothing. Both are zeroed and last until dev_close().
  *
  * A GPU fails late: the first error sticks, what follows is skipped, and dev_wait() tells. */
 #pragma once
@@ -87,11 +87,12 @@ static inline void *dev_alloc_host(struct dev *d, size_t bytes)
     return d->kernels->alloc_host(d, bytes);
 }
 
-/* Device memory to go with host memory: dev_upload() fills it, dev_download() reads it back. */
-static inline void *dev_twin(struct dev *d, void *host, size_t bytes)
+/* Device memory that mirrors host memory, its device copy: dev_upload() fills it, dev_download()
+ * reads it back. On the CPU it is the host memory itself. */
+static inline void *dev_alloc_copy(struct dev *d, void *host, size_t bytes)
 {
     d->bytes += (bytes + 63) / 64 * 64;
-    return d->kernels->twin(d, host, bytes);
+    return d->kernels->alloc_copy(d, host, bytes);
 }
 
 /* Copies, in order with the primitives. What is dev_alloc_host's must rest until dev_wait(); any

@@ -107,21 +107,22 @@ struct rope_table {
 
 /* Where the assignments of rows to experts are to stand: see sort_rows. */
 struct sorting {
-    int32_t *count, *place, *source;
+    int32_t *count, *slot, *source;
     uint64_t *hit; // or NULL
     const int32_t *group_of;
     int n_groups;
 };
 
-/* What is still to be added to rows x, in this order: a dense MLP's output, then experts'. */
-struct addends {
+/* The pending residual: what is still to be added to rows x, in this order: a dense MLP's output,
+ * then experts'. */
+struct pending_residual {
     const float *dense; // [n][ld_dense], or NULL
     const float *gate;  // dense counts times sigmoid(gate[i * ld_gate]); NULL: in full
     int ld_dense, ld_gate;
-    const void *y;        // rows
-    const int32_t *place; // [n][k] a negative one ends its row's sum
-    const float *weight;  // [n][k]
-    int k;                // 0: none
+    const void *y;       // rows
+    const int32_t *slot; // [n][k] a negative one ends its row's sum
+    const float *weight; // [n][k]
+    int k;               // 0: none
 };
 
 /* How rows travel: as they are in memory, or narrower. A bf16 row is row_stride(width) bf16; an
@@ -204,10 +205,10 @@ struct kernels {
     void (*route)(struct dev *d, int32_t *expert, float *weight, const struct sorting *sorting,
                   const float *scores, int ld, int n, int n_experts, int k, bool normalise);
 
-    /* Sort the n * k assignments by group_of[expert], stable: count [n_groups], place [n][k] the
+    /* Sort the n * k assignments by group_of[expert], stable: count [n_groups], slot [n][k] the
      * position of each, source [n * k] the row of each position. *hit += groups that have rows
      * (NULL: nobody counts them). */
-    void (*sort_rows)(struct dev *d, int32_t *count, int32_t *place, int32_t *source, uint64_t *hit,
+    void (*sort_rows)(struct dev *d, int32_t *count, int32_t *slot, int32_t *source, uint64_t *hit,
                       const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups);
 
     /* to[i] := from[index[i]], rows of row_bytes. */
@@ -215,14 +216,15 @@ struct kernels {
                    size_t row_bytes);
 
     /* x [n][dim] += dense, times sigmoid(gate), += the sum over j, in order, of weight[i][j] * rows
-     * y[place[i][j]]; then rows h := rmsnorm(x), norm [dim], unless norm is NULL. y and h are of
+     * y[slot[i][j]]; then rows h := rmsnorm(x), norm [dim], unless norm is NULL. y and h are of
      * type. */
     void (*add_norm)(struct dev *d, float *x, void *h, enum dtype type,
-                     const struct addends *addends, const float *norm, int n, int dim, float eps);
+                     const struct pending_residual *pending, const float *norm, int n, int dim,
+                     float eps);
 
     /* rows out [n] of width dim := sums of rows y as above, from zero on, in f32, rounded to type.
      */
-    void (*sum_rows)(struct dev *d, void *out, const void *y, enum dtype type, const int32_t *place,
+    void (*sum_rows)(struct dev *d, void *out, const void *y, enum dtype type, const int32_t *slot,
                      const float *weight, int n, int k, int dim);
 
     /* Rows of type to their form on the wire and back; error += what the way there has cost.
@@ -263,7 +265,7 @@ struct kernels {
     /* Memory and order: see device.h. */
     void *(*alloc)(struct dev *d, size_t bytes);
     void *(*alloc_host)(struct dev *d, size_t bytes);
-    void *(*twin)(struct dev *d, void *host, size_t bytes);
+    void *(*alloc_copy)(struct dev *d, void *host, size_t bytes);
     void (*upload)(struct dev *d, void *to, const void *from, size_t bytes);
     void (*download)(struct dev *d, void *to, const void *from, size_t bytes);
     uint64_t (*free_bytes)(struct dev *d);

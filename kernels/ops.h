@@ -59,11 +59,11 @@ static inline void route_rows(struct dev *d, int32_t *expert, float *weight,
     d->kernels->route(d, expert, weight, sorting, scores, ld, n, n_experts, k, normalise);
 }
 
-static inline void sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source,
+static inline void sort_rows(struct dev *d, int32_t *count, int32_t *slot, int32_t *source,
                              uint64_t *hit, const int32_t *expert, const int32_t *group_of, int n,
                              int k, int n_groups)
 {
-    d->kernels->sort_rows(d, count, place, source, hit, expert, group_of, n, k, n_groups);
+    d->kernels->sort_rows(d, count, slot, source, hit, expert, group_of, n, k, n_groups);
 }
 
 static inline void gather(struct dev *d, void *to, const void *from, const int32_t *index, int n,
@@ -73,16 +73,16 @@ static inline void gather(struct dev *d, void *to, const void *from, const int32
 }
 
 static inline void add_norm(struct dev *d, float *x, void *h, enum dtype type,
-                            const struct addends *addends, const float *norm, int n, int dim,
-                            float eps)
+                            const struct pending_residual *pending, const float *norm, int n,
+                            int dim, float eps)
 {
-    d->kernels->add_norm(d, x, h, type, addends, norm, n, dim, eps);
+    d->kernels->add_norm(d, x, h, type, pending, norm, n, dim, eps);
 }
 
 static inline void sum_rows(struct dev *d, void *out, const void *y, enum dtype type,
-                            const int32_t *place, const float *weight, int n, int k, int dim)
+                            const int32_t *slot, const float *weight, int n, int k, int dim)
 {
-    d->kernels->sum_rows(d, out, y, type, place, weight, n, k, dim);
+    d->kernels->sum_rows(d, out, y, type, slot, weight, n, k, dim);
 }
 
 static inline void narrow_rows(struct dev *d, void *to, enum wire wire, const void *rows,

@@ -162,16 +162,16 @@ static int widen(struct loader *o, float *to, const struct tensor *t)
 /* What the host has made, for the device to read. */
 static const void *share(struct dev *d, void *host, size_t bytes)
 {
-    void *twin = dev_twin(d, host, bytes);
-    dev_upload(d, twin, host, bytes);
-    return twin;
+    void *copy = dev_alloc_copy(d, host, bytes);
+    dev_upload(d, copy, host, bytes);
+    return copy;
 }
 
 /* The values where the device can read them: on the CPU, those of a file stay there. */
 static const void *hold(struct dev *d, const struct values *source, size_t bytes)
 {
     void *host = (void *)(uintptr_t)source->data;
-    void *to = host ? dev_twin(d, host, bytes) : dev_alloc(d, bytes);
+    void *to = host ? dev_alloc_copy(d, host, bytes) : dev_alloc(d, bytes);
     fill_values(d, to, source, bytes / (size_t)dtype_bytes(source->type));
     return to;
 }

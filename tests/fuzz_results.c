@@ -13,7 +13,7 @@ enum { HEAD = 2 + MOST_ROWS * K, MOST_ROUNDS = 40, MOST_BYTES = 1 << 13 };
 struct step {
     struct exchange_options o;
     struct routing routing;
-    int32_t expert[MOST_ROWS * K], count[EXPERTS], place[MOST_ROWS * K], source[MOST_ROWS * K];
+    int32_t expert[MOST_ROWS * K], count[EXPERTS], slot[MOST_ROWS * K], source[MOST_ROWS * K];
     float weight[MOST_ROWS * K];
     _Alignas(64) float h[MOST_ROWS * WIDTH], y[MOST_ROWS * K * WIDTH];
     int back[RANKS], first[RANKS]; // rows that come back, and their places
@@ -84,9 +84,9 @@ static void make_step(struct step *s, struct rig *r, struct input *in)
         s->weight[i] = 1;
     }
     rig_open(r, &s->o, 0);
-    sort_rows(&r->d, s->count, s->place, s->source, NULL, s->expert, rig_group_of, n, K, EXPERTS);
+    sort_rows(&r->d, s->count, s->slot, s->source, NULL, s->expert, rig_group_of, n, K, EXPERTS);
     s->routing =
-        (struct routing){n, K, s->expert, s->place, s->weight, s->source, s->count, rig_layer};
+        (struct routing){n, K, s->expert, s->slot, s->weight, s->source, s->count, rig_layer};
     for (int rank = 1; rank < RANKS; rank++)
         count_rows(s, rank);
 }

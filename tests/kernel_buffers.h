@@ -5,10 +5,10 @@
  *     primitive(&dev, x, …);      // nobody waits between
  *     to_host();                  // the host looks
  *
- * A buffer is host memory with a twin in the device's. to_device() fills the twins of all buffers;
+ * A buffer is host memory with a copy in the device's. to_device() fills the copies of all buffers;
  * from then on they belong to the primitives, which follow each other without waits, until
  * to_host() waits and brings everything back. Meanwhile no buffer can be made, and under
- * AddressSanitizer the host that touches one of a GPU's is stopped. On the CPU a twin is the buffer
+ * AddressSanitizer the host that touches one of a GPU's is stopped. On the CPU a copy is the buffer
  * itself. */
 #pragma once
 
@@ -29,7 +29,7 @@ static struct dev dev; // what the present test runs on
 
 /* What is freed by drain(). */
 static struct piece {
-    char *host, *twin; // NULL: none yet
+    char *host, *copy; // NULL: none yet
     size_t bytes;
     bool shared; // with the device
 } pieces[10000];
@@ -88,10 +88,10 @@ static inline void to_device(void)
     for (struct piece *p = pieces; p < pieces + n_pieces; p++) {
         if (!p->shared)
             continue;
-        if (!p->twin)
-            p->twin = dev_twin(&dev, p->host, p->bytes);
-        dev_upload(&dev, p->twin, p->host, p->bytes);
-        if (p->twin != p->host)
+        if (!p->copy)
+            p->copy = dev_alloc_copy(&dev, p->host, p->bytes);
+        dev_upload(&dev, p->copy, p->host, p->bytes);
+        if (p->copy != p->host)
             ASAN_POISON_MEMORY_REGION(p->host, p->bytes);
     }
 }
@@ -101,7 +101,7 @@ static inline void to_host(void)
     for (struct piece *p = pieces; p < pieces + n_pieces && away; p++)
         if (p->shared) {
             ASAN_UNPOISON_MEMORY_REGION(p->host, p->bytes);
-            dev_download(&dev, p->host, p->twin, p->bytes);
+            dev_download(&dev, p->host, p->copy, p->bytes);
         }
     away = false;
     assert_int_equal(dev_wait(&dev), 0);
@@ -109,14 +109,14 @@ static inline void to_host(void)
 
 /* Where the device has what the host has at `at`: a place in a buffer, or NULL. The CPU takes any
  * memory. */
-static inline void *twin_of(const void *at)
+static inline void *device_copy_of(const void *at)
 {
     const char *byte = at;
     if (!at || !on_gpu())
         return (void *)at;
     for (struct piece *p = pieces; p < pieces + n_pieces; p++)
         if (p->shared && byte >= p->host && byte <= p->host + p->bytes)
-            return p->twin + (byte - p->host);
+            return p->copy + (byte - p->host);
     print_error("%p is not in a buffer: a GPU cannot read it\n", at);
     assert_true(false);
     return NULL;
@@ -130,11 +130,11 @@ static inline void drain(void)
         free(pieces[--n_pieces].host);
 }
 
-/* The buffers outlive their twins. */
+/* The buffers outlive their copies. */
 static inline void close_dev(void)
 {
     assert_false(away);
     dev_close(&dev);
     for (struct piece *p = pieces; p < pieces + n_pieces; p++)
-        p->twin = NULL;
+        p->copy = NULL;
 }

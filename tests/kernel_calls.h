@@ -1,5 +1,5 @@
 /* The primitives as the kernel tests call them: with buffers (tests/kernel_buffers.h), of which
- * each is given the device's twin, also where it stands in a struct. Weights are device_memory()
+ * each is given the device's copy, also where it stands in a struct. Weights are device_memory()
  * and stay as they are. Nothing waits, unless one_by_one. */
 #pragma once
 
@@ -16,52 +16,54 @@ static inline void called(void)
 
 /* ---- structs, as the device is to see them ---- */
 
-static inline struct matrix twin_matrix(const struct matrix *w)
+static inline struct matrix device_matrix(const struct matrix *w)
 {
     struct matrix m = *w;
-    m.bias = twin_of(w->bias);
+    m.bias = device_copy_of(w->bias);
     return m;
 }
 
-static inline struct kv_layer twin_kv(const struct kv_layer *kv)
+static inline struct kv_layer device_kv(const struct kv_layer *kv)
 {
-    struct kv_layer twin = *kv;
-    twin.k = twin_of(kv->k);
-    twin.v = twin_of(kv->v);
-    twin.table = twin_of(kv->table);
-    return twin;
+    struct kv_layer copy = *kv;
+    copy.k = device_copy_of(kv->k);
+    copy.v = device_copy_of(kv->v);
+    copy.table = device_copy_of(kv->table);
+    return copy;
 }
 
-static inline struct positions twin_positions(const struct positions *at)
+static inline struct positions device_positions(const struct positions *at)
 {
-    return (struct positions){twin_of(at->seq), twin_of(at->pos), at->singles, at->longest};
+    return (struct positions){device_copy_of(at->seq), device_copy_of(at->pos), at->singles,
+                              at->longest};
 }
 
-static inline struct sorting twin_sorting(const struct sorting *s)
+static inline struct sorting device_sorting(const struct sorting *s)
 {
-    return (struct sorting){twin_of(s->count), twin_of(s->place),    twin_of(s->source),
-                            twin_of(s->hit),   twin_of(s->group_of), s->n_groups};
+    return (struct sorting){device_copy_of(s->count),    device_copy_of(s->slot),
+                            device_copy_of(s->source),   device_copy_of(s->hit),
+                            device_copy_of(s->group_of), s->n_groups};
 }
 
-static inline struct addends twin_addends(const struct addends *a)
+static inline struct pending_residual device_pending(const struct pending_residual *a)
 {
-    struct addends twin = *a;
-    twin.dense = twin_of(a->dense);
-    twin.gate = twin_of(a->gate);
-    twin.y = twin_of(a->y);
-    twin.place = twin_of(a->place);
-    twin.weight = twin_of(a->weight);
-    return twin;
+    struct pending_residual copy = *a;
+    copy.dense = device_copy_of(a->dense);
+    copy.gate = device_copy_of(a->gate);
+    copy.y = device_copy_of(a->y);
+    copy.slot = device_copy_of(a->slot);
+    copy.weight = device_copy_of(a->weight);
+    return copy;
 }
 
-static inline struct ffn_job twin_job(const struct ffn_job *j)
+static inline struct ffn_job device_job(const struct ffn_job *j)
 {
-    struct ffn_job twin = *j;
-    twin.y = twin_of(j->y);
-    twin.x = twin_of(j->x);
-    twin.source = twin_of(j->source);
-    twin.count = twin_of(j->count);
-    return twin;
+    struct ffn_job copy = *j;
+    copy.y = device_copy_of(j->y);
+    copy.x = device_copy_of(j->x);
+    copy.source = device_copy_of(j->source);
+    copy.count = device_copy_of(j->count);
+    return copy;
 }
 
 /* ---- the primitives, see kernels/ops.h ---- */
@@ -70,7 +72,7 @@ static inline void call_embed(struct dev *d, float *x, const void *table, enum d
                               enum dtype as, const int32_t *tokens, int n, int dim)
 {
     to_device();
-    embed(d, twin_of(x), twin_of(table), from, as, twin_of(tokens), n, dim);
+    embed(d, device_copy_of(x), device_copy_of(table), from, as, device_copy_of(tokens), n, dim);
     called();
 }
 
@@ -78,7 +80,7 @@ static inline void call_rmsnorm(struct dev *d, void *h, enum dtype as, const flo
                                 const float *weight, int n, int dim, float eps)
 {
     to_device();
-    rmsnorm(d, twin_of(h), as, twin_of(x), twin_of(weight), n, dim, eps);
+    rmsnorm(d, device_copy_of(h), as, device_copy_of(x), device_copy_of(weight), n, dim, eps);
     called();
 }
 
@@ -86,8 +88,8 @@ static inline void call_matmul(struct dev *d, float *y, int ldy, const void *x,
                                const struct matrix *w, int n)
 {
     to_device();
-    struct matrix m = twin_matrix(w);
-    matmul(d, twin_of(y), ldy, twin_of(x), &m, n);
+    struct matrix m = device_matrix(w);
+    matmul(d, device_copy_of(y), ldy, device_copy_of(x), &m, n);
     called();
 }
 
@@ -95,19 +97,19 @@ static inline void call_matmul_add(struct dev *d, float *y, int ldy, const void 
                                    const struct matrix *w, int n)
 {
     to_device();
-    struct matrix m = twin_matrix(w);
-    matmul_add(d, twin_of(y), ldy, twin_of(x), &m, n);
+    struct matrix m = device_matrix(w);
+    matmul_add(d, device_copy_of(y), ldy, device_copy_of(x), &m, n);
     called();
 }
 
 static inline void call_run_ffn(struct dev *d, const struct ffn_job *jobs, int n_jobs)
 {
-    struct ffn_job twins[16];
+    struct ffn_job copies[16];
     assert_in_range(n_jobs, 0, 16);
     to_device();
     for (int i = 0; i < n_jobs; i++)
-        twins[i] = twin_job(&jobs[i]);
-    run_ffn(d, twins, n_jobs);
+        copies[i] = device_job(&jobs[i]);
+    run_ffn(d, copies, n_jobs);
     called();
 }
 
@@ -116,10 +118,12 @@ static inline void call_rope_append(struct dev *d, void *q, const struct kv_laye
                                     const struct positions *at, int n, int n_heads)
 {
     to_device();
-    struct kv_layer cache = twin_kv(kv);
-    struct positions where = twin_positions(at);
-    struct rope_table table = {twin_of(rope->cosines), twin_of(rope->sines), rope->half};
-    rope_append(d, twin_of(q), &cache, twin_of(qkv), ldqkv, &table, &where, n, n_heads);
+    struct kv_layer cache = device_kv(kv);
+    struct positions where = device_positions(at);
+    struct rope_table table = {device_copy_of(rope->cosines), device_copy_of(rope->sines),
+                               rope->half};
+    rope_append(d, device_copy_of(q), &cache, device_copy_of(qkv), ldqkv, &table, &where, n,
+                n_heads);
     called();
 }
 
@@ -127,9 +131,9 @@ static inline void call_attention(struct dev *d, void *a, const void *q, const s
                                   const struct positions *at, int n, int n_heads)
 {
     to_device();
-    struct kv_layer cache = twin_kv(kv);
-    struct positions where = twin_positions(at);
-    attention(d, twin_of(a), twin_of(q), &cache, &where, n, n_heads);
+    struct kv_layer cache = device_kv(kv);
+    struct positions where = device_positions(at);
+    attention(d, device_copy_of(a), device_copy_of(q), &cache, &where, n, n_heads);
     called();
 }
 
@@ -138,19 +142,20 @@ static inline void call_route_rows(struct dev *d, int32_t *expert, float *weight
                                    int n, int n_experts, int k, bool normalise)
 {
     to_device();
-    struct sorting to = sorting ? twin_sorting(sorting) : (struct sorting){0};
-    route_rows(d, twin_of(expert), twin_of(weight), sorting ? &to : NULL, twin_of(scores), ld, n,
-               n_experts, k, normalise);
+    struct sorting to = sorting ? device_sorting(sorting) : (struct sorting){0};
+    route_rows(d, device_copy_of(expert), device_copy_of(weight), sorting ? &to : NULL,
+               device_copy_of(scores), ld, n, n_experts, k, normalise);
     called();
 }
 
-static inline void call_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source,
+static inline void call_sort_rows(struct dev *d, int32_t *count, int32_t *slot, int32_t *source,
                                   uint64_t *hit, const int32_t *expert, const int32_t *group_of,
                                   int n, int k, int n_groups)
 {
     to_device();
-    sort_rows(d, twin_of(count), twin_of(place), twin_of(source), twin_of(hit), twin_of(expert),
-              twin_of(group_of), n, k, n_groups);
+    sort_rows(d, device_copy_of(count), device_copy_of(slot), device_copy_of(source),
+              device_copy_of(hit), device_copy_of(expert), device_copy_of(group_of), n, k,
+              n_groups);
     called();
 }
 
@@ -158,25 +163,27 @@ static inline void call_gather(struct dev *d, void *to, const void *from, const 
                                int n, size_t bytes)
 {
     to_device();
-    gather(d, twin_of(to), twin_of(from), twin_of(index), n, bytes);
+    gather(d, device_copy_of(to), device_copy_of(from), device_copy_of(index), n, bytes);
     called();
 }
 
 static inline void call_add_norm(struct dev *d, float *x, void *h, enum dtype as,
-                                 const struct addends *addends, const float *norm, int n, int dim,
-                                 float eps)
+                                 const struct pending_residual *pending, const float *norm, int n,
+                                 int dim, float eps)
 {
     to_device();
-    struct addends twins = twin_addends(addends);
-    add_norm(d, twin_of(x), twin_of(h), as, &twins, twin_of(norm), n, dim, eps);
+    struct pending_residual copies = device_pending(pending);
+    add_norm(d, device_copy_of(x), device_copy_of(h), as, &copies, device_copy_of(norm), n, dim,
+             eps);
     called();
 }
 
 static inline void call_sum_rows(struct dev *d, void *out, const void *y, enum dtype as,
-                                 const int32_t *place, const float *weight, int n, int k, int dim)
+                                 const int32_t *slot, const float *weight, int n, int k, int dim)
 {
     to_device();
-    sum_rows(d, twin_of(out), twin_of(y), as, twin_of(place), twin_of(weight), n, k, dim);
+    sum_rows(d, device_copy_of(out), device_copy_of(y), as, device_copy_of(slot),
+             device_copy_of(weight), n, k, dim);
     called();
 }
 
@@ -184,7 +191,8 @@ static inline void call_narrow_rows(struct dev *d, void *to, enum wire wire, con
                                     enum dtype as, int n, int width, struct wire_error *error)
 {
     to_device();
-    narrow_rows(d, twin_of(to), wire, twin_of(rows), as, n, width, twin_of(error));
+    narrow_rows(d, device_copy_of(to), wire, device_copy_of(rows), as, n, width,
+                device_copy_of(error));
     called();
 }
 
@@ -192,7 +200,7 @@ static inline void call_widen_rows(struct dev *d, void *rows, enum dtype as, con
                                    enum wire wire, int n, int width)
 {
     to_device();
-    widen_rows(d, twin_of(rows), as, twin_of(from), wire, n, width);
+    widen_rows(d, device_copy_of(rows), as, device_copy_of(from), wire, n, width);
     called();
 }
 
@@ -200,7 +208,7 @@ static inline void call_mark_tokens(struct dev *d, uint32_t *marks, const int32_
                                     const int32_t *seq, int n, int vocab)
 {
     to_device();
-    mark_tokens(d, twin_of(marks), twin_of(tokens), twin_of(seq), n, vocab);
+    mark_tokens(d, device_copy_of(marks), device_copy_of(tokens), device_copy_of(seq), n, vocab);
     called();
 }
 
@@ -208,7 +216,7 @@ static inline void call_penalise(struct dev *d, float *logits, const uint32_t *m
                                  const struct penalty *penalties, int n, int vocab)
 {
     to_device();
-    penalise(d, twin_of(logits), twin_of(marks), twin_of(penalties), n, vocab);
+    penalise(d, device_copy_of(logits), device_copy_of(marks), device_copy_of(penalties), n, vocab);
     called();
 }
 
@@ -216,7 +224,7 @@ static inline void call_top_tokens(struct dev *d, struct candidate *best, const 
                                    int n, int vocab, int most)
 {
     to_device();
-    top_tokens(d, twin_of(best), twin_of(logits), n, vocab, most);
+    top_tokens(d, device_copy_of(best), device_copy_of(logits), n, vocab, most);
     called();
 }
 

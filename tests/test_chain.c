@@ -50,7 +50,7 @@ struct layer {
 struct between {
     float *x, *qkv, *scores, *dense, *weight;
     void *h, *last_h, *q, *a, *moved, *y, *y_moved, *sums;
-    int32_t *expert, *count, *place, *source;
+    int32_t *expert, *count, *slot, *source;
     uint64_t *hit;
     int first_piece, end_piece; // of all pieces of memory
 };
@@ -172,7 +172,7 @@ static struct between between_open(const struct layer *L)
     b.sums = buffer(n * row);
     b.expert = buffer(n * k * 4);
     b.count = buffer((size_t)c->n_experts * 4);
-    b.place = buffer(n * k * 4);
+    b.slot = buffer(n * k * 4);
     b.source = buffer(n * k * 4);
     b.hit = buffer(sizeof *b.hit);
     b.end_piece = n_pieces;
@@ -202,7 +202,7 @@ static void attend(const struct layer *L, const struct between *b, const struct 
                    int n)
 {
     const struct shape *c = L->c;
-    struct addends none = {0};
+    struct pending_residual none = {0};
     add_norm(&dev, b->x, b->h, type, &none, L->attn_norm, n, c->dim, 1e-6f);
     matmul(&dev, b->qkv, L->qkv.m.n, b->h, &L->qkv.m, n);
     rope_append(&dev, b->q, &L->kv, b->qkv, L->qkv.m.n, &L->rope, at, n, c->n_heads);
@@ -214,24 +214,24 @@ static void attend(const struct layer *L, const struct between *b, const struct 
 static void add_experts(const struct layer *L, const struct between *b, int n)
 {
     const struct shape *c = L->c;
-    struct sorting to = {b->count, b->place, b->source, b->hit, L->group_of, c->n_experts};
+    struct sorting to = {b->count, b->slot, b->source, b->hit, L->group_of, c->n_experts};
     struct ffn_job jobs[2] = {{&L->shared_list, b->dense, DTYPE_F32, b->h, NULL, NULL, n},
                               {&L->expert_list, b->y, type, b->h, b->source, b->count, n * c->k}};
-    struct addends owed = {.dense = b->dense,
-                           .gate = b->scores + c->n_experts,
-                           .ld_dense = row_stride(c->dim),
-                           .ld_gate = L->router.m.n,
-                           .y = b->y,
-                           .place = b->place,
-                           .weight = b->weight,
-                           .k = c->k};
+    struct pending_residual pending = {.dense = b->dense,
+                                       .gate = b->scores + c->n_experts,
+                                       .ld_dense = row_stride(c->dim),
+                                       .ld_gate = L->router.m.n,
+                                       .y = b->y,
+                                       .slot = b->slot,
+                                       .weight = b->weight,
+                                       .k = c->k};
     rmsnorm(&dev, b->h, type, b->x, L->ffn_norm, n, c->dim, 1e-6f);
     matmul(&dev, b->scores, L->router.m.n, b->h, &L->router.m, n);
     route_rows(&dev, b->expert, b->weight, &to, b->scores, L->router.m.n, n, c->n_experts, c->k,
                true);
     for (int together = n <= dev.joint_rows ? 2 : 1, i = 0; i < 2; i += together)
         run_ffn(&dev, jobs + i, together);
-    add_norm(&dev, b->x, b->last_h, type, &owed, L->last_norm, n, c->dim, 1e-6f);
+    add_norm(&dev, b->x, b->last_h, type, &pending, L->last_norm, n, c->dim, 1e-6f);
 }
 
 /* sums := the experts of the same rows, moved to their places first, as a worker takes them */
@@ -242,7 +242,7 @@ static void serve(const struct layer *L, const struct between *b, int n)
     struct ffn_job job = {&L->expert_list, b->y_moved, type, b->moved, NULL, b->count, n * k};
     gather(&dev, b->moved, b->h, b->source, n * k, row_bytes(type, c->dim));
     run_ffn(&dev, &job, 1);
-    sum_rows(&dev, b->sums, b->y_moved, type, b->place, b->weight, n, k, c->dim);
+    sum_rows(&dev, b->sums, b->y_moved, type, b->slot, b->weight, n, k, c->dim);
 }
 
 /* Rows [first, first + n) of all. */

@@ -165,7 +165,7 @@ static void *work(void *argument)
 /* What the coordinator has of a half that is away. */
 struct half {
     _Alignas(64) char h[MOST_ROWS * 64 * 4], y[MOST_ROWS * K * 64 * 4];
-    int32_t count[EXPERTS], place[MOST_ROWS * K], source[MOST_ROWS * K];
+    int32_t count[EXPERTS], slot[MOST_ROWS * K], source[MOST_ROWS * K];
     struct routing routing;
 };
 
@@ -178,12 +178,12 @@ static bool send_off(struct open_exchange *x, int i, struct half *half, const st
     for (int at = 0; at < n * WIDTH; at++)
         dtype_store(r->type, half->h, (size_t)(at / WIDTH * row_stride(WIDTH) + at % WIDTH),
                     t->h[first * WIDTH + at]);
-    sort_rows(&x->d, half->count, half->place, half->source, NULL, expert, r->placed->group_of, n,
-              K, EXPERTS);
+    sort_rows(&x->d, half->count, half->slot, half->source, NULL, expert, r->placed->group_of, n, K,
+              EXPERTS);
     half->routing = (struct routing){n,
                                      K,
                                      expert,
-                                     half->place,
+                                     half->slot,
                                      t->weight + first * K,
                                      half->source,
                                      half->count,
@@ -203,8 +203,9 @@ static bool take_back(struct open_exchange *x, int i, struct half *half, enum dt
     if (root_combine(x->root[i], &terms) != 0)
         return false;
     memset(sum, 0, (size_t)n * WIDTH * sizeof *sum);
-    struct addends addends = {.y = half->y, .place = terms.slot, .weight = terms.weight, .k = K};
-    add_norm(&x->d, sum, NULL, type, &addends, NULL, n, WIDTH, 0);
+    struct pending_residual pending = {
+        .y = half->y, .slot = terms.slot, .weight = terms.weight, .k = K};
+    add_norm(&x->d, sum, NULL, type, &pending, NULL, n, WIDTH, 0);
     return true;
 }
 

@@ -41,8 +41,8 @@ static int close_all(void **state)
 
 static void work(void)
 {
-    struct addends addends = {.dense = y, .ld_dense = N};
-    add_norm(&dev, x, NULL, DTYPE_F32, &addends, NULL, 1, N, 0);
+    struct pending_residual pending = {.dense = y, .ld_dense = N};
+    add_norm(&dev, x, NULL, DTYPE_F32, &pending, NULL, 1, N, 0);
 }
 
 static void a_gpu_times_its_marks(void **state)

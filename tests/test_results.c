@@ -26,7 +26,7 @@ struct trip {
     struct rig r;
     struct routing routing;
     struct row_terms terms;
-    int32_t count[EXPERTS], place[PAIRS], source[PAIRS];
+    int32_t count[EXPERTS], slot[PAIRS], source[PAIRS];
     _Alignas(64) float h[N * WIDTH], y[PAIRS * WIDTH];
     char said[RANKS][MOST_BYTES]; // what a worker was sent, or gives back
 };
@@ -83,8 +83,8 @@ static void dispatch(struct trip *t, const struct exchange_options *o)
     rig_open(&t->r, o, 0);
     for (int i = 0; i < N * WIDTH; i++)
         t->h[i] = (float)(1 + i / WIDTH);
-    sort_rows(&t->r.d, t->count, t->place, t->source, NULL, routing, rig_group_of, N, K, EXPERTS);
-    t->routing.slot = t->place;
+    sort_rows(&t->r.d, t->count, t->slot, t->source, NULL, routing, rig_group_of, N, K, EXPERTS);
+    t->routing.slot = t->slot;
     t->routing.source = t->source;
     t->routing.count = t->count;
     t->routing.layer = rig_layer;

@@ -150,7 +150,7 @@ static void test_route(void **state)
     everywhere(route_body);
 }
 
-static void check_sorted(const int32_t *count, const int32_t *place, const int32_t *source,
+static void check_sorted(const int32_t *count, const int32_t *slot, const int32_t *source,
                          const int32_t *expert, const int32_t *group_of, int n, int k, int groups)
 {
     int next = 0;
@@ -158,7 +158,7 @@ static void check_sorted(const int32_t *count, const int32_t *place, const int32
         int before = next;
         for (int i = 0; i < n * k; i++)
             if (group_of[expert[i]] == g) {
-                assert_int_equal(place[i], next);
+                assert_int_equal(slot[i], next);
                 assert_int_equal(source[next++], i / k);
             }
         assert_int_equal(count[g], next - before);
@@ -170,7 +170,7 @@ static void sort_body(void)
     enum { N = 700, K = 3, EXPERTS = 11 };
     static const int rows[] = {1, 50, N};
     int32_t *expert = buffer(N * K * 4), *group_of = buffer(EXPERTS * 4), *count = buffer(256);
-    int32_t *place = buffer(N * K * 4), *source = buffer(N * K * 4);
+    int32_t *slot = buffer(N * K * 4), *source = buffer(N * K * 4);
     uint64_t *hit = buffer(sizeof *hit), wanted = 0;
     for (int i = 0; i < 9; i++) {
         int groups = 1 + i % 3 * 5, n = rows[i / 3];
@@ -178,14 +178,14 @@ static void sort_body(void)
             group_of[e] = (e * 4 + 1) % EXPERTS % groups;
         for (int j = 0; j < n * K; j++)
             expert[j] = (int32_t)((uniform() + 1) * 0.4999f * EXPERTS);
-        sort_rows(&dev, count, place, source, hit, expert, group_of, n, K, groups);
+        sort_rows(&dev, count, slot, source, hit, expert, group_of, n, K, groups);
         to_host();
-        check_sorted(count, place, source, expert, group_of, n, K, groups);
+        check_sorted(count, slot, source, expert, group_of, n, K, groups);
         for (int g = 0; g < groups; g++)
             wanted += count[g] > 0;
         assert_int_equal(*hit, wanted);
     }
-    sort_rows(&dev, count, place, source, NULL, expert, group_of, 0, K, EXPERTS);
+    sort_rows(&dev, count, slot, source, NULL, expert, group_of, 0, K, EXPERTS);
     to_host();
     for (int g = 0; g < EXPERTS; g++)
         assert_int_equal(count[g], 0);
@@ -219,16 +219,16 @@ static void plan_body(void)
         for (int two = 0; two < 2; two++)
             route_rows(&dev, expert[two], weight[two], two ? NULL : &to[two], scores, ld, n,
                        c->n_experts, k, true);
-        sort_rows(&dev, to[1].count, to[1].place, to[1].source, to[1].hit, expert[1], group_of, n,
-                  k, c->n_experts);
+        sort_rows(&dev, to[1].count, to[1].slot, to[1].source, to[1].hit, expert[1], group_of, n, k,
+                  c->n_experts);
         to_host();
         same(expert[0], expert[1], pairs, "sorting, experts");
         same(weight[0], weight[1], pairs, "sorting, weights");
         same(to[0].count, to[1].count, (size_t)c->n_experts * 4, "route, counts");
-        same(to[0].place, to[1].place, pairs, "route, places");
+        same(to[0].slot, to[1].slot, pairs, "route, places");
         same(to[0].source, to[1].source, pairs, "route, sources");
         same(to[0].hit, to[1].hit, sizeof *to[0].hit, "route, hits");
-        check_sorted(to[0].count, to[0].place, to[0].source, expert[0], group_of, n, k,
+        check_sorted(to[0].count, to[0].slot, to[0].source, expert[0], group_of, n, k,
                      c->n_experts);
         drain();
     }
@@ -251,28 +251,29 @@ static void gather_body(void)
     for (int c = 0; c < LENGTH(row_widths); c++) {
         int n = row_counts[c % LENGTH(row_counts)], dim = row_widths[c];
         void *y = typed_rows(n, dim, 1), *moved = typed_rows(n, dim, 1);
-        int32_t *place = buffer((size_t)n * sizeof *place);
+        int32_t *slot = buffer((size_t)n * sizeof *slot);
         for (int i = 0; i < n; i++)
-            place[i] = (i * 7 + 2) % n;
-        gather(&dev, moved, y, place, n, row_bytes(type, dim));
+            slot[i] = (i * 7 + 2) % n;
+        gather(&dev, moved, y, slot, n, row_bytes(type, dim));
         to_host();
         for (int i = 0; i < n; i++)
-            same(row_of(moved, type, dim, i), row_of(y, type, dim, place[i]), row_bytes(type, dim),
+            same(row_of(moved, type, dim, i), row_of(y, type, dim, slot[i]), row_bytes(type, dim),
                  "gather");
         drain();
     }
 }
 
-static void check_sums(const float *x, const float *old, const struct addends *a, int n, int dim)
+static void check_sums(const float *x, const float *old, const struct pending_residual *a, int n,
+                       int dim)
 {
     for (int i = 0; i < n * dim; i++) {
         int r = i / dim;
         double by = a->gate ? 1 / (1 + exp(-(double)a->gate[r * a->ld_gate])) : 1;
         double dense = a->dense ? by * (double)a->dense[r * a->ld_dense + i % dim] : 0;
         double sum = (double)old[i] + dense, size = fabs((double)old[i]) + fabs(dense);
-        for (int j = 0; j < a->k && a->place[r * a->k + j] >= 0; j++) {
-            int place = a->place[r * a->k + j];
-            double term = (double)a->weight[r * a->k + j] * at(a->y, dim, place, i % dim);
+        for (int j = 0; j < a->k && a->slot[r * a->k + j] >= 0; j++) {
+            int slot = a->slot[r * a->k + j];
+            double term = (double)a->weight[r * a->k + j] * at(a->y, dim, slot, i % dim);
             sum += term;
             size += fabs(term);
         }
@@ -294,15 +295,15 @@ static void add_body(void)
         int n = row_counts[c % LENGTH(row_counts)], dim = row_widths[c], ld = dim + c % 3 * 2;
         size_t all = (size_t)(n * dim), h_bytes = (size_t)n * row_bytes(type, dim);
         void *y = typed_rows(n * K, dim, 1), *h = buffer(h_bytes), *h_after = buffer(h_bytes);
-        int32_t *place = buffer((size_t)(n * K) * sizeof *place);
+        int32_t *slot = buffer((size_t)(n * K) * sizeof *slot);
         for (int i = 0; i < n * K; i++)
-            place[i] = i % K > 1 && i / K % 3 == 2 ? -1 : (i * 7 + 2) % (n * K);
-        struct addends dense = {.dense = floats((size_t)(n * ld), 1), .ld_dense = ld};
-        struct addends experts = {
-            .y = y, .place = place, .weight = floats((size_t)(n * K), 1), .k = K};
+            slot[i] = i % K > 1 && i / K % 3 == 2 ? -1 : (i * 7 + 2) % (n * K);
+        struct pending_residual dense = {.dense = floats((size_t)(n * ld), 1), .ld_dense = ld};
+        struct pending_residual experts = {
+            .y = y, .slot = slot, .weight = floats((size_t)(n * K), 1), .k = K};
         dense.gate = c % 2 ? floats((size_t)(n * 2), 9) : NULL;
         dense.ld_gate = 2;
-        struct addends both = experts, none = {0};
+        struct pending_residual both = experts, none = {0};
         both.dense = dense.dense;
         both.gate = dense.gate;
         both.ld_dense = ld;

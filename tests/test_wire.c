@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-/* sum_rows is what add_norm adds, from zero on, rounded; a negative place ends a row's terms in
+/* sum_rows is what add_norm adds, from zero on, rounded; a negative slot ends a row's terms in
  * both. */
 static void sum_rows_body(void)
 {
@@ -12,12 +12,12 @@ static void sum_rows_body(void)
         int n = row_counts[c % LENGTH(row_counts)], dim = row_widths[c];
         void *y = typed_rows(n * K, dim, 1), *out = typed_rows(n, dim, 1);
         float *weight = floats((size_t)(n * K), 1), *sum = buffer((size_t)(n * dim) * 4);
-        int32_t *place = buffer((size_t)(n * K) * sizeof *place);
+        int32_t *slot = buffer((size_t)(n * K) * sizeof *slot);
         for (int i = 0; i < n * K; i++)
-            place[i] = i % K < i / K % (K + 1) ? (i * 7 + 2) % (n * K) : -1;
-        struct addends addends = {.y = y, .place = place, .weight = weight, .k = K};
-        add_norm(&dev, sum, NULL, type, &addends, NULL, n, dim, 0);
-        sum_rows(&dev, out, y, type, place, weight, n, K, dim);
+            slot[i] = i % K < i / K % (K + 1) ? (i * 7 + 2) % (n * K) : -1;
+        struct pending_residual pending = {.y = y, .slot = slot, .weight = weight, .k = K};
+        add_norm(&dev, sum, NULL, type, &pending, NULL, n, dim, 0);
+        sum_rows(&dev, out, y, type, slot, weight, n, K, dim);
         to_host();
         for (int i = 0; i < n * row_stride(dim); i++) {
             int r = i / row_stride(dim), j = i % row_stride(dim);

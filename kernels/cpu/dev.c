@@ -16,7 +16,7 @@ static void *cpu_alloc(struct dev *d, size_t bytes)
                            : arena_alloc(&d->memory, bytes);
 }
 
-static void *cpu_twin(struct dev *d, void *host, size_t bytes)
+static void *cpu_alloc_copy(struct dev *d, void *host, size_t bytes)
 {
     (void)d, (void)bytes;
     return host;
@@ -116,7 +116,7 @@ static const struct kernels kernels_cpu = {
     .ffn_list_open = cpu_ffn_list_open,
     .alloc = cpu_alloc,
     .alloc_host = cpu_alloc,
-    .twin = cpu_twin,
+    .alloc_copy = cpu_alloc_copy,
     .upload = cpu_copy,
     .download = cpu_copy,
     .free_bytes = cpu_free_bytes,

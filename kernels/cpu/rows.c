@@ -57,7 +57,7 @@ static void route_row(const struct cpu_isa *isa, int32_t *expert, float *weight,
         weight[j] /= normalise ? chosen : all;
 }
 
-void cpu_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source, uint64_t *hit,
+void cpu_sort_rows(struct dev *d, int32_t *count, int32_t *slot, int32_t *source, uint64_t *hit,
                    const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups)
 {
     (void)d;
@@ -68,8 +68,8 @@ void cpu_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *sourc
     for (int g = 1; g < n_groups; g++)
         count[g] += count[g - 1];
     for (int i = n * k - 1; i >= 0; i--) {
-        place[i] = --count[group_of[expert[i]]];
-        source[place[i]] = i / k;
+        slot[i] = --count[group_of[expert[i]]];
+        source[slot[i]] = i / k;
     }
     // count[g] is now where g begins
     for (int g = 0; g < n_groups; g++)
@@ -87,7 +87,7 @@ void cpu_route(struct dev *d, int32_t *expert, float *weight, const struct sorti
         route_row(d->cpu, expert + (size_t)i * (size_t)k, weight + (size_t)i * (size_t)k,
                   scores + (size_t)i * (size_t)ld, n_experts, k, normalise);
     if (sorting)
-        cpu_sort_rows(d, sorting->count, sorting->place, sorting->source, sorting->hit, expert,
+        cpu_sort_rows(d, sorting->count, sorting->slot, sorting->source, sorting->hit, expert,
                       sorting->group_of, n, k, sorting->n_groups);
 }
 
@@ -103,7 +103,7 @@ void cpu_gather(struct dev *d, void *to, const void *from, const int32_t *index,
 
 /* One row, SUM_BLOCK columns at a time. */
 static void sum_row(const struct cpu_isa *isa, char *out, const char *y, enum dtype type,
-                    const int32_t *place, const float *weight, int k, int dim)
+                    const int32_t *slot, const float *weight, int k, int dim)
 {
     enum { SUM_BLOCK = 512 };
     size_t bytes = row_bytes(type, dim), element = (size_t)dtype_bytes(type);
@@ -111,21 +111,21 @@ static void sum_row(const struct cpu_isa *isa, char *out, const char *y, enum dt
         float sum[SUM_BLOCK] = {0};
         int columns = dim - first < SUM_BLOCK ? dim - first : SUM_BLOCK;
         size_t at = (size_t)first * element;
-        for (int j = 0; j < k && place[j] >= 0; j++)
-            isa->add_scaled(sum, y + (size_t)place[j] * bytes + at, type, weight[j], columns);
+        for (int j = 0; j < k && slot[j] >= 0; j++)
+            isa->add_scaled(sum, y + (size_t)slot[j] * bytes + at, type, weight[j], columns);
         isa->store(out + at, type, sum, columns);
     }
     memset(out + (size_t)dim * element, 0, bytes - (size_t)dim * element);
 }
 
-void cpu_sum_rows(struct dev *d, void *out, const void *y, enum dtype type, const int32_t *place,
+void cpu_sum_rows(struct dev *d, void *out, const void *y, enum dtype type, const int32_t *slot,
                   const float *weight, int n, int k, int dim)
 {
     int threads = team_size(d, (double)n * k * dim * 2);
     size_t bytes = row_bytes(type, dim);
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (int i = 0; i < n; i++)
-        sum_row(d->cpu, (char *)out + (size_t)i * bytes, y, type, place + (size_t)i * (size_t)k,
+        sum_row(d->cpu, (char *)out + (size_t)i * bytes, y, type, slot + (size_t)i * (size_t)k,
                 weight + (size_t)i * (size_t)k, k, dim);
 }
 
@@ -136,7 +136,7 @@ static float sigmoid(const struct cpu_isa *isa, float x)
 }
 
 /* x += a->dense, times its gate */
-static void add_dense(struct dev *d, float *x, const struct addends *a, int n, int dim)
+static void add_dense(struct dev *d, float *x, const struct pending_residual *a, int n, int dim)
 {
     int threads = team_size(d, (double)n * dim * 8);
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
@@ -148,8 +148,8 @@ static void add_dense(struct dev *d, float *x, const struct addends *a, int n, i
 }
 
 /* x += the sum of a->y at each row's places */
-static void add_experts(struct dev *d, float *x, enum dtype type, const struct addends *a, int n,
-                        int dim)
+static void add_experts(struct dev *d, float *x, enum dtype type, const struct pending_residual *a,
+                        int n, int dim)
 {
     int threads = team_size(d, (double)n * a->k * dim * 2);
     size_t bytes = row_bytes(type, dim);
@@ -157,21 +157,22 @@ static void add_experts(struct dev *d, float *x, enum dtype type, const struct a
     for (int i = 0; i < n; i++)
         for (int j = 0; j < a->k; j++) {
             size_t at = (size_t)i * (size_t)a->k + (size_t)j;
-            if (a->place[at] < 0)
+            if (a->slot[at] < 0)
                 break;
             d->cpu->add_scaled(x + (size_t)i * (size_t)dim,
-                               (const char *)a->y + (size_t)a->place[at] * bytes, type,
+                               (const char *)a->y + (size_t)a->slot[at] * bytes, type,
                                a->weight[at], dim);
         }
 }
 
-void cpu_add_norm(struct dev *d, float *x, void *h, enum dtype type, const struct addends *addends,
-                  const float *norm, int n, int dim, float eps)
+void cpu_add_norm(struct dev *d, float *x, void *h, enum dtype type,
+                  const struct pending_residual *pending, const float *norm, int n, int dim,
+                  float eps)
 {
-    if (addends->dense)
-        add_dense(d, x, addends, n, dim);
-    if (addends->k)
-        add_experts(d, x, type, addends, n, dim);
+    if (pending->dense)
+        add_dense(d, x, pending, n, dim);
+    if (pending->k)
+        add_experts(d, x, type, pending, n, dim);
     if (norm)
         cpu_rmsnorm(d, h, type, x, norm, n, dim, eps);
 }

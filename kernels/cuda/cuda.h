@@ -40,7 +40,7 @@ bool cuda_set_early(struct dev *d, bool early);
 /* memory.cu */
 void *cuda_alloc(struct dev *d, size_t bytes);
 void *cuda_alloc_host(struct dev *d, size_t bytes);
-void *cuda_alloc_twin(struct dev *d, void *host, size_t bytes);
+void *cuda_alloc_copy(struct dev *d, void *host, size_t bytes);
 void cuda_upload(struct dev *d, void *to, const void *from, size_t bytes);
 void cuda_download(struct dev *d, void *to, const void *from, size_t bytes);
 uint64_t cuda_free_bytes(struct dev *d);
@@ -89,19 +89,20 @@ void cuda_embed(struct dev *d, float *x, const void *table, enum dtype from, enu
                 const int32_t *tokens, int n, int dim);
 void cuda_gather(struct dev *d, void *to, const void *from, const int32_t *index, int n,
                  size_t bytes);
-void cuda_sum_rows(struct dev *d, void *out, const void *y, enum dtype type, const int32_t *place,
+void cuda_sum_rows(struct dev *d, void *out, const void *y, enum dtype type, const int32_t *slot,
                    const float *weight, int n, int k, int dim);
 
 /* norm.cu */
 void cuda_rmsnorm(struct dev *d, void *h, enum dtype type, const float *x, const float *weight,
                   int n, int dim, float eps);
-void cuda_add_norm(struct dev *d, float *x, void *h, enum dtype type, const struct addends *addends,
-                   const float *norm, int n, int dim, float eps);
+void cuda_add_norm(struct dev *d, float *x, void *h, enum dtype type,
+                   const struct pending_residual *pending, const float *norm, int n, int dim,
+                   float eps);
 
 /* route.cu */
 void cuda_route(struct dev *d, int32_t *expert, float *weight, const struct sorting *sorting,
                 const float *scores, int ld, int n, int n_experts, int k, bool normalise);
-void cuda_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source, uint64_t *hit,
+void cuda_sort_rows(struct dev *d, int32_t *count, int32_t *slot, int32_t *source, uint64_t *hit,
                     const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups);
 
 /* sample.cu */

@@ -48,7 +48,7 @@ static struct kernels cuda_table(void)
     k.ffn_list_open = cuda_ffn_list_open;
     k.alloc = cuda_alloc;
     k.alloc_host = cuda_alloc_host;
-    k.twin = cuda_alloc_twin;
+    k.alloc_copy = cuda_alloc_copy;
     k.upload = cuda_upload;
     k.download = cuda_download;
     k.free_bytes = cuda_free_bytes;

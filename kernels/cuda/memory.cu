@@ -88,7 +88,7 @@ void *cuda_alloc_host(struct dev *d, size_t bytes)
     return piece ? piece : arena_alloc(&d->memory, bytes);
 }
 
-void *cuda_alloc_twin(struct dev *d, void *host, size_t bytes)
+void *cuda_alloc_copy(struct dev *d, void *host, size_t bytes)
 {
     (void)host;
     return cuda_alloc(d, bytes);

@@ -16,7 +16,7 @@ struct norm_call {
     float *sum;              // x with what is added to it; NULL: nothing is
     void *h;                 // NULL: no norm
     const float *norm;       // [dim]
-    const float *dense;      // see struct addends
+    const float *dense;      // see struct pending_residual
     const float *gate;       //
     int ld_dense, ld_gate;   //
     struct sum_call experts; // k 0: none
@@ -141,14 +141,14 @@ void cuda_rmsnorm(struct dev *d, void *h, enum dtype type, const float *x, const
         FOR_TYPE(type, T, launch_norm<T>(d, c, n));
 }
 
-void cuda_add_norm(struct dev *d, float *x, void *h, enum dtype type, const struct addends *a,
-                   const float *norm, int n, int dim, float eps)
+void cuda_add_norm(struct dev *d, float *x, void *h, enum dtype type,
+                   const struct pending_residual *a, const float *norm, int n, int dim, float eps)
 {
     bool adds = a->dense || a->k;
     norm_call c = {
         x,           adds ? x : NULL, norm ? h : NULL,
         norm,        a->dense,        a->gate,
-        a->ld_dense, a->ld_gate,      {a->y, a->place, a->weight, a->k, dim, row_stride(dim)},
+        a->ld_dense, a->ld_gate,      {a->y, a->slot, a->weight, a->k, dim, row_stride(dim)},
         dim,         row_stride(dim), eps};
     if (cuda_works(d) && n && (adds || norm))
         FOR_TYPE(type, T, launch_norm<T>(d, c, n));

@@ -101,7 +101,7 @@ static __global__ void __launch_bounds__(ROUTE_WARPS *WARP_LANES) route(const ro
 /* ---- sort_rows ---- */
 
 struct sort_call {
-    int32_t *count, *place, *source;
+    int32_t *count, *slot, *source;
     uint64_t *hit; // or NULL
     const int32_t *expert, *group_of;
     int assignments, k, n_groups;
@@ -176,7 +176,7 @@ static __device__ __forceinline__ void sort_all(const sort_call &c)
         int at = take_places(mine, group, i < end);
         if (i < end) {
             at += total[group];
-            c.place[i] = at;
+            c.slot[i] = at;
             c.source[at] = i / c.k;
         }
     }
@@ -212,7 +212,7 @@ static sort_call sort_by(int *warps, const struct sorting *to, const int32_t *ex
     *warps = *warps < most ? *warps : most;
     int per_warp = (assignments + *warps - 1) / *warps;
     int stretch = (per_warp + WARP_LANES - 1) / WARP_LANES * WARP_LANES;
-    return {to->count,    to->place,   to->source, to->hit,      expert,
+    return {to->count,    to->slot,    to->source, to->hit,      expert,
             to->group_of, assignments, k,          to->n_groups, stretch};
 }
 
@@ -244,7 +244,7 @@ static void route_rows(struct dev *d, const route_call &c, const struct sorting 
     }
     launch_route<PER_LANE>(d, c);
     if (sorting)
-        cuda_sort_rows(d, sorting->count, sorting->place, sorting->source, sorting->hit, c.expert,
+        cuda_sort_rows(d, sorting->count, sorting->slot, sorting->source, sorting->hit, c.expert,
                        sorting->group_of, c.n, c.k, sorting->n_groups);
 }
 
@@ -263,11 +263,11 @@ void cuda_route(struct dev *d, int32_t *expert, float *weight, const struct sort
         route_rows<32>(d, c, sorting);
 }
 
-void cuda_sort_rows(struct dev *d, int32_t *count, int32_t *place, int32_t *source, uint64_t *hit,
+void cuda_sort_rows(struct dev *d, int32_t *count, int32_t *slot, int32_t *source, uint64_t *hit,
                     const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups)
 {
     int warps = (n * k + WARP_LANES - 1) / WARP_LANES;
-    struct sorting to = {count, place, source, hit, group_of, n_groups};
+    struct sorting to = {count, slot, source, hit, group_of, n_groups};
     warps = warps < 1 ? 1 : warps < SORT_WARPS ? warps : (int)SORT_WARPS;
     sort_call c = sort_by(&warps, &to, expert, n, k);
     if (cuda_works(d))

@@ -118,10 +118,10 @@ static dim3 sum_grid(int n, enum dtype type, int dim)
     return dim3((unsigned)n, blocks_for(pieces, ROW_THREADS));
 }
 
-void cuda_sum_rows(struct dev *d, void *out, const void *y, enum dtype type, const int32_t *place,
+void cuda_sum_rows(struct dev *d, void *out, const void *y, enum dtype type, const int32_t *slot,
                    const float *weight, int n, int k, int dim)
 {
-    sum_call c = {y, place, weight, k, dim, row_stride(dim)};
+    sum_call c = {y, slot, weight, k, dim, row_stride(dim)};
     if (cuda_works(d) && n)
         FOR_TYPE(type, T,
                  LAUNCH(d, sum_rows<T>, sum_grid(n, type, dim), ROW_THREADS, 0, (T *)out, c));

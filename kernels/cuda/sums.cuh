@@ -16,7 +16,7 @@ template <class T, int N> struct __align__(sizeof(T) * N) numbers
 
 struct sum_call {
     const void *y;
-    const int32_t *place;
+    const int32_t *slot;
     const float *weight;
     int k, dim, stride; // of y's rows
 };
@@ -27,7 +27,7 @@ enum { PLACES = 4 }; // whose rows are asked for together
 template <class T, int N>
 __device__ __forceinline__ void add_places(floats<N> &sum, const sum_call &c, int row, int column)
 {
-    const int32_t *place = c.place + (size_t)row * c.k;
+    const int32_t *slot = c.slot + (size_t)row * c.k;
     const float *weight = c.weight + (size_t)row * c.k;
     const T *y = (const T *)c.y + column;
     bool on = true;
@@ -36,7 +36,7 @@ __device__ __forceinline__ void add_places(floats<N> &sum, const sum_call &c, in
         float w[PLACES];
 #pragma unroll
         for (int j = 0; j < PLACES; j++) {
-            int at = first + j < c.k ? place[first + j] : -1;
+            int at = first + j < c.k ? slot[first + j] : -1;
             on = on && at >= 0;
             w[j] = on ? weight[first + j] : 0;
             if (on)

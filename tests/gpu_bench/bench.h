@@ -92,7 +92,7 @@ int32_t *to_device(rig &r, const std::vector<int32_t> &host);
 struct routing {
     int rows, pairs, hit; // hit: experts that have rows
     std::vector<int32_t> host_count;
-    int32_t *expert, *count, *source, *place; // the device's
+    int32_t *expert, *count, *source, *slot; // the device's
 };
 routing random_routing(rig &r, int rows, bool skewed);
 

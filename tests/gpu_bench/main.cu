@@ -81,7 +81,7 @@ static int draw_expert(rig &r, bool skewed)
 routing random_routing(rig &r, int rows, bool skewed)
 {
     int k = r.s.top_k, n = r.s.experts;
-    std::vector<int32_t> expert((size_t)(rows * k)), place(expert.size()), source(expert.size());
+    std::vector<int32_t> expert((size_t)(rows * k)), slot(expert.size()), source(expert.size());
     std::vector<int32_t> count((size_t)n), first((size_t)n);
     for (int i = 0; i < rows * k; i++) {
         auto begin = expert.begin() + i / k * k, end = expert.begin() + i;
@@ -93,8 +93,8 @@ routing random_routing(rig &r, int rows, bool skewed)
     for (int e = 1; e < n; e++)
         first[(size_t)e] = first[(size_t)e - 1] + count[(size_t)e - 1];
     for (int i = 0; i < rows * k; i++) {
-        place[(size_t)i] = first[(size_t)expert[(size_t)i]]++;
-        source[(size_t)place[(size_t)i]] = i / k;
+        slot[(size_t)i] = first[(size_t)expert[(size_t)i]]++;
+        source[(size_t)slot[(size_t)i]] = i / k;
     }
     int hit = (int)std::count_if(count.begin(), count.end(), [](int32_t c) { return c > 0; });
     return {rows,
@@ -104,7 +104,7 @@ routing random_routing(rig &r, int rows, bool skewed)
             to_device(r, expert),
             to_device(r, count),
             to_device(r, source),
-            to_device(r, place)};
+            to_device(r, slot)};
 }
 
 /* ---- weights ---- */

@@ -61,7 +61,7 @@ static void open_rows(step &s)
     s.a = random_rows(s.r, s.n, (int)heads);
     s.y = random_rows(s.r, (int)pairs, of.dim);
     s.expert = (int32_t *)dev_alloc(d, pairs * sizeof *s.expert);
-    s.place = (int32_t *)dev_alloc(d, pairs * sizeof *s.place);
+    s.slot = (int32_t *)dev_alloc(d, pairs * sizeof *s.slot);
     s.source = (int32_t *)dev_alloc(d, pairs * sizeof *s.source);
     s.count = (int32_t *)dev_alloc(d, (size_t)of.experts * sizeof *s.count);
     s.best = (struct candidate *)dev_alloc(d, last * sizeof *s.best);
@@ -84,10 +84,10 @@ static void attention_phases(step &s)
     double n = s.n, dim = of.dim, sequences = s.decode ? n : 1;
     double seen = s.decode ? n * s.context : n * (n + 1) / 2;
     phase(s, "combine, norm", n * of.top_k * dim * 2 + n * dim * 14, 0, [&s, &of, d](int i) {
-        const struct addends addends = {
-            s.dense, s.scores + of.experts,     of.dim,   of.experts + 1,
-            s.y,     s.routes[(size_t)i].place, s.weight, of.top_k};
-        add_norm(d, s.x, s.h, DTYPE_BF16, &addends, s.norm, s.n, of.dim, 1e-6f);
+        const struct pending_residual pending = {
+            s.dense, s.scores + of.experts,    of.dim,   of.experts + 1,
+            s.y,     s.routes[(size_t)i].slot, s.weight, of.top_k};
+        add_norm(d, s.x, s.h, DTYPE_BF16, &pending, s.norm, s.n, of.dim, 1e-6f);
     });
     phase(s, "q k v", width * dim * 2 + n * (dim * 2 + width * 4), 2 * n * width * dim,
           [&s, d](int i) {
@@ -122,7 +122,7 @@ static void router_phases(step &s)
               matmul(d, s.scores, w.n, s.h, &w, s.n);
           });
     phase(s, "route, sort", n * experts * 4 + pairs * 20, 0, [&s, &of, d, group](int) {
-        const struct sorting sorting = {s.count, s.place, s.source, NULL, group, of.experts};
+        const struct sorting sorting = {s.count, s.slot, s.source, NULL, group, of.experts};
         route_rows(d, s.expert, s.weight, &sorting, s.scores, of.experts + 1, s.n, of.experts,
                    of.top_k, false);
     });
