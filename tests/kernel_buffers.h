@@ -7,9 +7,9 @@
  *
  * A buffer is host memory with a copy in the device's. to_device() fills the copies of all buffers;
  * from then on they belong to the primitives, which follow each other without waits, until
- * to_host() waits and brings everything back. Meanwhile no buffer can be made, and under
- * AddressSanitizer the host that touches one of a GPU's is stopped. On the CPU a copy is the buffer
- * itself. */
+ * to_host() waits, brings back what primitives write, and makes sure that all else on the device is
+ * what the host wrote. Meanwhile no buffer can be made, and under AddressSanitizer the host that
+ * touches one of a GPU's is stopped. On the CPU a copy is the buffer itself. */
 #pragma once
 
 #include "kernels/device.h"
@@ -31,7 +31,8 @@ static struct dev dev; // what the present test runs on
 static struct piece {
     char *host, *copy; // NULL: none yet
     size_t bytes;
-    bool shared; // with the device
+    bool shared;  // with the device
+    bool written; // a primitive has it as output
 } pieces[10000];
 static int n_pieces;
 static bool away; // the buffers belong to the primitives
@@ -96,30 +97,64 @@ static inline void to_device(void)
     }
 }
 
+/* No primitive writes it: has it arrived, and is it still the same? */
+static inline void check_untouched(const struct piece *p)
+{
+    void *found = malloc(p->bytes ? p->bytes : 1);
+    assert_non_null(found);
+    dev_download(&dev, found, p->copy, p->bytes);
+    bool untouched = memcmp(found, p->host, p->bytes) == 0;
+    free(found);
+    if (!untouched)
+        print_error("%zu bytes that primitives only read are not what the host wrote\n", p->bytes);
+    assert_true(untouched);
+}
+
 static inline void to_host(void)
 {
-    for (struct piece *p = pieces; p < pieces + n_pieces && away; p++)
-        if (p->shared) {
-            ASAN_UNPOISON_MEMORY_REGION(p->host, p->bytes);
+    assert_int_equal(dev_wait(&dev), 0);
+    for (struct piece *p = pieces; p < pieces + n_pieces && away; p++) {
+        if (!p->shared || p->copy == p->host)
+            continue;
+        ASAN_UNPOISON_MEMORY_REGION(p->host, p->bytes);
+        if (p->written)
             dev_download(&dev, p->host, p->copy, p->bytes);
-        }
+        else
+            check_untouched(p);
+    }
     away = false;
     assert_int_equal(dev_wait(&dev), 0);
 }
 
-/* Where the device has what the host has at `at`: a place in a buffer, or NULL. The CPU takes any
- * memory. */
-static inline void *device_copy_of(const void *at)
+/* The buffer with this place. A CPU takes any memory: NULL. */
+static inline struct piece *piece_of(const void *at)
 {
     const char *byte = at;
     if (!at || !on_gpu())
-        return (void *)at;
+        return NULL;
     for (struct piece *p = pieces; p < pieces + n_pieces; p++)
         if (p->shared && byte >= p->host && byte <= p->host + p->bytes)
-            return p->copy + (byte - p->host);
-    print_error("%p is not in a buffer: a GPU cannot read it\n", at);
+            return p;
+    print_error("%p is not in a buffer: a GPU has none of it\n", at);
     assert_true(false);
     return NULL;
+}
+
+/* Where the device has what the host has at `at`, which may be NULL: for a primitive that reads it.
+ */
+static inline void *reads(const void *at)
+{
+    const struct piece *p = piece_of(at);
+    return p ? p->copy + ((const char *)at - p->host) : (void *)at;
+}
+
+/* The same for a primitive that writes it. */
+static inline void *writes(void *at)
+{
+    struct piece *p = piece_of(at);
+    if (p)
+        p->written = true;
+    return reads(at);
 }
 
 /* Frees all pieces. */

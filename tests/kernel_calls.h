@@ -19,50 +19,48 @@ static inline void called(void)
 static inline struct matrix device_matrix(const struct matrix *w)
 {
     struct matrix m = *w;
-    m.bias = device_copy_of(w->bias);
+    m.bias = reads(w->bias);
     return m;
 }
 
-static inline struct kv_layer device_kv(const struct kv_layer *kv)
+static inline struct kv_layer device_kv(const struct kv_layer *kv, bool appends)
 {
     struct kv_layer copy = *kv;
-    copy.k = device_copy_of(kv->k);
-    copy.v = device_copy_of(kv->v);
-    copy.table = device_copy_of(kv->table);
+    copy.k = appends ? writes(kv->k) : reads(kv->k);
+    copy.v = appends ? writes(kv->v) : reads(kv->v);
+    copy.table = reads(kv->table);
     return copy;
 }
 
 static inline struct positions device_positions(const struct positions *at)
 {
-    return (struct positions){device_copy_of(at->seq), device_copy_of(at->pos), at->singles,
-                              at->longest};
+    return (struct positions){reads(at->seq), reads(at->pos), at->singles, at->longest};
 }
 
 static inline struct sorting device_sorting(const struct sorting *s)
 {
-    return (struct sorting){device_copy_of(s->count),    device_copy_of(s->slot),
-                            device_copy_of(s->source),   device_copy_of(s->hit),
-                            device_copy_of(s->group_of), s->n_groups};
+    return (struct sorting){writes(s->count), writes(s->slot),    writes(s->source),
+                            writes(s->hit),   reads(s->group_of), s->n_groups};
 }
 
 static inline struct pending_residual device_pending(const struct pending_residual *a)
 {
     struct pending_residual copy = *a;
-    copy.dense = device_copy_of(a->dense);
-    copy.gate = device_copy_of(a->gate);
-    copy.y = device_copy_of(a->y);
-    copy.slot = device_copy_of(a->slot);
-    copy.weight = device_copy_of(a->weight);
+    copy.dense = reads(a->dense);
+    copy.gate = reads(a->gate);
+    copy.y = reads(a->y);
+    copy.slot = reads(a->slot);
+    copy.weight = reads(a->weight);
     return copy;
 }
 
 static inline struct ffn_job device_job(const struct ffn_job *j)
 {
     struct ffn_job copy = *j;
-    copy.y = device_copy_of(j->y);
-    copy.x = device_copy_of(j->x);
-    copy.source = device_copy_of(j->source);
-    copy.count = device_copy_of(j->count);
+    copy.y = writes(j->y);
+    copy.x = reads(j->x);
+    copy.source = reads(j->source);
+    copy.count = reads(j->count);
     return copy;
 }
 
@@ -72,7 +70,7 @@ static inline void call_embed(struct dev *d, float *x, const void *table, enum d
                               enum dtype as, const int32_t *tokens, int n, int dim)
 {
     to_device();
-    embed(d, device_copy_of(x), device_copy_of(table), from, as, device_copy_of(tokens), n, dim);
+    embed(d, writes(x), reads(table), from, as, reads(tokens), n, dim);
     called();
 }
 
@@ -80,7 +78,7 @@ static inline void call_rmsnorm(struct dev *d, void *h, enum dtype as, const flo
                                 const float *weight, int n, int dim, float eps)
 {
     to_device();
-    rmsnorm(d, device_copy_of(h), as, device_copy_of(x), device_copy_of(weight), n, dim, eps);
+    rmsnorm(d, writes(h), as, reads(x), reads(weight), n, dim, eps);
     called();
 }
 
@@ -89,7 +87,7 @@ static inline void call_matmul(struct dev *d, float *y, int ldy, const void *x,
 {
     to_device();
     struct matrix m = device_matrix(w);
-    matmul(d, device_copy_of(y), ldy, device_copy_of(x), &m, n);
+    matmul(d, writes(y), ldy, reads(x), &m, n);
     called();
 }
 
@@ -98,7 +96,7 @@ static inline void call_matmul_add(struct dev *d, float *y, int ldy, const void 
 {
     to_device();
     struct matrix m = device_matrix(w);
-    matmul_add(d, device_copy_of(y), ldy, device_copy_of(x), &m, n);
+    matmul_add(d, writes(y), ldy, reads(x), &m, n);
     called();
 }
 
@@ -118,12 +116,10 @@ static inline void call_rope_append(struct dev *d, void *q, const struct kv_laye
                                     const struct positions *at, int n, int n_heads)
 {
     to_device();
-    struct kv_layer cache = device_kv(kv);
+    struct kv_layer cache = device_kv(kv, true);
     struct positions where = device_positions(at);
-    struct rope_table table = {device_copy_of(rope->cosines), device_copy_of(rope->sines),
-                               rope->half};
-    rope_append(d, device_copy_of(q), &cache, device_copy_of(qkv), ldqkv, &table, &where, n,
-                n_heads);
+    struct rope_table table = {reads(rope->cosines), reads(rope->sines), rope->half};
+    rope_append(d, writes(q), &cache, reads(qkv), ldqkv, &table, &where, n, n_heads);
     called();
 }
 
@@ -131,9 +127,9 @@ static inline void call_attention(struct dev *d, void *a, const void *q, const s
                                   const struct positions *at, int n, int n_heads)
 {
     to_device();
-    struct kv_layer cache = device_kv(kv);
+    struct kv_layer cache = device_kv(kv, false);
     struct positions where = device_positions(at);
-    attention(d, device_copy_of(a), device_copy_of(q), &cache, &where, n, n_heads);
+    attention(d, writes(a), reads(q), &cache, &where, n, n_heads);
     called();
 }
 
@@ -143,8 +139,8 @@ static inline void call_route_rows(struct dev *d, int32_t *expert, float *weight
 {
     to_device();
     struct sorting to = sorting ? device_sorting(sorting) : (struct sorting){0};
-    route_rows(d, device_copy_of(expert), device_copy_of(weight), sorting ? &to : NULL,
-               device_copy_of(scores), ld, n, n_experts, k, normalise);
+    route_rows(d, writes(expert), writes(weight), sorting ? &to : NULL, reads(scores), ld, n,
+               n_experts, k, normalise);
     called();
 }
 
@@ -153,9 +149,8 @@ static inline void call_sort_rows(struct dev *d, int32_t *count, int32_t *slot, 
                                   int n, int k, int n_groups)
 {
     to_device();
-    sort_rows(d, device_copy_of(count), device_copy_of(slot), device_copy_of(source),
-              device_copy_of(hit), device_copy_of(expert), device_copy_of(group_of), n, k,
-              n_groups);
+    sort_rows(d, writes(count), writes(slot), writes(source), writes(hit), reads(expert),
+              reads(group_of), n, k, n_groups);
     called();
 }
 
@@ -163,7 +158,7 @@ static inline void call_gather(struct dev *d, void *to, const void *from, const 
                                int n, size_t bytes)
 {
     to_device();
-    gather(d, device_copy_of(to), device_copy_of(from), device_copy_of(index), n, bytes);
+    gather(d, writes(to), reads(from), reads(index), n, bytes);
     called();
 }
 
@@ -173,8 +168,7 @@ static inline void call_add_norm(struct dev *d, float *x, void *h, enum dtype as
 {
     to_device();
     struct pending_residual copies = device_pending(pending);
-    add_norm(d, device_copy_of(x), device_copy_of(h), as, &copies, device_copy_of(norm), n, dim,
-             eps);
+    add_norm(d, writes(x), writes(h), as, &copies, reads(norm), n, dim, eps);
     called();
 }
 
@@ -182,8 +176,7 @@ static inline void call_sum_rows(struct dev *d, void *out, const void *y, enum d
                                  const int32_t *slot, const float *weight, int n, int k, int dim)
 {
     to_device();
-    sum_rows(d, device_copy_of(out), device_copy_of(y), as, device_copy_of(slot),
-             device_copy_of(weight), n, k, dim);
+    sum_rows(d, writes(out), reads(y), as, reads(slot), reads(weight), n, k, dim);
     called();
 }
 
@@ -191,8 +184,7 @@ static inline void call_narrow_rows(struct dev *d, void *to, enum wire wire, con
                                     enum dtype as, int n, int width, struct wire_error *error)
 {
     to_device();
-    narrow_rows(d, device_copy_of(to), wire, device_copy_of(rows), as, n, width,
-                device_copy_of(error));
+    narrow_rows(d, writes(to), wire, reads(rows), as, n, width, writes(error));
     called();
 }
 
@@ -200,7 +192,7 @@ static inline void call_widen_rows(struct dev *d, void *rows, enum dtype as, con
                                    enum wire wire, int n, int width)
 {
     to_device();
-    widen_rows(d, device_copy_of(rows), as, device_copy_of(from), wire, n, width);
+    widen_rows(d, writes(rows), as, reads(from), wire, n, width);
     called();
 }
 
@@ -208,7 +200,7 @@ static inline void call_mark_tokens(struct dev *d, uint32_t *marks, const int32_
                                     const int32_t *seq, int n, int vocab)
 {
     to_device();
-    mark_tokens(d, device_copy_of(marks), device_copy_of(tokens), device_copy_of(seq), n, vocab);
+    mark_tokens(d, writes(marks), reads(tokens), reads(seq), n, vocab);
     called();
 }
 
@@ -216,7 +208,7 @@ static inline void call_penalise(struct dev *d, float *logits, const uint32_t *m
                                  const struct penalty *penalties, int n, int vocab)
 {
     to_device();
-    penalise(d, device_copy_of(logits), device_copy_of(marks), device_copy_of(penalties), n, vocab);
+    penalise(d, writes(logits), reads(marks), reads(penalties), n, vocab);
     called();
 }
 
@@ -224,7 +216,7 @@ static inline void call_top_tokens(struct dev *d, struct candidate *best, const 
                                    int n, int vocab, int most)
 {
     to_device();
-    top_tokens(d, device_copy_of(best), device_copy_of(logits), n, vocab, most);
+    top_tokens(d, writes(best), reads(logits), n, vocab, most);
     called();
 }
 

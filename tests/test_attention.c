@@ -97,6 +97,7 @@ static void rope_case(int head_dim, int n_heads, int n_kv_heads)
         double a = (double)x[j % half], b = (double)x[half + j % half];
         double turned = j < half ? a * co - b * si : b * co + a * si;
         double bound = case_epsilon(type) * fabs(turned) + 0x1p-22 * (fabs(a) + fabs(b));
+        bound += type == DTYPE_F16 ? 0x1p-25 : 0; // below 2^-14 f16 numbers are 2^-24 apart
         if (head < n_heads)
             near(at(q, head_dim, r * n_heads + head, j), turned / sqrt(head_dim), bound, "rope q");
         else if (head < n_heads + n_kv_heads)
