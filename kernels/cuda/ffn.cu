@@ -207,9 +207,12 @@ static void insert_part(ffn_call *call, const ffn_part &part)
     call->parts[at] = part;
 }
 
-/* Floats have no tensor cores to make tiles for: only cuBLAS does better than streaming. */
+/* Floats have no tensor cores to make tiles for: only cuBLAS does better than streaming. A job
+ * without rows may have a list without blocks. */
 static bool is_many(const struct ffn_job *job)
 {
+    if (job->n == 0)
+        return false;
     int blocks = job->count ? job->list->n : 1;
     if (ffn_shape(job)->down.type == DTYPE_F32 && (job->count || job->source))
         return false;
@@ -221,20 +224,22 @@ static int run_together(struct dev *d, const struct ffn_job *jobs, int n_jobs)
 {
     ffn_call call = {};
     size_t used = 0;
+    enum dtype type = DTYPE_F32; // of the jobs that have rows
     int i = 0;
     for (; i < n_jobs && call.n_parts < MOST_PARTS && !is_many(&jobs[i]); i++) {
-        size_t bytes = ffn_hidden_bytes(&jobs[i]);
         if (jobs[i].n == 0)
             continue;
+        size_t bytes = ffn_hidden_bytes(&jobs[i]);
         CHECK(bytes <= d->scratch_bytes, "%d rows in %zu bytes of scratch", jobs[i].n,
               d->scratch_bytes);
         if (used + bytes > d->scratch_bytes)
             break;
         insert_part(&call, ffn_part_of(&jobs[i], (char *)d->scratch + used));
+        type = ffn_shape(&jobs[i])->down.type;
         used += bytes;
     }
     if (call.n_parts)
-        launch_call(d, call, ffn_shape(jobs)->down.type);
+        launch_call(d, call, type);
     return i;
 }
 
