@@ -27,12 +27,12 @@ cuda_libraries() {
 
 fill_root() {
     local file
-    mkdir -p "$root"/{bin,tmp,proc,sys,dev,cuda,work/models}
+    mkdir -p "$root"/{bin,tmp,proc,sys,dev,cuda,here/models}
     bring /bin/bash /bin/sh $(for tool in env cat mktemp mkfifo sleep rm dirname tr; do command -v $tool; done)
     bring $(ldconfig -p | awk '/lib(m|dl|rt|pthread|util|resolv)\.so\.[0-9].*x86-64/ { print $NF }')
-    cp -r "$kit" "$root/work/gpu_kit"
-    cp -r launch "$root/work/launch"
-    cp -r models/austen-moe "$root/work/models/austen-moe"
+    cp -r "$kit" "$root/here/gpu_kit"
+    cp -r launch "$root/here/launch"
+    cp -r models/austen-moe "$root/here/models/austen-moe"
     for file in $(cuda_libraries); do
         touch "$root/cuda/$(basename "$file")"
         echo "$(readlink -f "$file") $root/cuda/$(basename "$file")"
@@ -42,9 +42,9 @@ fill_root() {
 # Inside: no Open MPI, then one process and three ranks.
 inside='
 set -eu
-cd /work
-export PATH=/work/gpu_kit/bin:$PATH LD_LIBRARY_PATH=/work/gpu_kit/lib:/cuda
-[ "$(command -v mpirun)" = /work/gpu_kit/bin/mpirun ]
+cd /here
+export PATH=/here/gpu_kit/bin:$PATH LD_LIBRARY_PATH=/here/gpu_kit/lib:/cuda
+[ "$(command -v mpirun)" = /here/gpu_kit/bin/mpirun ]
 run="gpu_kit/epmoe run -m models/austen-moe --temp 0 -q -t 1 -n 12 -p Emma"
 one=$($run)
 three=$(launch/mpirun.sh -n 3 $run)
