@@ -5,16 +5,14 @@
  *   FAULT_HOW=kill|stop|hang   hang: its own thread sleeps for ever, its others go on
  *             slow             from there on a millisecond every time, so that a signal finds work
  */
+#include "transport/mpi_state.h" // TAG_ROWS, and mpi.h
 #include <dlfcn.h>
-#include <mpi.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-enum { TAG_ROWS = 6 }; // and beyond; see transport/mpi_state.h
 
 static void come_to_grief(void)
 {

@@ -2,7 +2,7 @@
 
 part_limit=270 # seconds of a part
 
-gpu_tests=(test_kernels test_rows test_attention test_wire test_marks test_sample test_parity)
+gpu_tests=(test_kernels test_rows test_attention test_chain test_wire test_marks test_sample test_parity)
 gpu_programs=("${gpu_tests[@]}" gpu_bench gpu_same gpu_ranks)
 
 # A line a step, in the order in which they run: part, seconds, name, and the command of
@@ -17,6 +17,7 @@ correct  10 text              compare_texts
 correct   8 kernels           unit_test test_kernels
 correct   5 rows              unit_test test_rows
 correct   8 attention         unit_test test_attention
+correct   5 chain             unit_test test_chain
 correct   6 wire              unit_test test_wire
 correct   4 marks             unit_test test_marks
 correct   5 samplers          unit_test test_sample
@@ -24,8 +25,8 @@ correct  12 parity            unit_test test_parity
 correct  18 checkpoint        make_checkpoint memory
 correct  15 early_same        early_same
 correct  12 logits            logits_both_ways
-correct  38 transformers      peer_logits
-correct  17 racecheck         sanitize racecheck
+correct  35 transformers      peer_logits
+correct  15 racecheck         sanitize racecheck
 correct  11 synccheck         sanitize synccheck
 correct  15 memcheck          sanitize memcheck
 correct   7 nccl_threads_2    nccl_threads 2
