@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "transport/local_state.h"
+#include "transport/ticker.h"
 
 /* A sleeping thread takes tens of microseconds to start again, so a rank with a core to itself
  * first spins, longer the more often that has been worth it lately. */
@@ -263,11 +264,7 @@ static bool enough_cores(int ranks)
 
 static void open_end(struct local_world *w, struct local_end *e)
 {
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&e->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    cond_open_monotonic(&e->wake);
     e->world = w;
     e->last = &e->first;
     e->in = calloc((size_t)(LANES * w->size), sizeof *e->in);

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "transport/ticker.h"
 
 enum { BEAT_NS = 100000000, RETRY_NS = 1000000 };
 
@@ -20,10 +21,7 @@ struct beat { // the message
 };
 
 struct beater {
-    pthread_t thread;
-    pthread_mutex_t mutex; // of stop
-    pthread_cond_t wake;
-    bool stop;
+    struct ticker ticker;
     pid_t parent;
     _Atomic bool on; // signs of life may be sent
     _Atomic int64_t guard_ns;
@@ -32,19 +30,6 @@ struct beater {
     MPI_Request *requests; // [size]
     int n;
 };
-
-/* True: the thread is to end. */
-static bool sleep_a_beat(struct beater *b, int64_t ns)
-{
-    int64_t when_ns = clock_ns() + ns;
-    struct timespec when = {when_ns / 1000000000, when_ns % 1000000000};
-    pthread_mutex_lock(&b->mutex);
-    while (!b->stop && clock_ns() < when_ns)
-        pthread_cond_timedwait(&b->wake, &b->mutex, &when);
-    bool stop = b->stop;
-    pthread_mutex_unlock(&b->mutex);
-    return stop;
-}
 
 static void check_fate(struct mpi_state *s)
 {
@@ -89,7 +74,7 @@ static bool beat(struct mpi_state *s, int rank)
 {
     struct beater *b = s->beater;
     while (pthread_mutex_trylock(&s->mutex) != 0)
-        if (sleep_a_beat(b, RETRY_NS))
+        if (ticker_sleep(&b->ticker, RETRY_NS))
             return false;
     if (b->on) { // still: MPI may have ended meanwhile
         for (int r = rank ? 0 : 1; r < (rank ? 1 : b->n); r++)
@@ -103,7 +88,7 @@ static bool beat(struct mpi_state *s, int rank)
 static void *beat_thread(void *argument)
 {
     struct mpi_state *s = argument;
-    while (!sleep_a_beat(s->beater, BEAT_NS)) {
+    while (!ticker_sleep(&s->beater->ticker, BEAT_NS)) {
         check_fate(s);
         if (s->beater->on && !beat(s, s->rank))
             break;
@@ -114,16 +99,10 @@ static void *beat_thread(void *argument)
 void beater_open(struct mpi_state *s)
 {
     struct beater *b = calloc(1, sizeof *b);
-    pthread_condattr_t monotonic;
     CHECK(b, "no memory");
     b->parent = getppid();
     s->beater = b;
-    pthread_mutex_init(&b->mutex, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&b->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-    CHECK(pthread_create(&b->thread, NULL, beat_thread, s) == 0, "no thread for signs of life");
+    ticker_open(&b->ticker, beat_thread, s);
 }
 
 void beater_guard(struct mpi_state *s, int64_t ns, const char *what)
@@ -162,13 +141,7 @@ void beater_end(struct mpi_state *s)
 void beater_close(struct mpi_state *s)
 {
     struct beater *b = s->beater;
-    pthread_mutex_lock(&b->mutex);
-    b->stop = true;
-    pthread_cond_signal(&b->wake);
-    pthread_mutex_unlock(&b->mutex);
-    pthread_join(b->thread, NULL);
-    pthread_cond_destroy(&b->wake);
-    pthread_mutex_destroy(&b->mutex);
+    ticker_close(&b->ticker);
     free(b->out);
     free(b->requests);
     free(b);

@@ -54,16 +54,21 @@ bool nccl_can_share(char *text, size_t size)
     return version >= SHARING_VERSION && set && strtol(set, NULL, 0) != 0;
 }
 
+static int refused(const char *doing, const char *found)
+{
+    char sharing[128];
+    nccl_can_share(sharing, sizeof sharing);
+    return fail(STATUS_USAGE,
+                "NCCL: %s: expected a GPU for each rank, or %s to share one, found: %s", doing,
+                sharing, found);
+}
+
 static int failed(ncclComm_t comm, ncclResult_t result, const char *doing)
 {
     const char *detail = ncclGetLastError(comm);
     int code = result == ncclRemoteError ? STATUS_LOST_RANK : STATUS_FAILED;
-    char sharing[128];
-    nccl_can_share(sharing, sizeof sharing);
     if (result == ncclInvalidUsage)
-        return fail(STATUS_USAGE,
-                    "NCCL: %s: expected a GPU for each rank, or %s to share one, found: %s", doing,
-                    sharing, detail && *detail ? detail : ncclGetErrorString(result));
+        return refused(doing, detail && *detail ? detail : ncclGetErrorString(result));
     return fail(code, "NCCL: %s: %s%s%s", doing, ncclGetErrorString(result),
                 detail && *detail ? ": " : "", detail ? detail : "");
 }
