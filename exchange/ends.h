@@ -79,18 +79,28 @@ struct worker_end {
     int32_t *count, *slot, *source; // likewise
 };
 
-/* setup as it counts: no transport when alone, dedup on for STRATEGY_ALLGATHER. */
+/* Opening an end: the setup with what does not apply taken out (no transport when alone; dedup is
+ * always on for STRATEGY_ALLGATHER), how many lanes it has, what all lanes have in common, and from
+ * that lane `lane` of n. */
 struct exchange_setup end_settle(const struct exchange_setup *setup);
-/* Lanes of the setup; fills what they have in common, then opens each. */
 int end_lanes(const struct exchange_setup *setup);
 struct exchange_end end_of(const struct exchange_setup *setup);
-/* Lane `lane` of n, like e. */
 struct exchange_end end_of_lane(const struct exchange_end *e, int lane, int n);
 int end_wire_error(struct exchange_end *e, struct wire_error *error);
 
 static inline bool end_narrows(const struct exchange_end *e)
 {
     return e->options.wire != WIRE_MODEL;
+}
+
+static inline bool end_is_root(const struct exchange_end *e)
+{
+    return e->transport->rank == e->root;
+}
+
+static inline int end_least(int a, int b)
+{
+    return a < b ? a : b;
 }
 
 static inline int end_pairs(const struct exchange_end *e)
@@ -116,7 +126,7 @@ void end_count_sent(struct exchange_end *e, int to, size_t bytes);
 void end_count_received(struct exchange_end *e, int from, size_t bytes);
 int end_send(struct exchange_end *e, int to, const void *bytes, size_t n);
 
-/* Root: workers' messages leave, those that are packed. Worker: wait for it: x->in. */
+/* Root: a worker's message, which has been packed, leaves. Worker: its message is in x->in. */
 int root_send_message(struct root_end *x, int rank);
 int worker_receive_message(struct worker_end *x);
 

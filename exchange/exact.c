@@ -48,7 +48,7 @@ void exact_pack(struct root_end *x, int rank)
                e->wire_row_bytes);
 }
 
-static int exact_begin(struct root_end *x, int n)
+int exact_begin(struct root_end *x, int n)
 {
     (void)x, (void)n;
     return 0;

@@ -16,7 +16,6 @@ struct message_form message_form(const struct exchange_options *o, const struct 
                                  .sum = o->combine == COMBINE_SUM,
                                  .apart = apart,
                                  .rounds = o->strategy == STRATEGY_PADDED,
-                                 .padded = o->strategy == STRATEGY_PADDED && !apart,
                                  .top_k = l->top_k,
                                  .experts = l->experts,
                                  .row_bytes = wire_row_bytes(o->wire, l->type, l->width)};
@@ -63,7 +62,7 @@ static int check_index(const int32_t *index, int n, int end)
     return 0;
 }
 
-/* One round and one back, unless messages are cut into rounds. */
+/* Every strategy but STRATEGY_PADDED has one round, and one back. */
 static int check_rounds(const struct message_form *f, const struct message_header *header)
 {
     if (f->rounds || (header->rounds == 1 && header->rounds_back == 1))
@@ -111,7 +110,7 @@ int message_unpack(struct dispatch *d, const struct message_form *f, const char 
     if (status)
         return status;
     struct layout at = message_layout(f, n_experts, slots, header.rows);
-    if (bytes < at.bytes || (bytes > at.bytes && !f->padded))
+    if (bytes < at.bytes || (bytes > at.bytes && !message_is_cut(f)))
         return fail(STATUS_FAILED, "dispatch: expected %zu bytes of %d rows, found %zu", at.bytes,
                     header.rows, bytes);
     const int32_t *index = (const int32_t *)(const void *)(message + at.index);
@@ -122,9 +121,7 @@ int message_unpack(struct dispatch *d, const struct message_form *f, const char 
                            .weight = (const float *)(const void *)(message + at.weight),
                            .rows = f->apart ? NULL : message + at.rows,
                            .n_rows = header.rows,
-                           .n_back = header.back,
-                           .rounds = header.rounds,
-                           .rounds_back = header.rounds_back};
+                           .n_back = header.back};
     if (!f->dedup && !f->sum)
         return 0;
     return check_index(index, slots, f->dedup ? header.rows : header.back);

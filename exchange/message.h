@@ -18,11 +18,17 @@ struct message_header {
 struct message_form {
     bool dedup, sum; // DEDUP_ON, COMBINE_SUM
     bool apart;      // rows are no part of the message
-    bool rounds;     // STRATEGY_PADDED: cut into rounds
-    bool padded;     // anything may follow
+    bool rounds;     // STRATEGY_PADDED
     int top_k, experts;
     size_t row_bytes; // of a row on the wire
 };
+
+/* Messages are cut into rounds of one size, and padding may follow. Where rows go apart, only they
+ * are cut. */
+static inline bool message_is_cut(const struct message_form *f)
+{
+    return f->rounds && !f->apart;
+}
 
 struct message_form message_form(const struct exchange_options *o, const struct exchange_limits *l,
                                  bool apart);
@@ -45,7 +51,6 @@ struct dispatch {
     const float *weight;   // with sum: [n_slots] and how much
     const char *rows;      // on the wire; NULL where they go apart
     int n_rows, n_back;    // rows that come and go back
-    int rounds, rounds_back;
 };
 
 /* Take a message for `n_experts` experts and a step of n rows apart. Nothing in it is trusted:

@@ -4,19 +4,14 @@
 #include "exchange/mover.h"
 #include "exchange/strategy.h"
 
-static void open_root(struct root_end *x)
+static void open_nothing(struct exchange_end *e)
 {
-    (void)x;
-}
-
-static void open_worker(struct worker_end *x)
-{
-    (void)x;
+    (void)e;
 }
 
 static size_t slack(const struct exchange_end *e)
 {
-    return e->form.padded ? padded_most(e).back : 0;
+    return message_is_cut(&e->form) ? padded_most(e).back : 0;
 }
 
 static int send_all(struct root_end *x, int n)
@@ -56,7 +51,7 @@ static int send_round(struct root_end *x, int rank, int round)
 static int send(struct root_end *x)
 {
     struct exchange_end *e = &x->end;
-    int status = 0, rounds = e->form.padded ? e->rounds : 0; // other messages have left
+    int status = 0, rounds = message_is_cut(&e->form) ? e->rounds : 0; // other messages have left
     for (int round = 0; round < rounds; round++)
         EACH_WORKER (e, rank)
             if (!status)
@@ -100,7 +95,7 @@ static int receive_round(struct worker_end *x)
 static int start(struct worker_end *x, int first, int n)
 {
     (void)first, (void)n;
-    return x->end.form.padded ? receive_round(x) : 0;
+    return message_is_cut(&x->end.form) ? receive_round(x) : 0;
 }
 
 static int finish(struct worker_end *x)
@@ -113,7 +108,7 @@ static int give_back(struct worker_end *x, const void *rows)
 {
     struct exchange_end *e = &x->end;
     size_t bytes = (size_t)x->dispatch.n_back * e->wire_row_bytes;
-    size_t each = e->form.padded ? e->round.back : bytes;
+    size_t each = message_is_cut(&e->form) ? e->round.back : bytes;
     int status = 0;
     for (int round = 0; round < e->rounds_back && !status; round++)
         status = end_send(e, e->root, piece(rows, bytes, round, each), each);
@@ -122,8 +117,7 @@ static int give_back(struct worker_end *x, const void *rows)
 
 const struct mover message_mover = {
     .apart = false,
-    .open_root = open_root,
-    .open_worker = open_worker,
+    .open = open_nothing,
     .slack = slack,
     .send_all = send_all,
     .expect = expect,

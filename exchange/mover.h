@@ -1,8 +1,6 @@
 /* How rows get to another rank: private to exchange/. Two movers: message_mover.c has rows stand
  * behind the message, in the host's memory; nccl_mover.c sends messages without rows, and the rows
- * from GPU to GPU. A call that has nothing to do returns 0. "expect" starts to receive, "take"
- * waits.
- */
+ * from GPU to GPU. A call that has nothing to do returns 0. */
 #pragma once
 
 #include "exchange/ends.h"
@@ -10,22 +8,26 @@
 
 struct mover {
     bool apart; // rows are no part of the messages
-    void (*open_root)(struct root_end *x);
-    void (*open_worker)(struct worker_end *x);
+    /* What the mover itself keeps for an end: e->nccl. */
+    void (*open)(struct exchange_end *e);
     /* Bytes that may be read beyond the end of what a worker gives back. */
     size_t (*slack)(const struct exchange_end *e);
 
-    /* Root. send_all: rows that every worker gets, before the message. expect: x->back is to be
-     * filled, of round `round`, the first before messages leave. send: each worker's own rows,
-     * after them, in e->rounds rounds. take: x->back has been filled, of round `round`. */
+    /* Root, in this order.
+     *   send_all  before the message: the n rows that every worker gets (STRATEGY_ALLGATHER)
+     *   expect    before any message: start to receive a round of results into x->back
+     *   send      after the messages: each worker's own rows, in e->rounds rounds
+     *   take      wait until a round of results is in x->back
+     * Later rounds are expected and taken one after the other. */
     int (*send_all)(struct root_end *x, int n);
     int (*expect)(struct root_end *x, int round);
     int (*send)(struct root_end *x);
     int (*take)(struct root_end *x, int round);
 
-    /* Worker. start: n rows of the dispatch, from row `first` on. finish: they are
-     * x->dispatch.rows, where rows are, and so is its source. give_back: x->dispatch.n_back rows,
-     * in e->rounds_back rounds. */
+    /* Worker, in this order.
+     *   start      start to receive n rows of the dispatch, from row `first` on
+     *   finish     wait until they are there: x->dispatch.rows and source are where rows are
+     *   give_back  x->dispatch.n_back rows leave, in e->rounds_back rounds */
     int (*start)(struct worker_end *x, int first, int n);
     int (*finish)(struct worker_end *x);
     int (*give_back)(struct worker_end *x, const void *rows);
@@ -42,9 +44,9 @@ struct nccl_rows {
     char *discard;    // and where that arrives
 };
 
-/* nccl_join.c: bring a lane's communicator up, on all ranks at the same time; message: this end's
- * buffer of messages. Both do nothing for the other mover. */
-int nccl_rows_join(struct exchange_end *e, char *message, const void *id);
+/* nccl_join.c: bring a lane's communicator up, on all ranks at the same time. message: this end's
+ * buffer of messages; ids: of all lanes. Both do nothing for the other mover. */
+int nccl_rows_join(struct exchange_end *e, char *message, const void *ids);
 void nccl_rows_leave(struct exchange_end *e);
 
 /* nccl_mover.c. All ranks: a piece of `rows` rows to and from every rank. */

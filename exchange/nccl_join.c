@@ -7,7 +7,7 @@ static int meet_exact(struct exchange_end *e)
 {
     struct nccl *n = &e->nccl->nccl;
     char *bytes = (char *)e->nccl->index;
-    bool is_root = e->transport->rank == e->root;
+    bool is_root = end_is_root(e);
     int first = is_root ? 0 : e->root, end = is_root ? e->transport->size : e->root + 1;
     int status = nccl_begin(n);
     for (int rank = first; rank < end && !status; rank++) {
@@ -49,7 +49,7 @@ static int await_all(struct exchange_end *e, char *message)
 {
     struct transport *t = e->transport;
     int status = 0;
-    if (t->rank != e->root)
+    if (!end_is_root(e))
         status = transport_start_recv(t, e->lane, e->root, message, 0);
     else
         EACH_WORKER (e, rank)
@@ -61,18 +61,19 @@ static int await_all(struct exchange_end *e, char *message)
 /* The root says nothing more until all are done: what it said would call the others off. */
 static int all_have_met(struct exchange_end *e, char *message)
 {
-    bool is_root = e->transport->rank == e->root;
+    bool is_root = end_is_root(e);
     int status = is_root ? nccl_rows_expect_words(e, message) : nccl_rows_give_word(e, message);
     return status ? status : end_wait(e);
 }
 
-int nccl_rows_join(struct exchange_end *e, char *message, const void *id)
+int nccl_rows_join(struct exchange_end *e, char *message, const void *ids)
 {
     if (!e->nccl)
         return 0;
     int status = await_all(e, message);
     if (!status)
-        status = nccl_open(&e->nccl->nccl, e->transport, e->dev, id);
+        status = nccl_open(&e->nccl->nccl, e->transport, e->dev,
+                           (const char *)ids + (size_t)e->lane * NCCL_ID_BYTES);
     if (!status)
         status = meet(e);
     return status ? status : all_have_met(e, message);

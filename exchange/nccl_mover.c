@@ -13,15 +13,9 @@
  * piece of one size. What is not from or to the root is padding. It takes no longer, since the root
  * alone fills its links, but costs memory for what nobody reads. */
 #include "base/clock.h"
-#include "base/log.h"
 #include "exchange/mover.h"
 #include "exchange/strategy.h"
 #include "kernels/ops.h"
-
-static int least(int a, int b)
-{
-    return a < b ? a : b;
-}
 
 /* Rows that one rank gets at most. */
 static size_t rows_most(const struct exchange_end *e)
@@ -37,7 +31,7 @@ static size_t pieces(const struct exchange_end *e, int rows)
 
 static bool is_padded(const struct exchange_end *e)
 {
-    return e->options.strategy == STRATEGY_PADDED;
+    return e->form.rounds;
 }
 
 static size_t slack(const struct exchange_end *e)
@@ -58,26 +52,29 @@ static void open_rows(struct exchange_end *e, size_t bytes, int zero_rows, int d
     e->nccl = s;
 }
 
-static void open_root(struct root_end *x)
+/* What a root sends: rows that it gathers for each worker, a piece a round for each rank, or h. */
+static size_t root_bytes(const struct exchange_end *e)
 {
-    struct exchange_end *e = &x->end;
-    struct padded_round most = padded_most(e);
-    size_t bytes = is_padded(e) ? pieces(e, (int)rows_most(e) + most.out_rows)
-                   : e->options.strategy == STRATEGY_EXACT
-                       ? (size_t)end_pairs(e) * e->wire_row_bytes
-                       : 0;
-    open_rows(e, bytes, most.back_rows, most.out_rows);
+    if (is_padded(e))
+        return pieces(e, (int)rows_most(e) + padded_most(e).out_rows);
+    return e->options.strategy == STRATEGY_EXACT ? (size_t)end_pairs(e) * e->wire_row_bytes : 0;
 }
 
 /* The root's piece is the first of all that a rank gets. So a worker takes a round to where the
  * round's rows begin: the other pieces lie behind it, and the next round covers them. */
-static void open_worker(struct worker_end *x)
+static size_t worker_bytes(const struct exchange_end *e)
 {
-    struct exchange_end *e = &x->end;
+    size_t behind = is_padded(e) ? pieces(e, padded_most(e).out_rows) : 0;
+    return rows_most(e) * e->wire_row_bytes + behind;
+}
+
+static void open_lane(struct exchange_end *e)
+{
     struct padded_round most = padded_most(e);
-    size_t bytes = rows_most(e) * e->wire_row_bytes;
-    open_rows(e, bytes + (is_padded(e) ? pieces(e, most.out_rows) : 0), most.out_rows,
-              most.back_rows);
+    if (end_is_root(e))
+        open_rows(e, root_bytes(e), most.back_rows, most.out_rows);
+    else
+        open_rows(e, worker_bytes(e), most.out_rows, most.back_rows);
 }
 
 /* ---- both ends ---- */
@@ -156,7 +153,7 @@ static void gather_rows(struct root_end *x, int rank)
         char *to = is_padded(e)
                        ? round_out(e, done / room) + (size_t)rank * (size_t)room * e->wire_row_bytes
                        : e->nccl->rows + (size_t)first * e->wire_row_bytes;
-        gather(e->dev, to, rows_out(x), e->nccl->index + first + done, least(sent - done, room),
+        gather(e->dev, to, rows_out(x), e->nccl->index + first + done, end_least(sent - done, room),
                e->wire_row_bytes);
     }
 }
@@ -332,8 +329,7 @@ static int give_back(struct worker_end *x, const void *rows)
 
 const struct mover nccl_mover = {
     .apart = true,
-    .open_root = open_root,
-    .open_worker = open_worker,
+    .open = open_lane,
     .slack = slack,
     .send_all = send_all,
     .expect = expect,

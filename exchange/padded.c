@@ -10,18 +10,13 @@
 #include "exchange/strategy.h"
 #include "kernels/ops.h"
 
-static int least(int a, int b)
-{
-    return a < b ? a : b;
-}
-
 /* Room for half as many rows again as an even routing has for a worker. */
 static struct padded_round round_of(const struct exchange_end *e, int n_experts, int n)
 {
     int pairs = n * e->limits.top_k, workers = e->transport->size - 1;
-    int share = (int)least(pairs, (int)((3 * (int64_t)pairs + 2 * workers - 1) / (2 * workers)));
-    int rows = e->form.dedup ? least(share, n) : share;
-    int back = e->form.sum ? least(share, n) : share;
+    int share = end_least(pairs, (int)((3 * (int64_t)pairs + 2 * workers - 1) / (2 * workers)));
+    int rows = e->form.dedup ? end_least(share, n) : share;
+    int back = e->form.sum ? end_least(share, n) : share;
     return (struct padded_round){.out = message_layout(&e->form, n_experts, share, rows).bytes,
                                  .back = (size_t)back * e->wire_row_bytes,
                                  .out_rows = rows,
@@ -84,12 +79,6 @@ static void expect_round(struct root_end *x)
         x->back[rank] = (struct piece){x->staging + (size_t)rank * e->round.back, e->round.back};
 }
 
-static int padded_begin(struct root_end *x, int n)
-{
-    (void)x, (void)n;
-    return 0;
-}
-
 static int padded_dispatch(struct root_end *x)
 {
     struct exchange_end *e = &x->end;
@@ -114,7 +103,7 @@ static void place_round(struct root_end *x, int round)
     EACH_WORKER (e, rank)
         if (x->plan.back[rank] > done)
             gather(e->dev, results_of(x, x->plan.first[rank] + done), x->back[rank].at, x->identity,
-                   least(x->plan.back[rank] - done, room), e->wire_row_bytes);
+                   end_least(x->plan.back[rank] - done, room), e->wire_row_bytes);
 }
 
 static int padded_combine(struct root_end *x)
@@ -199,7 +188,7 @@ static int padded_unpack(struct worker_end *x, const struct exchange_layer *laye
 }
 
 const struct strategy_ops strategy_padded = {
-    .begin = padded_begin,
+    .begin = exact_begin,
     .dispatch = padded_dispatch,
     .combine = padded_combine,
     .receive = padded_receive,

@@ -21,14 +21,14 @@ static void open_messages(struct root_end *x)
 {
     struct exchange_end *e = &x->end;
     size_t ranks = (size_t)e->transport->size;
-    size_t slack = e->form.padded ? padded_most(e).out : 0;
+    size_t slack = message_is_cut(&e->form) ? padded_most(e).out : 0;
     x->begin = dev_alloc_host(e->host, (ranks + 1) * sizeof *x->begin);
     x->out_capacity = end_messages_most(e, (int)ranks - 1);
     x->out = dev_alloc(e->host, x->out_capacity + slack);
     x->back = dev_alloc_host(e->host, ranks * sizeof *x->back);
     if (e->options.strategy == STRATEGY_PADDED)
         padded_open_root(x);
-    e->mover->open_root(x);
+    e->mover->open(e);
 }
 
 static struct root_end *open_lane(const struct exchange_setup *setup,
@@ -62,8 +62,7 @@ int root_join(struct root_end *x[LANES], int lanes, const void *ids)
 {
     int status = 0;
     for (int lane = 0; lane < lanes && !status; lane++)
-        status = nccl_rows_join(&x[lane]->end, x[lane]->out,
-                                (const char *)ids + (size_t)lane * NCCL_ID_BYTES);
+        status = nccl_rows_join(&x[lane]->end, x[lane]->out, ids);
     return status;
 }
 
@@ -94,7 +93,8 @@ static void narrow_input(struct root_end *x, int n, enum phase then)
     trace_mark(e->trace, then);
 }
 
-/* Rows that do not go apart are in the host's memory, and need not be there before their plan. */
+/* Rows that do not go apart travel from the host's memory. A GPU's rows are copied there together
+ * with their routing, so before root_dispatch() they must not be read. */
 int root_begin(struct root_end *x, const void *h, int n)
 {
     x->h = h;

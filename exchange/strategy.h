@@ -20,7 +20,9 @@ struct strategy_ops {
 
 extern const struct strategy_ops strategy_exact, strategy_padded, strategy_allgather;
 
-/* exact.c: one message of its own for each worker, and one message back. */
+/* exact.c: one message of its own for each worker, and one message back. exact_begin does nothing:
+ * no row leaves before it is routed. */
+int exact_begin(struct root_end *x, int n);
 /* x->begin := where the workers' messages begin in x->out. */
 void exact_place(struct root_end *x);
 void exact_pack(struct root_end *x, int rank);

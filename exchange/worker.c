@@ -14,7 +14,7 @@ static bool sums(const struct worker_end *x)
 static void open_message(struct worker_end *x)
 {
     struct exchange_end *e = &x->end;
-    x->in_capacity = end_messages_most(e, 1) + (e->form.padded ? padded_most(e).out : 0);
+    x->in_capacity = end_messages_most(e, 1) + (message_is_cut(&e->form) ? padded_most(e).out : 0);
     x->in = dev_alloc(e->host, x->in_capacity);
 }
 
@@ -61,7 +61,7 @@ static struct worker_end *open_lane(const struct exchange_end *end)
     open_rows(x);
     if (end->options.strategy == STRATEGY_ALLGATHER)
         open_sorting(x);
-    end->mover->open_worker(x);
+    end->mover->open(&x->end);
     return x;
 }
 
@@ -81,8 +81,7 @@ int worker_end_join(struct worker_end *x[LANES], int lanes, const void *ids)
 {
     int status = 0;
     for (int lane = 0; lane < lanes && !status; lane++)
-        status = nccl_rows_join(&x[lane]->end, x[lane]->in,
-                                (const char *)ids + (size_t)lane * NCCL_ID_BYTES);
+        status = nccl_rows_join(&x[lane]->end, x[lane]->in, ids);
     return status;
 }
 

@@ -12,7 +12,7 @@ struct exchange_work {
     int n;                 // (row, expert) pairs
     const int32_t *count;  // [its own experts] pairs of each, in order of expert; the host's memory
     const void *rows;      // rows [n_rows] of the model's type
-    int n_rows;            //
+    int n_rows;            // that have come
     const int32_t *source; // [n] the row of each pair; NULL: pair i has row i. Where rows are
     void *y;               // rows [n]: what the experts make of them goes here
 };

@@ -93,7 +93,7 @@ void profile_close(struct profile *p); // NULL is legal
 /* A step of n rows begins; before it the logs are collected if need be. */
 int profile_begin_step(struct profile *p, enum step_kind kind, int n,
                        const struct exchange_counters *bytes);
-/* A layer's rows have been sorted: what each rank has to do. plan->count must be host memory. */
+/* A layer's rows have been sorted: what each rank has to do. r->count must be host memory. */
 void profile_count_rows(struct profile *p, int layer, const struct routing *r);
 /* After the last step: complete the sums. */
 int profile_finish(struct profile *p, const struct exchange_counters *bytes);
