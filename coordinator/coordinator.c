@@ -117,6 +117,12 @@ static int kv_blocks(struct coordinator *c, int64_t kv_bytes)
     return (int)(blocks > least ? blocks : least);
 }
 
+static void trace_exchange(struct coordinator *c)
+{
+    for (int i = 0; i < c->n_exchanges; i++)
+        root_trace(c->exchange[i], c->trace);
+}
+
 /* What depends on how rows travel. */
 static void open_exchange(struct coordinator *c)
 {
@@ -132,18 +138,16 @@ static void open_exchange(struct coordinator *c)
     };
     state_open(&c->state, &c->dev, m, c->dtype, &limits);
     c->n_exchanges = root_open(c->exchange, &setup);
-    for (int i = 0; i < c->n_exchanges; i++)
-        root_trace(c->exchange[i], c->trace);
+    trace_exchange(c);
 }
 
 /* Every buffer that a step will need, sized once. */
 static void allocate(struct coordinator *c, const struct coordinator_options *o)
 {
     const struct config *m = &c->config;
-    int widest = m->ffn_dim > m->shared_dim ? m->ffn_dim : m->shared_dim;
     struct dev_limits most = {.type = c->dtype,
                               .rows = m->n_experts ? c->chunk * m->top_k : c->chunk,
-                              .ffn_width = widest > m->expert_dim ? widest : m->expert_dim,
+                              .ffn_width = config_widest_ffn(m),
                               .dim = m->dim,
                               .n_heads = m->n_heads,
                               .head_dim = m->head_dim,
@@ -270,8 +274,7 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
     }
     profile_time_by(c->profile, &c->dev);
     c->trace = c->profile ? &c->profile->log : NULL;
-    for (int i = 0; i < c->n_exchanges; i++)
-        root_trace(c->exchange[i], c->trace);
+    trace_exchange(c);
     c->weight_bytes = c->weights.bytes + c->shard.bytes + worker_bytes;
     return 0;
 }

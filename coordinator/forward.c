@@ -96,7 +96,7 @@ static struct routing routing_of(const struct routed *r, const struct layer_plac
                             .layer = {p->group_of, p->rank_first}};
 }
 
-/* y := the outputs of the experts that stayed at home, at their places */
+/* y := the outputs of the experts that stayed at home, at their slots */
 static struct ffn_job home_job(struct coordinator *c, int l, const struct half *half)
 {
     const struct state *s = &half->s;

@@ -131,8 +131,7 @@ void state_open(struct state *s, struct dev *d, const struct config *m, enum dty
 static uint64_t scratch_bytes(const struct config *m, enum dtype type, int rows)
 {
     uint64_t k = m->n_experts ? (uint64_t)m->top_k : 0, n = (uint64_t)rows;
-    int widest = m->shared_dim > m->expert_dim ? m->shared_dim : m->expert_dim;
-    widest = m->ffn_dim > widest ? m->ffn_dim : widest;
+    int widest = config_widest_ffn(m);
     uint64_t elements =
         k * (uint64_t)row_stride(m->expert_dim) + (k ? k : 1) * (uint64_t)row_stride(widest);
     return n * elements * (uint64_t)dtype_bytes(type);

@@ -40,6 +40,13 @@ struct config {
     int32_t eos[MAX_EOS]; // union of config.json's and generation_config.json's
 };
 
+/* The widest gated block of the model: an expert, the shared expert or a dense MLP. */
+static inline int config_widest_ffn(const struct config *m)
+{
+    int shared = m->ffn_dim > m->shared_dim ? m->ffn_dim : m->shared_dim;
+    return shared > m->expert_dim ? shared : m->expert_dim;
+}
+
 /* Sampling defaults of generation_config.json; those of transformers where it is absent. */
 struct generation_defaults {
     bool do_sample;

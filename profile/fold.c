@@ -123,12 +123,12 @@ static void rows_left(struct profile *p, const struct trace_event *e)
 
 static void begin_step(struct profile *p, const struct trace_event *e)
 {
-    size_t places = (size_t)p->n_layers * PROFILE_HALVES;
+    size_t spans = (size_t)p->n_layers * PROFILE_HALVES;
     p->kind = e->part ? STEP_DECODE : STEP_PREFILL;
     p->steps[p->kind].steps++;
     p->steps[p->kind].rows += (uint64_t)e->detail;
-    memset(p->worker_spans, 0, (size_t)p->n_ranks * places * sizeof *p->worker_spans);
-    memset(p->wait_spans, 0, places * sizeof *p->wait_spans);
+    memset(p->worker_spans, 0, (size_t)p->n_ranks * spans * sizeof *p->worker_spans);
+    memset(p->wait_spans, 0, spans * sizeof *p->wait_spans);
     p->away[0] = p->away[1] = NULL;
     for (int rank = 1; rank < p->n_ranks; rank++)
         fold_worker_step(p, rank);

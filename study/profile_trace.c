@@ -15,22 +15,22 @@ struct writer {
     uint64_t track;
     int64_t step; // the step at hand, counted from 1
     bool in_step;
-    int place;       // the layer and half whose slice is open, or -1
-    uint64_t *flows; // [ranks] arrows of that place; 0: not sent yet
+    int index;       // the layer and half whose slice is open, or -1
+    uint64_t *flows; // [ranks] arrows of that slice; 0: not sent yet
 };
 
 static uint64_t flow_of(const struct writer *w, const struct trace_event *e, int rank)
 {
-    uint64_t place = 2 * (uint64_t)e->layer + e->part;
-    uint64_t passage = (uint64_t)w->step * 2 * (uint64_t)w->p->n_layers + place;
-    return passage * (uint64_t)w->p->n_ranks + (uint64_t)rank;
+    uint64_t index = 2 * (uint64_t)e->layer + e->part;
+    uint64_t span = (uint64_t)w->step * 2 * (uint64_t)w->p->n_layers + index;
+    return span * (uint64_t)w->p->n_ranks + (uint64_t)rank;
 }
 
 static void close_layer(struct writer *w, int64_t ns)
 {
-    if (w->place >= 0)
+    if (w->index >= 0)
         trace_write_end(w->out, w->track, ns);
-    w->place = -1;
+    w->index = -1;
 }
 
 static void close_step(struct writer *w, int64_t ns)
@@ -53,17 +53,17 @@ static void open_step(struct writer *w, const struct trace_event *e)
 
 static void enter_layer(struct writer *w, const struct trace_event *e)
 {
-    int place = e->layer < 0 ? -1 : 2 * e->layer + e->part;
+    int index = e->layer < 0 ? -1 : 2 * e->layer + e->part;
     char name[40];
-    if (place == w->place)
+    if (index == w->index)
         return;
     close_layer(w, e->ns);
-    if (place < 0)
+    if (index < 0)
         return;
     snprintf(name, sizeof name, "layer %d%s", e->layer, e->part ? ", second half" : "");
     struct trace_slice slice = {name, "layer", NULL, 0, NULL, 0, NULL, 0};
     trace_write_begin(w->out, w->track, e->ns, &slice);
-    w->place = place;
+    w->index = index;
 }
 
 /* `padded` sends, waits and combines in rounds: the first message counts, and the last combine. */
@@ -123,7 +123,7 @@ static void write_event(struct writer *w, const struct trace_event *e)
 static void write_rank(const struct profile *p, FILE *out, int rank, uint64_t *flows)
 {
     const struct rank_log *log = &p->kept[rank];
-    struct writer w = {.p = p, .out = out, .rank = rank, .track = (uint64_t)rank + 1, .place = -1};
+    struct writer w = {.p = p, .out = out, .rank = rank, .track = (uint64_t)rank + 1, .index = -1};
     char name[64];
     w.flows = flows;
     for (int r = 0; r < p->n_ranks; r++)

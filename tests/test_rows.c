@@ -225,7 +225,7 @@ static void plan_body(void)
         same(expert[0], expert[1], pairs, "sorting, experts");
         same(weight[0], weight[1], pairs, "sorting, weights");
         same(to[0].count, to[1].count, (size_t)c->n_experts * 4, "route, counts");
-        same(to[0].slot, to[1].slot, pairs, "route, places");
+        same(to[0].slot, to[1].slot, pairs, "route, slots");
         same(to[0].source, to[1].source, pairs, "route, sources");
         same(to[0].hit, to[1].hit, sizeof *to[0].hit, "route, hits");
         check_sorted(to[0].count, to[0].slot, to[0].source, expert[0], group_of, n, k,

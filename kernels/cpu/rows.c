@@ -147,7 +147,7 @@ static void add_dense(struct dev *d, float *x, const struct pending_residual *a,
     }
 }
 
-/* x += the sum of a->y at each row's places */
+/* x += the sum of a->y at each row's slots */
 static void add_experts(struct dev *d, float *x, enum dtype type, const struct pending_residual *a,
                         int n, int dim)
 {

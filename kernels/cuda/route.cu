@@ -3,7 +3,7 @@
  * route: a warp does a row, its scores in registers; the next best expert is a maximum over keys
  * that order by score and, among equals, the lower number. sort_rows: a stable counting sort by one
  * block of threads. Each warp counts a stretch of the assignments, 32 at a time, the counts become
- * beginnings, and the same walk again hands out places: nothing depends on who comes first. */
+ * beginnings, and the same walk again hands out slots: nothing depends on who comes first. */
 #include <math.h>
 
 #include "base/check.h"

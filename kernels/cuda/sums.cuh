@@ -1,4 +1,4 @@
-/* Weighted sums over rows that lie at their places, N columns a thread. */
+/* Weighted sums over rows that lie at their slots, N columns a thread. */
 #pragma once
 
 #include "kernels/cuda/number.cuh"
@@ -23,7 +23,7 @@ struct sum_call {
 
 enum { PLACES = 4 }; // whose rows are asked for together
 
-/* sum += weight * y over the row's places, columns [column, column + N). */
+/* sum += weight * y over the row's slots, columns [column, column + N). */
 template <class T, int N>
 __device__ __forceinline__ void add_places(floats<N> &sum, const sum_call &c, int row, int column)
 {
