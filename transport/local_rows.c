@@ -50,8 +50,15 @@ int local_start_recv(struct transport *t, int lane, int from, void *buffer, size
     struct local_incoming *in = incoming_of(t->state, lane, from);
     CHECK(from >= 0 && from < t->size && from != t->rank, "rank %d receives rows from %d", t->rank,
           from);
-    CHECK(!in->active, "rank %d awaits rows from %d already", t->rank, from);
-    *in = (struct local_incoming){.active = true, .buffer = buffer, .capacity = capacity};
+    CHECK(!in->next_buffer, "rank %d awaits two messages from %d already", t->rank, from);
+    if (in->active) {
+        in->next_buffer = buffer;
+        in->next_capacity = capacity;
+        return 0;
+    }
+    in->active = true;
+    in->buffer = buffer;
+    in->capacity = capacity;
     return 0;
 }
 
@@ -67,8 +74,11 @@ static void take_rows(struct local_world *w, struct local_incoming *in, struct l
     q->being_taken = false;
     q->first++;
     q->n--;
-    in->active = false;
-    in->bytes = offer.bytes;
+    in->active = in->next_buffer != NULL;
+    in->buffer = in->next_buffer;
+    in->capacity = in->next_capacity;
+    in->next_buffer = NULL;
+    in->bytes += offer.bytes;
     in->time_ns = offer.time_ns;
     local_notify(sender);
 }
@@ -79,13 +89,13 @@ static int progress_recv(struct transport *t, int lane, int from, bool *moved)
     struct local_end *me = t->state;
     struct local_incoming *in = incoming_of(me, lane, from);
     struct local_queue *q = queue_of(me->world, lane, from, t->rank);
-    if (!in->active || q->n == 0)
-        return 0;
-    size_t bytes = q->offers[q->first].bytes;
-    if (bytes > in->capacity)
-        return report_too_large(&me->watch, from, "rows", bytes, in->capacity);
-    take_rows(me->world, in, q, &me->world->ends[from]);
-    *moved = true;
+    while (in->active && q->n > 0) {
+        size_t bytes = q->offers[q->first].bytes;
+        if (bytes > in->capacity)
+            return report_too_large(&me->watch, from, "rows", bytes, in->capacity);
+        take_rows(me->world, in, q, &me->world->ends[from]);
+        *moved = true;
+    }
     return 0;
 }
 
@@ -129,7 +139,7 @@ void local_drop_rows(struct transport *t)
         while (q->being_taken && local_await_event(me, me->events, when))
             ;
         q->n = 0;
-        me->in[i].active = false;
+        me->in[i] = (struct local_incoming){.bytes = me->in[i].bytes};
     }
 }
 

@@ -30,8 +30,10 @@ struct local_queue {
 struct local_incoming {
     bool active;
     void *buffer;
-    size_t capacity, bytes;
-    int64_t time_ns; // of the offer that was taken
+    size_t capacity, bytes; // bytes: of all messages of this wait
+    int64_t time_ns;        // of the last offer that was taken
+    void *next_buffer;      // of a second message, or NULL
+    size_t next_capacity;
 };
 
 struct local_end {

@@ -92,8 +92,17 @@ int mpi_start_recv(struct transport *t, int lane, int from, void *buffer, size_t
     struct mpi_incoming *in = incoming_of(t, lane, from);
     CHECK(from >= 0 && from < t->size && from != t->rank, "rank %d receives rows from %d", t->rank,
           from);
-    CHECK(!in->active, "rank %d awaits rows from %d already", t->rank, from);
-    *in = (struct mpi_incoming){true, buffer, capacity, 0, MPI_REQUEST_NULL, 0};
+    CHECK(!in->next_buffer, "rank %d awaits two messages from %d already", t->rank, from);
+    if (in->active) {
+        in->next_buffer = buffer;
+        in->next_capacity = capacity;
+        return 0;
+    }
+    in->active = true;
+    in->buffer = buffer;
+    in->capacity = capacity;
+    in->bytes = 0;
+    in->chunk = MPI_REQUEST_NULL;
     return 0;
 }
 
@@ -113,6 +122,17 @@ static int match_chunk(struct mpi_state *s, int lane, int from, struct mpi_incom
     return 0;
 }
 
+/* A message is complete: on to the second, if one is awaited. */
+static void end_message(struct mpi_incoming *in)
+{
+    in->active = in->next_buffer != NULL;
+    in->before += in->bytes;
+    in->bytes = 0;
+    in->buffer = in->next_buffer;
+    in->capacity = in->next_capacity;
+    in->next_buffer = NULL;
+}
+
 /* What can be done now about the rows awaited from one rank; *moved when something was. */
 static int progress_recv(struct transport *t, int lane, int from, bool *moved)
 {
@@ -128,7 +148,8 @@ static int progress_recv(struct transport *t, int lane, int from, bool *moved)
             return 0;
         int n = mpi_status_bytes(&arrived);
         in->bytes += (size_t)n;
-        in->active = n == CHUNK_BYTES;
+        if (n < CHUNK_BYTES)
+            end_message(in);
         in->time_ns = clock_ns();
         *moved = true;
     }
@@ -218,6 +239,7 @@ static void drop_rows(struct transport *t)
         if (!done)
             MPI(MPI_Request_free(&in->chunk));
         in->active = false;
+        in->next_buffer = NULL;
     }
     for (int lane = 0; lane < LANES; lane++)
         outgoing_drop(&s->rows[lane]);
@@ -230,7 +252,7 @@ static void tell_received(struct transport *t, int lane, size_t *received)
     for (int r = 0; r < t->size; r++) {
         struct mpi_incoming *in = incoming_of(t, lane, r);
         if (received)
-            received[r] = in->bytes;
+            received[r] = in->before + in->bytes;
         if (in->time_ns > t->arrived_ns)
             t->arrived_ns = in->time_ns;
         *in = (struct mpi_incoming){.chunk = MPI_REQUEST_NULL};

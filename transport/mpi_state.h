@@ -15,6 +15,9 @@ struct mpi_incoming {
     bool active;
     char *buffer;
     size_t capacity, bytes;
+    size_t before;     // bytes of the message before it, in this wait
+    char *next_buffer; // of a second message, or NULL
+    size_t next_capacity;
     MPI_Request chunk; // being received, or MPI_REQUEST_NULL
     int64_t time_ns;   // when all of it was seen to be there
 };

@@ -5,10 +5,10 @@
  * rows travel together, and the receiver learns the size.
  *
  * Rows travel in lanes, which know nothing of each other: two exchanges can be under way at once.
- * Starting never waits. Any number of sends may be under way, and arrive in order; of each peer one
- * message at a time is received. transport_wait() finishes all that was started in one lane, sends
- * as well: two ranks must not both start several sends to each other before they wait.
- * Everything runs on the rank's own thread.
+ * Starting never waits. Any number of sends may be under way, and arrive in order; of each peer up
+ * to two messages are received, in the order of the starts. transport_wait() finishes all that was
+ * started in one lane, sends as well: two ranks must not both start several sends to each other
+ * before they wait. Everything runs on the rank's own thread.
  *
  * Every wait looks after the other ranks. A rank is lost when it has ended, or has given no sign of
  * life for timeout_ns (a process that was stopped or cut off: between processes each tells rank 0,
@@ -86,7 +86,7 @@ static inline int transport_start_recv(struct transport *t, int lane, int from, 
     return t->ops->start_recv(t, lane, from, buffer, capacity);
 }
 
-/* Finish everything started in a lane; received[r] := bytes that came from rank r (NULL: not
+/* Finish everything started in a lane; received[r] := bytes that came from rank r in all (NULL: not
  * wanted; [size]). Rows in the other lane move on meanwhile.
  * A control message from a rank whose rows are awaited, or that has not taken ours, means that it
  * gave up: the wait ends with TRANSPORT_INTERRUPTED, nothing is printed, and the caller receives
