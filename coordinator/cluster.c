@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "kernels/device.h"
+#include "model/pieces.h"
 
 static int check_hello(const struct hello *h, int rank, const struct cluster_terms *terms)
 {
@@ -38,6 +39,26 @@ int cluster_greet(struct transport *t, const struct cluster_terms *terms, unsign
     return status;
 }
 
+int cluster_measure(struct transport *t, const struct cluster_terms *terms, enum isa isa,
+                    struct dev *own, struct rank_speed *speeds)
+{
+    struct control ask = {.kind = CONTROL_SPEED, .speed = {.isa = isa, .dtype = terms->dtype}};
+    struct arena memory = {0};
+    int status = 0;
+    for (int rank = 1; rank < t->size && !status; rank++)
+        status = control_send(t, rank, &ask);
+    speeds[0] = rank_speed_measure(own, terms->dtype, 1);
+    for (int rank = 1; rank < t->size && !status; rank++) {
+        struct control answer;
+        status = control_expect(t, rank, CONTROL_SPEED, &answer, &memory);
+        if (!status)
+            speeds[rank] = (struct rank_speed){answer.speed.flops, answer.speed.read_bytes_per_s,
+                                               answer.speed.memory};
+    }
+    arena_free(&memory);
+    return status;
+}
+
 int cluster_set_up(struct transport *t, const struct cluster_terms *terms, unsigned isa,
                    const struct config *m, const struct placement *p)
 {
@@ -47,6 +68,12 @@ int cluster_set_up(struct transport *t, const struct cluster_terms *terms, unsig
     for (int l = 0; l < m->n_layers; l++)
         for (int e = 0; e < m->n_experts; e++)
             rank_of[l * m->n_experts + e] = m->sparse[l] ? p->layers[l].rank_of[e] : -1;
+    int n_pieces = pieces_total(m);
+    int32_t *piece_rank_of = arena_alloc(&memory, (size_t)n_pieces * sizeof *piece_rank_of);
+    for (int l = 0, at = 0; l < m->n_layers; at += p->pieces[l++].n)
+        if (p->pieces[l].n)
+            memcpy(piece_rank_of + at, p->pieces[l].rank_of,
+                   (size_t)p->pieces[l].n * sizeof *piece_rank_of);
     struct exchange_words words = exchange_words(&terms->exchange);
     struct control message = {.kind = CONTROL_SETUP,
                               .setup = {.isa = isa,
@@ -54,7 +81,12 @@ int cluster_set_up(struct transport *t, const struct cluster_terms *terms, unsig
                                         .n_layers = m->n_layers,
                                         .n_experts = m->n_experts,
                                         .rank_of = rank_of,
+                                        .n_pieces = n_pieces,
+                                        .piece_rank_of = piece_rank_of,
+                                        .n_output_first = p->n_ranks + 1,
+                                        .output_first = p->output_first,
                                         .max_rows = terms->max_rows,
+                                        .logit_rows = terms->logit_rows,
                                         .strategy = words.strategy,
                                         .combine = words.combine,
                                         .dedup = words.dedup,

@@ -4,14 +4,14 @@
 
 #include "exchange/options.h"
 #include "model/config.h"
-#include "model/placement.h"
+#include "model/speed.h"
 #include "proto/control.h"
 
 struct cluster_terms {
     const char *version;
     uint64_t digest; // of the coordinator's checkpoint
     enum dtype dtype;
-    int max_rows;
+    int max_rows, logit_rows;
     bool profile; // workers log their phases
     struct exchange_options exchange;
     const void *nccl_ids; // see transport/nccl.h
@@ -21,6 +21,11 @@ struct cluster_terms {
 /* Hear every worker's Hello and refuse by name one of another version or other weights.
  * *common := the instruction sets that all ranks have, this one included. */
 int cluster_greet(struct transport *t, const struct cluster_terms *terms, unsigned *common);
+
+/* What every rank's device can do, measured on all at the same time: speeds [t->size]. Between
+ * cluster_greet and cluster_set_up; entry 0 is what the caller measures meanwhile, by `own`. */
+int cluster_measure(struct transport *t, const struct cluster_terms *terms, enum isa isa,
+                    struct dev *own, struct rank_speed *speeds);
 
 /* Tell every worker the setup; cluster_await waits until all are ready. Loading one's own weights
  * goes in between. */

@@ -12,7 +12,9 @@
 #include "coordinator/cluster.h"
 #include "coordinator/fit.h"
 #include "coordinator/stage.h"
+#include "coordinator/unembed.h"
 #include "kernels/ops.h"
+#include "model/pieces.h"
 #include "model/sizes.h"
 
 _Static_assert((int)CONTROL_NCCL_ID_BYTES == (int)NCCL_ID_BYTES, "Setup has no room for it");
@@ -52,15 +54,15 @@ static int load(struct coordinator *c, const struct checkpoint *ckpt)
     const struct config *m = &c->config;
     struct sizes sizes = sizes_of(m);
     double type_bytes = dtype_bytes(m->dtype);
-    double dense = (double)(sizes.unembed + sizes.layers) * type_bytes;
-    progress_open(&bar, "loading", "GB", dense * 1e-9, 1e9);
-    int status = weights_open(&c->weights, &c->dev, m, ckpt, c->dtype, show_progress, &bar);
+    double own = (double)(sizes.unembed + sizes.layers - sizes.dense) * type_bytes;
+    progress_open(&bar, "loading", "GB", own * 1e-9, 1e9);
+    int status = weights_open(&c->weights, &c->dev, m, ckpt, c->dtype, c->placement.output_first[1],
+                              show_progress, &bar);
     progress_close(&bar);
     if (status)
         return status;
-    double experts =
-        (double)sizes.expert * placement_holding(&c->placement, 0).experts * type_bytes;
-    progress_open(&bar, "loading experts", "GB", experts * 1e-9, 1e9);
+    double blocks = (double)shard_parameters(m, &c->placement, 0) * type_bytes;
+    progress_open(&bar, "loading experts", "GB", blocks * 1e-9, 1e9);
     status =
         shard_open(&c->shard, &c->dev, m, ckpt, c->dtype, &c->placement, 0, show_progress, &bar);
     progress_close(&bar);
@@ -84,18 +86,25 @@ static int load_here(struct coordinator *c, const struct checkpoint *ckpt)
     return 0;
 }
 
-/* The placement's table of each layer, where the device can read it. */
+/* The groups of a layer's blocks where the device can read them; NULL where it has none. */
+static const int32_t *share_groups(struct coordinator *c, const struct layer_placement *l)
+{
+    size_t bytes = (size_t)l->n * sizeof *l->group_of;
+    if (l->n == 0)
+        return NULL;
+    int32_t *copy = dev_alloc_copy(&c->dev, l->group_of, bytes);
+    dev_upload(&c->dev, copy, l->group_of, bytes);
+    return copy;
+}
+
 static void share_placement(struct coordinator *c)
 {
-    size_t bytes = (size_t)c->config.n_experts * sizeof(int32_t);
-    c->group_of = dev_alloc_host(&c->dev, (size_t)c->config.n_layers * sizeof *c->group_of);
+    size_t n = (size_t)c->config.n_layers;
+    c->group_of = dev_alloc_host(&c->dev, n * sizeof *c->group_of);
+    c->piece_at = dev_alloc_host(&c->dev, n * sizeof *c->piece_at);
     for (int l = 0; l < c->config.n_layers; l++) {
-        int32_t *host = c->placement.layers[l].group_of;
-        if (!host)
-            continue;
-        int32_t *copy = dev_alloc_copy(&c->dev, host, bytes);
-        dev_upload(&c->dev, copy, host, bytes);
-        c->group_of[l] = copy;
+        c->group_of[l] = share_groups(c, &c->placement.layers[l]);
+        c->piece_at[l] = share_groups(c, &c->placement.pieces[l]);
     }
 }
 
@@ -132,12 +141,14 @@ static void open_exchange(struct coordinator *c)
         .host = wire_dev(c),
         .dev = c->nccl ? &c->dev : wire_dev(c),
         .transport = c->transport,
-        .limits = {c->chunk, m->top_k, m->n_experts, m->dim, c->dtype},
+        .limits = {c->chunk, m->n_experts ? m->top_k : 0, m->n_experts, m->dim, c->dtype,
+                   pieces_most(m)},
         .options = c->options,
         .nccl = c->nccl,
     };
     state_open(&c->state, &c->dev, m, c->dtype, &limits);
     c->n_exchanges = root_open(c->exchange, &setup);
+    unembed_open(c);
     trace_exchange(c);
 }
 
@@ -147,7 +158,10 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o)
     const struct config *m = &c->config;
     struct dev_limits most = {.type = c->dtype,
                               .rows = m->n_experts ? c->chunk * m->top_k : c->chunk,
-                              .ffn_width = config_widest_ffn(m),
+                              .ffn_width = m->n_experts ? m->expert_dim : 0,
+                              .pieces = pieces_most(m),
+                              .piece_width = pieces_widest(m),
+                              .piece_rows = c->chunk,
                               .dim = m->dim,
                               .n_heads = m->n_heads,
                               .head_dim = m->head_dim,
@@ -221,6 +235,42 @@ static int make_ids(const struct coordinator *c, const struct coordinator_option
     return status;
 }
 
+/* Weights of experts and pieces of which measuring the ranks is worth the time it takes. */
+enum { WORTH_MEASURING = 256 << 20 };
+
+static bool is_worth_measuring(const struct coordinator *c, const struct cluster_terms *terms)
+{
+    struct sizes sizes = sizes_of(&c->config);
+    uint64_t n = (uint64_t)sizes.sparse_layers * (uint64_t)c->config.n_experts;
+    uint64_t bytes = (n * sizes.expert + sizes.dense) * (uint64_t)dtype_bytes(c->dtype);
+    return c->transport && terms->exchange.combine == COMBINE_ROWS && bytes > WORTH_MEASURING;
+}
+
+/* With COMBINE_SUM results depend on the placement, so that goes by the shapes of the model alone.
+ */
+static int place_balanced(struct coordinator *c, const struct coordinator_options *o,
+                          const struct cluster_terms *terms, enum isa isa)
+{
+    struct transport *t = c->transport;
+    struct placement_spec spec = o->placement;
+    int n_ranks = t ? t->size : 1, status = 0;
+    struct balance b = {.m = &c->config,
+                        .type = c->dtype,
+                        .load = o->expect,
+                        .chunk = c->chunk,
+                        .overlap = terms->exchange.overlap != OVERLAP_OFF,
+                        .n_ranks = n_ranks};
+    if (terms->exchange.combine == COMBINE_ROWS)
+        spec.balance = &b;
+    if (is_worth_measuring(c, terms)) {
+        struct rank_speed *speeds = arena_alloc(&c->memory, (size_t)n_ranks * sizeof *speeds);
+        status = cluster_measure(t, terms, isa, &c->dev, speeds);
+        speeds[0].memory = fit_room(c, o);
+        b.speeds = speeds;
+    }
+    return status ? status : placement_build(&c->placement, &c->memory, &c->config, n_ranks, &spec);
+}
+
 static int open_with(struct coordinator *c, const struct coordinator_options *o,
                      const struct checkpoint *ckpt)
 {
@@ -229,6 +279,7 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
     struct cluster_terms terms = {.version = o->version,
                                   .dtype = c->dtype,
                                   .max_rows = c->chunk,
+                                  .logit_rows = c->logit_rows,
                                   .profile = o->profile.on,
                                   .exchange = o->exchange};
     char nccl_ids[LANES * NCCL_ID_BYTES];
@@ -236,7 +287,7 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
     enum isa isa;
     uint64_t worker_bytes;
     int status = weights_check(m, ckpt);
-    if (!status)
+    if (!status && !placement_is_balanced(&o->placement)) // by a rule or a file: refused at once
         status = placement_build(&c->placement, &c->memory, m, t->size, &o->placement);
     if (!status)
         status = exchange_choose_wire(&terms.exchange, c->dtype);
@@ -252,6 +303,8 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
     if (status)
         return status;
     status = open_device(c, o, isa);
+    if (!status && placement_is_balanced(&o->placement))
+        status = place_balanced(c, o, &terms, isa);
     if (!status)
         status = fit_check(c, o);
     if (!status)
@@ -312,6 +365,7 @@ int coordinator_change_exchange(struct coordinator *c, const struct coordinator_
 {
     struct cluster_terms terms = {.dtype = c->dtype,
                                   .max_rows = c->chunk,
+                                  .logit_rows = c->logit_rows,
                                   .profile = c->profile != NULL,
                                   .exchange = o->exchange};
     char nccl_ids[LANES * NCCL_ID_BYTES];

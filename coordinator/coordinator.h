@@ -4,8 +4,9 @@
 #include "coordinator/kv_cache.h"
 #include "coordinator/picker.h"
 #include "coordinator/state.h"
+#include "exchange/outputs.h"
 #include "exchange/root.h"
-#include "model/placement.h"
+#include "model/balance.h"
 #include "model/shard.h"
 #include "model/weights.h"
 #include "profile/profile.h"
@@ -25,6 +26,7 @@ struct coordinator_options {
     int max_sequences; // in flight at once
     int logit_rows;    // of one forward_logits()
     struct placement_spec placement;
+    struct workload expect; // what "balanced" places for
     struct exchange_options exchange;
     bool nccl;        // rows go from GPU to GPU by NCCL; every rank has one, or shares it
     int64_t kv_bytes; // of the KV cache at most; 0: all sequences at full length
@@ -49,10 +51,13 @@ struct coordinator {
     struct exchange_options options; // as they count
     bool nccl;                       // rows go from GPU to GPU
     struct root_end *exchange[LANES];
-    int n_exchanges; // how many are open: of a step, or of its halves
+    int n_exchanges;        // how many are open: of a step, or of its halves
+    struct outputs outputs; // the output matrix over the ranks
+    void *unembed_rows;     // host: rows whose logits are wanted
     struct kv_cache kv;
     struct rope_table rope;
-    const int32_t **group_of; // [n_layers] the placement's, for the device
+    const int32_t **group_of; // [n_layers] the placement's, for the device,
+    const int32_t **piece_at; // [n_layers] and the same of pieces
     struct state state;
     struct picker picker;
     struct profile *profile; // NULL: none is wanted

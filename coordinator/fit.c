@@ -12,8 +12,9 @@ enum { NCCL_PEER_BYTES = 160 << 20, NCCL_NEAR_PEER_BYTES = 20 << 20 };
 struct gpu_need gpu_need(const struct memory_plan *p, const struct state_limits *limits)
 {
     uint64_t step = limits ? state_bytes(&p->config, p->type, limits) : 3 * GPU_SPARE_BYTES;
-    return (struct gpu_need){.weights = memory_plan_weights(p),
-                             .experts = memory_plan_share(p, 0).experts,
+    struct rank_share home = memory_plan_share(p, 0);
+    return (struct gpu_need){.weights = memory_plan_weights(p) + home.pieces + home.outputs,
+                             .experts = home.experts,
                              .kv = p->kv_bytes,
                              .workspace = step + GPU_SPARE_BYTES};
 }
@@ -61,8 +62,7 @@ static uint64_t sharing_bytes(const struct coordinator *c, const struct coordina
     uint64_t bytes = 0;
     for (int rank = 1; c->transport && rank < c->transport->size; rank++)
         if (shares(c, o, rank))
-            bytes +=
-                memory_plan_share(plan, rank).experts + nccl_bytes(c, o, rank) + GPU_SPARE_BYTES;
+            bytes += memory_plan_share(plan, rank).bytes + nccl_bytes(c, o, rank) + GPU_SPARE_BYTES;
     return bytes;
 }
 
@@ -92,6 +92,29 @@ static void advise(char *text, size_t size, const struct memory_plan *p,
     } else {
         snprintf(text, size, "--device cpu needs no GPU");
     }
+}
+
+/* Ranks whose experts lie in the memory of rank 0's device, this one included. */
+static int count_in_memory(const struct coordinator *c, const struct coordinator_options *o)
+{
+    int n = 0;
+    if (c->dev.cuda)
+        return 1 + count_sharing(c, o);
+    for (int rank = 0; c->transport && rank < c->transport->size; rank++)
+        n += strcmp(c->transport->hosts[rank], c->transport->hosts[0]) == 0;
+    return n ? n : 1;
+}
+
+uint64_t fit_room(struct coordinator *c, const struct coordinator_options *o)
+{
+    struct memory_plan plan;
+    struct state_limits limits = {c->chunk, c->logit_rows, c->transport != NULL, c->nccl};
+    memory_plan_open(&plan, &c->config, c->dtype, c->context);
+    plan.kv_bytes = kv_bytes(c, o);
+    uint64_t need = memory_plan_rest(&plan) + state_bytes(&c->config, c->dtype, &limits);
+    uint64_t free = dev_free_bytes(&c->dev) / (uint64_t)count_in_memory(c, o);
+    need += c->dev.cuda ? GPU_SPARE_BYTES + nccl_bytes(c, o, 0) : 0;
+    return free > need ? free - need : 1;
 }
 
 int fit_check(struct coordinator *c, const struct coordinator_options *o)

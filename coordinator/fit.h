@@ -21,6 +21,10 @@ struct gpu_need {
 struct gpu_need gpu_need(const struct memory_plan *p, const struct state_limits *limits);
 uint64_t gpu_need_bytes(const struct gpu_need *need); // their sum
 
+/* What is left of the memory of rank 0's device for experts and pieces beside all else that a run
+ * needs, the ranks that share it having as much each; at least 1. Wants an open device. */
+uint64_t fit_room(struct coordinator *c, const struct coordinator_options *o);
+
 /* 0, or STATUS_FAILED with the sum that shows why not, and what would fit. Always 0 on the CPU,
  * whose memory may be lent. Wants an open device and a placement. */
 int fit_check(struct coordinator *c, const struct coordinator_options *o);

@@ -57,128 +57,140 @@ static void attention_block(struct coordinator *c, int l, struct half *half)
     matmul_add(d, s->x, m->dim, s->a, &L->o, n);
 }
 
-/* dense := down(silu(gate h) * up h) of a dense MLP or the shared expert */
-static struct ffn_job dense_job(const struct layer_weights *L, const struct half *half)
+/* Of n rows through one layer. Layers without experts have no routing: their rows go through pieces
+ * only. */
+static struct routing routing_of(struct coordinator *c, int l, const struct routed *r, int n)
 {
-    const struct state *s = &half->s;
-    return (struct ffn_job){
-        .list = &L->dense, .y = s->dense, .y_type = DTYPE_F32, .x = s->h, .n = half->n};
-}
-
-/* x is to get dense, times the shared expert's sigmoid gate in a sparse layer */
-static void defer_dense(struct coordinator *c, const struct layer_weights *L, struct half *half)
-{
-    const struct config *m = &c->config;
-    half->pending.dense = half->s.dense;
-    half->pending.ld_dense = row_stride(m->dim);
-    half->pending.gate = L->sparse ? half->s.scores + m->n_experts : NULL;
-    half->pending.ld_gate = L->router.n;
-}
-
-static void dense_block(struct coordinator *c, const struct layer_weights *L, struct half *half)
-{
-    struct ffn_job job = dense_job(L, half);
-    trace_mark(c->trace, PHASE_SHARED);
-    run_ffn(&c->dev, &job, 1);
-    defer_dense(c, L, half);
-}
-
-static struct routing routing_of(const struct routed *r, const struct layer_placement *p, int n,
-                                 int k)
-{
-    return (struct routing){.n = n,
-                            .k = k,
-                            .expert = r->expert,
-                            .slot = r->slot,
-                            .weight = r->weight,
-                            .source = r->source,
-                            .count = r->count,
-                            .layer = {p->group_of, p->rank_first}};
+    const struct layer_placement *experts = &c->placement.layers[l];
+    const struct layer_placement *pieces = &c->placement.pieces[l];
+    int k = c->config.sparse[l] ? c->config.top_k : 0;
+    return (struct routing){
+        .n = n,
+        .k = k,
+        .expert = r->expert,
+        .slot = r->slot,
+        .weight = r->weight,
+        .source = r->source,
+        .count = r->count,
+        .layer = {experts->group_of, experts->rank_first, pieces->rank_first, k}};
 }
 
 /* y := the outputs of the experts that stayed at home, at their slots */
-static struct ffn_job home_job(struct coordinator *c, int l, const struct half *half)
+static struct ffn_job experts_job(struct coordinator *c, int l, const struct half *half,
+                                  const void *rows)
 {
     const struct state *s = &half->s;
-    struct ffn_job job = shard_job(&c->shard, l);
+    struct ffn_job job = shard_experts_job(&c->shard, l);
     job.y = s->y;
-    job.x = stage_home_rows(c, s, half->exchange, half->n);
+    job.x = rows;
     job.source = s->source;
     job.count = s->count;
     job.n = root_home_rows(half->exchange);
     return job;
 }
 
-/* The shared expert and the experts at home, while rows are away. */
-static int experts_here(struct coordinator *c, int l, struct half *half)
+/* z := the outputs of the pieces at home, in their places: down(silu(gate h) * up h) of each */
+static struct ffn_job pieces_job(struct coordinator *c, int l, const struct half *half,
+                                 const void *rows)
 {
-    const struct layer_weights *L = &c->weights.layers[l];
-    struct ffn_job jobs[2];
-    int n = 0, status = 0;
-    if (L->has_dense)
-        jobs[n++] = dense_job(L, half);
-    jobs[n++] = home_job(c, l, half);
-    int together = half->n <= c->dev.joint_rows ? n : 1;
-    for (int i = 0; i < n && !status; i += together) {
-        trace_mark(c->trace, L->has_dense && i == 0 ? PHASE_SHARED : PHASE_HOME);
+    const struct state *s = &half->s;
+    size_t first = (size_t)root_home_pieces(half->exchange);
+    struct ffn_job job = shard_pieces_job(&c->shard, l);
+    job.y = s->z + first * (size_t)row_stride(c->config.dim);
+    job.x = rows;
+    job.n = half->n;
+    return job;
+}
+
+/* The pieces and the experts at home, while rows are away. */
+static int blocks_here(struct coordinator *c, int l, struct half *half)
+{
+    const void *rows = stage_home_rows(c, &half->s, half->exchange, half->n);
+    struct ffn_job jobs[2] = {pieces_job(c, l, half, rows), experts_job(c, l, half, rows)};
+    static const enum phase phases[2] = {PHASE_SHARED, PHASE_HOME};
+    int together = half->n <= c->dev.joint_rows ? 2 : 1, status = 0;
+    for (int i = 0; i < 2 && !status; i += together) {
+        trace_mark(c->trace, phases[i]);
         run_ffn(&c->dev, jobs + i, together);
         status = root_advance(half->exchange);
     }
-    if (L->has_dense)
-        defer_dense(c, L, half);
     return status;
 }
 
-/* x is to get shared(h) + sum over k of weight[k] * expert[k](h), wherever they live. */
-static int expert_block(struct coordinator *c, int l, struct half *half)
+/* scores, then the experts of each row and their weights and slots */
+static void route_layer(struct coordinator *c, int l, struct half *half)
 {
     const struct config *m = &c->config;
     const struct layer_weights *L = &c->weights.layers[l];
-    const struct layer_placement *P = &c->placement.layers[l];
     struct state *s = &half->s;
     struct dev *d = &c->dev;
     int n = half->n;
-
-    half->routing = routing_of(&s->host, P, n, m->top_k);
-    half->away = true;
-    half->layer = l;
-    int status = root_begin(half->exchange, s->host.h, n);
-    if (status)
-        return status;
-    matmul(d, s->scores, L->router.n, s->h, &L->router, n);
     const struct sorting sorting = {s->count, s->slot,        s->source,
                                     s->hit,   c->group_of[l], m->n_experts};
+    matmul(d, s->scores, L->router.n, s->h, &L->router, n);
     route_rows(d, s->expert, s->weight, &sorting, s->scores, L->router.n, n, m->n_experts, m->top_k,
                m->norm_topk);
-    trace_mark(c->trace, PHASE_PLAN);
-    status = is_staged(c) ? stage_down(c, s, n) : 0;
-    if (!status && (is_staged(c) || !c->dev.cuda)) // the host can read the counts
-        profile_count_rows(c->profile, l, &half->routing);
-    if (!status)
-        status = root_dispatch(half->exchange, &half->routing, s->host.y);
-    return status ? status : experts_here(c, l, half);
 }
 
-/* x is to get what the experts of the layer before made of the rows, if there were any. */
+/* x is to get what a dense MLP makes of h; or gate * shared(h) + sum over k of weight[k] *
+ * expert[k](h). The MLP and the shared expert are sums of pieces, and all of them are wherever they
+ * are. */
+static int expert_block(struct coordinator *c, int l, struct half *half)
+{
+    struct state *s = &half->s;
+    int n = half->n;
+    bool sparse = c->config.sparse[l];
+    half->routing = routing_of(c, l, &s->host, n);
+    half->away = true;
+    half->layer = l;
+    int status = root_begin(half->exchange, &half->routing.layer, s->host.h, n);
+    if (status)
+        return status;
+    if (sparse)
+        route_layer(c, l, half);
+    trace_mark(c->trace, PHASE_PLAN);
+    status = is_staged(c) ? stage_down(c, s, n, sparse) : 0;
+    if (!status && sparse && (is_staged(c) || !c->dev.cuda)) // the host can read the counts
+        profile_count_rows(c->profile, l, &half->routing);
+    if (!status)
+        status = root_dispatch(half->exchange, &half->routing, s->host.y, s->host.z);
+    return status ? status : blocks_here(c, l, half);
+}
+
+/* What x is to get of the layer whose results are back. */
+static struct pending_residual pending_of(struct coordinator *c, const struct half *half,
+                                          const struct row_terms *terms)
+{
+    const struct layer_weights *L = &c->weights.layers[half->layer];
+    const struct state *s = &half->s;
+    return (struct pending_residual){.pieces = s->z,
+                                     .piece_at = c->piece_at[half->layer],
+                                     .n_pieces = c->placement.pieces[half->layer].n,
+                                     .ld_pieces = row_stride(c->config.dim),
+                                     .gate = L->sparse ? s->scores + c->config.n_experts : NULL,
+                                     .ld_gate = L->router.n,
+                                     .y = s->y,
+                                     .slot = terms->slot,
+                                     .weight = terms->weight,
+                                     .k = half->routing.k};
+}
+
+/* x is to get what the layer before made of the rows, if there was one. */
 static int experts_back(struct coordinator *c, struct half *half)
 {
     struct row_terms terms;
-    int home = root_home_rows(half->exchange);
     if (!half->away)
         return 0;
     half->away = false;
     trace_at(c->trace, half->layer, root_lane(half->exchange));
-    int status = is_staged(c) ? stage_home_results(c, &half->s, home) : 0;
+    int status = is_staged(c) ? stage_home_results(c, &half->s, half->exchange) : 0;
     if (!status)
         status = root_combine(half->exchange, &terms);
     if (status)
         return status;
     if (is_staged(c))
-        stage_up(c, &half->s, &terms, half->n, home);
-    half->pending.y = half->s.y;
-    half->pending.slot = terms.slot;
-    half->pending.weight = terms.weight;
-    half->pending.k = c->config.top_k;
+        stage_up(c, &half->s, &half->routing, half->exchange, &terms);
+    half->pending = pending_of(c, half, &terms);
     return 0;
 }
 
@@ -198,10 +210,7 @@ static int run_layer(struct coordinator *c, int l, struct half *half)
     status = root_advance(half->exchange); // the other half's
     trace_mark(c->trace, L->sparse ? PHASE_ROUTER : PHASE_SHARED);
     rmsnorm(&c->dev, s->h, c->dtype, s->x, L->ffn_norm, half->n, m->dim, m->norm_eps);
-    if (L->sparse && !status)
-        return expert_block(c, l, half);
-    dense_block(c, L, half);
-    return status;
+    return status ? status : expert_block(c, l, half);
 }
 
 static int finish_layers(struct coordinator *c, struct half *half)
@@ -305,8 +314,8 @@ static uint64_t step_key(const struct half *all)
 static void count_played(struct coordinator *c, int n)
 {
     for (int l = 0; l < c->config.n_layers; l++)
-        if (c->config.sparse[l])
-            root_count_home(c->exchange[0], n * c->config.top_k);
+        root_count_home(c->exchange[0], c->config.sparse[l] ? n * c->config.top_k : 0,
+                        n * c->placement.pieces[l].n);
 }
 
 static int run_step(struct coordinator *c, struct half *halves, int n_halves, int n)
@@ -326,7 +335,8 @@ static int run_step(struct coordinator *c, struct half *halves, int n_halves, in
 
 int forward(struct coordinator *c, const struct batch *b)
 {
-    int second = c->n_exchanges > 1 ? exchange_second_half(b->n) : 0, first = b->n - second;
+    int second = c->n_exchanges > 1 ? exchange_second_half(&c->options, b->n) : 0,
+        first = b->n - second;
     struct half halves[LANES] = {half_of(c, b, 0, first), half_of(c, b, first, second)};
 
     pulse_step(b->n);
@@ -347,28 +357,4 @@ int forward(struct coordinator *c, const struct batch *b)
     trace_at(c->trace, -1, 0);
     trace_mark(c->trace, PHASE_OUTSIDE);
     return status == TRANSPORT_INTERRUPTED ? cluster_fault(c->transport) : status;
-}
-
-void forward_unembed(struct coordinator *c, const int32_t *rows, int n)
-{
-    const struct config *m = &c->config;
-    struct state *s = &c->state;
-    struct dev *d = &c->dev;
-
-    trace_mark(c->trace, PHASE_LOGITS);
-    memcpy(s->picks_host, rows, (size_t)n * sizeof *rows);
-    dev_upload(d, s->picks, s->picks_host, (size_t)n * sizeof *rows);
-    gather(d, s->picked, s->x, s->picks, n, (size_t)m->dim * sizeof(float));
-    rmsnorm(d, s->h, c->dtype, s->picked, c->weights.final_norm, n, m->dim, m->norm_eps);
-    matmul(d, s->logits, m->vocab_size, s->h, &c->weights.unembed, n);
-    trace_mark(c->trace, PHASE_OUTSIDE);
-}
-
-const float *forward_logits(struct coordinator *c, const int32_t *rows, int n)
-{
-    struct state *s = &c->state;
-    forward_unembed(c, rows, n);
-    dev_download(&c->dev, s->logits_host, s->logits,
-                 (size_t)n * (size_t)c->config.vocab_size * sizeof *s->logits);
-    return dev_wait(&c->dev) ? NULL : s->logits_host;
 }

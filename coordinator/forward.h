@@ -15,10 +15,3 @@ struct batch {
 /* Runs all layers; c->state.x holds the result. 0, or what the exchange returned: then the run is
  * over. */
 int forward(struct coordinator *c, const struct batch *b);
-
-/* Logits of rows[0 .. n) of the last step, n <= coordinator.logit_rows, on the device:
- * c->state.logits [n][vocab_size]. */
-void forward_unembed(struct coordinator *c, const int32_t *rows, int n);
-
-/* The same in the host's memory, valid until the next call; NULL when the device has failed. */
-const float *forward_logits(struct coordinator *c, const int32_t *rows, int n);

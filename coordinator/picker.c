@@ -19,6 +19,7 @@ void picker_open(struct picker *p, struct dev *d, int vocab, int rows, int seque
     };
     p->penalties = dev_alloc_copy(d, p->penalties_host, penalties);
     p->best = dev_alloc_copy(d, p->best_host, best);
+    p->merged = dev_alloc_host(d, best);
 }
 
 void picker_forget(struct picker *p, struct dev *d, int seq)
@@ -49,6 +50,24 @@ static void penalise_rows(struct picker *p, struct dev *d, float *logits, int n)
 static int needs(const struct picker *p, int row)
 {
     return sampler_needs(&p->samplers[row]->options, p->vocab);
+}
+
+int picker_needs(const struct picker *p, int n)
+{
+    int most = 0;
+    for (int i = 0; i < n; i++) {
+        int own = needs(p, i);
+        if (own == 0 || p->samplers[i]->options.repetition_penalty != 1)
+            return 0;
+        most = own > most ? own : most;
+    }
+    return most;
+}
+
+void picker_pick_from(struct picker *p, const struct candidate *best, int most, int n)
+{
+    for (int i = 0; i < n; i++)
+        p->picked[i] = sampler_pick(p->samplers[i], best + (size_t)(i * most), most);
 }
 
 int picker_pick(struct picker *p, struct dev *d, float *logits, float *host, int n)

@@ -16,6 +16,7 @@ struct picker {
     int32_t *picked;           // and what they picked
     struct penalty *penalties, *penalties_host;
     struct candidate *best, *best_host; // [rows][most]
+    struct candidate *merged;           // host [rows][most] of several ranks
 };
 
 /* Calls of at most `rows` rows, of sequences below `sequences`. */
@@ -28,3 +29,9 @@ void picker_see(struct picker *p, struct dev *d, const int32_t *tokens, const in
 /* picked[i] := what samplers[i] chooses for seq[i] from row i of the device's logits [n][vocab],
  * which change; `host` is memory for them. Waits: 0, or what dev_wait() said. */
 int picker_pick(struct picker *p, struct dev *d, float *logits, float *host, int n);
+
+/* Of n rows' samplers: how many candidates of each row are enough; 0: whole rows are needed, or
+ * what sequences have said is to be penalised first. */
+int picker_needs(const struct picker *p, int n);
+/* The same from candidates best [n][most], of at least picker_needs(). */
+void picker_pick_from(struct picker *p, const struct candidate *best, int most, int n);

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/pulse.h"
+#include "coordinator/unembed.h"
 
 struct sequence {
     struct request request;
@@ -184,20 +185,27 @@ static int end(struct scheduler *s, int slot)
     return q->request.on_end ? q->request.on_end(q->request.context, &q->result) : 0;
 }
 
-/* The tokens that follow rows [done, done + n) of those wanted, in c->picker.picked. */
+/* The tokens that follow rows [done, done + n) of those wanted, in c->picker.picked. Where outputs
+ * are on several ranks, candidates travel instead of logits as far as samplers allow. */
 static int pick(struct scheduler *s, int done, int n)
 {
     struct coordinator *c = s->c;
-    forward_unembed(c, s->wanted + done, n);
-    trace_mark(c->trace, PHASE_SAMPLE);
+    struct picker *p = &c->picker;
     for (int i = 0; i < n; i++) {
-        c->picker.seq[i] = s->owner[done + i];
-        c->picker.samplers[i] = &s->sequences[s->owner[done + i]].sampler;
+        p->seq[i] = s->owner[done + i];
+        p->samplers[i] = &s->sequences[s->owner[done + i]].sampler;
     }
-    return picker_pick(&c->picker, &c->dev, c->state.logits, c->state.logits_host, n);
+    int most = unembed_is_shared(c) ? picker_needs(p, n) : 0;
+    int status = most ? unembed_best(c, s->wanted + done, n, most, p->merged)
+                      : unembed(c, s->wanted + done, n);
+    trace_mark(c->trace, PHASE_SAMPLE);
+    if (!status && most)
+        picker_pick_from(p, p->merged, most, n);
+    return status || most ? status
+                          : picker_pick(p, &c->dev, c->state.logits, c->state.logits_host, n);
 }
 
-/* forward_unembed takes so many rows at a time. */
+/* unembed takes so many rows at a time. */
 static int take_tokens(struct scheduler *s)
 {
     struct coordinator *c = s->c;

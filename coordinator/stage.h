@@ -19,16 +19,17 @@ static inline bool is_direct(const struct coordinator *c)
     return c->nccl;
 }
 
-/* What the device has routed is the host's to read. Waits. */
-int stage_down(struct coordinator *c, const struct state *s, int n);
+/* The rows, and what the device has routed, if it has, are the host's to read. Waits. */
+int stage_down(struct coordinator *c, const struct state *s, int n, bool routed);
 
-/* The n rows that experts at home are to read: those of a narrower wire, if there is one. */
+/* The n rows that experts and pieces at home are to read: those of a narrower wire, if there is
+ * one. */
 const void *stage_home_rows(struct coordinator *c, const struct state *s, const struct root_end *x,
                             int n);
 
-/* Before combine: what experts at home made, where it must be narrowed like the rest. Waits. */
-int stage_home_results(struct coordinator *c, const struct state *s, int home_rows);
+/* Before combine: what was made at home, where it must be narrowed like the rest. Waits. */
+int stage_home_results(struct coordinator *c, const struct state *s, const struct root_end *x);
 
-/* After combine, of n rows: results and terms as add_norm is to have them, on the device. */
-void stage_up(struct coordinator *c, const struct state *s, struct row_terms *terms, int n,
-              int home_rows);
+/* After combine: results and terms as add_norm is to have them, on the device. */
+void stage_up(struct coordinator *c, const struct state *s, const struct routing *r,
+              const struct root_end *x, struct row_terms *terms);

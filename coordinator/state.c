@@ -3,8 +3,19 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "model/pieces.h"
+
 /* What a buffer has one piece for. Of the last two kinds the second half of a step has none. */
-enum unit { EACH_ROW, EACH_ROW_OR_LOGIT, EACH_PAIR, EACH_HALF, STEP, EACH_LOGIT, BATCH_ROW };
+enum unit {
+    EACH_ROW,
+    EACH_ROW_OR_LOGIT,
+    EACH_PAIR,
+    EACH_PIECE_ROW,
+    EACH_HALF,
+    STEP,
+    EACH_LOGIT,
+    BATCH_ROW
+};
 
 /* Where it lies. The host has a copy, or where it has none, its pointer is the device's. */
 enum memory {
@@ -28,7 +39,8 @@ enum { BUFFERS = 19 };
 #define NOWHERE       SIZE_MAX
 #define FLOATS(width) ((size_t)(width) * sizeof(float))
 
-/* Every buffer of a step. A pair is a row and one of its experts. */
+/* Every buffer of a step. A pair is a row and one of its experts; every row has one of each piece.
+ */
 static void list_buffers(struct buffer list[BUFFERS], const struct config *m, enum dtype type)
 {
     size_t element = (size_t)dtype_bytes(type), row = (size_t)row_stride(m->dim) * element;
@@ -42,7 +54,7 @@ static void list_buffers(struct buffer list[BUFFERS], const struct config *m, en
         {AT(q), NOWHERE, EACH_ROW, q, DEVICE},
         {AT(a), NOWHERE, EACH_ROW, a, DEVICE},
         {AT(scores), NOWHERE, EACH_ROW, FLOATS(m->n_experts + 1), DEVICE},
-        {AT(dense), NOWHERE, EACH_ROW, FLOATS(row_stride(m->dim)), DEVICE},
+        {AT(z), AT(host.z), EACH_PIECE_ROW, FLOATS(row_stride(m->dim)), BOTH_IF_ROWS_ARE_COPIED},
         {AT(seen), NOWHERE, EACH_ROW, row, DEVICE_IF_ROWS_ARE_COPIED},
         {AT(y), AT(host.y), EACH_PAIR, row, BOTH_IF_ROWS_ARE_COPIED},
         {AT(expert), AT(host.expert), EACH_PAIR, id, BOTH_IF_ROWS_TRAVEL},
@@ -72,6 +84,7 @@ static size_t bytes_of(const struct buffer *b, const struct config *m,
         [EACH_ROW] = n,
         [EACH_ROW_OR_LOGIT] = n > wanted ? n : wanted,
         [EACH_PAIR] = pairs_of(m, n),
+        [EACH_PIECE_ROW] = n * (size_t)pieces_most(m),
         [EACH_HALF] = 2,
         [STEP] = 1,
         [EACH_LOGIT] = wanted,
@@ -131,10 +144,9 @@ void state_open(struct state *s, struct dev *d, const struct config *m, enum dty
 static uint64_t scratch_bytes(const struct config *m, enum dtype type, int rows)
 {
     uint64_t k = m->n_experts ? (uint64_t)m->top_k : 0, n = (uint64_t)rows;
-    int widest = config_widest_ffn(m);
-    uint64_t elements =
-        k * (uint64_t)row_stride(m->expert_dim) + (k ? k : 1) * (uint64_t)row_stride(widest);
-    return n * elements * (uint64_t)dtype_bytes(type);
+    uint64_t experts = k * (uint64_t)row_stride(m->expert_dim);
+    uint64_t pieces = (uint64_t)pieces_most(m) * (uint64_t)pieces_widest(m);
+    return n * (experts + pieces) * (uint64_t)dtype_bytes(type);
 }
 
 uint64_t state_bytes(const struct config *m, enum dtype type, const struct state_limits *limits)
@@ -155,7 +167,11 @@ struct state state_second_half(const struct state *s, const struct config *m, en
     struct state half = {0};
     size_t n = (size_t)first;
     const size_t pieces[] = {
-        [EACH_ROW] = n, [EACH_ROW_OR_LOGIT] = n, [EACH_PAIR] = pairs_of(m, n), [EACH_HALF] = 1,
+        [EACH_ROW] = n,
+        [EACH_ROW_OR_LOGIT] = n,
+        [EACH_PAIR] = pairs_of(m, n),
+        [EACH_PIECE_ROW] = n * (size_t)pieces_most(m),
+        [EACH_HALF] = 1,
         [STEP] = 0,
     };
     list_buffers(list, m, type);

@@ -8,6 +8,7 @@
 /* What the exchange of a layer reads and writes, as struct state has it. */
 struct routed {
     void *h, *y;
+    float *z;
     int32_t *expert, *slot, *source, *count;
     float *weight;
 };
@@ -19,7 +20,8 @@ struct state {
     void *q;       // [n][n_heads][row_stride(head_dim)]
     void *a;       // rows of n_heads * head_dim: what attention gives
     float *scores; // [n][n_experts + 1] router logits, then the shared expert's gate
-    float *dense;  // [n][row_stride(dim)] f32 output of a dense MLP or shared expert
+    float *z; // [pieces][n][row_stride(dim)] f32 outputs of the pieces of a dense MLP or shared
+              // expert
 
     // the step's routing through one layer; assignments = n * top_k
     int32_t *expert; // [n][top_k] the experts of each row, best first

@@ -16,15 +16,16 @@ static size_t pack(struct root_end *x)
 {
     struct exchange_end *e = &x->end;
     const struct routing *r = x->plan.routing;
-    struct layout at = allgather_layout(&e->form, r->n);
+    struct layout at = allgather_layout(&e->form, r->n, r->k);
     struct message_header header = {r->n, 0, 1, 1};
     size_t pairs = (size_t)r->n * (size_t)r->k;
     trace_mark(e->trace, PHASE_PACK);
     CHECK(at.bytes <= x->out_capacity, "a message of %zu bytes, room for %zu", at.bytes,
           x->out_capacity);
     memcpy(x->out, &header, sizeof header);
-    memcpy(x->out + at.count, r->expert, pairs * sizeof(int32_t));
-    if (e->form.sum)
+    if (pairs)
+        memcpy(x->out + at.count, r->expert, pairs * sizeof(int32_t));
+    if (e->form.sum && pairs)
         memcpy(x->out + at.weight, r->weight, pairs * sizeof(float));
     if (!e->form.apart)
         memcpy(x->out + at.rows, rows_out(x), (size_t)r->n * e->wire_row_bytes);
@@ -54,11 +55,11 @@ static int allgather_receive(struct worker_end *x, const struct exchange_layer *
 }
 
 /* With sum: which of this rank's sums each of its slots adds to; how many there are. */
-static int find_sums(struct worker_end *x, const float *weight, int first, int n)
+static int find_sums(struct worker_end *x, const float *weight, int first, int n, int k)
 {
     struct dispatch *d = &x->dispatch;
     dedup_reset(&x->map, n);
-    sums_weigh(&x->terms, x->slot, weight, n * x->end.limits.top_k);
+    sums_weigh(&x->terms, x->slot, weight, n * k);
     d->sum_of = x->map.index + first;
     d->weight = x->terms.weight + first;
     return dedup_find(&x->map, x->end.transport->rank, x->source, first, d->n_slots);
@@ -78,9 +79,10 @@ static int allgather_unpack(struct worker_end *x, const struct exchange_layer *l
     struct exchange_end *e = &x->end;
     const int32_t *expert;
     const float *weight;
-    int rank = e->transport->rank, k = e->limits.top_k;
+    int rank = e->transport->rank, k = layer->top_k;
+    struct expected known = end_expects(e, layer, n);
     int begin = layer->rank_first[rank], end = layer->rank_first[rank + 1];
-    int status = allgather_check(&e->form, x->in, x->in_bytes, n, &expert, &weight);
+    int status = allgather_check(&e->form, x->in, x->in_bytes, &known, &expert, &weight);
     if (status)
         return status;
     sort_rows(e->host, x->count, x->slot, x->source, NULL, expert, layer->group_of, n, k,
@@ -89,11 +91,12 @@ static int allgather_unpack(struct worker_end *x, const struct exchange_layer *l
     x->dispatch = (struct dispatch){.n_slots = own,
                                     .count = x->count + begin,
                                     .source = x->source + first,
-                                    .rows = x->in + allgather_layout(&e->form, n).rows,
+                                    .rows = x->in + allgather_layout(&e->form, n, k).rows,
                                     .n_rows = n,
-                                    .n_back = own};
+                                    .n_back = own,
+                                    .n_piece_rows = known.pieces * n};
     if (e->form.sum)
-        x->dispatch.n_back = find_sums(x, weight, first, n);
+        x->dispatch.n_back = find_sums(x, weight, first, n, k);
     return e->mover->finish(x);
 }
 

@@ -15,6 +15,7 @@ struct nccl_rows; // see mover.h
 struct padded_round {
     size_t out, back;        // bytes of the message, and of what comes back
     int out_rows, back_rows; // rows
+    int piece_rows;          // that come back from pieces, in the first round only
 };
 
 struct exchange_end {
@@ -25,7 +26,8 @@ struct exchange_end {
     struct exchange_limits limits;
     struct exchange_options options;
     struct message_form form;
-    size_t row_bytes, wire_row_bytes; // of a row in memory and of one that travels
+    size_t row_bytes, wire_row_bytes;     // of a row in memory and of one that travels
+    size_t piece_bytes, wire_piece_bytes; // the same of the rows that pieces make
     const struct strategy_ops *strategy;
     const struct mover *mover;
     struct nccl_rows *nccl;                // the NCCL mover's
@@ -39,7 +41,7 @@ struct exchange_end {
 };
 
 /* Bytes from one rank. */
-struct piece {
+struct area {
     char *at;
     size_t bytes;
 };
@@ -49,18 +51,24 @@ struct root_end {
     struct plan plan;
     const void *h, *input; // rows of the layer, and as the experts see them
     void *y;               // rows by slot
+    float *z;              // what pieces make of rows: [pieces, by (rank, piece)][n] rows
+    int n;                 // rows of the layer
+    bool stays;            // nothing of it is elsewhere
     void *narrowed;        // wire rows of h
     void *rounded;         // rows of h as a narrower wire shows them
     char *results;         // wire rows by slot, as they come back: y when the wire is the model's
     char *narrow_results;  // else this
-    char *out;             // messages, one after the other
+    char *piece_results, *narrow_pieces; // likewise for z
+    char *out;                           // messages, one after the other
     size_t out_capacity;
-    size_t *begin;         // [n_ranks + 1] where each rank's begins
-    struct piece *back;    // [n_ranks] where what comes back goes
-    char *staging;         // STRATEGY_PADDED, where rows are: [n_ranks] pieces of a round
-    int32_t *identity;     // likewise: 0, 1, 2, …
-    int64_t away_ns;       // when the rows had left
-    uint64_t exposed_then; // counters.exposed_ns at that time
+    size_t *begin;            // [n_ranks + 1] where each rank's begins
+    struct area *back;        // [n_ranks] where what comes back goes,
+    struct area *pieces_back; // [n_ranks] and what comes back from pieces
+    char *staging;            // STRATEGY_PADDED, where rows are: [n_ranks] parts of a round,
+    char *piece_staging;      // and of what comes back from pieces
+    int32_t *identity;        // likewise: 0, 1, 2, …
+    int64_t away_ns;          // when the rows had left
+    uint64_t exposed_then;    // counters.exposed_ns at that time
 };
 
 struct worker_end {
@@ -72,6 +80,8 @@ struct worker_end {
     void *widened;  // rows, where the wire is narrower
     void *y, *sums; // rows: the experts' outputs, and the sums of them that go back
     void *narrowed; // wire rows that go back
+    float *z;       // what the pieces make of rows: [own pieces][n] rows
+    void *narrow_pieces;
     struct row_sums terms;
     int32_t *slot_dev; // the terms where rows are
     float *factor_dev;
@@ -116,6 +126,15 @@ static inline int next_worker(const struct exchange_end *e, int rank)
 #define EACH_WORKER(e, rank)                                                                       \
     for (int rank = next_worker(e, -1); rank < (e)->transport->size; rank = next_worker(e, rank))
 
+/* What a worker knows of a layer's dispatch before it comes. */
+static inline struct expected end_expects(const struct exchange_end *e,
+                                          const struct exchange_layer *layer, int n)
+{
+    int rank = e->transport->rank;
+    return (struct expected){layer_experts(layer, rank), layer_pieces(layer, rank), n,
+                             layer->top_k};
+}
+
 /* The longest that the messages to so many workers can be together. */
 size_t end_messages_most(const struct exchange_end *e, int workers);
 
@@ -134,6 +153,23 @@ int worker_receive_message(struct worker_end *x);
 static inline char *results_of(const struct root_end *x, int slot)
 {
     return x->results + (size_t)slot * x->end.wire_row_bytes;
+}
+
+static inline const struct exchange_layer *layer_of(const struct root_end *x)
+{
+    return &x->plan.routing->layer;
+}
+
+/* And how many rows a rank's pieces make, and where they stand. */
+static inline int piece_rows(const struct root_end *x, int rank)
+{
+    return layer_pieces(layer_of(x), rank) * x->n;
+}
+
+static inline char *piece_results_of(const struct root_end *x, int rank)
+{
+    size_t first = (size_t)layer_of(x)->piece_first[rank] * (size_t)x->n;
+    return x->piece_results + first * x->end.wire_piece_bytes;
 }
 
 static inline const void *rows_out(const struct root_end *x)

@@ -11,7 +11,7 @@ static struct layout layout_of_rank(const struct root_end *x, int rank)
 {
     const struct plan *p = &x->plan;
     return message_layout(&x->end.form, layer_experts(&p->routing->layer, rank),
-                          plan_slots(p, rank), p->sent[rank]);
+                          plan_slots(p, rank), p->sent[rank], layer_pieces(layer_of(x), rank) > 0);
 }
 
 void exact_place(struct root_end *x)
@@ -25,6 +25,22 @@ void exact_place(struct root_end *x)
     CHECK(at <= x->out_capacity, "%zu bytes of messages, room for %zu", at, x->out_capacity);
 }
 
+/* Which row each slot reads, and which sum it adds to with which weight. Where all rows travel, a
+ * row's number is its own. */
+static void pack_slots(const struct root_end *x, int rank, char *to, const struct layout *at,
+                       size_t slots)
+{
+    const struct plan *p = &x->plan;
+    int first = p->first[rank];
+    const int32_t *index = layer_pieces(layer_of(x), rank) ? p->routing->source : p->map.index;
+    if (p->dedup)
+        memcpy(to + at->index, index + first, slots * sizeof(int32_t));
+    if (p->sum) {
+        memcpy(to + at->sum, p->map.index + first, slots * sizeof(int32_t));
+        memcpy(to + at->weight, p->sums.weight + first, slots * sizeof(float));
+    }
+}
+
 void exact_pack(struct root_end *x, int rank)
 {
     struct exchange_end *e = &x->end;
@@ -34,18 +50,16 @@ void exact_pack(struct root_end *x, int rank)
     struct message_header header = {p->sent[rank], p->back[rank], e->rounds, e->rounds_back};
     char *to = x->out + x->begin[rank];
     size_t slots = (size_t)plan_slots(p, rank);
-    int first = p->first[rank];
     trace_mark(e->trace, PHASE_PACK);
     memcpy(to, &header, sizeof header);
-    memcpy(to + at.count, p->routing->count + layer->rank_first[rank],
-           (size_t)layer_experts(layer, rank) * sizeof(int32_t));
-    if (p->dedup || p->sum)
-        memcpy(to + at.index, p->map.index + first, slots * sizeof(int32_t));
-    if (p->sum)
-        memcpy(to + at.weight, p->sums.weight + first, slots * sizeof(float));
+    if (layer_experts(layer, rank))
+        memcpy(to + at.count, p->routing->count + layer->rank_first[rank],
+               (size_t)layer_experts(layer, rank) * sizeof(int32_t));
+    if (slots)
+        pack_slots(x, rank, to, &at, slots);
     if (!e->form.apart)
-        gather(e->dev, to + at.rows, rows_out(x), plan_rows(p) + first, p->sent[rank],
-               e->wire_row_bytes);
+        gather(e->dev, to + at.rows, rows_out(x), p->leaving + p->leaving_first[rank],
+               p->sent[rank], e->wire_row_bytes);
 }
 
 int exact_begin(struct root_end *x, int n)
@@ -57,9 +71,12 @@ int exact_begin(struct root_end *x, int n)
 void exact_expect(struct root_end *x)
 {
     const struct plan *p = &x->plan;
-    EACH_WORKER (&x->end, rank)
-        x->back[rank] = (struct piece){results_of(x, p->first[rank]),
-                                       (size_t)p->back[rank] * x->end.wire_row_bytes};
+    EACH_WORKER (&x->end, rank) {
+        x->back[rank] = (struct area){results_of(x, p->first[rank]),
+                                      (size_t)p->back[rank] * x->end.wire_row_bytes};
+        x->pieces_back[rank] = (struct area){piece_results_of(x, rank),
+                                             (size_t)piece_rows(x, rank) * x->end.wire_piece_bytes};
+    }
 }
 
 static int exact_dispatch(struct root_end *x)
@@ -91,8 +108,8 @@ static int exact_receive(struct worker_end *x, const struct exchange_layer *laye
 int exact_unpack_message(struct worker_end *x, const struct exchange_layer *layer, int n)
 {
     const struct exchange_end *e = &x->end;
-    return message_unpack(&x->dispatch, &e->form, x->in, x->in_bytes,
-                          layer_experts(layer, e->transport->rank), n);
+    struct expected known = end_expects(e, layer, n);
+    return message_unpack(&x->dispatch, &e->form, x->in, x->in_bytes, &known);
 }
 
 static int exact_unpack(struct worker_end *x, const struct exchange_layer *layer, int n)
@@ -104,9 +121,9 @@ static int exact_unpack(struct worker_end *x, const struct exchange_layer *layer
     return status ? status : m->finish(x);
 }
 
-int exact_give_back(struct worker_end *x, const void *rows)
+int exact_give_back(struct worker_end *x, const void *rows, const void *pieces)
 {
-    return x->end.mover->give_back(x, rows);
+    return x->end.mover->give_back(x, rows, pieces);
 }
 
 const struct strategy_ops strategy_exact = {

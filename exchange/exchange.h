@@ -22,6 +22,7 @@ struct exchange_limits {
     int experts;     // of one layer on all ranks
     int width;       // of a row
     enum dtype type;
+    int pieces; // of one layer on all ranks
 };
 
 /* What both ends are opened with. */
@@ -35,11 +36,32 @@ struct exchange_setup {
     bool nccl; // on all ranks or on none: rows go from GPU to GPU
 };
 
-/* Where a layer's experts live (see model/placement.h): known to both ends. */
+/* Where a layer's experts and pieces live (see model/placement.h): known to both ends. Every row
+ * goes through every piece, and what a piece makes of it is f32. */
 struct exchange_layer {
-    const int32_t *group_of;   // [experts] place of an expert in (rank, expert) order
-    const int32_t *rank_first; // [n_ranks + 1] first group of each rank
+    const int32_t *group_of;    // [experts] place of an expert in (rank, expert) order
+    const int32_t *rank_first;  // [n_ranks + 1] first group of each rank
+    const int32_t *piece_first; // [n_ranks + 1] the same of pieces, in (rank, piece) order
+    int top_k;                  // experts of a row; 0 in a layer that has pieces only
 };
+
+static inline int layer_experts(const struct exchange_layer *l, int rank)
+{
+    return l->rank_first[rank + 1] - l->rank_first[rank];
+}
+
+static inline int layer_pieces(const struct exchange_layer *l, int rank)
+{
+    return l->piece_first[rank + 1] - l->piece_first[rank];
+}
+
+/* Nothing of this layer is on another rank than this one: no row travels, and only the root, if it
+ * is this one, has anything to do. */
+static inline bool layer_stays(const struct exchange_layer *l, int rank, int n_ranks)
+{
+    return layer_experts(l, rank) == l->rank_first[n_ranks] &&
+           layer_pieces(l, rank) == l->piece_first[n_ranks];
+}
 
 /* Between two ranks, in bytes. */
 struct pair_bytes {
@@ -55,7 +77,7 @@ struct exchange_counters {
     uint64_t messages;       // sent
     uint64_t exposed_ns;     // waiting for rows, on a worker, too
     uint64_t hidden_ns;      // root only
-    uint64_t logical;        // (row, expert) pairs times a row of the model's type, out and back
-    uint64_t local;          // of these, what experts at home took
+    uint64_t logical;        // rows in and out of each expert and piece that they go through
+    uint64_t local;          // of these, what stayed at home
     struct pair_bytes *with; // [n_ranks] sent and received, by the other rank
 };

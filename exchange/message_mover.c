@@ -24,17 +24,19 @@ static int expect(struct root_end *x, int round)
 {
     struct exchange_end *e = &x->end;
     int status = 0;
-    (void)round;
-    EACH_WORKER (e, rank)
+    EACH_WORKER (e, rank) {
+        const struct area *pieces = &x->pieces_back[rank], *rows = &x->back[rank];
+        if (!status && round == 0 && pieces->bytes)
+            status = transport_start_recv(e->transport, e->lane, rank, pieces->at, pieces->bytes);
         if (!status)
-            status = transport_start_recv(e->transport, e->lane, rank, x->back[rank].at,
-                                          x->back[rank].bytes);
+            status = transport_start_recv(e->transport, e->lane, rank, rows->at, rows->bytes);
+    }
     return status;
 }
 
 /* What a message of `bytes` sends in a round; a message that has ended sends its beginning again,
  * as padding. */
-static const char *piece(const char *message, size_t bytes, int round, size_t round_bytes)
+static const char *part(const char *message, size_t bytes, int round, size_t round_bytes)
 {
     size_t at = (size_t)round * round_bytes;
     return at < bytes ? message + at : message;
@@ -45,7 +47,7 @@ static int send_round(struct root_end *x, int rank, int round)
     struct exchange_end *e = &x->end;
     const char *message = x->out + x->begin[rank];
     size_t length = x->begin[rank + 1] - x->begin[rank];
-    return end_send(e, rank, piece(message, length, round, e->round.out), e->round.out);
+    return end_send(e, rank, part(message, length, round, e->round.out), e->round.out);
 }
 
 static int send(struct root_end *x)
@@ -62,12 +64,11 @@ static int send(struct root_end *x)
 static int take(struct root_end *x, int round)
 {
     struct exchange_end *e = &x->end;
-    (void)round;
     int status = end_wait(e);
     EACH_WORKER (e, rank) {
         if (status)
             break;
-        size_t expected = x->back[rank].bytes;
+        size_t expected = x->back[rank].bytes + (round ? 0 : x->pieces_back[rank].bytes);
         end_count_received(e, rank, expected);
         if (e->received[rank] != expected)
             status = fail(STATUS_FAILED, "rank %d: expected %zu bytes of rows back, found %zu",
@@ -104,14 +105,22 @@ static int finish(struct worker_end *x)
     return 0;
 }
 
-static int give_back(struct worker_end *x, const void *rows)
+/* What pieces have made goes first: it is known to be awaited. */
+static int give_pieces(struct worker_end *x, const void *pieces)
+{
+    struct exchange_end *e = &x->end;
+    int rows = message_is_cut(&e->form) ? e->round.piece_rows : x->dispatch.n_piece_rows;
+    return rows ? end_send(e, e->root, pieces, (size_t)rows * e->wire_piece_bytes) : 0;
+}
+
+static int give_back(struct worker_end *x, const void *rows, const void *pieces)
 {
     struct exchange_end *e = &x->end;
     size_t bytes = (size_t)x->dispatch.n_back * e->wire_row_bytes;
     size_t each = message_is_cut(&e->form) ? e->round.back : bytes;
-    int status = 0;
+    int status = give_pieces(x, pieces);
     for (int round = 0; round < e->rounds_back && !status; round++)
-        status = end_send(e, e->root, piece(rows, bytes, round, each), each);
+        status = end_send(e, e->root, part(rows, bytes, round, each), each);
     return status;
 }
 

@@ -15,9 +15,10 @@ struct mover {
 
     /* Root, in this order.
      *   send_all  before the message: the n rows that every worker gets (STRATEGY_ALLGATHER)
-     *   expect    before any message: start to receive a round of results into x->back
+     *   expect    before any message: start to receive a round of results into x->back, and with
+     *             the first what pieces make into x->pieces_back
      *   send      after the messages: each worker's own rows, in e->rounds rounds
-     *   take      wait until a round of results is in x->back
+     *   take      wait until they are there
      * Later rounds are expected and taken one after the other. */
     int (*send_all)(struct root_end *x, int n);
     int (*expect)(struct root_end *x, int round);
@@ -27,10 +28,11 @@ struct mover {
     /* Worker, in this order.
      *   start      start to receive n rows of the dispatch, from row `first` on
      *   finish     wait until they are there: x->dispatch.rows and source are where rows are
-     *   give_back  x->dispatch.n_back rows leave, in e->rounds_back rounds */
+     *   give_back  x->dispatch.n_piece_rows rows of pieces leave, and n_back rows of experts, these
+     *              in e->rounds_back rounds */
     int (*start)(struct worker_end *x, int first, int n);
     int (*finish)(struct worker_end *x);
-    int (*give_back)(struct worker_end *x, const void *rows);
+    int (*give_back)(struct worker_end *x, const void *rows, const void *pieces);
 };
 
 extern const struct mover message_mover, nccl_mover;
@@ -38,9 +40,9 @@ extern const struct mover message_mover, nccl_mover;
 /* What NCCL's mover keeps for a lane; rows are on the GPU. */
 struct nccl_rows {
     struct nccl nccl; // the lane's communicator and queue
-    int32_t *index;   // [slots] root: the rows that leave; worker: the row of each slot
+    int32_t *index;   // root: the rows that leave; worker: the row of each slot
     char *rows;       // wire rows that leave, or have come; NULL where h is what leaves
-    char *zeros;      // STRATEGY_PADDED, pieces for all ranks: what is sent where nothing is meant,
+    char *zeros;      // STRATEGY_PADDED, parts for all ranks: what is sent where nothing is meant,
     char *discard;    // and where that arrives
 };
 
@@ -49,8 +51,8 @@ struct nccl_rows {
 int nccl_rows_join(struct exchange_end *e, char *message, const void *ids);
 void nccl_rows_leave(struct exchange_end *e);
 
-/* nccl_mover.c. All ranks: a piece of `rows` rows to and from every rank. */
-int nccl_rows_uniform(struct exchange_end *e, const void *from, void *to, int rows);
+/* nccl_mover.c. All ranks: a part of so many bytes to and from every rank. */
+int nccl_rows_uniform(struct exchange_end *e, const void *from, void *to, size_t bytes);
 /* Root: each worker's word that its rows have been started is awaited; worker: give it. */
 int nccl_rows_expect_words(struct exchange_end *e, char *message);
 int nccl_rows_give_word(struct exchange_end *e, const char *message);

@@ -9,7 +9,7 @@ static const char *const strategies[] = {"exact", "padded", "allgather"};
 static const char *const combines[] = {"rows", "sum"};
 static const char *const dedups[] = {"on", "off"};
 static const char *const wires[] = {"model", "bf16", "int8"};
-static const char *const overlaps[] = {"off", "on"};
+static const char *const overlaps[] = {"off", "on", "auto"};
 
 struct exchange_words exchange_words(const struct exchange_options *o)
 {
@@ -53,5 +53,5 @@ int exchange_choose_wire(struct exchange_options *o, enum dtype type)
 
 int exchange_lanes(const struct exchange_options *o)
 {
-    return o->overlap == OVERLAP_ON ? LANES : 1;
+    return o->overlap == OVERLAP_OFF ? 1 : LANES;
 }

@@ -14,8 +14,10 @@ enum strategy {
 enum dedup { DEDUP_ON, DEDUP_OFF, DEDUP_COUNT };
 /* What comes back: the output of each expert, or, for each row, the rank's weighted sum of them. */
 enum combine { COMBINE_ROWS, COMBINE_SUM, COMBINE_COUNT };
-/* A step goes whole, or in two halves that take turns: one computes while the other is away. */
-enum overlap { OVERLAP_OFF, OVERLAP_ON, OVERLAP_COUNT };
+/* A step goes whole, or in two halves that take turns: one computes while the other is away. A half
+ * reads all weights that the whole would, so AUTO halves only steps of many rows. */
+enum overlap { OVERLAP_OFF, OVERLAP_ON, OVERLAP_AUTO, OVERLAP_COUNT };
+enum { OVERLAP_AUTO_ROWS = 64 };
 
 /* All zero is the default. */
 struct exchange_options {
@@ -41,8 +43,11 @@ int exchange_choose_wire(struct exchange_options *o, enum dtype type);
 /* Lanes of the transport that a run with other ranks uses. */
 int exchange_lanes(const struct exchange_options *o);
 
-/* Rows of the second half of a step of n rows; the first has one more of an odd number. */
-static inline int exchange_second_half(int n)
+/* Rows of the second half of a step of n rows; the first has one more of an odd number. 0: the step
+ * goes whole. */
+static inline int exchange_second_half(const struct exchange_options *o, int n)
 {
-    return n / 2;
+    bool halves =
+        o->overlap == OVERLAP_ON || (o->overlap == OVERLAP_AUTO && n >= OVERLAP_AUTO_ROWS);
+    return halves ? n / 2 : 0;
 }

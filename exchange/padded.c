@@ -10,30 +10,40 @@
 #include "exchange/strategy.h"
 #include "kernels/ops.h"
 
-/* Room for half as many rows again as an even routing has for a worker. */
-static struct padded_round round_of(const struct exchange_end *e, int n_experts, int n)
+/* Room for half as many rows again as an even routing has for a worker, and for all rows where any
+ * worker has pieces. What comes back from pieces is known to both ends, and goes in the first
+ * round: as much from every worker as from the one that has most. */
+static struct padded_round round_of(const struct exchange_end *e, const struct expected *most)
 {
-    int pairs = n * e->limits.top_k, workers = e->transport->size - 1;
+    int pairs = most->n * most->k, workers = e->transport->size - 1;
+    int all = most->pieces ? most->n : 0;
     int share = end_least(pairs, (int)((3 * (int64_t)pairs + 2 * workers - 1) / (2 * workers)));
-    int rows = e->form.dedup ? end_least(share, n) : share;
-    int back = e->form.sum ? end_least(share, n) : share;
-    return (struct padded_round){.out = message_layout(&e->form, n_experts, share, rows).bytes,
-                                 .back = (size_t)back * e->wire_row_bytes,
-                                 .out_rows = rows,
-                                 .back_rows = back};
+    int distinct = all ? all : end_least(share, most->n);
+    int rows = e->form.dedup ? distinct : share + all;
+    int back = e->form.sum ? end_least(share, most->n) : share;
+    return (struct padded_round){
+        .out = message_layout(&e->form, most->experts, share, rows, all > 0).bytes,
+        .back = (size_t)back * e->wire_row_bytes,
+        .out_rows = rows,
+        .back_rows = back,
+        .piece_rows = most->pieces * most->n};
 }
 
 static void choose_round(struct exchange_end *e, const struct exchange_layer *layer, int n)
 {
-    int most = 0;
-    EACH_WORKER (e, rank)
-        most = layer_experts(layer, rank) > most ? layer_experts(layer, rank) : most;
-    e->round = round_of(e, most, n);
+    struct expected most = {.n = n, .k = layer->top_k};
+    EACH_WORKER (e, rank) {
+        int experts = layer_experts(layer, rank), pieces = layer_pieces(layer, rank);
+        most.experts = experts > most.experts ? experts : most.experts;
+        most.pieces = pieces > most.pieces ? pieces : most.pieces;
+    }
+    e->round = round_of(e, &most);
 }
 
 struct padded_round padded_most(const struct exchange_end *e)
 {
-    return round_of(e, e->limits.experts, e->limits.rows);
+    const struct exchange_limits *l = &e->limits;
+    return round_of(e, &(struct expected){l->experts, l->pieces, l->rows, l->top_k});
 }
 
 /* How many rounds so much needs, at least one. */
@@ -48,13 +58,15 @@ void padded_open_root(struct root_end *x)
 {
     struct exchange_end *e = &x->end;
     struct padded_round most = padded_most(e);
-    size_t bytes = (size_t)most.back_rows * sizeof *x->identity;
+    int n = most.back_rows > most.piece_rows ? most.back_rows : most.piece_rows;
+    size_t bytes = (size_t)n * sizeof *x->identity, ranks = (size_t)e->transport->size;
     int32_t *identity = dev_alloc_host(e->dev, bytes);
-    for (int i = 0; i < most.back_rows; i++)
+    for (int i = 0; i < n; i++)
         identity[i] = i;
     x->identity = dev_alloc_copy(e->dev, identity, bytes);
     dev_upload(e->dev, x->identity, identity, bytes);
-    x->staging = dev_alloc(e->dev, (size_t)e->transport->size * most.back);
+    x->staging = dev_alloc(e->dev, ranks * most.back);
+    x->piece_staging = dev_alloc(e->dev, ranks * (size_t)most.piece_rows * e->wire_piece_bytes);
 }
 
 /* Where rows go apart, they are what is cut into rounds; else it is the message with its rows. */
@@ -75,8 +87,11 @@ static void count_rounds(struct root_end *x)
 static void expect_round(struct root_end *x)
 {
     struct exchange_end *e = &x->end;
-    EACH_WORKER (e, rank)
-        x->back[rank] = (struct piece){x->staging + (size_t)rank * e->round.back, e->round.back};
+    size_t pieces = (size_t)e->round.piece_rows * e->wire_piece_bytes;
+    EACH_WORKER (e, rank) {
+        x->back[rank] = (struct area){x->staging + (size_t)rank * e->round.back, e->round.back};
+        x->pieces_back[rank] = (struct area){x->piece_staging + (size_t)rank * pieces, pieces};
+    }
 }
 
 static int padded_dispatch(struct root_end *x)
@@ -106,6 +121,15 @@ static void place_round(struct root_end *x, int round)
                    end_least(x->plan.back[rank] - done, room), e->wire_row_bytes);
 }
 
+/* And those of pieces. */
+static void place_pieces(struct root_end *x)
+{
+    struct exchange_end *e = &x->end;
+    EACH_WORKER (e, rank)
+        gather(e->dev, piece_results_of(x, rank), x->pieces_back[rank].at, x->identity,
+               piece_rows(x, rank), e->wire_piece_bytes);
+}
+
 static int padded_combine(struct root_end *x)
 {
     struct exchange_end *e = &x->end;
@@ -119,6 +143,8 @@ static int padded_combine(struct root_end *x)
         trace_mark(e->trace, PHASE_COMBINE);
         if (!status)
             place_round(x, round);
+        if (!status && round == 0)
+            place_pieces(x);
     }
     return status;
 }
@@ -126,22 +152,22 @@ static int padded_combine(struct root_end *x)
 /* ---- worker ---- */
 
 /* Rounds that a step of n rows needs at most. */
-static int rounds_most(const struct worker_end *x, int n, int *back)
+static int rounds_most(const struct worker_end *x, int n, int k, int *back)
 {
     const struct exchange_end *e = &x->end;
-    size_t pairs = (size_t)n * (size_t)e->limits.top_k;
+    size_t pairs = (size_t)n * (size_t)k, all = e->round.piece_rows ? (size_t)n : 0;
     *back = rounds_for(pairs, (size_t)e->round.back_rows);
     if (e->form.apart)
-        return rounds_for(e->form.dedup ? (size_t)n : pairs, (size_t)e->round.out_rows);
+        return rounds_for(e->form.dedup ? (size_t)n : pairs + all, (size_t)e->round.out_rows);
     return (int)(x->in_capacity / e->round.out);
 }
 
 /* e->rounds and rounds_back as the message's header has them, if they are no more than can be. */
-static int read_rounds(struct worker_end *x, int n)
+static int read_rounds(struct worker_end *x, int n, int k)
 {
     struct exchange_end *e = &x->end;
     struct message_header header;
-    int most_back, most = rounds_most(x, n, &most_back);
+    int most_back, most = rounds_most(x, n, k, &most_back);
     if (x->in_bytes < sizeof header)
         return fail(STATUS_FAILED, "dispatch: expected a header of %zu bytes, found %zu",
                     sizeof header, x->in_bytes);
@@ -165,7 +191,7 @@ static int padded_receive(struct worker_end *x, const struct exchange_layer *lay
     if (!status && e->form.apart)
         status = worker_receive_message(x);
     if (!status)
-        status = read_rounds(x, n);
+        status = read_rounds(x, n, layer->top_k);
     for (int round = 1; !status && round < e->rounds; round++)
         status = e->mover->start(x, round * room, room);
     return status;

@@ -1,6 +1,13 @@
 #include "exchange/plan.h"
 
+#include <string.h>
+
 #include "exchange/ends.h"
+
+int plan_leaving_most(const struct exchange_limits *l, int ranks)
+{
+    return l->rows * l->top_k + (l->pieces ? (ranks - 1) * l->rows : 0);
+}
 
 void plan_open(struct plan *p, const struct exchange_setup *setup)
 {
@@ -14,8 +21,10 @@ void plan_open(struct plan *p, const struct exchange_setup *setup)
     p->first = dev_alloc_host(d, (ranks + 1) * sizeof *p->first);
     p->sent = dev_alloc_host(d, ranks * sizeof *p->sent);
     p->back = dev_alloc_host(d, ranks * sizeof *p->back);
+    p->leaving_first = dev_alloc_host(d, (ranks + 1) * sizeof *p->leaving_first);
     if (!setup->transport)
         return;
+    p->leaving = dev_alloc(d, (size_t)plan_leaving_most(l, p->ranks) * sizeof *p->leaving);
     dedup_open(&p->map, d, l->rows, l->top_k);
     sums_open(&p->sums, d, l->rows, l->top_k);
 }
@@ -31,7 +40,7 @@ static int count_slots(const struct plan *p, const struct routing *r, int rank)
     return slots;
 }
 
-/* The distinct rows of a rank; with sum, a term of each of their rows is what comes back. */
+/* The distinct rows of a rank's experts; with sum, a term of each is what comes back. */
 static void share_rows(struct plan *p, const struct routing *r, int rank)
 {
     int first = p->first[rank];
@@ -60,6 +69,31 @@ static void share_all(struct plan *p, const struct routing *r)
             share_rows(p, r, rank);
 }
 
+/* The list of the rows that leave for one rank. Of a rank with pieces, all rows are among them. */
+static int list_leaving(struct plan *p, const struct routing *r, int rank, int32_t *list)
+{
+    bool all = layer_pieces(&r->layer, rank) > 0;
+    int first = p->first[rank], n = p->dedup && all ? 0 : p->sent[rank];
+    const int32_t *rows = p->dedup ? p->map.row : r->source;
+    if (n)
+        memcpy(list, rows + first, (size_t)n * sizeof *list);
+    for (int row = 0; all && row < r->n; row++)
+        list[n + row] = row;
+    return all ? n + r->n : n;
+}
+
+static void list_all(struct plan *p, const struct routing *r)
+{
+    int at = 0;
+    for (int rank = 0; rank < p->ranks; rank++) {
+        p->leaving_first[rank] = at;
+        if (rank != p->root)
+            p->sent[rank] = list_leaving(p, r, rank, p->leaving + at);
+        at += rank != p->root ? p->sent[rank] : 0;
+    }
+    p->leaving_first[p->ranks] = at;
+}
+
 void plan_make(struct plan *p, const struct routing *r)
 {
     int slot = 0;
@@ -70,6 +104,9 @@ void plan_make(struct plan *p, const struct routing *r)
         slot += p->sent[rank];
     }
     p->first[p->ranks] = slot;
-    if (p->ranks > 1 && (p->dedup || p->sum))
+    if (p->ranks == 1)
+        return;
+    if (p->dedup || p->sum)
         share_all(p, r);
+    list_all(p, r);
 }

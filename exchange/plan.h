@@ -9,8 +9,12 @@ struct plan {
     int ranks, root;
     const struct routing *routing;
     int *first; // [ranks + 1] first slot of each rank
-    int *sent;  // [ranks] rows that leave for it: distinct ones, or one for each slot
-    int *back;  // [ranks] rows that come back: one for each slot, or a sum for each distinct row
+    int *sent;  // [ranks] rows that leave for it
+    int *back; // [ranks] rows that come back from its experts: one for each slot, or a sum for each
+               // distinct row
+    int32_t *leaving;   // which rows those that leave are, rank by rank: the distinct ones, or one
+                        // for each slot; for a rank with pieces all, in order, or after the others
+    int *leaving_first; // [ranks + 1] first of each rank
     bool dedup, sum;
     struct dedup_map map; // with dedup or sum
     struct row_sums sums; // with sum: what the root adds up
@@ -19,19 +23,10 @@ struct plan {
 void plan_open(struct plan *p, const struct exchange_setup *setup);
 void plan_make(struct plan *p, const struct routing *r);
 
-/* Which rows leave for a rank, from its first slot on. */
-static inline const int32_t *plan_rows(const struct plan *p)
-{
-    return p->dedup ? p->map.row : p->routing->source;
-}
+/* The most rows that leave in a layer. */
+int plan_leaving_most(const struct exchange_limits *l, int ranks);
 
 static inline int plan_slots(const struct plan *p, int rank)
 {
     return p->first[rank + 1] - p->first[rank];
-}
-
-/* Experts of one rank in this layer. */
-static inline int layer_experts(const struct exchange_layer *layer, int rank)
-{
-    return layer->rank_first[rank + 1] - layer->rank_first[rank];
 }

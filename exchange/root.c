@@ -14,6 +14,7 @@ static void open_narrowing(struct root_end *x)
     x->narrowed = dev_alloc(e->dev, rows * e->wire_row_bytes);
     x->rounded = dev_alloc(e->dev, rows * e->row_bytes);
     x->narrow_results = dev_alloc(e->dev, pairs * e->wire_row_bytes);
+    x->narrow_pieces = dev_alloc(e->dev, rows * (size_t)e->limits.pieces * e->wire_piece_bytes);
 }
 
 /* A message of STRATEGY_PADDED may be read a round beyond its end. */
@@ -26,6 +27,7 @@ static void open_messages(struct root_end *x)
     x->out_capacity = end_messages_most(e, (int)ranks - 1);
     x->out = dev_alloc(e->host, x->out_capacity + slack);
     x->back = dev_alloc_host(e->host, ranks * sizeof *x->back);
+    x->pieces_back = dev_alloc_host(e->host, ranks * sizeof *x->pieces_back);
     if (e->options.strategy == STRATEGY_PADDED)
         padded_open_root(x);
     e->mover->open(e);
@@ -95,21 +97,26 @@ static void narrow_input(struct root_end *x, int n, enum phase then)
 
 /* Rows that do not go apart travel from the host's memory. A GPU's rows are copied there together
  * with their routing, so before root_dispatch() they must not be read. */
-int root_begin(struct root_end *x, const void *h, int n)
+int root_begin(struct root_end *x, const struct exchange_layer *layer, const void *h, int n)
 {
     x->h = h;
+    x->stays = !x->end.transport || layer_stays(layer, x->end.root, x->end.transport->size);
     if (!x->end.mover->apart)
         return 0;
     narrow_input(x, n, PHASE_ROUTER);
-    return x->end.strategy->begin(x, n);
+    return x->stays ? 0 : x->end.strategy->begin(x, n);
 }
 
 static void count_plan(const struct root_end *x)
 {
     const struct plan *p = &x->plan;
+    const struct exchange_layer *layer = layer_of(x);
     struct exchange_counters *c = x->end.counters;
-    c->logical += 2 * (uint64_t)p->first[p->ranks] * x->end.row_bytes;
-    c->local += 2 * (uint64_t)plan_slots(p, p->root) * x->end.row_bytes;
+    size_t pairs = 2 * x->end.row_bytes, pieces = x->end.row_bytes + x->end.piece_bytes;
+    uint64_t all = (uint64_t)layer->piece_first[p->ranks] * (uint64_t)x->n;
+    c->logical += (uint64_t)p->first[p->ranks] * pairs + all * pieces;
+    c->local +=
+        (uint64_t)plan_slots(p, p->root) * pairs + (uint64_t)piece_rows(x, p->root) * pieces;
 }
 
 int root_send_message(struct root_end *x, int rank)
@@ -117,16 +124,19 @@ int root_send_message(struct root_end *x, int rank)
     return end_send(&x->end, rank, x->out + x->begin[rank], x->begin[rank + 1] - x->begin[rank]);
 }
 
-int root_dispatch(struct root_end *x, const struct routing *r, void *y)
+int root_dispatch(struct root_end *x, const struct routing *r, void *y, float *z)
 {
     struct exchange_end *e = &x->end;
+    x->n = r->n;
     plan_make(&x->plan, r);
     count_plan(x);
     if (!e->mover->apart)
         narrow_input(x, r->n, PHASE_PLAN);
     x->y = y;
+    x->z = z;
     x->results = end_narrows(e) ? x->narrow_results : y;
-    if (!e->transport)
+    x->piece_results = end_narrows(e) ? x->narrow_pieces : (char *)z;
+    if (x->stays)
         return 0;
     e->rounds = e->rounds_back = 1;
     int status = e->strategy->dispatch(x);
@@ -145,12 +155,40 @@ int root_home_rows(const struct root_end *x)
     return plan_slots(&x->plan, x->plan.root);
 }
 
+int root_home_pieces(const struct root_end *x)
+{
+    return layer_of(x)->piece_first[x->end.root] * x->n;
+}
+
+int root_home_piece_rows(const struct root_end *x)
+{
+    return piece_rows(x, x->end.root);
+}
+
+int root_piece_rows(const struct root_end *x)
+{
+    return layer_of(x)->piece_first[x->plan.ranks] * x->n;
+}
+
 int root_advance(struct root_end *x)
 {
     return x->end.transport ? transport_advance(x->end.transport) : 0;
 }
 
-/* What has come back becomes rows of y; experts at home answer through the same narrow wire. */
+/* What has come back from pieces becomes rows of z; those at home answer through the same narrow
+ * wire. */
+static void widen_pieces(struct root_end *x)
+{
+    struct exchange_end *e = &x->end;
+    const struct plan *p = &x->plan;
+    int width = e->limits.width, all = layer_of(x)->piece_first[p->ranks] * x->n;
+    char *home = (char *)x->z + (size_t)root_home_pieces(x) * e->piece_bytes;
+    narrow_rows(e->dev, piece_results_of(x, p->root), e->options.wire, home, DTYPE_F32,
+                piece_rows(x, p->root), width, e->error);
+    widen_rows(e->dev, x->z, DTYPE_F32, x->piece_results, e->options.wire, all, width);
+}
+
+/* The same of experts, and of y. */
 static void widen_output(struct root_end *x)
 {
     struct exchange_end *e = &x->end;
@@ -183,12 +221,14 @@ static int take_back(struct root_end *x)
 int root_combine(struct root_end *x, struct row_terms *terms)
 {
     const struct plan *p = &x->plan;
-    int status = x->end.transport ? take_back(x) : 0;
+    int status = x->stays ? 0 : take_back(x);
     if (status)
         return status;
     trace_mark(x->end.trace, PHASE_COMBINE);
-    if (end_narrows(&x->end))
+    if (end_narrows(&x->end)) {
         widen_output(x);
+        widen_pieces(x);
+    }
     *terms = (struct row_terms){p->routing->slot, p->routing->weight};
     if (x->end.transport && p->sum)
         *terms = (struct row_terms){p->sums.slot, p->sums.factor};
@@ -206,9 +246,15 @@ const struct exchange_counters *root_counters(const struct root_end *x)
     return x->end.counters;
 }
 
-void root_count_home(struct root_end *x, int pairs)
+struct exchange_counters *root_counters_of_all(struct root_end *x)
 {
-    uint64_t bytes = 2 * (uint64_t)pairs * x->end.row_bytes;
+    return x->end.counters;
+}
+
+void root_count_home(struct root_end *x, int pairs, int pieces)
+{
+    uint64_t bytes = 2 * (uint64_t)pairs * x->end.row_bytes +
+                     (uint64_t)pieces * (x->end.row_bytes + x->end.piece_bytes);
     x->end.counters->logical += bytes;
     x->end.counters->local += bytes;
 }

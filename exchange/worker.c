@@ -32,14 +32,17 @@ static void open_rows(struct worker_end *x)
 {
     struct exchange_end *e = &x->end;
     size_t rows = (size_t)e->limits.rows, pairs = (size_t)end_pairs(e);
-    size_t slack = e->mover->slack(e), come = e->options.dedup == DEDUP_ON ? rows : pairs;
+    size_t n_pieces = (size_t)e->limits.pieces, slack = e->mover->slack(e);
+    size_t come = e->options.dedup == DEDUP_ON ? rows : pairs + (n_pieces ? rows : 0);
     x->y = dev_alloc(e->dev, pairs * e->row_bytes + slack);
+    x->z = dev_alloc(e->dev, rows * n_pieces * e->piece_bytes + slack);
     if (sums(x))
         open_sums(x, slack);
     if (!end_narrows(e))
         return;
     x->widened = dev_alloc(e->dev, come * e->row_bytes);
     x->narrowed = dev_alloc(e->dev, (sums(x) ? rows : pairs) * e->wire_row_bytes + slack);
+    x->narrow_pieces = dev_alloc(e->dev, rows * n_pieces * e->wire_piece_bytes + slack);
 }
 
 /* STRATEGY_ALLGATHER: the worker sorts as the root did. */
@@ -135,7 +138,10 @@ static void prepare_work(struct worker_end *x)
                                      .rows = rows,
                                      .n_rows = d->n_rows,
                                      .source = d->source,
-                                     .y = x->y};
+                                     .y = x->y,
+                                     .all = (const char *)rows + (size_t)d->all * e->row_bytes,
+                                     .n_piece_rows = d->n_piece_rows,
+                                     .z = x->z};
 }
 
 int worker_end_receive(struct worker_end *x, const struct exchange_layer *layer, int n,
@@ -174,7 +180,7 @@ int worker_end_return(struct worker_end *x)
 {
     struct exchange_end *e = &x->end;
     const struct exchange_limits *l = &e->limits;
-    const void *rows = x->y;
+    const void *rows = x->y, *pieces = x->z;
     trace_mark(e->trace, PHASE_PACK);
     if (sums(x)) {
         sum_output(x);
@@ -183,9 +189,12 @@ int worker_end_return(struct worker_end *x)
     if (end_narrows(e)) {
         narrow_rows(e->dev, x->narrowed, e->options.wire, rows, l->type, x->dispatch.n_back,
                     l->width, e->error);
+        narrow_rows(e->dev, x->narrow_pieces, e->options.wire, pieces, DTYPE_F32,
+                    x->dispatch.n_piece_rows, l->width, e->error);
         rows = x->narrowed;
+        pieces = x->narrow_pieces;
     }
-    return e->strategy->give_back(x, rows);
+    return e->strategy->give_back(x, rows, pieces);
 }
 
 int worker_end_finish(struct worker_end *x)

@@ -7,7 +7,8 @@
 struct worker_end;
 
 /* What a dispatch brings: rows for this rank's experts, each row once (dedup) or once for each
- * expert. All of it lasts until the next receive in this lane. */
+ * expert; and all rows of the step for its pieces, if it has any. All of it lasts until the next
+ * receive in this lane. */
 struct exchange_work {
     int n;                 // (row, expert) pairs
     const int32_t *count;  // [its own experts] pairs of each, in order of expert; the host's memory
@@ -15,6 +16,9 @@ struct exchange_work {
     int n_rows;            // that have come
     const int32_t *source; // [n] the row of each pair; NULL: pair i has row i. Where rows are
     void *y;               // rows [n]: what the experts make of them goes here
+    const void *all;       // with pieces: the step's rows, in order
+    int n_piece_rows;      // of all own pieces together: as many times the step's rows
+    float *z;              // f32 rows [own pieces][rows of the step]: what they make goes here
 };
 
 /* As root_open, root_join, root_leave, root_trace. */
@@ -23,8 +27,8 @@ int worker_end_join(struct worker_end *x[LANES], int lanes, const void *ids);
 void worker_end_leave(struct worker_end *x[LANES], int lanes);
 void worker_end_trace(struct worker_end *x, struct trace *log);
 
-/* The next dispatch of a step of n rows; fill (*work)->y, then give it back. Both may wait for the
- * root. */
+/* The next dispatch of a step of n rows; fill (*work)->y and z, then give it back. Both may wait
+ * for the root. */
 int worker_end_receive(struct worker_end *x, const struct exchange_layer *layer, int n,
                        const struct exchange_work **work);
 int worker_end_return(struct worker_end *x);

@@ -45,8 +45,10 @@ struct dev {
 /* The most that a later call may ask for: fixes the scratch. */
 struct dev_limits {
     enum dtype type;
-    int rows;      // of any call
-    int ffn_width; // the widest ffn
+    int rows;                // of any call but for those of pieces
+    int ffn_width;           // of blocks whose rows are counted
+    int pieces, piece_width; // blocks that every row goes through: the most of a list, the widest,
+    int piece_rows;          // and the most rows that go through them
     int dim, n_heads, head_dim, n_experts;
     int context;           // positions of a sequence
     int vocab, logit_rows; // of sampling; 0 where there is none

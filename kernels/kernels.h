@@ -49,6 +49,8 @@ struct values {
     const void *data;          // NULL: noise of the type,
     const struct noise *noise; // elements first, first + 1, … of the tensor of this key
     uint64_t key, first;
+    int columns, stride; // of a matrix: so many elements of each row, and from one row to the next;
+                         // 0: rows are whole and follow each other
 };
 
 /* A gated feed-forward block, an expert or a dense MLP: down(silu(gate x) * up x). gate and up are
@@ -66,15 +68,16 @@ struct ffn_list {
     void *device; // what a GPU keeps of it
 };
 
-/* Rows through a list's blocks: rows y := ffn(rows x), count[i] of them through block i, in order.
- * Rows beyond the counts' sum are left alone. */
+/* Rows through a list's blocks: rows y := ffn(rows x). With count, count[i] of them go through
+ * block i, in order, and rows beyond the counts' sum are left alone. Without, each of the n rows
+ * goes through each block: y is [list->n][n]. */
 struct ffn_job {
     const struct ffn_list *list;
-    void *y; // rows [n] of y_type: the model's or f32
+    void *y; // rows of y_type: the model's or f32
     enum dtype y_type;
     const void *x;
     const int32_t *source; // [n] row i is row source[i] of x; NULL: row i
-    const int32_t *count;  // [list->n]; NULL: all n rows go through the first block
+    const int32_t *count;  // [list->n] or NULL
     int n;                 // rows, with count: at most
 };
 
@@ -113,12 +116,14 @@ struct sorting {
     int n_groups;
 };
 
-/* The pending residual: what is still to be added to rows x, in this order: a dense MLP's output,
- * then experts'. */
+/* The pending residual: what is still to be added to rows x, in this order: the sum of the outputs
+ * of a dense MLP's or shared expert's pieces, then experts'. */
 struct pending_residual {
-    const float *dense; // [n][ld_dense], or NULL
-    const float *gate;  // dense counts times sigmoid(gate[i * ld_gate]); NULL: in full
-    int ld_dense, ld_gate;
+    const float *pieces;     // [n_pieces][n][ld_pieces]
+    const int32_t *piece_at; // [n_pieces] where in `pieces` each is; added up in this order
+    int n_pieces, ld_pieces; // 0: none
+    const float *gate;       // their sum counts times sigmoid(gate[i * ld_gate]); NULL: in full
+    int ld_gate;
     const void *y;       // rows
     const int32_t *slot; // [n][k] a negative one ends its row's sum
     const float *weight; // [n][k]
@@ -215,9 +220,9 @@ struct kernels {
     void (*gather)(struct dev *d, void *to, const void *from, const int32_t *index, int n,
                    size_t row_bytes);
 
-    /* x [n][dim] += dense, times sigmoid(gate), += the sum over j, in order, of weight[i][j] * rows
-     * y[slot[i][j]]; then rows h := rmsnorm(x), norm [dim], unless norm is NULL. y and h are of
-     * type. */
+    /* x [n][dim] += the sum of the pieces, times sigmoid(gate), += the sum over j, in order, of
+     * weight[i][j] * rows y[slot[i][j]]; then rows h := rmsnorm(x), norm [dim], unless norm is
+     * NULL. y and h are of type. */
     void (*add_norm)(struct dev *d, float *x, void *h, enum dtype type,
                      const struct pending_residual *pending, const float *norm, int n, int dim,
                      float eps);
@@ -278,7 +283,8 @@ struct kernels {
 
     /* The roof: the best this device does with its threads, measured now. FLOP/s of the
      * instruction that matmul uses for `type`, operands in registers or L1; bytes/s of reading
-     * a buffer much larger than the caches. */
-    double (*peak_flops)(struct dev *d, enum dtype type);
-    double (*read_bandwidth)(struct dev *d);
+     * a buffer much larger than the caches. quick: in some hundredths of a second, the mean of a
+     * few runs; otherwise the best of many. */
+    double (*peak_flops)(struct dev *d, enum dtype type, bool quick);
+    double (*read_bandwidth)(struct dev *d, bool quick);
 };

@@ -66,15 +66,19 @@ static int bench_here(struct process *p, const void *options)
                               .generate = (int)o->generate,
                               .repeats = (int)o->repeats,
                               .model_name = o->model.model};
+    struct model_options model = o->model;
     struct bench_report report;
     struct ranks ranks;
+    char expect[64];
     int most = 1, status = parse_batches(&b, o->batches);
     if (status)
         return status;
     for (int i = 0; i < b.n_batches; i++)
         most = b.batches[i] > most ? b.batches[i] : most;
     struct session_needs needs = {most, most, b.prompt + b.generate};
-    status = ranks_open(&ranks, p, &o->model, &needs);
+    snprintf(expect, sizeof expect, "%d,%d,%d", b.prompt ? b.prompt : 1, b.generate, most);
+    model.expect = model.expect ? model.expect : expect;
+    status = ranks_open(&ranks, p, &model, &needs);
     if (status)
         return status;
     if (ranks.coordinator.context < needs.context)

@@ -30,8 +30,8 @@ static int parse(struct inspect_options *o, int argc, char **argv)
     struct option_spec table[] = {
         {"model", 'm', OPTION_TEXT, &o->model, "MODEL", "the same as without -m", 0, 0, NULL},
         {"ranks", 0, OPTION_INT, &o->ranks, "N", "one coordinator, N-1 workers (1)", 1, 1024, NULL},
-        {"placement", 0, OPTION_TEXT, &o->placement.text, "even|round-robin|FILE",
-         "which rank holds which expert (even); docs/placement.md", 0, 0, NULL},
+        {"placement", 0, OPTION_TEXT, &o->placement.text, "balanced|even|round-robin|FILE",
+         "which rank holds what (balanced); docs/placement.md", 0, 0, NULL},
         {"home", 0, OPTION_INT, &o->placement.home, "N",
          "experts of each layer that stay on rank 0 (0)", 0, MAX_EXPERTS, &o->placement.home_given},
         {"emit", 0, OPTION_TEXT, &o->emit, "FILE", "write the placement, to be edited and used", 0,
@@ -67,8 +67,8 @@ static int place(struct inspection *i, const struct inspect_options *o, struct a
     int n_ranks = (int)o->ranks;
     if (i->gpu_memory) {
         int home = gpu_home_most(&i->plan, i->gpu_memory);
-        bool by_rule =
-            !spec.text || strcmp(spec.text, "even") == 0 || strcmp(spec.text, "round-robin") == 0;
+        spec.text = spec.text ? spec.text : "even"; // all that fits is the GPU's
+        bool by_rule = strcmp(spec.text, "even") == 0 || strcmp(spec.text, "round-robin") == 0;
         if (n_ranks == 1 && home < i->plan.config.n_experts)
             n_ranks = 2;
         if (by_rule && !spec.home_given)
@@ -83,7 +83,8 @@ static int inspect(const struct inspect_options *o, const char *dir, const char 
     static const int types[] = {-1, DTYPE_F32, DTYPE_F16, DTYPE_BF16};
     struct config m;
     struct generation_defaults unused;
-    struct inspection i = {.name = name, .rule = o->placement.text ? o->placement.text : "even"};
+    struct inspection i = {.name = name,
+                           .rule = o->placement.text ? o->placement.text : "balanced"};
     int status = parse_memory("--gpu-memory", o->gpu_memory, &i.gpu_memory);
     if (!status)
         status = config_load(&m, &unused, dir);

@@ -90,7 +90,7 @@ static struct js *rank_json(const struct inspection *i, int rank, uint64_t all)
     js_set(o, "fewest_of_a_layer", js_new_int(s.holding.least));
     js_set(o, "most_of_a_layer", js_new_int(s.holding.most));
     set_int(o, "expert_bytes", s.experts);
-    set_int(o, "other_bytes", s.rest);
+    set_int(o, "other_bytes", s.rest + s.pieces + s.outputs);
     set_int(o, "bytes", s.bytes);
     js_set(o, "share", js_new_real((double)s.bytes / (double)all));
     return o;

@@ -127,7 +127,8 @@ static void print_rank(const struct inspection *i, int rank, double all, FILE *o
     else
         snprintf(per_layer, sizeof per_layer, "%d-%d", s.holding.least, s.holding.most);
     fprintf(out, "%4d%17s%10d%14s%12s%12s%7.1f %%\n", rank, per_layer, s.holding.experts,
-            bytes_text((double)s.experts).text, bytes_text((double)s.rest).text,
+            bytes_text((double)s.experts).text,
+            bytes_text((double)(s.rest + s.pieces + s.outputs)).text,
             bytes_text((double)s.bytes).text, 100 * (double)s.bytes / all);
 }
 
@@ -137,8 +138,9 @@ static void print_sum(const struct inspection *i, double all, FILE *out)
     int experts = i->plan.sizes.sparse_layers * i->plan.config.n_experts;
     double bytes = (double)experts * (double)i->plan.footprint.expert;
     fprintf(out, "%4s%17d%10d%14s%12s%12s%7.1f %%\n", "all", i->plan.config.n_experts, experts,
-            bytes_text(bytes).text, bytes_text((double)first.rest).text, bytes_text(all).text,
-            100.0);
+            bytes_text(bytes).text,
+            bytes_text((double)(first.rest + first.pieces + first.outputs)).text,
+            bytes_text(all).text, 100.0);
 }
 
 static void print_rest(const struct inspection *i, FILE *out)

@@ -51,6 +51,7 @@ struct model_options {
     int transport;             // enum transport_choice
     int strategy, dedup, combine, wire, overlap; // as struct exchange_options has them
     struct placement_spec placement;
+    const char *expect; // "1500,40" or "1500,40,8"; NULL: usual_workload
     long threads, chunk, context, ranks;
     long kv_bytes; // see coordinator_options
     double timeout_s;
@@ -58,7 +59,7 @@ struct model_options {
     struct profile_command profile;
 };
 struct model_options model_options_default(void);
-enum { MODEL_OPTIONS = 18 };
+enum { MODEL_OPTIONS = 19 };
 /* Fill MODEL_OPTIONS entries of a command's table. */
 void model_options_table(struct option_spec *table, struct model_options *o);
 int model_options_dtype(const struct model_options *o); // enum dtype, or -1 for the file's own
@@ -67,6 +68,8 @@ int model_options_dtype(const struct model_options *o); // enum dtype, or -1 for
 enum { PROFILE_OPTIONS = 3 };
 void profile_options_table(struct option_spec *table, struct profile_command *o);
 
+/* --expect: 0 or STATUS_USAGE. NULL: usual_workload. */
+int parse_expect(const char *text, struct workload *w);
 /* "24G", "512M", "1e9": bytes; 0 for NULL. STATUS_USAGE names the option. */
 int parse_memory(const char *option, const char *text, uint64_t *bytes);
 

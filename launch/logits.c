@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "coordinator/generate.h"
+#include "coordinator/unembed.h"
 #include "launch/prompt.h"
 #include "launch/ranks.h"
 
@@ -66,7 +67,7 @@ static int write_chunk(void *context, struct coordinator *c, int first, int n)
         int count = n - done < LOGIT_ROWS ? n - done : LOGIT_ROWS;
         for (int i = 0; i < count; i++)
             rows[i] = done + i;
-        const float *logits = forward_logits(c, rows, count);
+        const float *logits = unembed_to_host(c, rows, count);
         if (!logits)
             return STATUS_FAILED;
         fwrite(logits, sizeof(float), (size_t)count * vocab, out->stream);

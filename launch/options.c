@@ -9,7 +9,7 @@
 
 struct model_options model_options_default(void)
 {
-    return (struct model_options){.chunk = 2048, .timeout_s = 30};
+    return (struct model_options){.chunk = USUAL_CHUNK, .timeout_s = 30, .overlap = OVERLAP_AUTO};
 }
 
 void model_options_table(struct option_spec *table, struct model_options *o)
@@ -27,8 +27,11 @@ void model_options_table(struct option_spec *table, struct model_options *o)
         {"chunk", 0, OPTION_INT, &o->chunk, "N", "prompt tokens a step (2048)", 1, 65536, NULL},
         {"ranks", 0, OPTION_INT, &o->ranks, "N",
          "ranks as threads of this process: one coordinator, N-1 workers", 1, 1024, NULL},
-        {"placement", 0, OPTION_TEXT, &o->placement.text, "even|round-robin|FILE",
-         "which rank holds which expert (even); docs/placement.md", 0, 0, NULL},
+        {"placement", 0, OPTION_TEXT, &o->placement.text, "balanced|even|round-robin|FILE",
+         "which rank holds what (balanced); docs/placement.md", 0, 0, NULL},
+        {"expect", 0, OPTION_TEXT, &o->expect, "PROMPT,NEW[,BATCH]",
+         "tokens in and out, and sequences at a time, that balanced places for (1500,40,1)", 0, 0,
+         NULL},
         {"home", 0, OPTION_INT, &o->placement.home, "N",
          "experts of each layer that stay on rank 0 (0; with one rank all)", 0, MAX_EXPERTS,
          &o->placement.home_given},
@@ -46,9 +49,10 @@ void model_options_table(struct option_spec *table, struct model_options *o)
          NULL},
         {"wire", 0, OPTION_CHOICE, &o->wire, "model|bf16|int8",
          "type of the rows that travel; a narrower one has its error reported", 0, 0, NULL},
-        {"overlap", 0, OPTION_CHOICE, &o->overlap, "off|on",
-         "split each step in two halves: one computes while the other is with the workers", 0, 0,
-         NULL},
+        {"overlap", 0, OPTION_CHOICE, &o->overlap, "off|on|auto",
+         "split steps in two halves: one computes while the other is with the workers (auto: those "
+         "of 64 rows or more)",
+         0, 0, NULL},
         {"device", 0, OPTION_CHOICE, &o->device, "cpu|cuda",
          "what computes; of several GPUs, each rank of a host takes the next", 0, 0, NULL},
         {"worker-device", 0, OPTION_CHOICE, &o->worker_device, "same|cpu|cuda",
@@ -93,6 +97,31 @@ int parse_memory(const char *option, const char *text, uint64_t *bytes)
         return fail(STATUS_USAGE, "%s takes bytes such as 4G or 512M, found \"%.40s\"", option,
                     text);
     *bytes = (uint64_t)number;
+    return 0;
+}
+
+int parse_expect(const char *text, struct workload *w)
+{
+    long n[3] = {0, 0, 1};
+    int found = 0;
+    char *end = NULL;
+    *w = usual_workload;
+    if (!text)
+        return 0;
+    for (const char *at = text; found < 3; at = end + 1) {
+        n[found++] = strtol(at, &end, 10);
+        if (end == at || *end != ',')
+            break;
+    }
+    bool good = found >= 2 && *end == 0;
+    for (int i = 0; i < 3; i++)
+        good = good && n[i] >= (i == 1 ? 0 : 1) && n[i] <= 1 << 24;
+    if (!good)
+        return fail(STATUS_USAGE,
+                    "--expect: expected PROMPT,NEW or PROMPT,NEW,BATCH such as 1500,40,8, found "
+                    "\"%.40s\"",
+                    text);
+    *w = (struct workload){(int)n[0], (int)n[1], (int)n[2]};
     return 0;
 }
 

@@ -154,6 +154,8 @@ static struct exchange_options exchange_of(const struct model_options *o)
 static struct coordinator_options options_of(const struct ranks *r, const struct model_options *o,
                                              const struct session_needs *needs)
 {
+    struct workload expect;
+    CHECK(parse_expect(o->expect, &expect) == 0, "--expect was checked");
     return (struct coordinator_options){
         .model_dir = r->model_dir,
         .version = program_version(),
@@ -166,6 +168,7 @@ static struct coordinator_options options_of(const struct ranks *r, const struct
         .max_sequences = needs->max_sequences,
         .logit_rows = needs->logit_rows,
         .placement = o->placement,
+        .expect = expect,
         .exchange = exchange_of(o),
         .kv_bytes = o->kv_bytes,
         .profile = {.on = o->profile.table || o->profile.json || o->profile.trace,
@@ -237,7 +240,9 @@ static int check(const struct process *p, const struct model_options *o)
         return fail(STATUS_USAGE, "expected -m MODEL, found none");
     if (p->mpi && o->ranks)
         return fail(STATUS_USAGE, "--ranks %ld: under mpirun, -n sets the ranks", o->ranks);
-    return check_transport(p, o);
+    struct workload unused;
+    int status = parse_expect(o->expect, &unused);
+    return status ? status : check_transport(p, o);
 }
 
 static int serve(const struct process *p, const struct model_options *o)

@@ -3,6 +3,7 @@
 #include <stddef.h>
 
 #include "kernels/ops.h"
+#include "model/pieces.h"
 #include "model/tensors.h"
 
 /* As an arena hands it out. */
@@ -11,18 +12,32 @@ static uint64_t rounded(size_t bytes)
     return (bytes + 63) / 64 * 64;
 }
 
+/* A gated block of so many hidden values. */
+static uint64_t block_bytes(const struct dev *d, enum dtype type, int width, int dim)
+{
+    return rounded(matrix_bytes(d, type, 2 * row_stride(width), dim)) +
+           rounded(matrix_bytes(d, type, dim, width));
+}
+
+static uint64_t piece_bytes(const struct dev *d, const struct config *m, enum dtype type, int layer)
+{
+    struct pieces cut = pieces_of(m, layer);
+    return cut.n ? block_bytes(d, type, cut.width, m->dim) : 0;
+}
+
 static uint64_t part_bytes(const struct dev *d, const struct config *m, enum dtype type,
                            enum tensor_part part, int layer)
 {
     struct part_size size = part_size(m, part, layer);
     if (size.n == 0 || part_form(part) == FORM_TABLE)
         return 0;
+    if (part == PART_DENSE)
+        return (uint64_t)pieces_of(m, layer).n * piece_bytes(d, m, type, layer);
     if (part_form(part) == FORM_VECTOR)
         return rounded((size_t)size.n * sizeof(float));
     if (part_form(part) == FORM_MATRIX)
         return rounded(matrix_bytes(d, type, size.n, size.k));
-    return rounded(matrix_bytes(d, type, 2 * row_stride(size.n), size.k)) +
-           rounded(matrix_bytes(d, type, size.k, size.n));
+    return block_bytes(d, type, size.n, size.k);
 }
 
 /* Which sum a part's bytes belong to: its place in struct footprint. */
@@ -56,6 +71,24 @@ struct footprint footprint_of(const struct config *m, enum dtype type)
     }
     dev_close(&d);
     return f;
+}
+
+uint64_t piece_footprint(const struct config *m, enum dtype type, int layer)
+{
+    struct dev d;
+    dev_open_cpu(&d, ISA_PLAIN, 1);
+    uint64_t bytes = piece_bytes(&d, m, type, layer);
+    dev_close(&d);
+    return bytes;
+}
+
+uint64_t outputs_footprint(const struct config *m, enum dtype type, int outputs)
+{
+    struct dev d;
+    dev_open_cpu(&d, ISA_PLAIN, 1);
+    uint64_t bytes = rounded(matrix_bytes(&d, type, outputs, m->dim));
+    dev_close(&d);
+    return bytes;
 }
 
 uint64_t kv_footprint(const struct config *m, enum dtype type, int context)

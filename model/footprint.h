@@ -14,6 +14,12 @@ struct footprint {
     uint64_t expert;    // one routed expert
 };
 
+/* One piece of a layer's dense block; 0 where it has none. */
+uint64_t piece_footprint(const struct config *m, enum dtype type, int layer);
+
+/* So many rows of the output matrix. */
+uint64_t outputs_footprint(const struct config *m, enum dtype type, int outputs);
+
 struct footprint footprint_of(const struct config *m, enum dtype type);
 
 /* The KV cache of one sequence of `context` positions: whole blocks of them. */

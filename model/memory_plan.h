@@ -13,7 +13,7 @@ struct memory_plan {
     struct sizes sizes;
     struct footprint footprint;
     uint64_t embed_bytes, kv_bytes; // the caller may know them better
-    struct placement placement;     // the caller's; none yet: no experts anywhere
+    struct placement placement;     // the caller's; none yet: no experts anywhere, all else on rank 0
 };
 
 /* All but the placement: one sequence of `context` positions, the embedding in the config's type.
@@ -23,11 +23,11 @@ void memory_plan_open(struct memory_plan *p, const struct config *m, enum dtype 
 /* What one rank holds. */
 struct rank_share {
     struct holding holding;
-    uint64_t experts, rest, bytes; // rest: what only rank 0 has; bytes: both
+    uint64_t experts, pieces, outputs, rest, bytes; // rest: what only rank 0 has; bytes: all
 };
 struct rank_share memory_plan_share(const struct memory_plan *p, int rank);
 
-uint64_t memory_plan_weights(const struct memory_plan *p); // all but routed experts: rank 0's
+uint64_t memory_plan_weights(const struct memory_plan *p); // all but experts, pieces, outputs
 uint64_t memory_plan_rest(const struct memory_plan *p);    // the same with the KV cache
 uint64_t memory_plan_bytes(const struct memory_plan *p);   // of all ranks
 /* One routed expert of every layer that has them. */

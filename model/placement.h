@@ -1,7 +1,9 @@
-/* Which rank holds which expert: the only difference between running alone and running apart.
+/* Which rank holds which expert, and which piece of the dense blocks: the only difference between
+ * running alone and running apart.
  *
  * Rows travel sorted by group: the experts of a layer in order of (rank, expert). A rank's groups
- * are therefore contiguous, and so are its rows. */
+ * are therefore contiguous, and so are its rows. Pieces (model/pieces.h) are in order of
+ * (rank, piece) likewise. */
 #pragma once
 
 #include <stdbool.h>
@@ -10,26 +12,40 @@
 #include "base/arena.h"
 #include "model/config.h"
 
+/* Of a layer's n blocks: its experts, or its pieces. */
 struct layer_placement {
-    int32_t *rank_of;    // [n_experts]
-    int32_t *group_of;   // [n_experts] place of an expert in (rank, expert) order
-    int32_t *expert_at;  // [n_experts] its inverse
+    int n;
+    int32_t *rank_of;    // [n]
+    int32_t *group_of;   // [n] place of a block in (rank, block) order
+    int32_t *block_at;   // [n] its inverse
     int32_t *rank_first; // [n_ranks + 1] first group of each rank
 };
 
 struct placement {
     int n_layers, n_experts, n_ranks;
-    struct layer_placement *layers; // [n_layers]; all NULL in a dense layer
+    struct layer_placement *layers; // [n_layers] the experts; n is 0 in a dense layer
+    struct layer_placement *pieces; // [n_layers]
+    int32_t *output_first;          // [n_ranks + 1] the outputs of each rank: a range of the output
+                                    // matrix's rows. All on rank 0 unless "balanced" or a file says
 };
+
+/* Ranges begin and end at multiples of this, but for the last. */
+enum { OUTPUT_BLOCK = 64 };
+
+struct balance; // balance.h
 
 /* What the user asks for. */
 struct placement_spec {
-    const char *text; // NULL or "even", "round-robin", or the path of a file
+    const char *text; // NULL or "balanced", "even", "round-robin", or the path of a file
     long home;        // experts of every sparse layer that stay on rank 0, the first ones by id
     bool home_given;  // a file says it itself
+    const struct balance *balance; // what "balanced" goes by; NULL: ranks that are alike, and the
+                                   // usual workload
 };
+bool placement_is_balanced(const struct placement_spec *spec);
 
-/* The placement over n_ranks. even: contiguous, almost equal shares over ranks 1 .. n_ranks - 1
+/* The placement over n_ranks. balanced: see balance.h; home_given fixes how many experts are rank
+ * 0's. even: contiguous, almost equal shares over ranks 1 .. n_ranks - 1
  * (the first ones get one more). round-robin: expert e on rank 1 + e mod (n_ranks - 1). With one
  * rank everything is at home, on rank 0. 0, or STATUS_USAGE, or STATUS_BAD_FILE (see
  * placement_parse). */
@@ -44,10 +60,19 @@ int placement_parse(struct placement *p, struct arena *memory, const struct conf
 /* Write p as such a file, one layer a line. 0 or STATUS_FAILED. */
 int placement_write(const struct placement *p, const char *path);
 
-/* From rank_of [n_layers][n_experts] as the Setup message carries it (-1 in dense layers): 0, or
+/* From ranks as the Setup message carries them: rank_of [n_layers][n_experts] (-1 in dense layers)
+ * and piece_rank_of [pieces_total(m)], layer by layer. All outputs are rank 0's. 0, or
  * STATUS_FAILED when a rank is out of range. */
-int placement_from_ranks(struct placement *p, struct arena *memory, const int32_t *rank_of,
-                         int n_layers, int n_experts, int n_ranks);
+int placement_from_ranks(struct placement *p, struct arena *memory, const struct config *m,
+                         const int32_t *rank_of, const int32_t *piece_rank_of, int n_ranks);
+
+/* Outputs as Setup carries them: 0, or STATUS_FAILED unless they are n_ranks + 1 and end at the
+ * vocabulary. */
+int placement_take_outputs(struct placement *p, const struct config *m, const int32_t *output_first,
+                           int n);
+
+/* Has a rank other than rank 0 any expert or piece of this layer? */
+bool placement_leaves_home(const struct placement *p, int layer);
 
 /* Groups of one rank in a layer. */
 static inline int placement_count(const struct layer_placement *l, int rank)
@@ -55,8 +80,8 @@ static inline int placement_count(const struct layer_placement *l, int rank)
     return l->rank_first[rank + 1] - l->rank_first[rank];
 }
 
-/* Experts of one rank: in all layers, and the fewest and most of a sparse layer. */
+/* What one rank holds in all layers; and the fewest and most experts of a sparse layer. */
 struct holding {
-    int experts, least, most;
+    int experts, least, most, pieces;
 };
 struct holding placement_holding(const struct placement *p, int rank);

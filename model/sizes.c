@@ -2,17 +2,22 @@
 
 #include "model/tensors.h"
 
-static uint64_t layer_params(const struct config *m, int layer)
+static uint64_t part_params(const struct config *m, enum tensor_part part, int layer)
 {
     enum tensor_kind kinds[PART_TENSORS];
     uint64_t sum = 0;
-    for (int p = 0; p < PARTS; p++) {
-        if (!part_is_of_layer((enum tensor_part)p))
-            continue;
-        int n = part_tensors(m, (enum tensor_part)p, layer, kinds);
-        for (int i = 0; i < n; i++)
-            sum += tensor_elements(m, kinds[i]);
-    }
+    int n = part_tensors(m, part, layer, kinds);
+    for (int i = 0; i < n; i++)
+        sum += tensor_elements(m, kinds[i]);
+    return sum;
+}
+
+static uint64_t layer_params(const struct config *m, int layer)
+{
+    uint64_t sum = 0;
+    for (int p = 0; p < PARTS; p++)
+        if (part_is_of_layer((enum tensor_part)p))
+            sum += part_params(m, (enum tensor_part)p, layer);
     return sum;
 }
 
@@ -25,6 +30,7 @@ struct sizes sizes_of(const struct config *m)
         s.expert += tensor_elements(m, (enum tensor_kind)k);
     for (int l = 0; l < m->n_layers; l++) {
         s.layers += layer_params(m, l);
+        s.dense += part_params(m, PART_DENSE, l);
         s.sparse_layers += m->sparse[l];
     }
     uint64_t sparse = (uint64_t)s.sparse_layers;

@@ -9,7 +9,8 @@ struct sizes {
     uint64_t embed;   // parameters of the embedding table
     uint64_t unembed; // of the output matrix (0 extra when tied; still read for every token)
     uint64_t
-        layers; // of all layers without routed experts: attention, norms, router, dense, shared
+        layers;     // of all layers without routed experts: attention, norms, router, dense, shared
+    uint64_t dense; // of these, dense MLPs and shared experts
     uint64_t expert; // of one routed expert
     int sparse_layers;
     uint64_t total;  // all parameters

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/pulse.h"
 #include "kernels/ops.h"
+#include "model/pieces.h"
 #include "model/tensors.h"
 
 static const struct tensor *find(const struct config *m, const struct checkpoint *c,
@@ -200,19 +201,27 @@ static void ffn_new(struct dev *d, struct ffn *f, enum dtype type, int dim, int 
     matrix_new(d, &f->down, type, dim, width);
 }
 
-/* gate and up rows from their bytes in the file, then down. */
+/* What a block, or a piece of one, is made of: in each of gate, up and down where its bytes begin
+ * and how many they span; of down so many columns, and elements from one row to the next. */
+struct ffn_source {
+    const struct tensor *t[3];
+    uint64_t first[3], bytes[3];
+    int width, stride;
+};
+
 static int pack_ffn(struct dev *d, struct ffn *f, const struct checkpoint *c,
-                    const struct tensor *const t[3], const uint64_t first[3], int width)
+                    const struct ffn_source *s)
 {
     struct mapping map[3];
     struct values source[3];
     int opened = 0, status = 0;
-    uint64_t rows = (uint64_t)width * (uint64_t)f->gate_up.k;
     for (; opened < 3 && !status; opened++)
-        status = mapping_values(&map[opened], &source[opened], c, t[opened], first[opened],
-                                rows * (uint64_t)dtype_bytes(t[opened]->type));
+        status = mapping_values(&map[opened], &source[opened], c, s->t[opened], s->first[opened],
+                                s->bytes[opened]);
     if (!status) {
-        matrix_pack_pair(d, &f->gate_up, &source[0], &source[1], width);
+        source[2].columns = s->width;
+        source[2].stride = s->stride;
+        matrix_pack_pair(d, &f->gate_up, &source[0], &source[1], s->width);
         matrix_pack(d, &f->down, 0, &source[2], f->down.n);
     } else {
         opened--;
@@ -230,51 +239,61 @@ static int same_types(const struct tensor *gate, const struct tensor *up)
                 gate->type_name, up->type_name);
 }
 
-/* The dense MLP or the shared expert of a layer that has one. */
-static int load_dense(struct loader *o, struct layer_weights *w, int layer)
+/* Hidden values [first, first + width) of a block whose `down` has rows of `stride`. */
+static void source_part(struct ffn_source *s, const struct config *m, int first, int width,
+                        int stride)
+{
+    s->width = width;
+    s->stride = stride;
+    for (int i = 0; i < 3; i++) {
+        uint64_t element = (uint64_t)dtype_bytes(s->t[i]->type), dim = (uint64_t)m->dim;
+        uint64_t skip = (uint64_t)first * (i < 2 ? dim : 1);
+        uint64_t span =
+            i < 2 ? (uint64_t)width * dim : (dim - 1) * (uint64_t)stride + (uint64_t)width;
+        s->first[i] += skip * element;
+        s->bytes[i] = span * element;
+    }
+}
+
+int weights_load_piece(struct ffn *f, struct dev *d, const struct config *m,
+                       const struct checkpoint *c, enum dtype type, int layer, int piece)
 {
     enum tensor_kind kinds[PART_TENSORS];
-    const struct tensor *t[3];
-    int status = 0;
-    w->has_dense = part_tensors(o->m, PART_DENSE, layer, kinds) > 0;
-    w->dense = (struct ffn_list){.ffns = &w->dense_block, .n = w->has_dense};
-    if (!w->has_dense)
-        return 0;
+    struct ffn_source s = {0};
+    struct pieces cut = pieces_of(m, layer);
+    part_tensors(m, PART_DENSE, layer, kinds);
     for (int i = 0; i < 3; i++)
-        t[i] = find(o->m, o->c, kinds[i], layer, 0);
-    if (same_types(t[0], t[1]))
+        s.t[i] = find(m, c, kinds[i], layer, 0);
+    if (same_types(s.t[0], s.t[1]))
         return STATUS_BAD_FILE;
-    struct part_size size = part_size(o->m, PART_DENSE, layer);
-    ffn_new(o->d, &w->dense_block, o->type, size.k, size.n);
-    status = pack_ffn(o->d, &w->dense_block, o->c, t, (const uint64_t[3]){0}, size.n);
-    for (int i = 0; i < 3 && !status; i++)
-        report(o, t[i]);
-    if (!status)
-        ffn_list_open(o->d, &w->dense);
-    return status;
+    source_part(&s, m, piece * cut.width, piece_values(m, layer, piece),
+                part_size(m, PART_DENSE, layer).n);
+    ffn_new(d, f, type, m->dim, cut.width);
+    pulse();
+    return pack_ffn(d, f, c, &s);
 }
 
 int weights_load_expert(struct ffn *f, struct dev *d, const struct config *m,
                         const struct checkpoint *c, enum dtype type, int layer, int expert)
 {
-    const struct tensor *t[3];
-    uint64_t first[3] = {0};
+    struct ffn_source s = {0};
+    struct part_size size = part_size(m, PART_EXPERT, layer);
     if (is_fused(m, c, layer)) {
-        t[0] = t[1] = find(m, c, TENSOR_FUSED_GATE_UP, layer, 0);
-        t[2] = find(m, c, TENSOR_FUSED_DOWN, layer, 0);
+        s.t[0] = s.t[1] = find(m, c, TENSOR_FUSED_GATE_UP, layer, 0);
+        s.t[2] = find(m, c, TENSOR_FUSED_DOWN, layer, 0);
         uint64_t matrix = tensor_elements(m, TENSOR_EXPERT_GATE) * (uint64_t)expert;
-        first[0] = 2 * matrix * (uint64_t)dtype_bytes(t[0]->type);
-        first[1] = first[0] + t[0]->bytes / (uint64_t)m->n_experts / 2;
-        first[2] = matrix * (uint64_t)dtype_bytes(t[2]->type);
+        s.first[0] = 2 * matrix * (uint64_t)dtype_bytes(s.t[0]->type);
+        s.first[1] = s.first[0] + s.t[0]->bytes / (uint64_t)m->n_experts / 2;
+        s.first[2] = matrix * (uint64_t)dtype_bytes(s.t[2]->type);
     } else {
         for (int i = 0; i < 3; i++)
-            t[i] = find(m, c, (enum tensor_kind)(TENSOR_EXPERT_GATE + i), layer, expert);
+            s.t[i] = find(m, c, (enum tensor_kind)(TENSOR_EXPERT_GATE + i), layer, expert);
     }
-    if (same_types(t[0], t[1]))
+    if (same_types(s.t[0], s.t[1]))
         return STATUS_BAD_FILE;
-    struct part_size size = part_size(m, PART_EXPERT, layer);
+    source_part(&s, m, 0, size.n, size.n);
     ffn_new(d, f, type, size.k, size.n);
-    return pack_ffn(d, f, c, t, first, size.n);
+    return pack_ffn(d, f, c, &s);
 }
 
 static int load_layer(struct loader *o, struct layer_weights *w, int layer)
@@ -291,11 +310,31 @@ static int load_layer(struct loader *o, struct layer_weights *w, int layer)
         status = load_matrix(o, &w->o, PART_O, layer);
     if (!status && w->sparse)
         status = load_matrix(o, &w->router, PART_ROUTER, layer);
-    return status ? status : load_dense(o, w, layer);
+    return status;
+}
+
+int weights_load_outputs(struct matrix *w, struct dev *d, const struct config *m,
+                         const struct checkpoint *c, enum dtype type, int first, int n)
+{
+    const struct tensor *t = find(m, c, TENSOR_UNEMBED, 0, 0);
+    uint64_t row = (uint64_t)m->dim * (uint64_t)dtype_bytes(t->type);
+    struct mapping map;
+    struct values source;
+    matrix_new(d, w, type, n, m->dim);
+    if (n == 0)
+        return 0;
+    int status = mapping_values(&map, &source, c, t, (uint64_t)first * row, (uint64_t)n * row);
+    if (status)
+        return status;
+    matrix_pack(d, w, 0, &source, n);
+    mapping_close(&map);
+    pulse();
+    return 0;
 }
 
 int weights_open(struct weights *w, struct dev *d, const struct config *m,
-                 const struct checkpoint *c, enum dtype type, load_progress progress, void *context)
+                 const struct checkpoint *c, enum dtype type, int outputs, load_progress progress,
+                 void *context)
 {
     struct loader o = {d, m, c, type, progress, context, 0};
     memset(w, 0, sizeof *w);
@@ -312,7 +351,7 @@ int weights_open(struct weights *w, struct dev *d, const struct config *m,
     if (!status)
         status = load_vector(&o, &w->final_norm, PART_FINAL_NORM, 0);
     if (!status)
-        status = load_matrix(&o, &w->unembed, PART_UNEMBED, 0);
+        status = weights_load_outputs(&w->unembed, d, m, c, type, 0, outputs);
     if (status)
         weights_close(w);
     w->bytes = d->bytes - before;

@@ -1,4 +1,5 @@
-/* The coordinator's part of a model: everything but the routed experts (model/shard.h has those).
+/* The coordinator's part of a model: everything but experts and the pieces of dense blocks
+ * (model/shard.h has those).
  * Binding checks every tensor's name, shape and type before a byte is read; loading packs each
  * matrix into the device's layout, so the mapping of the file is given back as it goes. */
 #pragma once
@@ -13,9 +14,7 @@ struct layer_weights {
     struct matrix o;                   // [dim][n_heads * head_dim]
     struct matrix router;              // sparse: [n_experts + 1][dim], the last row is the shared
                                        // expert's gate (absent without a shared expert)
-    struct ffn_list dense;             // the dense MLP, or a sparse layer's shared expert
-    struct ffn dense_block;            // the one in it
-    bool sparse, has_dense;
+    bool sparse;
 };
 
 struct weights {
@@ -24,7 +23,7 @@ struct weights {
     enum dtype embed_type;
     struct layer_weights *layers; // [n_layers]
     const float *final_norm;      // [dim]
-    struct matrix unembed;        // [vocab_size][dim]
+    struct matrix unembed;        // [this rank's outputs][dim], the first ones of the vocabulary
     uint64_t bytes;               // packed
 };
 
@@ -34,11 +33,19 @@ typedef void (*load_progress)(void *context, uint64_t bytes);
 /* All tensors that config promises, of this shape? 0 or STATUS_BAD_FILE. Cheap: headers only. */
 int weights_check(const struct config *m, const struct checkpoint *c);
 
+/* outputs: how many of the vocabulary this rank makes logits for. */
 int weights_open(struct weights *w, struct dev *d, const struct config *m,
-                 const struct checkpoint *c, enum dtype type, load_progress progress,
+                 const struct checkpoint *c, enum dtype type, int outputs, load_progress progress,
                  void *context);
 void weights_close(struct weights *w); // device memory goes with the device
 
-/* One routed expert, from separate or fused tensors. */
+/* One routed expert, from separate or fused tensors; one piece of a layer's dense block
+ * (model/pieces.h). 0 or STATUS_BAD_FILE. */
 int weights_load_expert(struct ffn *f, struct dev *d, const struct config *m,
                         const struct checkpoint *c, enum dtype type, int layer, int expert);
+int weights_load_piece(struct ffn *f, struct dev *d, const struct config *m,
+                       const struct checkpoint *c, enum dtype type, int layer, int piece);
+
+/* Rows [first, first + n) of the output matrix. */
+int weights_load_outputs(struct matrix *w, struct dev *d, const struct config *m,
+                         const struct checkpoint *c, enum dtype type, int first, int n);

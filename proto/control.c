@@ -1,15 +1,13 @@
 #include "proto/control.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "base/log.h"
-#include "control.pb-c.h"
-#include "proto/phase.h"
+#include "proto/control_read.h"
 
 // The oneof's field numbers are our kinds, counted from 1.
 _Static_assert(CONTROL__MESSAGE_HELLO == CONTROL_HELLO + 1, "control.proto");
@@ -20,17 +18,18 @@ _Static_assert(CONTROL__MESSAGE_STATS == CONTROL_STATS + 1, "control.proto");
 _Static_assert(CONTROL__MESSAGE_FAULT == CONTROL_FAULT + 1, "control.proto");
 _Static_assert(CONTROL__MESSAGE_STOP == CONTROL_STOP + 1, "control.proto");
 _Static_assert(CONTROL__MESSAGE_CLOCK == CONTROL_CLOCK + 1, "control.proto");
+_Static_assert(CONTROL__MESSAGE_LOGITS == CONTROL_LOGITS + 1, "control.proto");
 _Static_assert(CONTROL__MESSAGE_RECORDS == CONTROL_RECORDS + 1, "control.proto");
 _Static_assert(NUMBER_TYPE__NUMBER_TYPE_F32 == DTYPE_F32 + 1, "control.proto");
 _Static_assert(NUMBER_TYPE__NUMBER_TYPE_F16 == DTYPE_F16 + 1, "control.proto");
 _Static_assert(NUMBER_TYPE__NUMBER_TYPE_BF16 == DTYPE_BF16 + 1, "control.proto");
 
-static const char *const kind_names[] = {"Hello", "Setup", "Ready", "Step",   "Stats",
-                                         "Fault", "Stop",  "Clock", "Records"};
+static const char *const kind_names[] = {"Hello", "Setup", "Ready",   "Step",  "Stats", "Fault",
+                                         "Stop",  "Clock", "Records", "Speed", "Logits"};
 
 const char *control_name(enum control_kind kind)
 {
-    return kind <= CONTROL_RECORDS ? kind_names[kind] : "an unknown message";
+    return kind <= CONTROL_LOGITS ? kind_names[kind] : "an unknown message";
 }
 
 /* ---- packing: what this rank says is its own doing, so a value out of range is a CHECK ---- */
@@ -64,6 +63,11 @@ static void pack_setup(Setup *out, const struct setup *s)
     out->n_experts = (uint32_t)s->n_experts;
     out->n_rank_of = (size_t)s->n_layers * (size_t)s->n_experts;
     out->rank_of = (int32_t *)s->rank_of;
+    out->n_piece_rank_of = (size_t)s->n_pieces;
+    out->piece_rank_of = (uint32_t *)(uintptr_t)s->piece_rank_of;
+    out->n_output_first = (size_t)s->n_output_first;
+    out->output_first = (uint32_t *)(uintptr_t)s->output_first;
+    out->logit_rows = (uint32_t)s->logit_rows;
     out->max_rows = (uint32_t)s->max_rows;
     out->strategy = text(s->strategy, CONTROL_TEXT_BYTES);
     out->combine = text(s->combine, CONTROL_TEXT_BYTES);
@@ -136,6 +140,15 @@ static void *pack_envelope(enum control_kind kind, void *body, size_t *n)
     return bytes;
 }
 
+static void pack_speed(Speed *out, const struct speed *s)
+{
+    out->isa = 1u << s->isa;
+    out->dtype = (NumberType)(s->dtype + 1);
+    out->flops = s->flops;
+    out->read_bytes_per_s = s->read_bytes_per_s;
+    out->memory = s->memory;
+}
+
 void *control_pack(const struct control *message, const char *host, size_t *n)
 {
     Hello hello = HELLO__INIT;
@@ -147,6 +160,8 @@ void *control_pack(const struct control *message, const char *host, size_t *n)
     Stop stop = STOP__INIT;
     Clock clock = CLOCK__INIT;
     Records records = RECORDS__INIT;
+    Speed speed = SPEED__INIT;
+    Logits logits = LOGITS__INIT;
     void *bytes;
     switch (message->kind) {
     case CONTROL_HELLO:
@@ -179,218 +194,19 @@ void *control_pack(const struct control *message, const char *host, size_t *n)
         bytes = pack_envelope(message->kind, &records, n);
         free(records.after_ns);
         return bytes;
+    case CONTROL_SPEED:
+        pack_speed(&speed, &message->speed);
+        return pack_envelope(message->kind, &speed, n);
+    case CONTROL_LOGITS:
+        logits.n_rows = (uint32_t)message->logits.n_rows;
+        logits.best = (uint32_t)message->logits.best;
+        return pack_envelope(message->kind, &logits, n);
     }
     CHECK(message->kind == CONTROL_STOP, "message kind %d", (int)message->kind);
     return pack_envelope(message->kind, &stop, n);
 }
 
-/* ---- unpacking: what a peer says is checked field by field ---- */
-
-struct reader {
-    struct arena *arena;
-    int from;
-    const char *kind; // "Setup"
-    int status;       // of the first field that was wrong
-};
-
-static int64_t read_int(struct reader *r, const char *field, int64_t v, int64_t least, int64_t most)
-{
-    if (v >= least && v <= most)
-        return v;
-    if (!r->status)
-        r->status = fail(STATUS_FAILED,
-                         "rank %d: %s.%s: expected %" PRId64 " to %" PRId64 ", found %" PRId64,
-                         r->from, r->kind, field, least, most, v);
-    return least;
-}
-
-/* Text of a length in [least, most] without NUL, copied to end with one. */
-static const char *read_text(struct reader *r, const char *field, ProtobufCBinaryData v,
-                             size_t least, size_t most)
-{
-    bool has_nul = v.len && memchr(v.data, 0, v.len);
-    if (v.len < least || v.len > most || has_nul) {
-        if (!r->status)
-            r->status = fail(
-                STATUS_FAILED, "rank %d: %s.%s: expected %zu to %zu bytes of text, found %zu%s",
-                r->from, r->kind, field, least, most, v.len, has_nul ? " with a NUL" : "");
-        return "";
-    }
-    char *copy = arena_alloc(r->arena, v.len + 1);
-    if (v.len)
-        memcpy(copy, v.data, v.len);
-    return copy;
-}
-
-static void read_hello(struct reader *r, struct control *message, const Hello *in)
-{
-    struct hello *h = &message->hello;
-    h->version = read_text(r, "version", in->version, 1, CONTROL_TEXT_BYTES);
-    h->host = read_text(r, "host", in->host, 1, CONTROL_TEXT_BYTES);
-    h->device = read_text(r, "device", in->device, 1, CONTROL_TEXT_BYTES);
-    h->isas = (uint32_t)read_int(r, "isas", in->isas, 1, UINT32_MAX);
-    h->digest = in->digest;
-    message->host = h->host;
-}
-
-static uint32_t read_isa(struct reader *r, uint32_t bit)
-{
-    if (bit && !(bit & (bit - 1)))
-        return (uint32_t)__builtin_ctz(bit);
-    if (!r->status)
-        r->status = fail(STATUS_FAILED, "rank %d: %s.isa: expected a single bit, found %#x",
-                         r->from, r->kind, bit);
-    return 0;
-}
-
-static const int32_t *read_ranks(struct reader *r, const Setup *in)
-{
-    uint64_t cells = (uint64_t)in->n_layers * in->n_experts;
-    if (r->status)
-        return NULL;
-    if (cells > CONTROL_MAX_CELLS || cells != in->n_rank_of) {
-        r->status = fail(
-            STATUS_FAILED, "rank %d: Setup.rank_of: expected %u x %u ranks, at most %d, found %zu",
-            r->from, in->n_layers, in->n_experts, (int)CONTROL_MAX_CELLS, in->n_rank_of);
-        return NULL;
-    }
-    for (size_t i = 0; i < in->n_rank_of; i++)
-        read_int(r, "rank_of", in->rank_of[i], -1, CONTROL_MAX_RANKS - 1);
-    return in->rank_of; // in the arena, like everything that unpacking allocates
-}
-
-static void read_ids(struct reader *r, struct setup *s, ProtobufCBinaryData ids)
-{
-    s->nccl_ids = ids.len ? ids.data : NULL;
-    s->n_nccl_ids = (int)(ids.len / CONTROL_NCCL_ID_BYTES);
-    bool whole = ids.len % CONTROL_NCCL_ID_BYTES == 0;
-    if (!r->status && (!whole || ids.len / CONTROL_NCCL_ID_BYTES > CONTROL_NCCL_MAX_IDS))
-        r->status =
-            fail(STATUS_FAILED, "rank %d: Setup.nccl_ids: expected up to %d of %d bytes, found %zu",
-                 r->from, CONTROL_NCCL_MAX_IDS, CONTROL_NCCL_ID_BYTES, ids.len);
-}
-
-static void read_setup(struct reader *r, struct setup *s, const Setup *in)
-{
-    s->isa = read_isa(r, in->isa);
-    s->dtype = (enum dtype)(read_int(r, "dtype", (int32_t)in->dtype, NUMBER_TYPE__NUMBER_TYPE_F32,
-                                     NUMBER_TYPE__NUMBER_TYPE_BF16) -
-                            1);
-    s->n_layers = (int)read_int(r, "n_layers", in->n_layers, 1, CONTROL_MAX_LAYERS);
-    s->n_experts = (int)read_int(r, "n_experts", in->n_experts, 0, CONTROL_MAX_EXPERTS);
-    s->rank_of = read_ranks(r, in);
-    s->max_rows = (int)read_int(r, "max_rows", in->max_rows, 1, CONTROL_MAX_ROWS);
-    s->strategy = read_text(r, "strategy", in->strategy, 1, CONTROL_TEXT_BYTES);
-    s->combine = read_text(r, "combine", in->combine, 1, CONTROL_TEXT_BYTES);
-    s->dedup = read_text(r, "dedup", in->dedup, 1, CONTROL_TEXT_BYTES);
-    s->wire = read_text(r, "wire", in->wire, 1, CONTROL_TEXT_BYTES);
-    s->overlap = read_text(r, "overlap", in->overlap, 1, CONTROL_TEXT_BYTES);
-    s->profile = in->profile;
-    read_ids(r, s, in->nccl_ids);
-}
-
-static void read_ready(struct reader *r, struct ready *out, const Ready *in)
-{
-    *out = (struct ready){in->bytes, in->experts, in->seconds};
-    if (!(in->seconds >= 0 && isfinite(in->seconds)) && !r->status)
-        r->status = fail(STATUS_FAILED, "rank %d: Ready.seconds: expected 0 or more, found %g",
-                         r->from, in->seconds);
-}
-
-/* A Fault is heard whatever it looks like: an odd code becomes a plain failure. */
-static void read_fault(struct reader *r, struct control *message, const Fault *in)
-{
-    bool known = in->code >= STATUS_FAILED && in->code <= STATUS_LOST_RANK;
-    message->fault.code = known ? (int)in->code : STATUS_FAILED;
-    message->fault.text = read_text(r, "text", in->text, 0, CONTROL_FAULT_BYTES);
-    message->host = read_text(r, "host", in->host, 0, CONTROL_TEXT_BYTES);
-}
-
-static void read_clock(struct reader *r, struct clock_answer *out, const Clock *in)
-{
-    bool in_range = in->said_ns <= INT64_MAX && in->heard_ns <= in->said_ns;
-    *out = (struct clock_answer){in->heard_ns, in->said_ns};
-    if (!in_range && !r->status)
-        r->status =
-            fail(STATUS_FAILED,
-                 "rank %d: Clock: expected to be heard before said, found %" PRIu64 " and %" PRIu64,
-                 r->from, in->heard_ns, in->said_ns);
-}
-
-/* Time never runs backwards, and stays below 2^63. */
-static int64_t read_time(struct reader *r, int64_t before, uint64_t after)
-{
-    if (after <= (uint64_t)(INT64_MAX - before))
-        return before + (int64_t)after;
-    if (!r->status)
-        r->status = fail(STATUS_FAILED,
-                         "rank %d: Records.after_ns: expected at most %" PRId64 ", found %" PRIu64,
-                         r->from, INT64_MAX - before, after);
-    return before;
-}
-
-static void read_records(struct reader *r, struct records *out, const Records *in)
-{
-    size_t n = in->n_after_ns;
-    if (n > CONTROL_MAX_MARKS || n != in->n_phase || n != in->n_place || n != in->n_detail) {
-        r->status =
-            fail(STATUS_FAILED,
-                 "rank %d: Records: expected lists of one length up to %d, found %zu, %zu, "
-                 "%zu and %zu",
-                 r->from, (int)CONTROL_MAX_MARKS, n, in->n_phase, in->n_place, in->n_detail);
-        return;
-    }
-    struct trace_event *events = arena_alloc(r->arena, n * sizeof *events);
-    int64_t at = read_time(r, 0, in->start_ns);
-    for (size_t i = 0; i < n; i++) {
-        int64_t place = read_int(r, "place", in->place[i], 0, 2 * (int64_t)CONTROL_MAX_LAYERS);
-        at = read_time(r, at, in->after_ns[i]);
-        events[i] = (struct trace_event){
-            .ns = at,
-            .detail = in->detail[i],
-            .layer = (int16_t)((place + 1) / 2 - 1),
-            .phase = (uint8_t)read_int(r, "phase", in->phase[i], 0, PHASE_COUNT - 1),
-            .part = place > 0 ? (uint8_t)((place - 1) % 2) : 0,
-        };
-    }
-    *out = (struct records){events, n, in->left, in->dropped};
-}
-
-static int read_message(struct reader *r, struct control *out, const Control *in)
-{
-    switch (out->kind) {
-    case CONTROL_HELLO:
-        read_hello(r, out, in->hello);
-        break;
-    case CONTROL_SETUP:
-        read_setup(r, &out->setup, in->setup);
-        break;
-    case CONTROL_READY:
-        read_ready(r, &out->ready, in->ready);
-        break;
-    case CONTROL_STEP:
-        out->step.n_rows = (int)read_int(r, "n_rows", in->step->n_rows, 1, CONTROL_MAX_ROWS);
-        out->step.second = (int)read_int(r, "second", in->step->second, 0, out->step.n_rows - 1);
-        break;
-    case CONTROL_STATS:
-        out->stats =
-            (struct stats){in->stats->steps,      in->stats->rows,    in->stats->compute_ns,
-                           in->stats->peak_bytes, in->stats->squares, in->stats->errors};
-        break;
-    case CONTROL_FAULT:
-        read_fault(r, out, in->fault);
-        break;
-    case CONTROL_STOP:
-        break;
-    case CONTROL_CLOCK:
-        read_clock(r, &out->clock, in->clock);
-        break;
-    case CONTROL_RECORDS:
-        read_records(r, &out->records, in->records);
-        break;
-    }
-    return r->status;
-}
+/* ---- unpacking (control_read.h checks what was unpacked) ---- */
 
 /* Unpacking allocates in the caller's arena, but no more than an honest message can need. */
 enum { BUDGET_BYTES = 8 * CONTROL_MAX_BYTES };
@@ -433,7 +249,7 @@ int control_unpack(const void *bytes, size_t n, int from, struct control *messag
                     from);
     message->kind = (enum control_kind)(in->message_case - 1);
     struct reader r = {arena, from, control_name(message->kind), 0};
-    return read_message(&r, message, in);
+    return control_read(&r, message, in);
 }
 
 /* ---- over a transport ---- */

@@ -19,6 +19,8 @@ enum control_kind {
     CONTROL_STOP,    // coordinator -> worker: done
     CONTROL_CLOCK,   // both ways: a question, and its answer by the worker's clock
     CONTROL_RECORDS, // both ways: a question, and the worker's log since the last
+    CONTROL_SPEED,   // both ways: a question, and what the worker's device can do
+    CONTROL_LOGITS,  // coordinator -> worker: rows follow, whose logits are wanted
 };
 
 struct hello {
@@ -32,7 +34,11 @@ struct setup {
     enum dtype dtype;
     int n_layers, n_experts;
     const int32_t *rank_of; // [n_layers][n_experts]; -1 in dense layers
-    int max_rows;           // of any step
+    int n_pieces;
+    const int32_t *piece_rank_of; // [n_pieces] of all layers, one after the other
+    int n_output_first;
+    const int32_t *output_first; // [n_output_first] first output of each rank, then their number
+    int max_rows, logit_rows;    // of any step; of any Logits
     const char *strategy, *combine, *dedup, *wire, *overlap; // see exchange/options.h
     bool profile;                                            // keep a log of phases
     const void *nccl_ids; // [n_nccl_ids][CONTROL_NCCL_ID_BYTES] see transport/nccl.h
@@ -68,6 +74,17 @@ struct records {
     uint64_t dropped;
 };
 
+struct speed {
+    uint32_t isa; // enum isa, 0 to 31
+    enum dtype dtype;
+    double flops, read_bytes_per_s; // of a question 0
+    uint64_t memory;                // bytes for weights
+};
+
+struct logits {
+    int n_rows, best; // best: see exchange/outputs.h; at most TOP_MOST
+};
+
 struct fault {
     int code; // enum status, never STATUS_OK
     const char *text;
@@ -86,6 +103,8 @@ struct control {
         struct fault fault;
         struct clock_answer clock;
         struct records records;
+        struct speed speed;
+        struct logits logits;
     };
 };
 

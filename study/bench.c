@@ -11,6 +11,7 @@
 #include "base/progress.h"
 #include "coordinator/cluster.h"
 #include "coordinator/forward.h"
+#include "coordinator/unembed.h"
 #include "model/sizes.h"
 
 /* One step in the making: rows of several sequences. */
@@ -32,6 +33,15 @@ static int32_t next_token(struct bench *b)
     return (int32_t)((uint64_t)b->random * (uint64_t)b->c->config.vocab_size >> 32);
 }
 
+/* As greedy sampling has them. */
+static int logits_of_last(struct bench *b)
+{
+    struct rows *r = &b->rows;
+    if (unembed_is_shared(b->c))
+        return unembed_best(b->c, r->last, r->n_last, 1, b->c->picker.merged);
+    return unembed(b->c, r->last, r->n_last);
+}
+
 /* Run the rows gathered so far, and the logits of those that end a prompt. */
 static int flush(struct bench *b)
 {
@@ -40,7 +50,7 @@ static int flush(struct bench *b)
         return 0;
     int status = forward(b->c, &(struct batch){r->n, r->tokens, r->seq, r->pos});
     if (!status && r->n_last)
-        forward_unembed(b->c, r->last, r->n_last);
+        status = logits_of_last(b);
     if (!status)
         status = dev_wait(&b->c->dev);
     r->n = r->n_last = 0;

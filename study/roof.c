@@ -22,8 +22,8 @@ void cpu_name(char *name, size_t size)
 
 static void measure(struct roof *r, struct dev *d, enum dtype type)
 {
-    r->flops = d->kernels->peak_flops(d, type);
-    r->read_bytes_per_s = d->kernels->read_bandwidth(d);
+    r->flops = d->kernels->peak_flops(d, type, false);
+    r->read_bytes_per_s = d->kernels->read_bandwidth(d, false);
 }
 
 void roof_measure(struct roof *r, struct dev *d, enum dtype type)

@@ -90,7 +90,7 @@ plan() { # JSON, or a Python expression that gives it
 placed=("${logits[@]}" "$model" --ranks 5 --placement "$work/plan.json")
 expect 2 '--home 61: expected at most 60' "${logits[@]}" "$model" --ranks 3 --home 61
 expect 2 '--home takes a whole number' "${logits[@]}" "$model" --ranks 3 --home -1
-expect 3 'expected even, round-robin or a file, found no such file' "${logits[@]}" "$model" \
+expect 3 'expected balanced, even, round-robin or a file, found no such file' "${logits[@]}" "$model" \
     --placement roundrobin
 expect 3 'expected a plain file' "${logits[@]}" "$model" --placement "$work"
 plan '{"ranks": 5, "experts": [1] * 60}'

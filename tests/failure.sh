@@ -12,20 +12,25 @@ export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0:verify_asan_l
 model=$PWD/models/austen-moe
 timeout=2
 job=("$epmoe" run -m "$model" -p "It is a truth universally acknowledged" -n 40 --temp 0 -q -t 1
-    --timeout "$timeout")
+    --timeout "$timeout" --placement even)
 
-# try NAME RANK AT HOW "the line says": a run of 3 ranks with a fault. Starting and what comes
+# try NAME RANK AT HOW "the line says" [OPTION…]: a run of 3 ranks with a fault. Starting and what comes
 # before the fault is given 15 s.
 try() {
     local name=$1 start code
     start=$(now)
     FAULT_RANK=$2 FAULT_AT=$3 FAULT_HOW=$4 timeout -k 5 100 launch/mpirun.sh -n 3 -x LD_PRELOAD="$fault" \
-        "${job[@]}" >"$work/stdout" 2>"$work/stderr"
+        "${job[@]}" "${@:6}" >"$work/stdout" 2>"$work/stderr"
     code=$?
     ended "$name" "$code" 4 "$(since "$start")" $((timeout + 5 + 15)) "$5"
 }
 
-# A worker sends a message of rows a layer.
+# Workers hold experts, and most of the output matrix.
+cat >"$work/outputs.json" <<JSON
+{"ranks": 3, "experts": [$(printf '1,%.0s' {1..30})$(printf '2,%.0s' {1..29})2], "outputs": [64, 2048, 1984]}
+JSON
+
+# A worker sends a message of rows a layer; where it has outputs, one more a step.
 layers=$("$epmoe" inspect "$model" | grep -oE '[0-9]+ layers' | grep -oE '[0-9]+')
 decode=$((layers * 7 + 3))
 quiet='no sign of life for 2.0 s' stuck='no progress for 2.0 s'
@@ -44,6 +49,9 @@ for how in kill stop hang; do
         "lost rank 2 on [^ ]+: $what,.* in layer [0-9]+ of step 1 \(prefill of [0-9]+ rows\); no step was"
     try "$how in decode" 1 rows:$decode $how \
         "lost rank 1 on [^ ]+: $what,.* in layer [0-9]+ of step 8 \(decode of 1 row\); last finished step: 7"
+    try "$how while logits come back" 1 rows:$((8 * (layers + 1))) $how \
+        "lost rank 1 on [^ ]+: $what,.* between steps; last finished step: 8" \
+        --placement "$work/outputs.json"
 done
 try "rank 0 stopped at load" 0 load:9 stop "lost rank 0 on [^ ]+: $quiet"
 try "rank 0 hangs at load" 0 load:9 hang "lost rank 0 on [^ ]+: $stuck"

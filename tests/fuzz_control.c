@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "kernels/kernels.h"
 #include "proto/control.h"
 #include "proto/phase.h"
 
@@ -69,6 +70,13 @@ static void check_values(const struct control *m)
         break;
     case CONTROL_RECORDS:
         check_records(&m->records);
+        break;
+    case CONTROL_SPEED:
+        CHECK(m->speed.isa < 32 && m->speed.dtype <= DTYPE_BF16, "isa %u", m->speed.isa);
+        CHECK(m->speed.flops >= 0 && m->speed.read_bytes_per_s >= 0, "a rate below 0");
+        break;
+    case CONTROL_LOGITS:
+        CHECK(m->logits.n_rows >= 1 && m->logits.best <= TOP_MOST, "%d", m->logits.best);
         break;
     case CONTROL_STATS:
     case CONTROL_STOP:

@@ -17,7 +17,7 @@ static void check_layer(const struct layer_placement *l)
     for (int r = 0; r < N_RANKS; r++) {
         CHECK(l->rank_first[r] == at, "rank %d begins at group %d", r, l->rank_first[r]);
         for (; at < l->rank_first[r + 1]; at++) {
-            int e = l->expert_at[at];
+            int e = l->block_at[at];
             CHECK(e >= 0 && e < N_EXPERTS && l->group_of[e] == at && l->rank_of[e] == r,
                   "group %d is expert %d", at, e);
         }

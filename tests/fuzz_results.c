@@ -162,8 +162,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     error_capture(true);
     make_step(&s, &r, &in);
-    CHECK(root_begin(r.root[0], s.h, s.routing.n) == 0, "%s", error_text());
-    CHECK(root_dispatch(r.root[0], &s.routing, s.y) == 0, "%s", error_text());
+    CHECK(root_begin(r.root[0], &rig_layer, s.h, s.routing.n) == 0, "%s", error_text());
+    CHECK(root_dispatch(r.root[0], &s.routing, s.y, rig_z()) == 0, "%s", error_text());
     take_dispatch(&s, &r);
     all.good = true;
     for (int rank = 1; rank < RANKS; rank++)

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "coordinator/cluster.h"
 #include "coordinator/forward.h"
+#include "coordinator/unembed.h"
 #include "launch/ranks.h"
 
 enum { LOGIT_ROWS = 16, SKIPPED = 77 };
@@ -77,7 +78,7 @@ static int step(struct comparison *t, float *logits, int first, int n)
         int count = n - done < LOGIT_ROWS ? n - done : LOGIT_ROWS;
         for (int i = 0; i < count; i++)
             rows[i] = done + i;
-        const float *found = forward_logits(c, rows, count);
+        const float *found = unembed_to_host(c, rows, count);
         if (!found)
             return STATUS_FAILED;
         memcpy(logits + (size_t)(first + done) * vocab, found,

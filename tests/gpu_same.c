@@ -22,6 +22,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "coordinator/forward.h"
+#include "coordinator/unembed.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/ops.h"
 #include "launch/ranks.h"
@@ -227,7 +228,7 @@ static int run(struct lab *l, struct sheet *to, int first, int n, int prompt_row
             continue; // the next has not arrived
         status = run_step(l);
         if (!status && l->step.n_wanted) {
-            const float *logits = forward_logits(l->c, l->step.wanted, l->step.n_wanted);
+            const float *logits = unembed_to_host(l->c, l->step.wanted, l->step.n_wanted);
             if (!logits)
                 return STATUS_FAILED;
             take(l, to, logits);

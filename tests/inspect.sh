@@ -71,7 +71,7 @@ for name, (total, active, read, kv) in published.items():
 moe = f"{work}/Qwen1.5-MoE-A2.7B"
 expert = 3 * 2048 * 1408 * 2
 for ranks, per_layer in ((1, [60]), (5, [0, 15, 15, 15, 15]), (8, [0, 9, 9, 9, 9, 8, 8, 8])):
-    plan = inspect(moe, "--ranks", str(ranks))["plan"]
+    plan = inspect(moe, "--ranks", str(ranks), "--placement", "even")["plan"]
     expect("experts", [r["most_of_a_layer"] for r in plan["ranks"]], per_layer)
     expect("bytes", [r["expert_bytes"] for r in plan["ranks"]], [24 * n * expert for n in per_layer])
 plan = inspect(moe, "--ranks", "8", "--placement", "round-robin", "--home", "7")["plan"]
@@ -138,7 +138,7 @@ PY
 python3 "$work/check.py" "$epmoe" "$work"
 
 # for people
-"$epmoe" inspect "$work/Qwen1.5-MoE-A2.7B" --ranks 8 >"$work/text"
+"$epmoe" inspect "$work/Qwen1.5-MoE-A2.7B" --ranks 8 --placement even >"$work/text"
 for words in '14.32 billion' '2.69 billion a token' '2.38 billion a token' '28.6 GB' '192 KiB' \
     '60 a layer, top 4' 'not here' 'placement even'; do
     grep -qF "$words" "$work/text" || {

@@ -46,7 +46,8 @@ static inline struct sorting device_sorting(const struct sorting *s)
 static inline struct pending_residual device_pending(const struct pending_residual *a)
 {
     struct pending_residual copy = *a;
-    copy.dense = reads(a->dense);
+    copy.pieces = reads(a->pieces);
+    copy.piece_at = reads(a->piece_at);
     copy.gate = reads(a->gate);
     copy.y = reads(a->y);
     copy.slot = reads(a->slot);

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "coordinator/generate.h"
+#include "coordinator/unembed.h"
 #include "worker/serve.h"
 
 enum { ROWS_AT_ONCE = 7 }; // odd on purpose: no answer may depend on it
@@ -37,7 +38,7 @@ static int collect_chunk(void *context, struct coordinator *c, int first, int n)
         int count = n - i < ROWS_AT_ONCE ? n - i : ROWS_AT_ONCE;
         for (int j = 0; j < count; j++)
             rows[j] = i + j;
-        memcpy(to->logits + (size_t)to->done * vocab, forward_logits(c, rows, count),
+        memcpy(to->logits + (size_t)to->done * vocab, unembed_to_host(c, rows, count),
                (size_t)count * vocab * sizeof(float));
         to->done += count;
     }

@@ -55,7 +55,7 @@ assert not rows or r["rows"] == rows[0], r
 PY
 }
 
-run=(run -m "$model" --tokens "$(seq -s, 1 12)" -n 6 --temp 0 --ignore-eos --ids -t 1)
+run=(run -m "$model" --placement even --tokens "$(seq -s, 1 12)" -n 6 --temp 0 --ignore-eos --ids -t 1)
 outputs=(--profile --profile-json "$work/profile.json" --trace "$work/trace")
 "$epmoe" "${run[@]}" --chunk 12 >"$work/alone" 2>/dev/null
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "model/pieces.h"
 #include "tests/cm.h"
 #include "tests/logits.h"
 
@@ -76,23 +77,38 @@ static void check(const char *dir, enum dtype dtype, const char *isa, size_t fir
     free(reference);
 }
 
-/* A placement file of n ranks, drawn at random: uneven, one worker empty, some experts at home, and
- * every layer another. */
-static void draw_placement(const struct config *m, int n, const char *path)
+/* A list of ranks for `blocks` blocks, drawn at random from n without `empty`. */
+static void draw_ranks(FILE *f, int blocks, int n, int empty)
 {
     static uint32_t x = 1;
+    fputs("[", f);
+    for (int b = 0; b < blocks; b++) {
+        x = x * 1664525u + 1013904223u;
+        int rank = (int)((uint64_t)(x >> 8) * (uint64_t)n >> 24);
+        fprintf(f, "%s%d", b ? "," : "", rank == empty ? 0 : rank);
+    }
+    fputs("]", f);
+}
+
+/* A placement file of n ranks, drawn at random: uneven, one worker empty, some experts and pieces
+ * at home, and every layer another. */
+static void draw_placement(const struct config *m, int n, const char *path)
+{
     int empty = n > 2 ? 1 + n % (n - 1) : -1;
     FILE *f = fopen(path, "w");
     assert_non_null(f);
     fprintf(f, "{\"ranks\": %d, \"layers\": [", n);
     for (int l = 0; l < m->n_layers; l++) {
         fputs(l ? ", " : "", f);
-        for (int e = 0; e < m->n_experts && m->sparse[l]; e++) {
-            x = x * 1664525u + 1013904223u;
-            int rank = (int)((uint64_t)(x >> 8) * (uint64_t)n >> 24);
-            fprintf(f, "%s%d", e ? "," : "[", rank == empty ? 0 : rank);
-        }
-        fputs(m->sparse[l] ? "]" : "null", f);
+        if (m->sparse[l])
+            draw_ranks(f, m->n_experts, n, empty);
+        else
+            fputs("null", f);
+    }
+    fputs("], \"pieces\": [", f);
+    for (int l = 0; l < m->n_layers; l++) {
+        fputs(l ? ", " : "", f);
+        draw_ranks(f, pieces_of(m, l).n, n, empty);
     }
     fputs("]}", f);
     assert_int_equal(fclose(f), 0);
@@ -118,7 +134,9 @@ static void check_placements(const char *dir, enum dtype dtype, int home)
     float *reference = logits_of(&t, &vocab);
     assert_non_null(reference);
     const struct placement_spec specs[] = {
-        {"round-robin", 0, false}, {"even", home, true}, {"round-robin", home, true}, {path, 0, 0}};
+        {"round-robin", 0, false, NULL},   {"even", home, true, NULL},
+        {"round-robin", home, true, NULL}, {path, 0, 0, NULL},
+        {"balanced", 0, false, NULL},      {"balanced", home, true, NULL}};
     for (t.ranks = 2; t.ranks <= 10; t.ranks++) {
         draw_placement(&m, t.ranks, path);
         for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {

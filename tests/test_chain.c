@@ -31,6 +31,8 @@ enum { TIMES = 2, GRAPHS = 4, ALL_TYPES = 0 };
 enum { TIMES = 60, GRAPHS = 60, ALL_TYPES = 1 };
 #endif
 
+enum { PIECES = 2 };
+
 /* Everything of a shape on the present device. */
 struct layer {
     const struct shape *c;
@@ -38,12 +40,12 @@ struct layer {
     void *table;
     float *attn_norm, *ffn_norm, *last_norm;
     struct weights qkv, o, router;
-    struct ffn experts[64], shared;
+    struct ffn experts[64], shared[PIECES];
     struct ffn_list expert_list, shared_list;
     struct rope_table rope;
     struct kv_layer kv;
     size_t kv_bytes;
-    int32_t *tokens, *seq, *pos, *group_of, *identity;
+    int32_t *tokens, *seq, *pos, *group_of, *identity, *piece_at;
 };
 
 /* What a step leaves to the next one, none of which may show. */
@@ -80,9 +82,13 @@ static void open_experts(struct layer *L)
     const struct shape *c = L->c;
     for (int e = 0; e < c->n_experts; e++)
         L->experts[e] = random_ffn(c->width, c->dim);
-    L->shared = random_ffn(c->shared_width, c->dim);
+    L->piece_at = buffer(PIECES * sizeof *L->piece_at);
+    for (int p = 0; p < PIECES; p++) {
+        L->shared[p] = random_ffn(c->shared_width, c->dim);
+        L->piece_at[p] = PIECES - 1 - p;
+    }
     L->expert_list = (struct ffn_list){L->experts, c->n_experts, NULL};
-    L->shared_list = (struct ffn_list){&L->shared, 1, NULL};
+    L->shared_list = (struct ffn_list){L->shared, PIECES, NULL};
     ffn_list_open(&dev, &L->expert_list);
     ffn_list_open(&dev, &L->shared_list);
 }
@@ -160,7 +166,7 @@ static struct between between_open(const struct layer *L)
     b.x = buffer(n * (size_t)c->dim * 4);
     b.qkv = buffer(n * (size_t)L->qkv.m.n * 4);
     b.scores = buffer(n * (size_t)L->router.m.n * 4);
-    b.dense = buffer(n * row_bytes(DTYPE_F32, c->dim));
+    b.dense = buffer(PIECES * n * row_bytes(DTYPE_F32, c->dim));
     b.weight = buffer(n * k * 4);
     b.h = buffer(n * row);
     b.last_h = buffer(n * row);
@@ -217,9 +223,11 @@ static void add_experts(const struct layer *L, const struct between *b, int n)
     struct sorting to = {b->count, b->slot, b->source, b->hit, L->group_of, c->n_experts};
     struct ffn_job jobs[2] = {{&L->shared_list, b->dense, DTYPE_F32, b->h, NULL, NULL, n},
                               {&L->expert_list, b->y, type, b->h, b->source, b->count, n * c->k}};
-    struct pending_residual pending = {.dense = b->dense,
+    struct pending_residual pending = {.pieces = b->dense,
+                                       .piece_at = L->piece_at,
+                                       .n_pieces = PIECES,
+                                       .ld_pieces = row_stride(c->dim),
                                        .gate = b->scores + c->n_experts,
-                                       .ld_dense = row_stride(c->dim),
                                        .ld_gate = L->router.m.n,
                                        .y = b->y,
                                        .slot = b->slot,

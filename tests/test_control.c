@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "kernels/kernels.h"
 #include "proto/control.h"
 #include "proto/phase.h"
 #include "tests/cm.h"
@@ -17,13 +18,15 @@ static const struct trace_event marks[] = {
 };
 enum { N_MARKS = sizeof marks / sizeof *marks };
 
+static const int32_t output_first[] = {0, 0, 64, INT32_MAX};
+static const int32_t piece_ranks[] = {0, CONTROL_MAX_RANKS - 1};
 static const char nccl_ids[2 * CONTROL_NCCL_ID_BYTES] = {1, 0, 2}; // any bytes
 
 static const struct control valid[] = {
     {.kind = CONTROL_HELLO, .hello = {"1.2 (abc)", "node7", "cpu", 0x80000001, 0x0123456789abcdef}},
     {.kind = CONTROL_SETUP,
-     .setup = {31, DTYPE_BF16, 2, 3, ranks, CONTROL_MAX_ROWS, "exact", "rows", "on", "model", "off",
-               true, nccl_ids, 2}},
+     .setup = {31, DTYPE_BF16, 2, 3, ranks, 2, piece_ranks, 4, output_first, CONTROL_MAX_ROWS,
+               CONTROL_MAX_ROWS, "exact", "rows", "on", "model", "off", true, nccl_ids, 2}},
     {.kind = CONTROL_READY, .ready = {UINT64_MAX, UINT32_MAX, 1e300}},
     {.kind = CONTROL_STEP, .step = {CONTROL_MAX_ROWS, CONTROL_MAX_ROWS - 1}},
     {.kind = CONTROL_STATS, .stats = {UINT64_MAX, UINT64_MAX - 1, 1ull << 63, 1, 0.1, 1e300}},
@@ -31,6 +34,8 @@ static const struct control valid[] = {
     {.kind = CONTROL_STOP},
     {.kind = CONTROL_CLOCK, .clock = {0, INT64_MAX}},
     {.kind = CONTROL_RECORDS, .records = {marks, N_MARKS, UINT64_MAX, 1}},
+    {.kind = CONTROL_SPEED, .speed = {31, DTYPE_F16, 1e300, 0.5, UINT64_MAX}},
+    {.kind = CONTROL_LOGITS, .logits = {CONTROL_MAX_ROWS, TOP_MOST}},
 };
 enum { N_KINDS = sizeof valid / sizeof *valid };
 
@@ -96,8 +101,9 @@ static void test_round_trip_setup_extremes(void **state)
     setup.setup.n_experts = CONTROL_MAX_CELLS / CONTROL_MAX_LAYERS;
     back = round_trip(&setup);
     assert_memory_equal(back.setup.rank_of, many, sizeof many);
-    setup.setup = (struct setup){0,   DTYPE_F32, 1,   0,   NULL,  1,    "e",
-                                 "r", "d",       "w", "o", false, NULL, 0}; // a dense model
+    setup.setup =
+        (struct setup){0, DTYPE_F32, 1,   0,   NULL, 0,   NULL,  0,    NULL, 1,
+                       0, "e",       "r", "d", "w",  "o", false, NULL, 0}; // a dense model
     back = round_trip(&setup);
     assert_null(back.setup.nccl_ids);
     assert_int_equal(back.setup.n_experts, 0);
@@ -129,6 +135,10 @@ static void test_round_trip_profile(void **state)
     (void)state;
     struct control clock = round_trip(&valid[CONTROL_CLOCK]);
     assert_true(clock.clock.heard_ns == 0 && clock.clock.said_ns == INT64_MAX);
+    struct control speed = round_trip(&valid[CONTROL_SPEED]);
+    assert_memory_equal(&speed.speed, &valid[CONTROL_SPEED].speed, sizeof speed.speed);
+    struct control logits = round_trip(&valid[CONTROL_LOGITS]);
+    assert_memory_equal(&logits.logits, &valid[CONTROL_LOGITS].logits, sizeof logits.logits);
     struct control back = round_trip(&valid[CONTROL_RECORDS]);
     assert_int_equal(back.records.n, N_MARKS);
     assert_memory_equal(back.records.events, marks, sizeof marks);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "coordinator/forward.h"
+#include "coordinator/unembed.h"
 #include "launch/ranks.h"
 #include "tests/cm.h"
 
@@ -67,7 +68,7 @@ static void sequences_that_share_a_step_do_not_touch(void **state)
             last[s] = s * 4 + 3;
         assert_int_equal(forward(&shared.coordinator, &(struct batch){12, tokens, seq, pos}), 0);
         memcpy((char *)together + (size_t)at * S * bytes,
-               forward_logits(&shared.coordinator, last, S), S * bytes);
+               unembed_to_host(&shared.coordinator, last, S), S * bytes);
     }
     for (int s = 0; s < S; s++) {
         assert_true(kv_cache_extend(&alone.coordinator.kv, 0, N));
@@ -75,7 +76,7 @@ static void sequences_that_share_a_step_do_not_touch(void **state)
             int32_t token = (at * (7 + s) + s) % 60, seq = 0, pos = at, row = 0;
             assert_int_equal(forward(&alone.coordinator, &(struct batch){1, &token, &seq, &pos}),
                              0);
-            const float *logits = forward_logits(&alone.coordinator, &row, 1);
+            const float *logits = unembed_to_host(&alone.coordinator, &row, 1);
             if (at % 4 == 3)
                 assert_memory_equal(
                     logits, (char *)together + ((size_t)(at - 3) * S + (size_t)s) * bytes, bytes);

@@ -12,8 +12,12 @@
 #include "kernels/ops.h"
 #include "tests/cm.h"
 
-enum { MOST_ROWS = 40, K = 3, EXPERTS = 11, WIDTH = 37, MOST_RANKS = 10, STEPS = 6 };
-static const int step_rows[STEPS] = {1, MOST_ROWS, 7, 1, 33, 2};
+enum { MOST_ROWS = 40, K = 3, EXPERTS = 11, PIECES = 4, WIDTH = 37, MOST_RANKS = 10, STEPS = 8 };
+/* Each step is a layer of its own kind: with experts and pieces, without pieces, or without
+ * experts. */
+static const int step_rows[STEPS] = {1, MOST_ROWS, 7, 1, 33, 2, 1, 29};
+static const int step_k[STEPS] = {K, K, 0, K, K, K, 0, K};
+static const int step_pieces[STEPS] = {PIECES, PIECES, PIECES, 0, 1, PIECES, 2, 0};
 
 enum placing { SPREAD, LAST_ONLY, RANDOM, HOME, PLACINGS };
 enum pattern { EVEN, SAME_EXPERTS, ONE_EXPERT, PATTERNS };
@@ -26,33 +30,49 @@ static uint32_t draw(uint32_t below)
     return (uint32_t)((uint64_t)seed * below >> 32);
 }
 
-/* A placement as model/placement.h builds it. */
+/* Blocks of one kind over ranks, as model/placement.h places them. */
+struct blocks {
+    int n;
+    int32_t rank_of[EXPERTS], group_of[EXPERTS], block_at[EXPERTS], rank_first[MOST_RANKS + 1];
+};
+
+static void place_blocks(struct blocks *b, int n, enum placing how, int ranks)
+{
+    int group = 0;
+    b->n = n;
+    for (int i = 0; i < n; i++)
+        b->rank_of[i] = ranks == 1 || how == HOME ? 0
+                        : how == SPREAD           ? 1 + i % (ranks - 1)
+                        : how == LAST_ONLY        ? ranks - 1
+                                                  : (int32_t)draw((uint32_t)ranks);
+    for (int rank = 0; rank < ranks; rank++) {
+        b->rank_first[rank] = group;
+        for (int i = 0; i < n; i++)
+            if (b->rank_of[i] == rank) {
+                b->block_at[group] = i;
+                b->group_of[i] = group++;
+            }
+    }
+    b->rank_first[ranks] = group;
+}
+
+/* Of every step: its layer's experts, if it has any, and its pieces. */
 struct placed {
-    int32_t rank_of[EXPERTS], group_of[EXPERTS], expert_at[EXPERTS], rank_first[MOST_RANKS + 1];
+    struct blocks experts[STEPS], pieces[STEPS];
 };
 
 static void place(struct placed *p, enum placing how, int ranks)
 {
-    int group = 0;
-    for (int e = 0; e < EXPERTS; e++)
-        p->rank_of[e] = ranks == 1 || how == HOME ? 0
-                        : how == SPREAD           ? 1 + e % (ranks - 1)
-                        : how == LAST_ONLY        ? ranks - 1
-                                                  : (int32_t)draw((uint32_t)ranks);
-    for (int rank = 0; rank < ranks; rank++) {
-        p->rank_first[rank] = group;
-        for (int e = 0; e < EXPERTS; e++)
-            if (p->rank_of[e] == rank) {
-                p->expert_at[group] = e;
-                p->group_of[e] = group++;
-            }
+    for (int s = 0; s < STEPS; s++) {
+        place_blocks(&p->experts[s], step_k[s] ? EXPERTS : 0, how, ranks);
+        place_blocks(&p->pieces[s], step_pieces[s], how, ranks);
     }
-    p->rank_first[ranks] = group;
 }
 
-static struct exchange_layer layer_of(const struct placed *p)
+static struct exchange_layer layer_of(const struct placed *p, int s)
 {
-    return (struct exchange_layer){p->group_of, p->rank_first};
+    return (struct exchange_layer){p->experts[s].group_of, p->experts[s].rank_first,
+                                   p->pieces[s].rank_first, step_k[s]};
 }
 
 /* What the step brings: the same for any number of ranks. */
@@ -92,6 +112,18 @@ static void expert_rows(void *y, const void *x, const int32_t *source, enum dtyp
         }
 }
 
+/* A piece: z := a x + b in f32 for every row. */
+static void piece_rows(float *z, const void *x, enum dtype type, int piece, int n)
+{
+    size_t stride = (size_t)row_stride(WIDTH);
+    for (size_t r = 0; r < (size_t)n; r++)
+        for (size_t i = 0; i < stride; i++) {
+            float a = 0.7f - 0.13f * (float)piece, b = 0.003f * (float)((int)i * (piece + 2) % 13);
+            float in = i < WIDTH ? dtype_load(type, x, r * stride + i) : 0;
+            z[r * stride + i] = i < WIDTH ? a * in + b : 0;
+        }
+}
+
 struct run {
     struct exchange_options options;
     enum dtype type;
@@ -100,16 +132,24 @@ struct run {
     struct transport *end;
 };
 
-static void run_experts(const struct run *r, int rank, void *y, const void *x,
-                        const int32_t *source, const int32_t *count)
+static void run_experts(const struct run *r, int s, void *y, const void *x, const int32_t *source,
+                        const int32_t *count)
 {
-    const struct placed *p = r->placed;
-    int first = 0;
-    for (int g = p->rank_first[rank]; g < p->rank_first[rank + 1]; g++) {
-        int n = count[g - p->rank_first[rank]];
-        expert_rows(y, x, source, r->type, p->expert_at[g], first, n);
+    const struct blocks *b = &r->placed->experts[s];
+    int first = 0, rank = r->end->rank;
+    for (int g = b->rank_first[rank]; g < b->rank_first[rank + 1]; g++) {
+        int n = count[g - b->rank_first[rank]];
+        expert_rows(y, x, source, r->type, b->block_at[g], first, n);
         first += n;
     }
+}
+
+static void run_pieces(const struct run *r, int s, float *z, const void *x, int n)
+{
+    const struct blocks *b = &r->placed->pieces[s];
+    int rank = r->end->rank;
+    for (int g = b->rank_first[rank]; g < b->rank_first[rank + 1]; g++, z += n * row_stride(WIDTH))
+        piece_rows(z, x, r->type, b->block_at[g], n);
 }
 
 /* A rank's end; n: how many exchanges, one or one for each half of a step. */
@@ -118,6 +158,7 @@ struct open_exchange {
     struct worker_end *worker[LANES]; // any other
     struct dev d;
     int n;
+    struct exchange_options options;
 };
 
 static void open_end(struct open_exchange *x, const struct run *r)
@@ -125,33 +166,37 @@ static void open_end(struct open_exchange *x, const struct run *r)
     struct exchange_setup setup = {.host = &x->d,
                                    .dev = &x->d,
                                    .transport = r->end,
-                                   .limits = {MOST_ROWS, K, EXPERTS, WIDTH, r->type},
+                                   .limits = {MOST_ROWS, K, EXPERTS, WIDTH, r->type, PIECES},
                                    .options = r->options};
     dev_open_cpu(&x->d, ISA_PLAIN, 1);
+    x->options = r->options;
     x->n = r->end->rank ? worker_end_open(x->worker, &setup) : root_open(x->root, &setup);
 }
 
 /* Rows of a step in half i. */
 static int rows_of(const struct open_exchange *x, int n, int i)
 {
-    int second = x->n > 1 ? exchange_second_half(n) : 0;
+    int second = x->n > 1 ? exchange_second_half(&x->options, n) : 0;
     return i ? second : n - second;
 }
 
 static void *work(void *argument)
 {
     const struct run *r = argument;
-    struct exchange_layer layer = layer_of(r->placed);
     const struct exchange_work *at;
     struct open_exchange x;
     bool good = true;
     open_end(&x, r);
     for (int turn = 0; turn < STEPS * x.n && good; turn++) {
         struct worker_end *half = x.worker[turn % x.n];
-        int n = rows_of(&x, step_rows[turn / x.n], turn % x.n);
+        int s = turn / x.n, n = rows_of(&x, step_rows[s], turn % x.n);
+        struct exchange_layer layer = layer_of(r->placed, s);
+        if (layer_stays(&layer, 0, r->ranks))
+            continue;
         good = worker_end_receive(half, &layer, n, &at) == 0;
         if (good) {
-            run_experts(r, r->end->rank, at->y, at->rows, at->source, at->count);
+            run_experts(r, s, at->y, at->rows, at->source, at->count);
+            run_pieces(r, s, at->z, at->all, n);
             good = worker_end_return(half) == 0;
         }
     }
@@ -165,37 +210,43 @@ static void *work(void *argument)
 /* What the coordinator has of a half that is away. */
 struct half {
     _Alignas(64) char h[MOST_ROWS * 64 * 4], y[MOST_ROWS * K * 64 * 4];
+    _Alignas(64) float z[MOST_ROWS * PIECES * 64];
+    int step;
     int32_t count[EXPERTS], slot[MOST_ROWS * K], source[MOST_ROWS * K];
     struct routing routing;
 };
 
-/* Rows [first, first + n) of a step leave. */
+/* Rows [first, first + n) of step s leave. */
 static bool send_off(struct open_exchange *x, int i, struct half *half, const struct run *r,
-                     const struct step *t, int first, int n)
+                     const struct step *t, int s, int first, int n)
 {
+    int k = step_k[s];
     const int32_t *expert = t->expert + first * K;
+    half->step = s;
     memset(half->h, 0, sizeof half->h);
     for (int at = 0; at < n * WIDTH; at++)
         dtype_store(r->type, half->h, (size_t)(at / WIDTH * row_stride(WIDTH) + at % WIDTH),
                     t->h[first * WIDTH + at]);
-    sort_rows(&x->d, half->count, half->slot, half->source, NULL, expert, r->placed->group_of, n, K,
-              EXPERTS);
+    sort_rows(&x->d, half->count, half->slot, half->source, NULL, expert,
+              r->placed->experts[s].group_of, n, k, EXPERTS);
     half->routing = (struct routing){n,
-                                     K,
+                                     k,
                                      expert,
                                      half->slot,
                                      t->weight + first * K,
                                      half->source,
                                      half->count,
-                                     layer_of(r->placed)};
-    if (root_begin(x->root[i], half->h, n) != 0 ||
-        root_dispatch(x->root[i], &half->routing, half->y) != 0)
+                                     layer_of(r->placed, s)};
+    if (root_begin(x->root[i], &half->routing.layer, half->h, n) != 0 ||
+        root_dispatch(x->root[i], &half->routing, half->y, half->z) != 0)
         return false;
-    run_experts(r, 0, half->y, root_input(x->root[i]), half->source, half->count);
+    run_experts(r, s, half->y, root_input(x->root[i]), half->source, half->count);
+    run_pieces(r, s, half->z + root_home_pieces(x->root[i]) * row_stride(WIDTH),
+               root_input(x->root[i]), n);
     return root_advance(x->root[i]) == 0;
 }
 
-static bool take_back(struct open_exchange *x, int i, struct half *half, enum dtype type,
+static bool take_back(struct open_exchange *x, int i, struct half *half, const struct run *r,
                       float *sum)
 {
     struct row_terms terms;
@@ -203,9 +254,15 @@ static bool take_back(struct open_exchange *x, int i, struct half *half, enum dt
     if (root_combine(x->root[i], &terms) != 0)
         return false;
     memset(sum, 0, (size_t)n * WIDTH * sizeof *sum);
-    struct pending_residual pending = {
-        .y = half->y, .slot = terms.slot, .weight = terms.weight, .k = K};
-    add_norm(&x->d, sum, NULL, type, &pending, NULL, n, WIDTH, 0);
+    struct pending_residual pending = {.pieces = half->z,
+                                       .piece_at = r->placed->pieces[half->step].group_of,
+                                       .n_pieces = step_pieces[half->step],
+                                       .ld_pieces = row_stride(WIDTH),
+                                       .y = half->y,
+                                       .slot = terms.slot,
+                                       .weight = terms.weight,
+                                       .k = half->routing.k};
+    add_norm(&x->d, sum, NULL, r->type, &pending, NULL, n, WIDTH, 0);
     return true;
 }
 
@@ -226,12 +283,12 @@ static bool coordinate(struct open_exchange *x, const struct run *r, const struc
     for (int turn = 0; turn < (STEPS + 1) * x->n && good; turn++) {
         int i = turn % x->n, s = turn / x->n;
         if (back[i])
-            good = take_back(x, i, &halves[i], r->type, back[i]);
+            good = take_back(x, i, &halves[i], r, back[i]);
         if (!good || s == STEPS)
             continue;
         int first = i ? rows_of(x, steps[s].n, 0) : 0;
         back[i] = out + (s * MOST_ROWS + first) * WIDTH;
-        good = send_off(x, i, &halves[i], r, &steps[s], first, rows_of(x, steps[s].n, i));
+        good = send_off(x, i, &halves[i], r, &steps[s], s, first, rows_of(x, steps[s].n, i));
     }
     return good;
 }
@@ -296,16 +353,26 @@ static void compare(const float *found, const float *alone, const struct step *s
         }
 }
 
-static void check_counters(const struct counted *counted, const struct run *r, int pairs,
+/* Rows in and out of all experts and pieces. */
+static uint64_t logical_bytes(enum dtype type)
+{
+    uint64_t row = wire_row_bytes(WIRE_MODEL, type, WIDTH), sum = 0;
+    uint64_t wide = wire_row_bytes(WIRE_MODEL, DTYPE_F32, WIDTH);
+    for (int s = 0; s < STEPS; s++)
+        sum += (uint64_t)step_rows[s] *
+               ((uint64_t)step_k[s] * 2 * row + (uint64_t)step_pieces[s] * (row + wide));
+    return sum;
+}
+
+static void check_counters(const struct counted *counted, const struct run *r, enum placing how,
                            const char *what)
 {
     const struct exchange_counters *c = &counted->moved;
-    size_t row = wire_row_bytes(WIRE_MODEL, r->type, WIDTH);
-    bool some = r->ranks > 1;
-    if (c->logical != 2 * (uint64_t)pairs * row || c->local > c->logical || (c->sent > 0) != some ||
+    bool some = r->ranks > 1 && how != HOME;
+    if (c->logical != logical_bytes(r->type) || c->local > c->logical || (c->sent > 0) != some ||
         (c->messages > 0) != some)
         fail_msg("%s: counted %llu of %llu bytes, %llu sent", what, (unsigned long long)c->logical,
-                 2ull * (unsigned)pairs * row, (unsigned long long)c->sent);
+                 (unsigned long long)logical_bytes(r->type), (unsigned long long)c->sent);
     if ((counted->narrow.squares > 0) != (r->options.wire != WIRE_MODEL))
         fail_msg("%s: expected an error with a narrower wire, and only there", what);
 }
@@ -316,9 +383,6 @@ static void check_options(struct run *r, const struct step *steps, int ranks, en
     static float out[STEPS * MOST_ROWS * WIDTH], first[STEPS * MOST_ROWS * WIDTH];
     static struct placed placed;
     char what[160];
-    int pairs = 0;
-    for (int s = 0; s < STEPS; s++)
-        pairs += step_rows[s] * K;
     place(&placed, how, ranks);
     r->ranks = ranks;
     r->placed = &placed;
@@ -328,7 +392,7 @@ static void check_options(struct run *r, const struct step *steps, int ranks, en
         r->options.overlap = (enum overlap)(i % OVERLAP_COUNT);
         describe(what, sizeof what, r, how, to);
         struct counted counters = run_all(r, steps, i ? out : first);
-        check_counters(&counters, r, pairs, what);
+        check_counters(&counters, r, how, what);
         compare(i ? out : first, alone, steps, r, what);
         if (i && memcmp(out, first, sizeof out) != 0)
             fail_msg("%s: other bytes than exact with dedup, no overlap", what);

@@ -44,7 +44,7 @@ static void pack_body(void)
                 dtype_store(from, aligned, (size_t)i, uniform());
             memcpy(source, aligned, (size_t)n * row);
             struct matrix m = new_matrix(n, k);
-            struct values top = {from, source, NULL, 0, 0}, rest = top;
+            struct values top = {.type = from, .data = source}, rest = top;
             rest.data = source + (size_t)cut * row;
             matrix_pack(&dev, &m, 0, &top, cut);
             matrix_pack(&dev, &m, cut, &rest, n - cut);
@@ -85,8 +85,8 @@ static void same_weights(const struct matrix *a, const struct matrix *b, const c
 static void noise_case(const struct noise *noise, int n, int k, uint64_t first)
 {
     size_t count = (size_t)n * (size_t)k, table_bytes = count * (size_t)dtype_bytes(noise->type);
-    struct values made = {noise->type, NULL, noise, 77, first}, plain = made;
-    struct values other = {noise->type, NULL, noise, 78, 0};
+    struct values made = {.type = noise->type, .noise = noise, .key = 77, .first = first};
+    struct values other = {.type = noise->type, .noise = noise, .key = 78}, plain = made;
     void *source = scratch(count * sizeof(float));
     noise_fill(noise, made.key, first, count, source);
     plain.data = source;
@@ -255,33 +255,55 @@ static void ffn_case_body(const struct ffn_case *c, enum dtype y_type)
     same(mixed, y, bytes, "ffn through an index");
 }
 
-/* All rows through one block, and several jobs in one call; on the CPU bit for bit as each row by
- * itself. */
-static void ffn_dense_body(const struct ffn_case *c)
+/* All rows through one block, or through each of two, and several jobs in one call; on the CPU bit
+ * for bit as each row by itself. */
+static void ffn_pieces_body(const struct ffn_case *c)
 {
-    struct expert e[2] = {random_expert(c->width, c->dim), random_expert(c->width, c->dim)};
-    struct ffn_list list[2] = {{&e[0].f, 1, NULL}, {&e[1].f, 1, NULL}};
+    struct expert e[3] = {random_expert(c->width, c->dim), random_expert(c->width, c->dim),
+                          random_expert(c->width, c->dim)};
+    struct ffn two[2] = {e[1].f, e[2].f};
+    struct ffn_list list[2] = {{&e[0].f, 1, NULL}, {two, 2, NULL}};
     int n = c->most_rows;
-    size_t row = row_bytes(DTYPE_F32, c->dim);
+    size_t row = row_bytes(DTYPE_F32, c->dim), all = (size_t)n * row;
     void *x = typed_rows(n, c->dim, 0.5f);
-    char *y[2] = {buffer((size_t)n * row), buffer((size_t)n * row)}, *one = buffer((size_t)n * row);
+    char *y[2] = {buffer(all), buffer(2 * all)}, *one = buffer(2 * all), *moved = buffer(2 * all);
+    int32_t *source = buffer((size_t)n * sizeof *source);
+    char *reversed = buffer((size_t)n * row_bytes(type, c->dim));
+    for (int r = 0; r < n; r++) {
+        source[r] = n - 1 - r;
+        memcpy(row_of(reversed, type, c->dim, r), row_of(x, type, c->dim, source[r]),
+               row_bytes(type, c->dim));
+    }
     for (int i = 0; i < 2; i++)
         ffn_list_open(&dev, &list[i]);
     struct ffn_job jobs[2] = {{&list[0], y[0], DTYPE_F32, x, NULL, NULL, n},
                               {&list[1], y[1], DTYPE_F32, x, NULL, NULL, n}};
     run_ffn(&dev, jobs, 2);
+    jobs[1].y = moved;
+    jobs[1].source = source;
+    run_ffn(&dev, jobs + 1, 1);
     for (int r = 0; r < n; r++) {
-        struct ffn_job single = {
-            &list[1], one + (size_t)r * row, DTYPE_F32, row_of(x, type, c->dim, r), NULL, NULL, 1};
+        struct ffn_job single = {&list[1],  one + (size_t)(2 * r) * row,
+                                 DTYPE_F32, row_of(x, type, c->dim, r),
+                                 NULL,      NULL,
+                                 1};
         run_ffn(&dev, &single, 1);
     }
     to_host();
     for (int r = 0; r < n; r++) {
         check_ffn_row(&e[0], x, r, y[0], DTYPE_F32, c->width, c->dim);
         check_ffn_row(&e[1], x, r, y[1], DTYPE_F32, c->width, c->dim);
+        check_ffn_row(&e[2], x, r, y[1] + all, DTYPE_F32, c->width, c->dim);
+        check_ffn_row(&e[1], reversed, r, moved, DTYPE_F32, c->width, c->dim);
+        check_ffn_row(&e[2], reversed, r, moved + all, DTYPE_F32, c->width, c->dim);
+        for (size_t b = 0; b < 2; b++) {
+            const char *mine = y[1] + b * all + (size_t)r * row;
+            if (on_gpu())
+                continue;
+            same(moved + b * all + (size_t)source[r] * row, mine, row, "pieces through an index");
+            same(one + (2 * (size_t)r + b) * row, mine, row, "ffn row by row");
+        }
     }
-    if (!on_gpu())
-        same(one, y[1], (size_t)n * row, "ffn row by row");
 }
 
 /* As a layer asks for it: rows of experts through an index, and all rows through a wider block of
@@ -325,7 +347,7 @@ static void ffn_body(void)
     for (int c = 0; c < LENGTH(ffn_cases); c++) {
         ffn_case_body(&ffn_cases[c], type);
         ffn_case_body(&ffn_cases[c], DTYPE_F32);
-        ffn_dense_body(&ffn_cases[c]);
+        ffn_pieces_body(&ffn_cases[c]);
         if (ffn_cases[c].width < 100 && ffn_cases[c].most_rows < 100)
             ffn_joint_body(&ffn_cases[c]);
         drain();
@@ -405,15 +427,15 @@ static void test_roofs(void **state)
     enum isa isa;
     assert_int_equal(isa_choose(&isa, isa_available()), STATUS_OK);
     open_dev(isa, 2);
-    assert_true(dev.kernels->peak_flops(&dev, DTYPE_BF16) > 1e8);
-    assert_true(dev.kernels->read_bandwidth(&dev) > 1e8);
+    assert_true(dev.kernels->peak_flops(&dev, DTYPE_BF16, true) > 1e8);
+    assert_true(dev.kernels->read_bandwidth(&dev, true) > 1e8);
     dev_close(&dev);
 }
 
 static void gpu_roofs_body(void)
 {
-    assert_true(dev.kernels->peak_flops(&dev, type) > 0);
-    assert_true(dev.kernels->read_bandwidth(&dev) > 0);
+    assert_true(dev.kernels->peak_flops(&dev, type, false) > 0);
+    assert_true(dev.kernels->read_bandwidth(&dev, true) > 0);
     assert_int_equal(dev_wait(&dev), 0);
 }
 

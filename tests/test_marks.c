@@ -18,6 +18,7 @@ enum { ROOM = 8, N = 4096 };
 static struct dev dev;
 static struct trace log_of_run;
 static float *x, *y;
+static int32_t *zero;
 
 static int open_all(void **state)
 {
@@ -27,6 +28,7 @@ static int open_all(void **state)
     assert_int_equal(dev_open_cuda(&dev, 0, ISA_PLAIN, 1), 0);
     x = dev_alloc(&dev, N * sizeof *x);
     y = dev_alloc(&dev, N * sizeof *y);
+    zero = dev_alloc(&dev, sizeof *zero);
     trace_open(&log_of_run, phase_names, phase_step_most(1, 1));
     return 0;
 }
@@ -41,7 +43,8 @@ static int close_all(void **state)
 
 static void work(void)
 {
-    struct pending_residual pending = {.dense = y, .ld_dense = N};
+    struct pending_residual pending = {
+        .pieces = y, .piece_at = zero, .n_pieces = 1, .ld_pieces = N};
     add_norm(&dev, x, NULL, DTYPE_F32, &pending, NULL, 1, N, 0);
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "launch/ranks.h"
+#include "model/balance.h"
 #include "model/footprint.h"
 #include "tests/cm.h"
 
@@ -29,8 +30,8 @@ static void check_layer(const struct layer_placement *l, int experts, int ranks)
 {
     for (int r = 0; r < ranks; r++)
         for (int g = l->rank_first[r]; g < l->rank_first[r + 1]; g++) {
-            assert_int_equal(l->rank_of[l->expert_at[g]], r);
-            assert_int_equal(l->group_of[l->expert_at[g]], g);
+            assert_int_equal(l->rank_of[l->block_at[g]], r);
+            assert_int_equal(l->group_of[l->block_at[g]], g);
         }
     assert_int_equal(l->rank_first[0], 0);
     assert_int_equal(l->rank_first[ranks], experts);
@@ -41,7 +42,7 @@ static void check_rule(const char *rule, int ranks, int home)
 {
     struct config m = model(60);
     struct placement p;
-    struct placement_spec spec = {rule, home, true};
+    struct placement_spec spec = {rule, home, true, NULL};
     assert_int_equal(placement_build(&p, &memory, &m, ranks, &spec), 0);
     assert_null(p.layers[1].rank_of);
     check_layer(&p.layers[2], 60, ranks);
@@ -65,8 +66,102 @@ static void every_expert_has_one_place(void **state)
         for (int i = 0; i < 5; i++) {
             check_rule("even", ranks, homes[i]);
             check_rule("round-robin", ranks, homes[i]);
-            check_rule(NULL, ranks, homes[i]);
         }
+}
+
+/* ---- balanced ---- */
+
+/* The shape of Qwen1.5-MoE-A2.7B. */
+static struct config large_model(void)
+{
+    struct config m = {.dim = 2048,
+                       .n_layers = 2,
+                       .n_heads = 16,
+                       .n_kv_heads = 16,
+                       .head_dim = 128,
+                       .vocab_size = 151936,
+                       .n_experts = 60,
+                       .top_k = 4,
+                       .expert_dim = 1408,
+                       .shared_dim = 5632,
+                       .sparse = {true, true},
+                       .dtype = DTYPE_BF16};
+    return m;
+}
+
+static struct balance_times place_large(struct placement *p, struct balance *b,
+                                        const struct config *m, enum balance_phase phase)
+{
+    static double busy[256];
+    struct placement_spec spec = {NULL, 0, false, b};
+    b->m = m;
+    b->type = DTYPE_BF16;
+    b->chunk = USUAL_CHUNK;
+    b->home = -1;
+    assert_int_equal(placement_build(p, &memory, m, b->n_ranks, &spec), 0);
+    return balance_times(b, p, phase, busy);
+}
+
+/* Everything has one place, and no step is expected to take less than the bound or more than the
+ * slowest rank alone would. */
+static void balance_is_between_its_bounds(void **state)
+{
+    (void)state;
+    struct config m = large_model();
+    for (int ranks = 1; ranks <= 70; ranks += ranks < 10 ? 1 : 20)
+        for (int overlap = 0; overlap < 2; overlap++)
+            for (int phase = 0; phase < BALANCE_PHASES; phase++) {
+                struct balance b = {.load = usual_workload, .n_ranks = ranks, .overlap = overlap};
+                struct placement p;
+                struct balance_times t = place_large(&p, &b, &m, (enum balance_phase)phase);
+                check_layer(&p.layers[1], 60, ranks);
+                check_layer(&p.pieces[1], 4, ranks);
+                assert_int_equal(p.output_first[ranks], m.vocab_size);
+                for (int r = 0; r < ranks; r++)
+                    assert_true(p.output_first[r] <= p.output_first[r + 1]);
+                assert_true(t.step >= t.bound * 0.999 && t.step <= t.alone * 1.001);
+                assert_true(t.own <= t.bound);
+            }
+}
+
+/* The coordinator has attention to do: it gets less than the others; a fast rank gets more. */
+static void balance_minds_who_is_busy_and_who_is_fast(void **state)
+{
+    (void)state;
+    struct config m = large_model();
+    struct placement p;
+    struct rank_speed speeds[5] = {
+        {1e11, 1e10, 0}, {1e11, 1e10, 0}, {3e11, 3e10, 0}, {1e11, 1e10, 0}, {1e11, 1e10, 0}};
+    struct balance alike = {.load = usual_workload, .n_ranks = 5, .overlap = true};
+    place_large(&p, &alike, &m, BALANCE_PREFILL);
+    for (int r = 1; r < 5; r++) {
+        assert_true(placement_count(&p.layers[0], 0) < placement_count(&p.layers[0], r));
+        assert_int_equal(placement_count(&p.pieces[0], r), 1);
+    }
+    struct balance mixed = alike;
+    mixed.speeds = speeds;
+    place_large(&p, &mixed, &m, BALANCE_PREFILL);
+    int fast = 15 * placement_count(&p.pieces[0], 2) + placement_count(&p.layers[0], 2);
+    for (int r = 0; r < 5; r++)
+        if (r != 2) {
+            int slow = 15 * placement_count(&p.pieces[0], r) + placement_count(&p.layers[0], r);
+            assert_true(fast > 2 * slow);
+            assert_true(p.output_first[r + 1] - p.output_first[r] <
+                        p.output_first[3] - p.output_first[2]);
+        }
+}
+
+/* A rank gets no more than it has memory for. */
+static void balance_respects_memory(void **state)
+{
+    (void)state;
+    struct config m = large_model();
+    uint64_t expert = 3ull * 2048 * 1408 * 2;
+    struct rank_speed speeds[3] = {{1e11, 1e10, 0}, {1e11, 1e10, 2 * 7 * expert}, {1e11, 1e10, 0}};
+    struct balance b = {.load = usual_workload, .n_ranks = 3, .overlap = true, .speeds = speeds};
+    struct placement p;
+    place_large(&p, &b, &m, BALANCE_PREFILL);
+    assert_int_equal(placement_count(&p.layers[0], 1) + placement_count(&p.pieces[0], 1), 7);
 }
 
 static void rules_are_what_they_are_called(void **state)
@@ -78,13 +173,13 @@ static void rules_are_what_they_are_called(void **state)
         int ranks;
         int32_t rank_of[8];
     } cases[] = {
-        {{"even", 0, false}, 4, {1, 1, 1, 2, 2, 2, 3, 3}},
-        {{"even", 3, true}, 4, {0, 0, 0, 1, 1, 2, 2, 3}},
-        {{"round-robin", 0, false}, 4, {1, 2, 3, 1, 2, 3, 1, 2}},
-        {{"round-robin", 2, true}, 4, {0, 0, 3, 1, 2, 3, 1, 2}},
-        {{"even", 6, true}, 5, {0, 0, 0, 0, 0, 0, 1, 2}},
-        {{"round-robin", 0, false}, 1, {0, 0, 0, 0, 0, 0, 0, 0}},
-        {{"even", 8, true}, 3, {0, 0, 0, 0, 0, 0, 0, 0}},
+        {{"even", 0, false, NULL}, 4, {1, 1, 1, 2, 2, 2, 3, 3}},
+        {{"even", 3, true, NULL}, 4, {0, 0, 0, 1, 1, 2, 2, 3}},
+        {{"round-robin", 0, false, NULL}, 4, {1, 2, 3, 1, 2, 3, 1, 2}},
+        {{"round-robin", 2, true, NULL}, 4, {0, 0, 3, 1, 2, 3, 1, 2}},
+        {{"even", 6, true, NULL}, 5, {0, 0, 0, 0, 0, 0, 1, 2}},
+        {{"round-robin", 0, false, NULL}, 1, {0, 0, 0, 0, 0, 0, 0, 0}},
+        {{"even", 8, true, NULL}, 3, {0, 0, 0, 0, 0, 0, 0, 0}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct placement p;
@@ -182,7 +277,7 @@ static void what_is_written_reads_the_same(void **state)
     close(fd);
     struct config m = model(60);
     struct placement p, again;
-    struct placement_spec rule = {"round-robin", 7, true}, file = {path, 0, false};
+    struct placement_spec rule = {"round-robin", 7, true, NULL}, file = {path, 0, false, NULL};
     assert_int_equal(placement_build(&p, &memory, &m, 6, &rule), 0);
     assert_int_equal(placement_write(&p, path), 0);
     assert_int_equal(placement_build(&again, &memory, &m, 6, &file), 0);
@@ -198,7 +293,7 @@ static void home_has_its_limits(void **state)
     struct config m = model(8);
     struct placement p;
     error_capture(true);
-    struct placement_spec more = {"even", 9, true}, both = {"plan.json", 2, true};
+    struct placement_spec more = {"even", 9, true, NULL}, both = {"plan.json", 2, true, NULL};
     assert_int_equal(placement_build(&p, &memory, &m, 3, &more), STATUS_USAGE);
     assert_non_null(strstr(error_text(), "--home 9: expected at most 8"));
     assert_int_equal(placement_build(&p, &memory, &m, 3, &both), STATUS_USAGE);
@@ -224,8 +319,8 @@ static void footprints_are_exact(void **state)
         assert_int_equal(ranks_open(&r, &p, &o, &needs), 0);
         const struct coordinator *c = &r.coordinator;
         struct footprint f = footprint_of(&c->config, c->dtype);
-        assert_int_equal(c->weights.bytes, f.attention + f.router + f.dense + f.unembed);
-        assert_int_equal(c->shard.bytes, (uint64_t)c->shard.n_experts * f.expert);
+        assert_int_equal(c->weights.bytes, f.attention + f.router + f.unembed);
+        assert_int_equal(c->shard.bytes, (uint64_t)c->shard.n_experts * f.expert + f.dense);
         ranks_close(&r);
     }
 }
@@ -234,6 +329,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_expert_has_one_place),
+        cmocka_unit_test(balance_is_between_its_bounds),
+        cmocka_unit_test(balance_minds_who_is_busy_and_who_is_fast),
+        cmocka_unit_test(balance_respects_memory),
         cmocka_unit_test(rules_are_what_they_are_called),
         cmocka_unit_test(files_say_it_layer_by_layer_or_once),
         cmocka_unit_test(bad_files_are_refused_by_key),

@@ -88,8 +88,8 @@ static void dispatch(struct trip *t, const struct exchange_options *o)
     t->routing.source = t->source;
     t->routing.count = t->count;
     t->routing.layer = rig_layer;
-    assert_int_equal(root_begin(t->r.root[0], t->h, N), 0);
-    assert_int_equal(root_dispatch(t->r.root[0], &t->routing, t->y), 0);
+    assert_int_equal(root_begin(t->r.root[0], &rig_layer, t->h, N), 0);
+    assert_int_equal(root_dispatch(t->r.root[0], &t->routing, t->y, rig_z()), 0);
 }
 
 /* All workers take what is theirs: bytes of each into said. */

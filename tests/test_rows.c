@@ -269,16 +269,21 @@ static void check_sums(const float *x, const float *old, const struct pending_re
     for (int i = 0; i < n * dim; i++) {
         int r = i / dim;
         double by = a->gate ? 1 / (1 + exp(-(double)a->gate[r * a->ld_gate])) : 1;
-        double dense = a->dense ? by * (double)a->dense[r * a->ld_dense + i % dim] : 0;
-        double sum = (double)old[i] + dense, size = fabs((double)old[i]) + fabs(dense);
+        double sum = (double)old[i], size = fabs(sum);
+        for (int p = 0; p < a->n_pieces; p++) {
+            int at_row = a->piece_at[p] * n + r;
+            double term = by * (double)a->pieces[at_row * a->ld_pieces + i % dim];
+            sum += term;
+            size += fabs(term);
+        }
         for (int j = 0; j < a->k && a->slot[r * a->k + j] >= 0; j++) {
             int slot = a->slot[r * a->k + j];
             double term = (double)a->weight[r * a->k + j] * at(a->y, dim, slot, i % dim);
             sum += term;
             size += fabs(term);
         }
-        near((double)x[i], sum, (case_sum_bound(a->k) + EXP_ROUNDINGS * 0x1p-23) * size,
-             "add_norm");
+        near((double)x[i], sum,
+             (case_sum_bound(a->k + a->n_pieces) + EXP_ROUNDINGS * 0x1p-23) * size, "add_norm");
     }
 }
 
@@ -296,17 +301,25 @@ static void add_body(void)
         size_t all = (size_t)(n * dim), h_bytes = (size_t)n * row_bytes(type, dim);
         void *y = typed_rows(n * K, dim, 1), *h = buffer(h_bytes), *h_after = buffer(h_bytes);
         int32_t *slot = buffer((size_t)(n * K) * sizeof *slot);
+        int32_t *piece_at = buffer(3 * sizeof *piece_at);
+        for (int p = 0; p < 3; p++)
+            piece_at[p] = (p + 1) % (c % 3 + 1);
         for (int i = 0; i < n * K; i++)
             slot[i] = i % K > 1 && i / K % 3 == 2 ? -1 : (i * 7 + 2) % (n * K);
-        struct pending_residual dense = {.dense = floats((size_t)(n * ld), 1), .ld_dense = ld};
+        struct pending_residual dense = {.pieces = floats((size_t)(3 * n * ld), 1),
+                                         .piece_at = piece_at,
+                                         .n_pieces = c % 3 + 1,
+                                         .ld_pieces = ld};
         struct pending_residual experts = {
             .y = y, .slot = slot, .weight = floats((size_t)(n * K), 1), .k = K};
         dense.gate = c % 2 ? floats((size_t)(n * 2), 9) : NULL;
         dense.ld_gate = 2;
         struct pending_residual both = experts, none = {0};
-        both.dense = dense.dense;
+        both.pieces = dense.pieces;
+        both.piece_at = piece_at;
+        both.n_pieces = dense.n_pieces;
+        both.ld_pieces = ld;
         both.gate = dense.gate;
-        both.ld_dense = ld;
         both.ld_gate = 2;
         float *old = floats(all, 1), *x = copy_of(old, all), *parts = copy_of(old, all);
         float *first_part = copy_of(old, all);

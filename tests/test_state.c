@@ -1,6 +1,7 @@
 /* The buffers of a step: what is allocated is what was counted, and the second half of a step
  * begins where the rows of the first end. */
 #include "coordinator/state.h"
+#include "model/pieces.h"
 #include "tests/cm.h"
 
 enum { ROWS = 10, FIRST = 6, TOP_K = 2, EXPERTS = 6, DIM = 40, HEADS = 4, HEAD_DIM = 10 };
@@ -42,7 +43,7 @@ static void halves_share_no_row(void **state)
     assert_int_equal(apart(s.q, half.q), FIRST * HEADS * 2 * row_stride(HEAD_DIM));
     assert_int_equal(apart(s.a, half.a), FIRST * 2 * row_stride(HEADS * HEAD_DIM));
     assert_int_equal(half.scores - s.scores, FIRST * (EXPERTS + 1));
-    assert_int_equal(half.dense - s.dense, FIRST * row_stride(DIM));
+    assert_int_equal(half.z - s.z, FIRST * pieces_most(&m) * row_stride(DIM));
     assert_int_equal(apart(s.y, half.y), pairs * row);
     assert_int_equal(half.expert - s.expert, pairs);
     assert_int_equal(half.source - s.source, pairs);

@@ -98,7 +98,7 @@ static float *run(struct model *m, enum dtype type, int ranks, const struct exch
                             .tokens = tokens,
                             .n = N_TOKENS};
     if (ranks > 1 && m->shape == SOME_AT_HOME)
-        t.placement = (struct placement_spec){"round-robin", experts_of(m->dir) / 4, true};
+        t.placement = (struct placement_spec){"round-robin", experts_of(m->dir) / 4, true, NULL};
     if (ranks > 1 && m->shape == SKEWED) {
         close(mkstemp(path));
         write_skewed(path, experts_of(m->dir), ranks);

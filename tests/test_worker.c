@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "kernels/device.h"
 #include "model/config.h"
+#include "model/pieces.h"
 #include "proto/control.h"
 #include "tests/cm.h"
 #include "worker/serve.h"
@@ -48,9 +49,13 @@ static void send_setup(struct meeting *m, const char *overlap, int rank)
     int32_t *rank_of = arena_alloc(&m->memory, cells * sizeof *rank_of);
     for (size_t i = 0; i < cells; i++)
         rank_of[i] = rank;
+    int n_pieces = pieces_total(&c);
+    int32_t *piece_rank_of = arena_alloc(&m->memory, (size_t)n_pieces * sizeof *piece_rank_of);
+    const int32_t output_first[] = {0, c.vocab_size, c.vocab_size};
     struct control setup = {.kind = CONTROL_SETUP,
-                            .setup = {ISA_PLAIN, c.dtype, c.n_layers, c.n_experts, rank_of, 9,
-                                      "exact", "rows", "on", "model", overlap}};
+                            .setup = {ISA_PLAIN, c.dtype, c.n_layers, c.n_experts, rank_of,
+                                      n_pieces, piece_rank_of, 3, output_first, 9, 1, "exact",
+                                      "rows", "on", "model", overlap}};
     assert_int_equal(control_send(&m->ends[0], 1, &setup), 0);
 }
 

@@ -24,15 +24,15 @@ while [ $# -gt 0 ]; do
 done
 case $kit in / | . | .. | "$source") echo "gpu_kit: expected a folder of its own, found $kit" >&2 && exit 2 ;; esac
 
-# No path of this machine: not in messages, not in run paths, not in line information, and the tests read
-# from where they run. Each program has all kernels, so they are
+# No path of this machine: not in messages, not in run paths, and the tests read from where they run.
+# (Line information names the kernels' sources as they lie here.) Each program has all kernels, so they are
 # compressed as far as nvcc can. The C++ library goes into the programs: a shared one of the kit's would
 # stand in for the newer one that the machine's own tools want.
 build() {
     local map="-ffile-prefix-map=$source/="
     cmake -S . -B build/kit -G Ninja -DCMAKE_BUILD_TYPE=Release -DEPMOE_CUDA=ON -DEPMOE_NCCL=ON \
         -DCMAKE_CUDA_ARCHITECTURES="$architectures" -DCMAKE_SKIP_RPATH=ON -DEPMOE_TEST_ROOT=. \
-        -DCMAKE_C_FLAGS="$map" -DCMAKE_CUDA_COMPILER_LAUNCHER="$source/tools/gpu_check/relative_paths.sh;$source" \
+        -DCMAKE_C_FLAGS="$map" \
         -DCMAKE_EXE_LINKER_FLAGS="-static-libstdc++ -static-libgcc" \
         -DCMAKE_CUDA_FLAGS="-lineinfo -Xcompiler=$map --compress-mode=size"
     cmake --build build/kit --target epmoe "${gpu_programs[@]}"

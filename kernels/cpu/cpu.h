@@ -3,10 +3,10 @@
 
 #include "kernels/cpu/isa.h"
 
-/* Rows [first, first + rows) of a call of ffn go through one block. */
+/* So many rows of a call of ffn go through one block: which ones of x, and of y. */
 struct ffn_run {
     const struct ffn *ffn;
-    int first, rows;
+    int x_first, first, rows;
 };
 
 /* matmul.c */
@@ -62,8 +62,8 @@ void cpu_matrix_pack_pair(struct dev *d, struct matrix *gate_up, const struct va
 void cpu_fill(struct dev *d, void *to, const struct values *source, size_t count);
 
 /* roof.c */
-double cpu_peak_flops(struct dev *d, enum dtype type);
-double cpu_read_bandwidth(struct dev *d);
+double cpu_peak_flops(struct dev *d, enum dtype type, bool quick);
+double cpu_read_bandwidth(struct dev *d, bool quick);
 
 /* Threads for work that reads so many bytes (add FLOPs / 16): one where starting the others costs
  * more than they save. */

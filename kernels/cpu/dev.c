@@ -70,9 +70,12 @@ static void cpu_reserve(struct dev *d, const struct dev_limits *most)
 {
     size_t hidden = (size_t)most->rows *
                     (row_bytes(most->type, most->ffn_width) + row_bytes(most->type, most->dim));
+    size_t pieces =
+        (size_t)most->piece_rows * (size_t)most->pieces * row_bytes(most->type, most->piece_width);
     size_t heads = (size_t)d->threads * attention_scratch_bytes(most->type, most->head_dim);
     size_t need = hidden > heads ? hidden : heads;
-    int runs = most->n_experts > 1 ? most->n_experts : 1;
+    need = pieces > need ? pieces : need;
+    int runs = most->n_experts > most->pieces ? most->n_experts : most->pieces;
     if (runs > d->n_runs) {
         d->runs = arena_alloc(&d->memory, (size_t)runs * sizeof *d->runs);
         d->n_runs = runs;

@@ -222,7 +222,7 @@ static struct product gate_up_product(const struct work *w, int i)
     const struct matrix *m = &run->ffn->gate_up;
     size_t at = (size_t)run->first * c->hidden_stride * (size_t)dtype_bytes(m->type);
     return (struct product){.w = m,
-                            .x = c->x + (size_t)run->first * row_bytes(m->type, m->k),
+                            .x = c->x + (size_t)run->x_first * row_bytes(m->type, m->k),
                             .rows = run->rows,
                             .finish = finish_swiglu,
                             .y = c->hidden + at,
@@ -272,22 +272,18 @@ static double work_cost(const struct work *w)
     return cost;
 }
 
-/* Who gets which rows. Returns the number of runs, and of their rows in *rows. */
+/* Which rows go through which block. Returns the number of runs; *rows: how many rows of y. */
 static int find_runs(struct dev *d, const struct ffn_job *job, int *rows)
 {
     int n = 0;
     *rows = 0;
-    CHECK(job->list->n <= d->n_runs || !job->count, "%d blocks, reserved for %d", job->list->n,
-          d->n_runs);
-    if (!job->count) {
-        d->runs[0] = (struct ffn_run){job->list->ffns, 0, job->n};
-        *rows = job->n;
-        return job->n > 0;
-    }
+    CHECK(job->list->n <= d->n_runs, "%d blocks, reserved for %d", job->list->n, d->n_runs);
     for (int i = 0; i < job->list->n; i++) {
-        if (job->count[i] > 0)
-            d->runs[n++] = (struct ffn_run){&job->list->ffns[i], *rows, job->count[i]};
-        *rows += job->count[i];
+        int own = job->count ? job->count[i] : job->n;
+        if (own > 0)
+            d->runs[n++] =
+                (struct ffn_run){&job->list->ffns[i], job->count ? *rows : 0, *rows, own};
+        *rows += own;
     }
     return n;
 }
@@ -302,9 +298,10 @@ static void run_job(struct dev *d, const struct ffn_job *job)
         .runs = d->runs, .x = job->x, .y = job->y, .hidden = d->scratch, .y_type = job->y_type};
     if (job->source) {
         size_t bytes = row_bytes(one->gate_up.type, one->gate_up.k);
-        cpu_gather(d, d->scratch, job->x, job->source, rows, bytes);
+        int read = job->count ? rows : job->n;
+        cpu_gather(d, d->scratch, job->x, job->source, read, bytes);
         call.x = d->scratch;
-        call.hidden += (size_t)rows * bytes;
+        call.hidden += (size_t)read * bytes;
     }
     hidden_open(d, &call, one, rows);
     struct work gate_up = {.isa = d->cpu, .at = gate_up_product, .of = &call, .n = n_runs};

@@ -56,12 +56,24 @@ static void scatter(void *panel, enum dtype type, const void *from, size_t first
                    i + 1 < n ? 2 * sizeof *half : sizeof *half);
 }
 
+/* Elements of each row of the source, and from one row to the next. */
+static size_t columns_of(const struct values *source, const struct matrix *w)
+{
+    return (size_t)(source->columns ? source->columns : w->k);
+}
+
+static size_t stride_of(const struct values *source, const struct matrix *w)
+{
+    return source->stride ? (size_t)source->stride : columns_of(source, w);
+}
+
 /* Source rows [0, rows) become outputs first, first + 1, ... of a matrix made of every `step`-th
  * panel of w, from panel `offset` on. */
 static void pack(struct dev *d, struct matrix *w, int step, int offset, int first,
                  const struct values *source, int rows)
 {
-    size_t bytes = panel_bytes(w->type, w->k), k = (size_t)w->k;
+    size_t bytes = panel_bytes(w->type, w->k), k = columns_of(source, w);
+    size_t stride = stride_of(source, w);
     int panels = rows ? (first + rows - 1) / PANEL + 1 : 0;
     int threads = team_size(d, (double)rows * (double)k * dtype_bytes(source->type));
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
@@ -73,7 +85,7 @@ static void pack(struct dev *d, struct matrix *w, int step, int offset, int firs
             for (int o = begin; o < end; o++) {
                 float line[CHUNK];
                 size_t n = k - i < CHUNK ? k - i : CHUNK;
-                take(line, w->type, source, (size_t)(o - first) * k + i, n);
+                take(line, w->type, source, (size_t)(o - first) * stride + i, n);
                 scatter(panel, w->type, line, i, n, (size_t)(o % PANEL));
             }
         pulse();

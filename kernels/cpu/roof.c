@@ -2,8 +2,26 @@
 #include "base/clock.h"
 #include "kernels/cpu/cpu.h"
 
-enum { RUNS = 11, PAGE = 4096 };
-static const size_t buffer_bytes = 512u << 20;
+enum { RUNS = 11, QUICK_RUNS = 4, PAGE = 4096 };
+static const size_t buffer_bytes = 512u << 20, quick_buffer_bytes = 128u << 20;
+
+/* What several runs have shown: their mean, or the best of them. */
+struct rates {
+    double sum, best;
+    int n;
+};
+
+static void add_rate(struct rates *r, double rate)
+{
+    r->sum += rate;
+    r->best = rate > r->best ? rate : r->best;
+    r->n++;
+}
+
+static double result(const struct rates *r, bool quick)
+{
+    return quick ? r->sum / r->n : r->best;
+}
 
 /* One run on all threads, in seconds; *flops are all of them together. */
 static double spin_all(const struct dev *d, enum dtype type, long rounds, double *flops)
@@ -19,17 +37,19 @@ static double spin_all(const struct dev *d, enum dtype type, long rounds, double
     return seconds_since(start);
 }
 
-double cpu_peak_flops(struct dev *d, enum dtype type)
+/* A run is long enough for the clock and the threads. */
+double cpu_peak_flops(struct dev *d, enum dtype type, bool quick)
 {
-    double flops, best = 0;
+    double flops, least = quick ? 0.004 : 0.02;
+    struct rates rates = {0};
     long rounds = 1000;
-    while (spin_all(d, type, rounds, &flops) < 0.02) // long enough for the clock and the threads
+    while (spin_all(d, type, rounds, &flops) < least)
         rounds *= 2;
-    for (int i = 0; i < RUNS; i++) {
-        double rate = 1 / spin_all(d, type, rounds, &flops);
-        best = rate * flops > best ? rate * flops : best;
+    for (int i = 0; i < (quick ? QUICK_RUNS : RUNS); i++) {
+        double seconds = spin_all(d, type, rounds, &flops);
+        add_rate(&rates, flops / seconds);
     }
-    return best;
+    return result(&rates, quick);
 }
 
 static double read_all(const struct dev *d, const char *buffer, size_t part)
@@ -43,19 +63,18 @@ static double read_all(const struct dev *d, const char *buffer, size_t part)
     return (double)(part * (size_t)d->threads) / seconds + (total == 1);
 }
 
-double cpu_read_bandwidth(struct dev *d)
+double cpu_read_bandwidth(struct dev *d, bool quick)
 {
     struct arena own = {0};
-    char *buffer = arena_alloc(&own, buffer_bytes);
-    size_t part = buffer_bytes / (size_t)d->threads / PAGE * PAGE;
-    double best = 0;
+    size_t bytes = quick ? quick_buffer_bytes : buffer_bytes;
+    char *buffer = arena_alloc(&own, bytes);
+    size_t part = bytes / (size_t)d->threads / PAGE * PAGE;
+    struct rates rates = {0};
 #pragma omp parallel for num_threads(d->threads) schedule(static, 1) // first touch: its own node
     for (int t = 0; t < d->threads; t++)
         memset(buffer + (size_t)t * part, 1, part);
-    for (int i = 0; i < RUNS; i++) {
-        double rate = read_all(d, buffer, part);
-        best = rate > best ? rate : best;
-    }
+    for (int i = 0; i < (quick ? QUICK_RUNS : RUNS); i++)
+        add_rate(&rates, read_all(d, buffer, part));
     arena_free(&own);
-    return best;
+    return result(&rates, quick);
 }

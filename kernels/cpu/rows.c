@@ -135,15 +135,34 @@ static float sigmoid(const struct cpu_isa *isa, float x)
     return 1 / (1 + isa->exp_row(NULL, &(float){0}, x, 1));
 }
 
-/* x += a->dense, times its gate */
-static void add_dense(struct dev *d, float *x, const struct pending_residual *a, int n, int dim)
+/* One row of x += by times the sum of its pieces, a block of columns at a time. */
+static void add_row_pieces(const struct cpu_isa *isa, float *x, const struct pending_residual *a,
+                           int row, int n, int dim, float by)
 {
-    int threads = team_size(d, (double)n * dim * 8);
+    enum { SUM_BLOCK = 512 };
+    for (int first = 0; first < dim; first += SUM_BLOCK) {
+        float sum[SUM_BLOCK];
+        int columns = dim - first < SUM_BLOCK ? dim - first : SUM_BLOCK;
+        for (int p = 0; p < a->n_pieces; p++) {
+            size_t at = (size_t)a->piece_at[p] * (size_t)n + (size_t)row;
+            const float *piece = a->pieces + at * (size_t)a->ld_pieces + first;
+            if (p == 0)
+                memcpy(sum, piece, (size_t)columns * sizeof *sum);
+            else
+                isa->add_scaled(sum, piece, DTYPE_F32, 1, columns);
+        }
+        isa->add_scaled(x + first, sum, DTYPE_F32, by, columns);
+    }
+}
+
+/* x += the sum of the pieces, times its gate */
+static void add_pieces(struct dev *d, float *x, const struct pending_residual *a, int n, int dim)
+{
+    int threads = team_size(d, (double)n * dim * 8 * a->n_pieces);
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (int i = 0; i < n; i++) {
         float by = a->gate ? sigmoid(d->cpu, a->gate[(size_t)i * (size_t)a->ld_gate]) : 1;
-        d->cpu->add_scaled(x + (size_t)i * (size_t)dim, a->dense + (size_t)i * (size_t)a->ld_dense,
-                           DTYPE_F32, by, dim);
+        add_row_pieces(d->cpu, x + (size_t)i * (size_t)dim, a, i, n, dim, by);
     }
 }
 
@@ -169,8 +188,8 @@ void cpu_add_norm(struct dev *d, float *x, void *h, enum dtype type,
                   const struct pending_residual *pending, const float *norm, int n, int dim,
                   float eps)
 {
-    if (pending->dense)
-        add_dense(d, x, pending, n, dim);
+    if (pending->n_pieces)
+        add_pieces(d, x, pending, n, dim);
     if (pending->k)
         add_experts(d, x, type, pending, n, dim);
     if (norm)

@@ -122,8 +122,8 @@ void cuda_widen(struct dev *d, void *rows, enum dtype type, const void *from, en
 size_t cuda_wire_scratch_bytes(const struct dev_limits *limits);
 
 /* roof.cu */
-double cuda_peak_flops(struct dev *d, enum dtype type);
-double cuda_read_bandwidth(struct dev *d);
+double cuda_peak_flops(struct dev *d, enum dtype type, bool quick);
+double cuda_read_bandwidth(struct dev *d, bool quick);
 
 #ifdef __cplusplus
 }

@@ -35,7 +35,7 @@ struct gate_up_side {
     {
         int bytes = p.dim_stride * (int)sizeof(T);
         stream_outputs(tile, p.blocks[s.block].gate_up, bytes, outputs(p), output, lane);
-        stream_rows(tile, p.x, bytes, p.source, s.first, s.rows, lane);
+        stream_rows(tile, p.x, bytes, p.source, s.x_first, s.first, s.rows, lane);
     }
 
     template <class T, int WARPS, int ROWS, class Tile>
@@ -67,7 +67,7 @@ struct down_side {
     {
         int bytes = p.width_stride * (int)sizeof(T);
         stream_outputs(tile, p.blocks[s.block].down, bytes, p.dim, output, lane);
-        stream_rows(tile, p.hidden, bytes, NULL, s.first, s.rows, lane);
+        stream_rows(tile, p.hidden, bytes, NULL, s.first, s.first, s.rows, lane);
     }
 
     template <class T, int WARPS, int ROWS, class Tile>
@@ -82,13 +82,14 @@ struct down_side {
     }
 };
 
-/* The first tiles, of which it is known whose they are: a dense MLP has all rows, whoever is routed
+/* The first tiles, of which it is known whose they are: pieces have all rows, whoever is routed
  * where. */
 template <int FRAGMENTS, class Side>
 static __host__ __device__ __forceinline__ int known_tiles(const ffn_call &call)
 {
     const ffn_part &p = call.parts[0];
-    int strips = p.count || p.source ? 0 : (p.n - 1) / (FRAGMENTS * FRAGMENT_ROWS) + 1;
+    int strips =
+        p.count || p.source ? 0 : p.n_blocks * ((p.n - 1) / (FRAGMENTS * FRAGMENT_ROWS) + 1);
     return strips * (Side::outputs(p) / TILE_OUTPUTS);
 }
 
@@ -143,7 +144,7 @@ template <class T, int FRAGMENTS, class Side> static void launch_side(struct dev
     size_t tiles = 0, most = (size_t)(d->cuda->multiprocessors * stream_blocks<T, FRAGMENTS>());
     for (int i = 0; i < call.n_parts; i++) {
         const ffn_part &p = call.parts[i];
-        int strips = most_strips(p.n, p.n_blocks, FRAGMENTS * FRAGMENT_ROWS);
+        int strips = most_strips(p.n, p.n_blocks, FRAGMENTS * FRAGMENT_ROWS, p.count != NULL);
         tiles += (size_t)strips * (size_t)(Side::outputs(p) / TILE_OUTPUTS);
     }
     call.ahead =
@@ -178,7 +179,7 @@ static void launch_call(struct dev *d, const ffn_call &call, enum dtype type)
 size_t ffn_hidden_bytes(const struct ffn_job *job)
 {
     const struct matrix *down = &ffn_shape(job)->down;
-    return (size_t)job->n * (size_t)row_stride(down->k) * (size_t)dtype_bytes(down->type);
+    return (size_t)ffn_rows(job) * (size_t)row_stride(down->k) * (size_t)dtype_bytes(down->type);
 }
 
 ffn_part ffn_part_of(const struct ffn_job *job, void *hidden)
@@ -190,7 +191,7 @@ ffn_part ffn_part_of(const struct ffn_job *job, void *hidden)
             job->x,
             hidden,
             job->y,
-            job->count ? job->list->n : 1,
+            job->list->n,
             job->n,
             f->down.n,
             row_stride(f->down.n),
@@ -211,12 +212,11 @@ static void insert_part(ffn_call *call, const ffn_part &part)
  * without rows may have a list without blocks. */
 static bool is_many(const struct ffn_job *job)
 {
-    if (job->n == 0)
+    if (ffn_rows(job) == 0 || job->list->n == 0)
         return false;
-    int blocks = job->count ? job->list->n : 1;
     if (ffn_shape(job)->down.type == DTYPE_F32 && (job->count || job->source))
         return false;
-    return job->n > STREAM_ROWS && job->n > MEAN_ROWS * blocks;
+    return job->n > STREAM_ROWS && ffn_rows(job) > MEAN_ROWS * job->list->n;
 }
 
 /* As many jobs of few rows, from the first on, as there is room for together; returns how many. */
@@ -227,7 +227,7 @@ static int run_together(struct dev *d, const struct ffn_job *jobs, int n_jobs)
     enum dtype type = DTYPE_F32; // of the jobs that have rows
     int i = 0;
     for (; i < n_jobs && call.n_parts < MOST_PARTS && !is_many(&jobs[i]); i++) {
-        if (jobs[i].n == 0)
+        if (ffn_rows(&jobs[i]) == 0 || jobs[i].list->n == 0)
             continue;
         size_t bytes = ffn_hidden_bytes(&jobs[i]);
         CHECK(bytes <= d->scratch_bytes, "%d rows in %zu bytes of scratch", jobs[i].n,
@@ -269,7 +269,11 @@ void cuda_ffn_list_open(struct dev *d, struct ffn_list *list)
 size_t cuda_ffn_scratch_bytes(const struct dev *d, const struct dev_limits *limits)
 {
     size_t stride = (size_t)row_stride(limits->ffn_width);
-    size_t hidden = (size_t)limits->rows * stride * (size_t)dtype_bytes(limits->type);
-    size_t dense = ffn_dense_bytes(d, limits->type, limits->rows, limits->ffn_width);
+    size_t element = (size_t)dtype_bytes(limits->type),
+           hidden = (size_t)limits->rows * stride * element;
+    size_t pieces = (size_t)limits->piece_rows * (size_t)limits->pieces *
+                    (size_t)row_stride(limits->piece_width) * element;
+    size_t dense = ffn_dense_bytes(d, limits->type, limits->piece_rows, limits->piece_width);
+    hidden = pieces > hidden ? pieces : hidden;
     return hidden > dense ? hidden : dense;
 }

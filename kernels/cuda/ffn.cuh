@@ -15,7 +15,7 @@ struct ffn_part {
     const int32_t *count;      // [n_blocks] or NULL
     const int32_t *source;     // [n] or NULL
     const void *x;
-    void *hidden, *y; // hidden [n][width_stride], y [n][dim_stride]
+    void *hidden, *y; // hidden and y have a row for each row and block that it goes through
     int n_blocks, n;
     int dim, dim_stride, width_stride;
     bool y_is_f32;
@@ -33,6 +33,12 @@ template <class T> __device__ __forceinline__ void put(void *array, size_t i, fl
         ((float *)array)[i] = x;
     else
         set((T *)array + i, x);
+}
+
+/* Rows of y, with count: at most. */
+static inline int ffn_rows(const struct ffn_job *job)
+{
+    return job->count ? job->n : job->n * job->list->n;
 }
 
 static inline const struct ffn *ffn_shape(const struct ffn_job *job)

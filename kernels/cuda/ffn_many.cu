@@ -1,6 +1,7 @@
-/* An ffn of many rows. A dense block is two products of cuBLAS's, a slice of rows at a time, so
- * that gate and up pass through the L2 cache in f32. Blocks that share the rows are one launch per
- * projection of tiles of 128 rows by 128 outputs, with SwiGLU in the first one's epilogue.
+/* An ffn of many rows. A block that all rows go through is two products of cuBLAS's, a slice of
+ * rows at a time, so that gate and up pass through the L2 cache in f32. Blocks that share the rows
+ * are one launch per projection of tiles of 128 rows by 128 outputs, with SwiGLU in the first one's
+ * epilogue.
  *
  * A tile's 4 warps have 32 outputs each, of all its rows: steps of 16 rows that a block's last tile
  * does not have are skipped, which with some 100 rows a block is a good part. k passes through
@@ -65,7 +66,7 @@ __device__ __forceinline__ many_source find_source(const many_call &c, const str
 #pragma unroll
     for (int i = 0; i < PASSES; i++) {
         int at = i * ROWS_AT_ONCE + (int)threadIdx.x / 4;
-        int row = s.first + min(at, s.rows - 1);
+        int row = (c.gate_up ? s.x_first : s.first) + min(at, s.rows - 1);
         int column = min((int)blockIdx.y * TILE_COLUMNS + at, c.n - 1);
         row = c.gate_up && c.p.source ? c.p.source[row] : row;
         from.x[i] = x + (size_t)row * (size_t)c.k_bytes + piece;
@@ -198,7 +199,8 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) ffn_grouped(const __grid_cons
 /* Row tiles are neighbours: those of one block read its weights at about the same time. */
 template <class T> static void launch_many(struct dev *d, const many_call &call)
 {
-    unsigned rows = (unsigned)most_strips(call.p.n, call.p.n_blocks, TILE_ROWS);
+    unsigned rows =
+        (unsigned)most_strips(call.p.n, call.p.n_blocks, TILE_ROWS, call.p.count != NULL);
     unsigned columns = (unsigned)blocks_for((size_t)call.stride, TILE_COLUMNS);
     LAUNCH(d, ffn_grouped<T>, dim3(rows, columns), TILE_THREADS, STAGES * STAGE_BYTES, call);
 }
@@ -255,15 +257,17 @@ static void dense_slice(struct dev *d, const struct ffn *f, void *y, enum dtype 
                dtype_bytes(y_type));
 }
 
-template <class T> static void dense(struct dev *d, const struct ffn_job *job)
+/* All rows through block number b. */
+template <class T> static void dense(struct dev *d, const struct ffn_job *job, int b)
 {
-    const struct ffn *f = ffn_shape(job);
+    const struct ffn *f = &job->list->ffns[b];
     size_t x_row = (size_t)row_stride(f->gate_up.k) * sizeof(T);
     size_t y_row = (size_t)(row_stride(f->down.n) * dtype_bytes(job->y_type));
+    char *y = (char *)job->y + (size_t)b * (size_t)job->n * y_row;
     int most = d->cuda->dense_rows;
     for (int first = 0; first < job->n; first += most) {
         int n = job->n - first < most ? job->n - first : most;
-        dense_slice<T>(d, f, (char *)job->y + (size_t)first * y_row, job->y_type,
+        dense_slice<T>(d, f, y + (size_t)first * y_row, job->y_type,
                        (const char *)job->x + (size_t)first * x_row, n);
     }
 }
@@ -286,5 +290,6 @@ void ffn_many(struct dev *d, const struct ffn_job *job)
     else if (shared)
         grouped<__nv_bfloat16>(d, job);
     else
-        FOR_TYPE(down->type, T, dense<T>(d, job));
+        for (int b = 0; b < job->list->n; b++)
+            FOR_TYPE(down->type, T, dense<T>(d, job, b));
 }

@@ -36,7 +36,7 @@ template <int FRAGMENTS> struct dense_tiles {
         if (rows <= 0)
             return tile;
         stream_outputs(tile, c.w, c.row_bytes, c.n, number % tiles * TILE_OUTPUTS, lane);
-        stream_rows(tile, c.x, c.row_bytes, NULL, first, rows, lane);
+        stream_rows(tile, c.x, c.row_bytes, NULL, first, first, rows, lane);
         return tile;
     }
 

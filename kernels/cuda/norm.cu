@@ -16,9 +16,11 @@ struct norm_call {
     float *sum;              // x with what is added to it; NULL: nothing is
     void *h;                 // NULL: no norm
     const float *norm;       // [dim]
-    const float *dense;      // see struct pending_residual
+    const float *pieces;     // see struct pending_residual
+    const int32_t *piece_at; //
     const float *gate;       //
-    int ld_dense, ld_gate;   //
+    int n_pieces, ld_pieces; //
+    int ld_gate, n;          // n: rows
     struct sum_call experts; // k 0: none
     int dim, stride;         // of h's rows
     float eps;
@@ -55,12 +57,26 @@ __device__ __forceinline__ void store_piece(float *to, const floats<PIECE> &x, i
                 to[j] = x.v[j];
 }
 
+/* Columns from i on of what one piece of a dense block has made of a row. */
+template <bool WIDE>
+__device__ __forceinline__ floats<PIECE> load_part(const norm_call &c, int p, int row, int i)
+{
+    size_t at = (size_t)c.piece_at[p] * (size_t)c.n + (size_t)row;
+    return load_piece<WIDE>(c.pieces + at * (size_t)c.ld_pieces + i, c.dim - i);
+}
+
 template <class T, bool WIDE>
 __device__ __forceinline__ floats<PIECE> add_up(const norm_call &c, float gate, int row, int i)
 {
     floats<PIECE> x = load_piece<WIDE>(c.x + (size_t)row * c.dim + i, c.dim - i);
-    if (c.dense) {
-        floats<PIECE> y = load_piece<WIDE>(c.dense + (size_t)row * c.ld_dense + i, c.dim - i);
+    if (c.n_pieces) {
+        floats<PIECE> y = load_part<WIDE>(c, 0, row, i);
+        for (int p = 1; p < c.n_pieces; p++) {
+            floats<PIECE> more = load_part<WIDE>(c, p, row, i);
+#pragma unroll
+            for (int j = 0; j < PIECE; j++)
+                y.v[j] += more.v[j];
+        }
 #pragma unroll
         for (int j = 0; j < PIECE; j++)
             x.v[j] = fmaf(gate, y.v[j], x.v[j]);
@@ -117,8 +133,8 @@ static __global__ void __launch_bounds__(NORM_THREADS, 2) add_norm(const norm_ca
 
 template <class T> static void launch_norm(struct dev *d, const norm_call &c, int n)
 {
-    bool wide = c.dim % PIECE == 0 && c.ld_dense % PIECE == 0 && aligned(c.x) && aligned(c.norm) &&
-                aligned(c.dense);
+    bool wide = c.dim % PIECE == 0 && c.ld_pieces % PIECE == 0 && aligned(c.x) && aligned(c.norm) &&
+                aligned(c.pieces);
     int threads = (c.dim + PIECE * WARP_LANES - 1) / (PIECE * WARP_LANES) * WARP_LANES;
     threads = threads < NORM_THREADS ? threads : (int)NORM_THREADS;
     if (wide)
@@ -144,12 +160,22 @@ void cuda_rmsnorm(struct dev *d, void *h, enum dtype type, const float *x, const
 void cuda_add_norm(struct dev *d, float *x, void *h, enum dtype type,
                    const struct pending_residual *a, const float *norm, int n, int dim, float eps)
 {
-    bool adds = a->dense || a->k;
-    norm_call c = {
-        x,           adds ? x : NULL, norm ? h : NULL,
-        norm,        a->dense,        a->gate,
-        a->ld_dense, a->ld_gate,      {a->y, a->slot, a->weight, a->k, dim, row_stride(dim)},
-        dim,         row_stride(dim), eps};
+    bool adds = a->n_pieces || a->k;
+    norm_call c = {x,
+                   adds ? x : NULL,
+                   norm ? h : NULL,
+                   norm,
+                   a->pieces,
+                   a->piece_at,
+                   a->gate,
+                   a->n_pieces,
+                   a->ld_pieces,
+                   a->ld_gate,
+                   n,
+                   {a->y, a->slot, a->weight, a->k, dim, row_stride(dim)},
+                   dim,
+                   row_stride(dim),
+                   eps};
     if (cuda_works(d) && n && (adds || norm))
         FOR_TYPE(type, T, launch_norm<T>(d, c, n));
 }

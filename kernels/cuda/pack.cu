@@ -43,14 +43,14 @@ template <> __device__ __forceinline__ __nv_bfloat16 converted(__nv_bfloat16 x)
 /* Eight elements of a destination row a thread. */
 template <class To, class From>
 __global__ void __launch_bounds__(PACK_THREADS)
-    pack_rows(To *to, const From *from, int rows, int k, int stride, placing at)
+    pack_rows(To *to, const From *from, int rows, int columns, int pitch, int stride, placing at)
 {
     size_t i = (size_t)blockIdx.x * PACK_THREADS + threadIdx.x;
     int pieces = stride / PACK_ELEMENTS, row = (int)(i / (size_t)pieces);
     int column = (int)(i % (size_t)pieces) * PACK_ELEMENTS;
     if (row >= rows)
         return;
-    const From *source = from + (size_t)row * (size_t)k + column;
+    const From *source = from + (size_t)row * (size_t)pitch + column;
     struct __align__(16)
     {
         From v[PACK_ELEMENTS];
@@ -61,13 +61,13 @@ __global__ void __launch_bounds__(PACK_THREADS)
         To v[PACK_ELEMENTS];
     }
     out;
-    bool whole = k % PACK_ELEMENTS == 0 && column < k; // and so aligned
+    bool whole = pitch % PACK_ELEMENTS == 0 && column + PACK_ELEMENTS <= columns; // and so aligned
     if (whole)
         in = *(const decltype(in) *)source;
 #pragma unroll
     for (int j = 0; j < PACK_ELEMENTS; j++) {
         if (!whole)
-            in.v[j] = column + j < k ? source[j] : From(0.0f);
+            in.v[j] = column + j < columns ? source[j] : From(0.0f);
         out.v[j] = converted<To>(in.v[j]);
     }
     size_t to_row = (size_t)(at.first + row) * (size_t)at.step + (size_t)at.offset;
@@ -76,12 +76,12 @@ __global__ void __launch_bounds__(PACK_THREADS)
 
 template <class To, class From>
 static void place_rows(struct dev *d, const struct matrix *w, const void *from, int rows,
-                       placing at)
+                       int columns, int pitch, placing at)
 {
     int stride = row_stride(w->k);
     size_t pieces = (size_t)rows * (size_t)(stride / PACK_ELEMENTS);
     LAUNCH(d, (pack_rows<To, From>), (unsigned)blocks_for(pieces, PACK_THREADS), PACK_THREADS, 0,
-           (To *)w->data, (const From *)from, rows, w->k, stride, at);
+           (To *)w->data, (const From *)from, rows, columns, pitch, stride, at);
 }
 
 /* Elements first, first + 1, … of a tensor of noise, a draw of four a thread. */
@@ -181,21 +181,26 @@ static void note_emptied(struct dev *d, int turn)
     cuda_good(d, cudaEventRecord(d->cuda->emptied[turn], d->cuda->stream), "loading weights");
 }
 
+/* Where the source has only some columns of its rows, whole rows go to the GPU all the same. */
 static void pack(struct dev *d, const struct matrix *w, const struct values *source, int rows,
                  placing at)
 {
-    size_t k = (size_t)w->k, row_bytes = k * (size_t)dtype_bytes(source->type);
+    int columns = source->columns ? source->columns : w->k;
+    int pitch = source->stride ? source->stride : columns;
+    size_t row_bytes = (size_t)pitch * (size_t)dtype_bytes(source->type);
     CHECK(row_bytes <= STAGING_BYTES, "a row of %zu bytes", row_bytes);
     int most = (int)((size_t)STAGING_BYTES / row_bytes);
     for (int done = 0; done < rows && cuda_works(d); done += most) {
         int n = rows - done < most ? rows - done : most, turn = next_turn(d->cuda);
         placing here = {at.first + done, at.step, at.offset};
         void *piece = d->cuda->staged_rows[turn];
-        bring(d, turn, piece, source, (size_t)done * k, (size_t)n * k);
+        bring(d, turn, piece, source, (size_t)done * (size_t)pitch,
+              (size_t)(n - 1) * (size_t)pitch + (size_t)columns);
         if (!cuda_works(d))
             return;
         FOR_TYPE(w->type, To,
-                 FOR_TYPE(source->type, From, place_rows<To, From>(d, w, piece, n, here)));
+                 FOR_TYPE(source->type, From,
+                          place_rows<To, From>(d, w, piece, n, columns, pitch, here)));
         note_emptied(d, turn);
     }
 }

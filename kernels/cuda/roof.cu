@@ -142,8 +142,10 @@ static double rate(double amount, double seconds)
     return seconds > 0 ? amount / seconds : 0;
 }
 
-double cuda_peak_flops(struct dev *d, enum dtype type)
+/* Quick in any case. */
+double cuda_peak_flops(struct dev *d, enum dtype type, bool quick)
 {
+    (void)quick;
     trial t = {d, type, (unsigned)(d->cuda->multiprocessors * ROOF_BLOCKS), 0, NULL};
     size_t size = PRODUCT_SIZE, best_bytes = 3 * size * size * (size_t)dtype_bytes(type);
     size_t spin_bytes = (size_t)(t.blocks + 1) * ROOF_THREADS * sizeof(float);
@@ -191,8 +193,9 @@ static void run_read(const trial &t)
            (t.bytes - sink_bytes(t)) / sizeof(uint4));
 }
 
-double cuda_read_bandwidth(struct dev *d)
+double cuda_read_bandwidth(struct dev *d, bool quick)
 {
+    (void)quick;
     trial t = {d, DTYPE_F32, (unsigned)(d->cuda->multiprocessors * ROOF_BLOCKS), 0, NULL};
     size_t room = cuda_free_bytes(d) / 2, bytes = READ_BYTES;
     if (!cuda_works(d) || !take(&t, sink_bytes(t) + (room < bytes ? room : bytes)))

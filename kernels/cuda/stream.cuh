@@ -263,11 +263,12 @@ __device__ __forceinline__ void stream_outputs(stream_tile<FRAGMENTS> &tile, con
     }
 }
 
-/* Its rows: `rows` of x [][row_bytes] from `first` on, through source unless that is NULL. */
+/* Its rows: `rows` of x [][row_bytes] from x_first on, through source unless that is NULL; their
+ * results' rows begin at `first`. */
 template <int FRAGMENTS>
 __device__ __forceinline__ void stream_rows(stream_tile<FRAGMENTS> &tile, const void *x,
-                                            int row_bytes, const int32_t *source, int first,
-                                            int rows, int lane)
+                                            int row_bytes, const int32_t *source, int x_first,
+                                            int first, int rows, int lane)
 {
     tile.first = first;
     tile.rows = rows;
@@ -277,7 +278,7 @@ __device__ __forceinline__ void stream_rows(stream_tile<FRAGMENTS> &tile, const 
         tile.x[f] = NULL;
         if (r < rows)
             tile.x[f] = (const char *)x +
-                        (size_t)(source ? source[first + r] : first + r) * (size_t)row_bytes +
+                        (size_t)(source ? source[x_first + r] : x_first + r) * (size_t)row_bytes +
                         lane % 4 * PIECE_BYTES;
     }
 }

@@ -1,5 +1,5 @@
 /* Which rows of an ffn's call are whose, found on the device: the rows of each block of a list are
- * cut into strips of at most `height`, and strips are numbered in the order of the rows. */
+ * cut into strips of at most `height`, and strips are numbered in the order of the rows of y. */
 #pragma once
 
 #include <cuda_runtime.h>
@@ -7,6 +7,7 @@
 
 struct strip {
     int block, first, rows; // rows 0: there are no more than `block` strips
+    int x_first;            // the first row's place in x (or in `source`); first: in y
 };
 
 __device__ __forceinline__ int sum_below(int x, int lane)
@@ -19,14 +20,16 @@ __device__ __forceinline__ int sum_below(int x, int lane)
     return x;
 }
 
-/* Strip `number`; by a whole warp. count [n_blocks], or NULL: all n rows are the first block's. */
+/* Strip `number`; by a whole warp. count [n_blocks], or NULL: each block has all n rows. */
 __device__ __forceinline__ strip find_strip(const int32_t *count, int n_blocks, int n, int height,
                                             int number, int lane)
 {
     if (!count) {
-        int first = number * height;
-        return first < n ? strip{0, first, min(n - first, height)}
-                         : strip{(n + height - 1) / height, 0, 0};
+        int of_block = (n + height - 1) / height, block = of_block ? number / of_block : 0;
+        int first = (number - block * of_block) * height;
+        return of_block && block < n_blocks
+                   ? strip{block, block * n + first, min(n - first, height), first}
+                   : strip{of_block * n_blocks, 0, 0, 0};
     }
     int strips = 0, rows = 0; // of the blocks before
     for (int base = 0; base < n_blocks; base += 32) {
@@ -38,17 +41,20 @@ __device__ __forceinline__ strip find_strip(const int32_t *count, int n_blocks, 
             int owner = __ffs((int)beyond) - 1;
             int at = number - (end - own_strips); // of the owner's strips
             int first = row - own + at * height, left = own - at * height;
-            return {base + owner, __shfl_sync(0xffffffffu, first, owner),
-                    min(__shfl_sync(0xffffffffu, left, owner), height)};
+            first = __shfl_sync(0xffffffffu, first, owner);
+            return {base + owner, first, min(__shfl_sync(0xffffffffu, left, owner), height), first};
         }
         strips = __shfl_sync(0xffffffffu, end, 31);
         rows = __shfl_sync(0xffffffffu, row, 31);
     }
-    return {strips, 0, 0};
+    return {strips, 0, 0, 0};
 }
 
-/* The most strips that n rows over n_blocks can make: what a grid is sized by. */
-static inline int most_strips(int n, int n_blocks, int height)
+/* The most strips that n rows over n_blocks can make, or make if all go through each: what a grid
+ * is sized by. */
+static inline int most_strips(int n, int n_blocks, int height, bool counted)
 {
+    if (!counted)
+        return n_blocks * ((n + height - 1) / height);
     return (n < n_blocks ? n : n_blocks) + n / height;
 }

@@ -12,7 +12,7 @@ static const shape TINY = {64, 2, 32, 6, 2, 32, 64, 512, 70, 80, 2, 2, 2};
 
 static struct values noise_of(rig &r, const struct noise *n)
 {
-    return {n->type, NULL, n, ++r.keys, 0};
+    return {n->type, NULL, n, ++r.keys, 0, 0, 0};
 }
 
 struct matrix random_matrix(rig &r, int n, int k)
@@ -155,11 +155,9 @@ void reserve(rig &r)
 {
     const shape &s = r.s;
     int most = s.prompt < 4096 && s.dim > 64 ? 4096 : s.prompt; // see measure_experts
-    struct dev_limits limits = {DTYPE_BF16, most * s.top_k, s.width,   s.dim,   s.heads,
-                                s.head_dim, s.experts,      s.context, s.vocab, s.sequences};
-    dev_reserve(&r.d, &limits);
-    limits.rows = s.prompt;
-    limits.ffn_width = s.shared;
+    struct dev_limits limits = {DTYPE_BF16, most * s.top_k, s.width,    1,          s.shared,
+                                s.prompt,   s.dim,          s.heads,    s.head_dim, s.experts,
+                                s.context,  s.vocab,        s.sequences};
     dev_reserve(&r.d, &limits);
 }
 
@@ -171,8 +169,8 @@ static bool open(rig &r, enum mode mode)
     r.activations = new_noise(r, DTYPE_BF16, 1);
     r.floats = new_noise(r, DTYPE_F32, 1);
     if (mode != HEAVY) {
-        r.flops = r.d.kernels->peak_flops(&r.d, DTYPE_BF16);
-        r.bandwidth = r.d.kernels->read_bandwidth(&r.d);
+        r.flops = r.d.kernels->peak_flops(&r.d, DTYPE_BF16, false);
+        r.bandwidth = r.d.kernels->read_bandwidth(&r.d, false);
         printf("roof: %.1f TFLOP/s bf16, %.0f GB/s read\n", r.flops * 1e-12, r.bandwidth * 1e-9);
     }
     make_weights(r);

@@ -63,6 +63,7 @@ static void open_rows(step &s)
     s.expert = (int32_t *)dev_alloc(d, pairs * sizeof *s.expert);
     s.slot = (int32_t *)dev_alloc(d, pairs * sizeof *s.slot);
     s.source = (int32_t *)dev_alloc(d, pairs * sizeof *s.source);
+    s.piece_at = (int32_t *)dev_alloc(d, sizeof *s.piece_at); // zeroed: the one piece is the first
     s.count = (int32_t *)dev_alloc(d, (size_t)of.experts * sizeof *s.count);
     s.best = (struct candidate *)dev_alloc(d, last * sizeof *s.best);
     size_t half = (size_t)(of.context * of.head_dim / 2);
@@ -84,9 +85,16 @@ static void attention_phases(step &s)
     double n = s.n, dim = of.dim, sequences = s.decode ? n : 1;
     double seen = s.decode ? n * s.context : n * (n + 1) / 2;
     phase(s, "combine, norm", n * of.top_k * dim * 2 + n * dim * 14, 0, [&s, &of, d](int i) {
-        const struct pending_residual pending = {
-            s.dense, s.scores + of.experts,    of.dim,   of.experts + 1,
-            s.y,     s.routes[(size_t)i].slot, s.weight, of.top_k};
+        const struct pending_residual pending = {s.dense,
+                                                 s.piece_at,
+                                                 1,
+                                                 of.dim,
+                                                 s.scores + of.experts,
+                                                 of.experts + 1,
+                                                 s.y,
+                                                 s.routes[(size_t)i].slot,
+                                                 s.weight,
+                                                 of.top_k};
         add_norm(d, s.x, s.h, DTYPE_BF16, &pending, s.norm, s.n, of.dim, 1e-6f);
     });
     phase(s, "q k v", width * dim * 2 + n * (dim * 2 + width * 4), 2 * n * width * dim,
@@ -239,7 +247,7 @@ void step::refill()
                {y, r.activations, rows * (size_t)of.top_k * dim}};
     uint64_t key = (uint64_t)1 << 63; // of nobody else's noise
     for (const auto &each : all) {
-        struct values from = {each.noise->type, NULL, each.noise, key++, 0};
+        struct values from = {each.noise->type, NULL, each.noise, key++, 0, 0, 0};
         fill_values(&r.d, each.to, &from, each.values);
     }
 }

@@ -10,7 +10,7 @@ struct step {
     bool decode;
     float *x, *qkv, *scores, *dense, *logits, *norm, *weight;
     void *h, *q, *a, *y;
-    int32_t *expert, *slot, *source, *count;
+    int32_t *expert, *slot, *source, *count, *piece_at;
     struct candidate *best;
     struct kv_layer kv;
     struct rope_table rope;

@@ -1,0 +1,387 @@
+#include "model/balance.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/hash.h"
+#include "kernels/kernels.h"
+#include "model/pieces.h"
+#include "model/sizes.h"
+
+const struct workload usual_workload = {1500, 40, 1};
+
+/* Of the machine that is assumed where nothing is known of the ranks: a few cores of a server. What
+ * counts is how many FLOPs it does while it reads a byte. */
+static const struct rank_speed usual_speed = {100e9, 10e9, 0};
+
+/* Draws of which experts the rows of a step choose: the slowest rank of a decode step depends on
+ * chance, and its mean is taken over these. Of large steps every rank gets what it expects. */
+enum { DRAWS = 64, MANY_ROWS = 8 };
+
+struct cost {
+    double flops, bytes;
+};
+
+/* One kind of step through one kind of layer. */
+struct step_cost {
+    int rows;
+    double times; // such steps that the workload has
+    bool overlapped;
+    struct cost own, piece, expert; // the coordinator's; all rows through one piece; the rows that
+                                    // one expert gets, and its weights read once
+};
+
+/* What is to be shared out in a layer, and how much of it each rank has. */
+struct shares {
+    int n_ranks, n_experts, n_pieces, top_k;
+    int *experts, *pieces; // [n_ranks]
+};
+
+struct solver {
+    const struct balance *b;
+    struct step_cost steps[BALANCE_PHASES];
+    struct shares s;
+    uint64_t expert_bytes, piece_bytes; // of memory, over all layers of the kind
+    uint64_t *memory;                   // [n_ranks] left for this kind of layer; NULL: no limit
+    int16_t (*prefix)[MAX_EXPERTS + 1]; // [DRAWS] experts below that are hit
+    struct arena arena;
+};
+
+static const struct rank_speed *speed_of(const struct balance *b, int rank)
+{
+    return b->speeds ? &b->speeds[rank] : &usual_speed;
+}
+
+static double seconds(const struct balance *b, int rank, struct cost c)
+{
+    const struct rank_speed *s = speed_of(b, rank);
+    double compute = c.flops / s->flops, read = c.bytes / s->bytes;
+    return compute > read ? compute : read;
+}
+
+static struct cost block_cost(const struct balance *b, int width, double rows)
+{
+    double weights = 3.0 * b->m->dim * width;
+    return (struct cost){2 * weights * rows, weights * dtype_bytes(b->type)};
+}
+
+/* Attention and the router: products, then scores and values over what came before. */
+static struct cost own_cost(const struct balance *b, int layer, int rows, double keys)
+{
+    const struct config *m = b->m;
+    double heads = (double)(m->n_heads + m->n_kv_heads) * m->head_dim;
+    double weights = 2.0 * m->dim * heads + (m->sparse[layer] ? (double)m->dim * m->n_experts : 0);
+    double kv = 2.0 * keys * m->n_kv_heads * m->head_dim * dtype_bytes(b->type);
+    return (struct cost){2 * weights * rows + 4.0 * keys * m->n_heads * m->head_dim,
+                         weights * dtype_bytes(b->type) + kv / (rows > 1 ? KV_BLOCK : 1)};
+}
+
+static struct step_cost step_cost(const struct balance *b, int layer, enum balance_phase phase)
+{
+    const struct config *m = b->m;
+    const struct workload *w = &b->load;
+    bool prefill = phase == BALANCE_PREFILL;
+    int chunk = w->prompt < b->chunk ? w->prompt : b->chunk, rows = prefill ? chunk : w->batch;
+    double context = w->prompt + w->generated / 2.0;
+    double keys = prefill ? (double)rows * w->prompt / 2 : rows * context;
+    int width = pieces_of(m, layer).width, n_experts = m->sparse[layer] ? m->n_experts : 1;
+    double share = (double)m->top_k / n_experts;
+    struct step_cost c = {.rows = rows,
+                          .times = prefill ? (double)w->batch * w->prompt / rows : w->generated,
+                          .overlapped = b->overlap && rows > 1,
+                          .own = own_cost(b, layer, rows, keys),
+                          .piece = block_cost(b, width, rows)};
+    if (m->sparse[layer])
+        c.expert = block_cost(b, m->expert_dim, rows * share);
+    return c;
+}
+
+/* ---- the time of a layer ---- */
+
+static bool is_drawn(const struct solver *v, const struct step_cost *c)
+{
+    return v->s.n_experts && c->rows < MANY_ROWS;
+}
+
+/* What `rank` has to do: in a drawn step `hits` of its experts have rows, and share them all. */
+static struct cost share_cost(const struct solver *v, const struct step_cost *c, int rank, int hits)
+{
+    double pieces = v->s.pieces[rank], experts = v->s.experts[rank];
+    struct cost sum = {pieces * c->piece.flops, pieces * c->piece.bytes};
+    sum.flops += experts * c->expert.flops;
+    sum.bytes += (hits < 0 ? experts : hits) * c->expert.bytes;
+    return sum;
+}
+
+static double layer_time(const struct solver *v, const struct step_cost *c, int draw, double *busy)
+{
+    const struct balance *b = v->b;
+    double own = seconds(b, 0, c->own), home = 0, slowest = 0;
+    for (int rank = 0, first = 0; rank < v->s.n_ranks; first += v->s.experts[rank++]) {
+        int end = first + v->s.experts[rank];
+        int hits = draw < 0 ? -1 : v->prefix[draw][end] - v->prefix[draw][first];
+        double time = seconds(b, rank, share_cost(v, c, rank, hits));
+        if (busy)
+            busy[rank] += (rank ? time : own + time) / (draw < 0 ? 1 : DRAWS);
+        home = rank ? home : time;
+        slowest = rank && time > slowest ? time : slowest;
+    }
+    if (c->overlapped)
+        return own + home > slowest ? own + home : slowest;
+    return own + (home > slowest ? home : slowest);
+}
+
+/* Of one layer in a step, over the draws where chance counts. */
+static double step_time(const struct solver *v, const struct step_cost *c, double *busy)
+{
+    double sum = 0;
+    if (!is_drawn(v, c))
+        return layer_time(v, c, -1, busy);
+    for (int i = 0; i < DRAWS; i++)
+        sum += layer_time(v, c, i, busy);
+    return sum / DRAWS;
+}
+
+static double workload_time(const struct solver *v)
+{
+    double sum = 0;
+    for (int i = 0; i < BALANCE_PHASES; i++)
+        sum += v->steps[i].times * step_time(v, &v->steps[i], NULL);
+    return sum;
+}
+
+/* rows * top_k distinct experts, each draw its own. Equal experts are equally likely, and what a
+ * rank holds is a range of them. */
+static void make_draws(struct solver *v, int rows)
+{
+    bool hit[MAX_EXPERTS];
+    for (int i = 0; i < DRAWS; i++) {
+        memset(hit, 0, sizeof hit);
+        for (int r = 0; r < rows; r++)
+            for (int k = 0, tries = 0; k < v->s.top_k && tries < 64 * v->s.top_k; tries++) {
+                uint64_t key = (uint64_t)i << 40 | (uint64_t)r << 20 | (uint64_t)tries;
+                size_t e = hash_mix(key + 1) % (uint64_t)v->s.n_experts;
+                k += !hit[e];
+                hit[e] = true;
+            }
+        v->prefix[i][0] = 0;
+        for (int e = 0; e < v->s.n_experts; e++)
+            v->prefix[i][e + 1] = (int16_t)(v->prefix[i][e] + hit[e]);
+    }
+}
+
+/* ---- sharing out ---- */
+
+static bool fits(const struct solver *v, int rank)
+{
+    uint64_t used = (uint64_t)v->s.experts[rank] * v->expert_bytes +
+                    (uint64_t)v->s.pieces[rank] * v->piece_bytes;
+    return !v->memory || used <= v->memory[rank];
+}
+
+/* One more of `kind` for the rank with which all takes the least time; the first of equals, and of
+ * all if none has memory for it. Rank 0 has as many experts as it was told to, if it was. */
+static void give_one(struct solver *v, int *kind)
+{
+    int best = -1, first = kind == v->s.experts && v->b->home >= 0 ? 1 : 0;
+    double least = 0;
+    for (int rank = first; rank < v->s.n_ranks; rank++) {
+        kind[rank]++;
+        double time = workload_time(v);
+        if (fits(v, rank) && (best < 0 || time < least)) {
+            best = rank;
+            least = time;
+        }
+        kind[rank]--;
+    }
+    kind[best < 0 ? first % v->s.n_ranks : best]++;
+}
+
+/* Move one of `kind` wherever that helps most; false when it helps nowhere. */
+static bool move_one(struct solver *v, int *kind)
+{
+    int first = kind == v->s.experts && v->b->home >= 0 ? 1 : 0, from = -1, to = -1;
+    double least = workload_time(v) * (1 - 1e-9);
+    for (int a = first; a < v->s.n_ranks; a++)
+        for (int c = first; kind[a] && c < v->s.n_ranks; c++) {
+            kind[a]--;
+            kind[c]++;
+            double time = a == c ? least : workload_time(v);
+            if (time < least && fits(v, c)) {
+                least = time;
+                from = a;
+                to = c;
+            }
+            kind[a]++;
+            kind[c]--;
+        }
+    if (from < 0)
+        return false;
+    kind[from]--;
+    kind[to]++;
+    return true;
+}
+
+/* The largest blocks first, one by one, then moves that help. */
+static void share_out(struct solver *v)
+{
+    enum { MOST_RANKS_MOVED = 16, MOST_MOVES = 64 };
+    int home = v->b->home >= 0 ? (int)v->b->home : 0;
+    if (v->s.n_experts)
+        v->s.experts[0] = v->s.n_ranks == 1 ? v->s.n_experts : home;
+    for (int i = 0; i < v->s.n_pieces; i++)
+        give_one(v, v->s.pieces);
+    for (int i = v->s.n_experts ? v->s.experts[0] : 0; i < v->s.n_experts; i++)
+        give_one(v, v->s.experts);
+    for (int i = 0; i < MOST_MOVES && v->s.n_ranks <= MOST_RANKS_MOVED; i++)
+        if (!move_one(v, v->s.pieces) && !move_one(v, v->s.experts))
+            break;
+}
+
+static struct solver solver_open(const struct balance *b, int layer)
+{
+    const struct config *m = b->m;
+    struct solver v = {.b = b};
+    size_t n = (size_t)b->n_ranks;
+    v.s = (struct shares){.n_ranks = b->n_ranks,
+                          .n_experts = m->sparse[layer] ? m->n_experts : 0,
+                          .n_pieces = pieces_of(m, layer).n,
+                          .top_k = m->top_k,
+                          .experts = arena_alloc(&v.arena, n * sizeof *v.s.experts),
+                          .pieces = arena_alloc(&v.arena, n * sizeof *v.s.pieces)};
+    v.prefix = arena_alloc(&v.arena, DRAWS * sizeof *v.prefix);
+    for (int i = 0; i < BALANCE_PHASES; i++) {
+        v.steps[i] = step_cost(b, layer, (enum balance_phase)i);
+        if (is_drawn(&v, &v.steps[i]))
+            make_draws(&v, v.steps[i].rows);
+    }
+    return v;
+}
+
+/* A layer of each kind is as any other, and has its part of a rank's memory. */
+static void limit_memory(struct solver *v, int layer)
+{
+    const struct balance *b = v->b;
+    const struct config *m = b->m;
+    double share = 0;
+    v->expert_bytes = (uint64_t)(3.0 * m->dim * m->expert_dim * dtype_bytes(b->type));
+    v->piece_bytes = (uint64_t)(3.0 * m->dim * pieces_of(m, layer).width * dtype_bytes(b->type));
+    double own = (double)v->s.n_experts * (double)v->expert_bytes +
+                 (double)v->s.n_pieces * (double)v->piece_bytes,
+           all = 0;
+    for (int l = 0; l < m->n_layers; l++)
+        all += (m->sparse[l] ? (double)m->n_experts * (double)v->expert_bytes : 0) +
+               3.0 * m->dim * pieces_of(m, l).n * pieces_of(m, l).width * dtype_bytes(b->type);
+    share = all > 0 ? own / all : 0;
+    for (int rank = 0; b->speeds && rank < b->n_ranks; rank++)
+        if (b->speeds[rank].memory) {
+            if (!v->memory) {
+                v->memory = arena_alloc(&v->arena, (size_t)b->n_ranks * sizeof *v->memory);
+                memset(v->memory, 0xff, (size_t)b->n_ranks * sizeof *v->memory);
+            }
+            v->memory[rank] = (uint64_t)((double)b->speeds[rank].memory * share);
+        }
+}
+
+/* Blocks in order, rank by rank. */
+static void lay_out(struct layer_placement *l, const int *share, int n_ranks)
+{
+    int block = 0;
+    for (int rank = 0; rank < n_ranks && l->n; rank++)
+        for (int i = 0; i < share[rank]; i++)
+            l->rank_of[block++] = rank;
+    CHECK(block == l->n, "%d of %d blocks placed", block, l->n);
+}
+
+/* Nothing else is done while logits are made: each rank has as many outputs as it reads fast. */
+static void share_outputs(struct placement *p, const struct balance *b)
+{
+    double all = 0, before = 0;
+    int blocks = b->m->vocab_size / OUTPUT_BLOCK;
+    for (int rank = 0; rank < b->n_ranks; rank++)
+        all += speed_of(b, rank)->bytes;
+    for (int rank = 0; rank < b->n_ranks; rank++) {
+        p->output_first[rank] = OUTPUT_BLOCK * (int32_t)(before / all * blocks + 0.5);
+        before += speed_of(b, rank)->bytes;
+    }
+    p->output_first[b->n_ranks] = b->m->vocab_size;
+}
+
+void balance_place(struct placement *p, const struct balance *b)
+{
+    share_outputs(p, b);
+    int like[2] = {-1, -1}; // a layer of each kind that has been placed: dense, sparse
+    for (int l = 0; l < b->m->n_layers; l++) {
+        int *same = &like[b->m->sparse[l]];
+        if (*same < 0) {
+            struct solver v = solver_open(b, l);
+            limit_memory(&v, l);
+            share_out(&v);
+            lay_out(&p->layers[l], v.s.experts, b->n_ranks);
+            lay_out(&p->pieces[l], v.s.pieces, b->n_ranks);
+            arena_free(&v.arena);
+            *same = l;
+            continue;
+        }
+        for (int e = 0; e < p->layers[l].n; e++)
+            p->layers[l].rank_of[e] = p->layers[*same].rank_of[e];
+        for (int e = 0; e < p->pieces[l].n; e++)
+            p->pieces[l].rank_of[e] = p->pieces[*same].rank_of[e];
+    }
+}
+
+/* ---- what a placement is expected to take ---- */
+
+static void count_shares(struct solver *v, const struct placement *p, int layer)
+{
+    for (int rank = 0; rank < v->s.n_ranks; rank++) {
+        v->s.experts[rank] = placement_count(&p->layers[layer], rank);
+        v->s.pieces[rank] = placement_count(&p->pieces[layer], rank);
+    }
+}
+
+/* All blocks of a layer, one after the other, on one rank. */
+static struct cost all_blocks(const struct solver *v, const struct step_cost *c)
+{
+    double hits = v->s.n_experts;
+    if (is_drawn(v, c))
+        for (int i = 0; i < DRAWS; i++)
+            hits = (i ? hits : 0) + (double)v->prefix[i][v->s.n_experts] / DRAWS;
+    return (struct cost){v->s.n_pieces * c->piece.flops + v->s.n_experts * c->expert.flops,
+                         v->s.n_pieces * c->piece.bytes + hits * c->expert.bytes};
+}
+
+/* The least time of a layer if its blocks could be cut at will: the coordinator's own work, and
+ * what all ranks do at once. */
+static double bound_of(const struct balance *b, const struct step_cost *c, struct cost blocks)
+{
+    double rate = 0, own = seconds(b, 0, c->own);
+    for (int rank = 0; rank < b->n_ranks; rank++)
+        rate += 1 / seconds(b, rank, blocks);
+    double others = rate - 1 / seconds(b, 0, blocks), together = 1 / rate;
+    if (!c->overlapped)
+        return own + together;
+    // the coordinator joins in once it has done its own
+    double shared = others > 0 ? (1 + own / seconds(b, 0, blocks)) / rate : own + together;
+    return shared > own ? shared : own;
+}
+
+struct balance_times balance_times(const struct balance *b, const struct placement *p,
+                                   enum balance_phase phase, double *busy)
+{
+    struct balance_times t = {0};
+    memset(busy, 0, (size_t)b->n_ranks * sizeof *busy);
+    for (int l = 0; l < b->m->n_layers; l++) {
+        struct solver v = solver_open(b, l);
+        const struct step_cost *c = &v.steps[phase];
+        struct cost blocks = all_blocks(&v, c);
+        count_shares(&v, p, l);
+        t.rows = c->rows;
+        t.step += step_time(&v, c, busy);
+        t.own += seconds(b, 0, c->own);
+        t.alone += seconds(b, 0, c->own) + seconds(b, 0, blocks);
+        t.bound += bound_of(b, c, blocks);
+        arena_free(&v.arena);
+    }
+    return t;
+}
