@@ -92,13 +92,14 @@ for tool in "${needed[@]}"; do
 done
 
 LAB_ROOT=$(realpath "$(dirname "$0")/..")
-find_tools() { # beside the program, wherever in the command it stands, or in the release build
-    local word
-    for word in "$@" "$LAB_ROOT/build/release/epmoe"; do
-        word=$(dirname -- "$(command -v -- "$word")")
-        [ -x "$word/lab_throttle" ] && [ -x "$word/lab_read" ] && LAB_TOOLS=$(realpath "$word") && return
+find_tools() { # beside the program, wherever in the command it stands, or above it, or in a build
+    local word place
+    for word in "$@" "$LAB_ROOT"/build/{release,*}/epmoe; do
+        for place in "$(dirname -- "$(command -v -- "$word")")"{,/..}; do
+            [ -x "$place/lab_throttle" ] && [ -x "$place/lab_read" ] && LAB_TOOLS=$(realpath "$place") && return
+        done
     done
-    complain 1 "expected lab_throttle and lab_read beside the program or in build/release, found none: build first"
+    complain 1 "expected lab_throttle and lab_read beside the program or in build/*, found none: build first"
 }
 find_tools "$@"
 export LAB_ROOT LAB_TOOLS LAB_DIR=/run/epmoe-lab.$$
