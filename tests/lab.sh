@@ -158,7 +158,8 @@ for i in $(seq 3000); do
 done >"$work/in"
 start_batch() { # ranks
     rm -f "$work/out"
-    "$lab" -n "$1" --cpu 0.3 --no-roof -- "$epmoe" batch -m "$model" -i "$work/in" -o "$work/out" --max-batch 4 \
+    # a shell's background would have it ignore SIGINT
+    env --default-signal=INT "$lab" -n "$1" --cpu 0.3 --no-roof -- "$epmoe" batch -m "$model" -i "$work/in" -o "$work/out" --max-batch 4 \
         -t 1 -q --timeout 5 >"$work/stdout" 2>"$work/stderr" </dev/null &
     run=$!
     for ((wait = 0; wait < 3000; wait++)); do

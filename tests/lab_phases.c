@@ -11,7 +11,7 @@
 
 enum { MS = 1000000, SECOND_NS = 1000000000, MOST = 150, WORK_MS = 400 };
 static const int lengths_ms[] = {1, 2, 5, 10, 20, 40};
-static const double least = 0.85, most = 1.4;
+static const double least = 0.9, most = 1.4;
 
 struct phases { // sums over n
     int n;
