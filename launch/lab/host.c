@@ -12,8 +12,6 @@
 #include "base/file.h"
 #include "base/log.h"
 
-enum { MOVES_PER_LIST = 16 };
-
 static int open_in(const char *directory, const char *name, int how)
 {
     char *path = path_join(directory, name);
@@ -27,7 +25,7 @@ static int open_in(const char *directory, const char *name, int how)
 
 int host_open(struct host *h, const char *directory)
 {
-    *h = (struct host){.usage = -1, .age = MOVES_PER_LIST};
+    *h = (struct host){.usage = -1};
     h->freeze = open_in(directory, "cgroup.freeze", O_WRONLY);
     if (h->freeze >= 0)
         h->usage = open_in(directory, "cpu.stat", O_RDONLY);
@@ -58,10 +56,10 @@ void host_thaw(struct host *h)
     set_frozen(h, "0");
 }
 
-static void list_threads(struct host *h)
+void host_list_threads(struct host *h)
 {
     FILE *f = fopen(h->threads, "r");
-    h->n_moved = h->age = 0;
+    h->n_moved = 0;
     while (f && h->n_moved < HOST_THREADS && fscanf(f, "%d", &h->moved[h->n_moved]) == 1)
         h->n_moved++;
     if (f)
@@ -73,8 +71,6 @@ void host_move(struct host *h, int core)
     cpu_set_t set;
     CPU_ZERO(&set);
     CPU_SET(core, &set);
-    if (h->age++ >= MOVES_PER_LIST)
-        list_threads(h);
     for (int i = 0; i < h->n_moved; i++)
         sched_setaffinity(h->moved[i], sizeof set, &set); // fails for one that has ended
 }

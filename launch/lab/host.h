@@ -13,7 +13,6 @@ struct host {
     char *threads;     // path of cgroup.threads
     pid_t moved[HOST_THREADS];
     int n_moved;
-    int age; // moves since `moved` was read
 };
 
 /* Open the cgroup in this directory. 0, or STATUS_FAILED: one line on stderr says what is missing.
@@ -25,8 +24,10 @@ void host_close(struct host *h);
 void host_freeze(struct host *h);
 void host_thaw(struct host *h);
 
-/* Let all threads of the host run on this core only. New threads start where their creator is; the
- * list of threads is read anew every few calls. */
+/* The list of threads that host_move() moves, read anew. */
+void host_list_threads(struct host *h);
+
+/* Let the threads of the list run on this core only. A new thread starts where its creator is. */
 void host_move(struct host *h, int core);
 
 /* Processor time of the host since it was made, in ns. */
