@@ -150,6 +150,17 @@ else
     [ $code -eq 1 ] && grep -q '^lab.sh: --delay: expected a kernel with netem' "$work/stderr"
 fi
 result $? "--delay: expected the text of one process, or to be told that the kernel has no netem"
+"$lab" -n 1 --memory 2G --no-roof -- "$epmoe" "${job[@]}" >"$work/stdout" 2>"$work/stderr"
+code=$?
+if [ $code -eq 0 ]; then
+    cmp -s "$work/alone" "$work/stdout"
+    result $? "--memory 2G: expected the text of one process"
+    "$lab" --memory 1M --no-roof -- "$epmoe" "${job[@]}" >"$work/stdout" 2>"$work/stderr"
+    [ $? -ne 0 ]
+else
+    [ $code -eq 1 ] && grep -q '^lab.sh: --memory: expected the memory controller' "$work/stderr"
+fi
+result $? "--memory: expected 1M not to do, or to be told that there is no memory controller"
 
 # ---- ends ----
 

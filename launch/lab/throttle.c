@@ -37,11 +37,12 @@ enum {
 };
 static const double most_of_cores = 0.9;
 static const double tolerated = 0.05; // of a window: what stopping and going on cost by themselves
+static const int64_t most_excess_ns = SECOND_NS / 2; // or a guest would fall silent for too long
 
 struct guest {
     struct host host;
     pthread_mutex_t mutex; // of all below: its windows may lie on several cores
-    long n, left_out;      // windows
+    long n, late, paid;    // windows; those left out as they were late, and to pay the excess
     int64_t sum_ns, least_ns, most_ns;
     int64_t excess_ns; // what it has had too much of
     int64_t billed_ns; // of host_used_ns(): compared with windows so far
@@ -75,6 +76,8 @@ static void bill(struct guest *g)
                       (int64_t)(tolerated * WINDOWS_PER_BILL * (double)window_ns);
     if (outside > 0)
         g->excess_ns += outside;
+    if (g->excess_ns > most_excess_ns)
+        g->excess_ns = most_excess_ns;
     g->billed_ns = used;
     g->open_ns = 0;
     host_list_threads(&g->host);
@@ -84,10 +87,14 @@ static void bill(struct guest *g)
  * one, and not while the guest has had too much. */
 static bool may_begin(struct guest *g, int64_t due)
 {
-    if (clock_ns() - due <= PERIOD_NS - window_ns && g->excess_ns < window_ns)
+    if (clock_ns() - due > PERIOD_NS - window_ns) {
+        g->late++;
+        return false;
+    }
+    if (g->excess_ns < window_ns)
         return true;
-    g->left_out++;
-    g->excess_ns -= g->excess_ns < window_ns ? g->excess_ns : window_ns;
+    g->paid++;
+    g->excess_ns -= window_ns;
     return false;
 }
 
@@ -228,13 +235,14 @@ static void report(void)
 {
     fprintf(stderr,
             "lab: windows of %.0f us every %d us; shares are of one core\n"
-            "lab: host  window mean  least    most  windows  left out  busiest second  whole run\n",
+            "lab: host  window mean  least    most  windows  late  paid back  busiest second  "
+            "whole run\n",
             (double)window_ns * 1e-3, PERIOD_NS / 1000);
     for (int i = 0; i < n_guests; i++) {
         const struct guest *g = &guests[i];
-        fprintf(stderr, "lab: %4d  %8.1f us  %5.0f  %6.0f  %7ld  %8ld  %14.3f  %9.3f\n", i,
+        fprintf(stderr, "lab: %4d  %8.1f us  %5.0f  %6.0f  %7ld  %4ld  %9ld  %14.3f  %9.3f\n", i,
                 g->n ? (double)g->sum_ns * 1e-3 / (double)g->n : 0, (double)g->least_ns * 1e-3,
-                (double)g->most_ns * 1e-3, g->n, g->left_out, g->busiest, g->whole);
+                (double)g->most_ns * 1e-3, g->n, g->late, g->paid, g->busiest, g->whole);
     }
 }
 
