@@ -192,9 +192,8 @@ static void start_cores(void)
         int error = start_core(&cores[i], real_time);
         if (error == EPERM && real_time) {
             real_time = false;
-            warn("lab: expected real-time priority, found none (%s): the windows are as exact as "
-                 "other "
-                 "work lets them be; the table at the end tells how exact",
+            warn("lab: expected real-time priority, found none (%s): phases of 1 to 10 ms may come "
+                 "out by a third too fast",
                  strerror(error));
             error = start_core(&cores[i], real_time);
         }
