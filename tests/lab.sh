@@ -85,8 +85,9 @@ result $? "three hosts: expected rank 1 on host1 and rank 2 on host2"
 [ "$(grep -cE '^lab: +[012] ' "$work/stderr")" -eq 3 ]
 result $? "three hosts: expected a line of the throttle's report for each"
 "$lab" -n 2 --cpu "$share" -- "$epmoe" "${job[@]}" >"$work/stdout" 2>"$work/stderr"
-cmp -s "$work/alone" "$work/stdout" && grep -A1 'read bandwidth' "$work/stderr" | tail -1 |
-    awk '$1 == "lab:" && NF == 5 && $2 > 0 && $3 > 0 && $4 <= $3 && $3 <= $5 { good = 1 } END { exit !good }'
+number='[0-9]+\.[0-9]+'
+cmp -s "$work/alone" "$work/stdout" && grep -qE "read bandwidth of one rank alone: $number GB/s" "$work/stderr" &&
+    grep -qE "read bandwidth of each of 2 at once: $number GB/s \($number to $number\)" "$work/stderr"
 result $? "expected the read bandwidth of one rank and of all"
 "$lab" -n 2 --no-roof -- "$epmoe" run -m "$work/none" -p x >"$work/stdout" 2>"$work/stderr"
 [ $? -eq 3 ] && [ "$(wc -l <"$work/stderr")" -eq 1 ]

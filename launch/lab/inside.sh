@@ -139,12 +139,13 @@ read_at_once() { # hosts: their bandwidths, a line each
 measure_roof() {
     start_throttle "$LAB_DIR/roof-report"
     read_at_once 0 >"$LAB_DIR/alone"
-    read_at_once $(hosts) >"$LAB_DIR/together"
+    [ "$LAB_RANKS" -eq 1 ] || read_at_once $(hosts) >"$LAB_DIR/together"
     stop_throttle
-    sort -n "$LAB_DIR/together" | awk -v alone="$(cat "$LAB_DIR/alone")" -v ranks="$LAB_RANKS" '
+    echo "lab: read bandwidth of one rank alone: $(cat "$LAB_DIR/alone") GB/s" >&2
+    [ "$LAB_RANKS" -eq 1 ] || sort -n "$LAB_DIR/together" | awk -v ranks="$LAB_RANKS" '
         { sum += $1; least = NR == 1 ? $1 : least; most = $1 }
-        END { print "lab: read bandwidth of a rank, GB/s  alone  all " ranks " at once: mean  least  most"
-            printf "lab: %34.2f %29.2f %6.2f %5.2f\n", alone, sum / NR, least, most }' >&2
+        END { printf "lab: read bandwidth of each of %d at once: %.2f GB/s (%.2f to %.2f)\n",
+            ranks, sum / NR, least, most }' >&2
 }
 
 # ---- the run ----
