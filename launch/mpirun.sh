@@ -89,6 +89,7 @@ take_line() {
         if [ -n "$in_block" ]; then take_block; else in_block=1; fi
         ;;
     'mpirun: abort is already in progress'* | 'mpirun: killing job'*) ;;
+    '['*'] plm:rsh: Warning: setpgid('*) ;; # the agent had begun already, in a group of its own
     '[warn] Epoll '* | '['*'] ORTE_ERROR_LOG: '* | '['*'] plm:rsh: Warning: '* | '['*' sent help message '* | '['*'"orte_base_help_aggregate" to 0'*) symptoms+=$1$'\n' ;;
     '['*'] Read -1, expected '*', errno = 3') ;; # from the memory of a rank that is gone
     *)
