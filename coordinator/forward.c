@@ -118,7 +118,7 @@ static int experts_here(struct coordinator *c, int l, struct half *half)
     if (L->has_dense)
         jobs[n++] = dense_job(L, half);
     jobs[n++] = home_job(c, l, half);
-    int together = half->n <= c->dev.joint_rows ? n : 1;
+    int together = half->n <= c->dev.joint_ffn_max_rows ? n : 1;
     for (int i = 0; i < n && !status; i += together) {
         trace_mark(c->trace, L->has_dense && i == 0 ? PHASE_SHARED : PHASE_HOME);
         run_ffn(&c->dev, jobs + i, together);

@@ -1,4 +1,4 @@
-/* The CPU device: which instruction sets there are, and opening one. */
+/* Opening a CPU device, its table of primitives, and the choice of an instruction set. */
 #include <sched.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -8,7 +8,7 @@
 #include "base/memory.h"
 #include "kernels/cpu/cpu.h"
 
-/* ---- memory: the host's own ---- */
+/* ---- memory ---- */
 
 static void *cpu_alloc(struct dev *d, size_t bytes)
 {
@@ -41,14 +41,14 @@ static int cpu_wait(struct dev *d)
     return 0;
 }
 
-/* A call is done when it returns: the host's clock is the device's. */
+/* A primitive has finished when it returns, so the host's clock gives the right times. */
 static const struct trace_timer *cpu_time_marks(struct dev *d, size_t room)
 {
     (void)d, (void)room;
     return NULL;
 }
 
-/* Nothing is gained by recording: a call is a call. */
+/* The CPU does not record: the caller makes the calls each time. */
 static bool cpu_graph_begin(struct dev *d, uint64_t key)
 {
     (void)d, (void)key;
@@ -105,7 +105,7 @@ static const struct kernels kernels_cpu = {
     .sum_rows = cpu_sum_rows,
     .narrow = cpu_narrow,
     .widen = cpu_widen,
-    .mark = cpu_mark,
+    .add_seen = cpu_add_seen,
     .penalise = cpu_penalise,
     .top = cpu_top,
     .matrix_bytes = cpu_matrix_bytes,
@@ -153,8 +153,8 @@ unsigned isa_built(void)
 }
 
 #ifdef EPMOE_X86
-/* __builtin_cpu_supports also asks whether the system saves the registers; not every compiler's
- * knows f16c. */
+/* __builtin_cpu_supports also checks that the operating system saves the registers. Some compilers'
+ * version of it does not know f16c, so that bit is read directly. */
 static bool has_avx2(void)
 {
     unsigned a, b, c = 0, d;
@@ -210,7 +210,8 @@ int usable_cores(void)
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0)
         return CPU_COUNT(&set) > 0 ? CPU_COUNT(&set) : 1;
-    long online = sysconf(_SC_NPROCESSORS_ONLN); // more cores than a cpu_set_t has bits
+    // the call above fails where there are more cores than a cpu_set_t has bits
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
     return online > 0 ? (int)online : 1;
 }
 

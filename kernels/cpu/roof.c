@@ -1,11 +1,12 @@
-/* What this device could do at best, measured now: the roofs that other figures are shares of. */
+/* Measures the most FLOP/s and bytes/s that this device reaches. Benchmarks print other figures as
+ * shares of these two. */
 #include "base/clock.h"
 #include "kernels/cpu/cpu.h"
 
 enum { RUNS = 11, PAGE = 4096 };
 static const size_t buffer_bytes = 512u << 20;
 
-/* One run on all threads, in seconds; *flops are all of them together. */
+/* Spin once on all threads. Returns the seconds; *flops := the FLOPs of all threads together. */
 static double spin_all(const struct dev *d, enum dtype type, long rounds, double *flops)
 {
     double total = 0;
@@ -23,7 +24,8 @@ double cpu_peak_flops(struct dev *d, enum dtype type)
 {
     double flops, best = 0;
     long rounds = 1000;
-    while (spin_all(d, type, rounds, &flops) < 0.02) // long enough for the clock and the threads
+    // 0.02 s is long against the clock's resolution and the start of the threads
+    while (spin_all(d, type, rounds, &flops) < 0.02)
         rounds *= 2;
     for (int i = 0; i < RUNS; i++) {
         double rate = 1 / spin_all(d, type, rounds, &flops);
@@ -49,7 +51,8 @@ double cpu_read_bandwidth(struct dev *d)
     char *buffer = arena_alloc(&own, buffer_bytes);
     size_t part = buffer_bytes / (size_t)d->threads / PAGE * PAGE;
     double best = 0;
-#pragma omp parallel for num_threads(d->threads) schedule(static, 1) // first touch: its own node
+    // each thread writes its part first, so that the part is on the thread's own NUMA node
+#pragma omp parallel for num_threads(d->threads) schedule(static, 1)
     for (int t = 0; t < d->threads; t++)
         memset(buffer + (size_t)t * part, 1, part);
     for (int i = 0; i < RUNS; i++) {

@@ -1,14 +1,17 @@
-/* Which rows of an ffn's call are whose, found on the device: the rows of each block of a list are
- * cut into strips of at most `height`, and strips are numbered in the order of the rows. */
+/* Which rows of a job belong to which block (ffn) of its list, found on the device. The rows of
+ * each block are cut into strips of at most `height` rows, and strips are numbered in the order of
+ * the rows. */
 #pragma once
 
 #include <cuda_runtime.h>
 #include <stdint.h>
 
 struct strip {
-    int block, first, rows; // rows 0: there are no more than `block` strips
+    int block, first,
+        rows; // if rows is 0, there is no such strip, and `block` is how many there are
 };
 
+/* The sum of x over this lane and all lanes below it. */
 __device__ __forceinline__ int sum_below(int x, int lane)
 {
 #pragma unroll
@@ -19,7 +22,7 @@ __device__ __forceinline__ int sum_below(int x, int lane)
     return x;
 }
 
-/* Strip `number`; by a whole warp. count [n_blocks], or NULL: all n rows are the first block's. */
+/* Strip `number`; called by a whole warp. count [n_blocks], or NULL: all n rows are of block 0. */
 __device__ __forceinline__ strip find_strip(const int32_t *count, int n_blocks, int n, int height,
                                             int number, int lane)
 {
@@ -28,7 +31,7 @@ __device__ __forceinline__ strip find_strip(const int32_t *count, int n_blocks, 
         return first < n ? strip{0, first, min(n - first, height)}
                          : strip{(n + height - 1) / height, 0, 0};
     }
-    int strips = 0, rows = 0; // of the blocks before
+    int strips = 0, rows = 0; // of the blocks before `base`
     for (int base = 0; base < n_blocks; base += 32) {
         int own = base + lane < n_blocks ? count[base + lane] : 0;
         int own_strips = (own + height - 1) / height;
@@ -36,7 +39,7 @@ __device__ __forceinline__ strip find_strip(const int32_t *count, int n_blocks, 
         unsigned beyond = __ballot_sync(0xffffffffu, number < end);
         if (beyond) {
             int owner = __ffs((int)beyond) - 1;
-            int at = number - (end - own_strips); // of the owner's strips
+            int at = number - (end - own_strips); // which of the owner's strips
             int first = row - own + at * height, left = own - at * height;
             return {base + owner, __shfl_sync(0xffffffffu, first, owner),
                     min(__shfl_sync(0xffffffffu, left, owner), height)};
@@ -47,7 +50,7 @@ __device__ __forceinline__ strip find_strip(const int32_t *count, int n_blocks, 
     return {strips, 0, 0};
 }
 
-/* The most strips that n rows over n_blocks can make: what a grid is sized by. */
+/* The most strips that n rows of n_blocks blocks can make; grids have this size. */
 static inline int most_strips(int n, int n_blocks, int height)
 {
     return (n < n_blocks ? n : n_blocks) + n / height;
