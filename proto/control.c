@@ -11,7 +11,7 @@
 #include "control.pb-c.h"
 #include "proto/phase.h"
 
-// The oneof's field numbers are our kinds, counted from 1.
+// The field number of a message in the oneof is its control_kind + 1.
 _Static_assert(CONTROL__MESSAGE_HELLO == CONTROL_HELLO + 1, "control.proto");
 _Static_assert(CONTROL__MESSAGE_SETUP == CONTROL_SETUP + 1, "control.proto");
 _Static_assert(CONTROL__MESSAGE_READY == CONTROL_READY + 1, "control.proto");
@@ -33,7 +33,7 @@ const char *control_name(enum control_kind kind)
     return kind <= CONTROL_RECORDS ? kind_names[kind] : "an unknown message";
 }
 
-/* ---- packing: what this rank says is its own doing, so a value out of range is a CHECK ---- */
+/* ---- packing: a value out of range is this program's own mistake, so it is a CHECK ---- */
 
 static ProtobufCBinaryData text(const char *s, size_t most)
 {
@@ -100,7 +100,8 @@ static void pack_fault(Fault *out, const struct fault *f, const char *host)
     out->host = cut_text(host, CONTROL_TEXT_BYTES);
 }
 
-/* The lists that protobuf wants, of one piece of memory: free(out->after_ns). */
+/* Turn the marks into the lists that protobuf packs. They are one piece of memory, which the caller
+ * frees by free(out->after_ns). */
 static void pack_records(Records *out, const struct records *r)
 {
     size_t n = r->n;
@@ -127,7 +128,7 @@ static void *pack_envelope(enum control_kind kind, void *body, size_t *n)
 {
     Control envelope = CONTROL__INIT;
     envelope.message_case = (Control__MessageCase)(kind + 1);
-    envelope.stop = body; // whatever it is: all members of the union are pointers
+    envelope.stop = body; // sets the right member too, as all members of the union are pointers
     *n = control__get_packed_size(&envelope);
     CHECK(*n <= CONTROL_MAX_BYTES, "a message of %zu bytes", *n);
     void *bytes = malloc(*n);
@@ -184,16 +185,17 @@ void *control_pack(const struct control *message, const char *host, size_t *n)
     return pack_envelope(message->kind, &stop, n);
 }
 
-/* ---- unpacking: what a peer says is checked field by field ---- */
+/* ---- unpacking: every field that a peer sends is checked ---- */
 
-struct reader {
+struct message_reader {
     struct arena *arena;
     int from;
     const char *kind; // "Setup"
-    int status;       // of the first field that was wrong
+    int status;       // 0, or STATUS_FAILED after the first field that was wrong
 };
 
-static int64_t read_int(struct reader *r, const char *field, int64_t v, int64_t least, int64_t most)
+static int64_t read_int(struct message_reader *r, const char *field, int64_t v, int64_t least,
+                        int64_t most)
 {
     if (v >= least && v <= most)
         return v;
@@ -204,8 +206,9 @@ static int64_t read_int(struct reader *r, const char *field, int64_t v, int64_t 
     return least;
 }
 
-/* Text of a length in [least, most] without NUL, copied to end with one. */
-static const char *read_text(struct reader *r, const char *field, ProtobufCBinaryData v,
+/* A text whose length must be in [least, most] and that may not hold a NUL; the copy ends with one.
+ */
+static const char *read_text(struct message_reader *r, const char *field, ProtobufCBinaryData v,
                              size_t least, size_t most)
 {
     bool has_nul = v.len && memchr(v.data, 0, v.len);
@@ -222,7 +225,7 @@ static const char *read_text(struct reader *r, const char *field, ProtobufCBinar
     return copy;
 }
 
-static void read_hello(struct reader *r, struct control *message, const Hello *in)
+static void read_hello(struct message_reader *r, struct control *message, const Hello *in)
 {
     struct hello *h = &message->hello;
     h->version = read_text(r, "version", in->version, 1, CONTROL_TEXT_BYTES);
@@ -233,7 +236,7 @@ static void read_hello(struct reader *r, struct control *message, const Hello *i
     message->host = h->host;
 }
 
-static uint32_t read_isa(struct reader *r, uint32_t bit)
+static uint32_t read_isa(struct message_reader *r, uint32_t bit)
 {
     if (bit && !(bit & (bit - 1)))
         return (uint32_t)__builtin_ctz(bit);
@@ -243,7 +246,7 @@ static uint32_t read_isa(struct reader *r, uint32_t bit)
     return 0;
 }
 
-static const int32_t *read_ranks(struct reader *r, const Setup *in)
+static const int32_t *read_ranks(struct message_reader *r, const Setup *in)
 {
     uint64_t cells = (uint64_t)in->n_layers * in->n_experts;
     if (r->status)
@@ -256,10 +259,10 @@ static const int32_t *read_ranks(struct reader *r, const Setup *in)
     }
     for (size_t i = 0; i < in->n_rank_of; i++)
         read_int(r, "rank_of", in->rank_of[i], -1, CONTROL_MAX_RANKS - 1);
-    return in->rank_of; // in the arena, like everything that unpacking allocates
+    return in->rank_of; // unpacking has allocated it in the arena
 }
 
-static void read_ids(struct reader *r, struct setup *s, ProtobufCBinaryData ids)
+static void read_ids(struct message_reader *r, struct setup *s, ProtobufCBinaryData ids)
 {
     s->nccl_ids = ids.len ? ids.data : NULL;
     s->n_nccl_ids = (int)(ids.len / CONTROL_NCCL_ID_BYTES);
@@ -270,7 +273,7 @@ static void read_ids(struct reader *r, struct setup *s, ProtobufCBinaryData ids)
                  r->from, CONTROL_NCCL_MAX_IDS, CONTROL_NCCL_ID_BYTES, ids.len);
 }
 
-static void read_setup(struct reader *r, struct setup *s, const Setup *in)
+static void read_setup(struct message_reader *r, struct setup *s, const Setup *in)
 {
     s->isa = read_isa(r, in->isa);
     s->dtype = (enum dtype)(read_int(r, "dtype", (int32_t)in->dtype, NUMBER_TYPE__NUMBER_TYPE_F32,
@@ -289,7 +292,7 @@ static void read_setup(struct reader *r, struct setup *s, const Setup *in)
     read_ids(r, s, in->nccl_ids);
 }
 
-static void read_ready(struct reader *r, struct ready *out, const Ready *in)
+static void read_ready(struct message_reader *r, struct ready *out, const Ready *in)
 {
     *out = (struct ready){in->bytes, in->experts, in->seconds};
     if (!(in->seconds >= 0 && isfinite(in->seconds)) && !r->status)
@@ -297,8 +300,8 @@ static void read_ready(struct reader *r, struct ready *out, const Ready *in)
                          r->from, in->seconds);
 }
 
-/* A Fault is heard whatever it looks like: an odd code becomes a plain failure. */
-static void read_fault(struct reader *r, struct control *message, const Fault *in)
+/* A Fault is never refused: a code that is no status becomes STATUS_FAILED. */
+static void read_fault(struct message_reader *r, struct control *message, const Fault *in)
 {
     bool known = in->code >= STATUS_FAILED && in->code <= STATUS_LOST_RANK;
     message->fault.code = known ? (int)in->code : STATUS_FAILED;
@@ -306,7 +309,7 @@ static void read_fault(struct reader *r, struct control *message, const Fault *i
     message->host = read_text(r, "host", in->host, 0, CONTROL_TEXT_BYTES);
 }
 
-static void read_clock(struct reader *r, struct clock_answer *out, const Clock *in)
+static void read_clock(struct message_reader *r, struct clock_answer *out, const Clock *in)
 {
     bool in_range = in->said_ns <= INT64_MAX && in->heard_ns <= in->said_ns;
     *out = (struct clock_answer){in->heard_ns, in->said_ns};
@@ -317,8 +320,8 @@ static void read_clock(struct reader *r, struct clock_answer *out, const Clock *
                  r->from, in->heard_ns, in->said_ns);
 }
 
-/* Time never runs backwards, and stays below 2^63. */
-static int64_t read_time(struct reader *r, int64_t before, uint64_t after)
+/* The time `after` ns later than `before`; it must stay below 2^63. */
+static int64_t read_time(struct message_reader *r, int64_t before, uint64_t after)
 {
     if (after <= (uint64_t)(INT64_MAX - before))
         return before + (int64_t)after;
@@ -329,7 +332,7 @@ static int64_t read_time(struct reader *r, int64_t before, uint64_t after)
     return before;
 }
 
-static void read_records(struct reader *r, struct records *out, const Records *in)
+static void read_records(struct message_reader *r, struct records *out, const Records *in)
 {
     size_t n = in->n_after_ns;
     if (n > CONTROL_MAX_MARKS || n != in->n_phase || n != in->n_place || n != in->n_detail) {
@@ -356,7 +359,7 @@ static void read_records(struct reader *r, struct records *out, const Records *i
     *out = (struct records){events, n, in->left, in->dropped};
 }
 
-static int read_message(struct reader *r, struct control *out, const Control *in)
+static int read_message(struct message_reader *r, struct control *out, const Control *in)
 {
     switch (out->kind) {
     case CONTROL_HELLO:
@@ -392,7 +395,8 @@ static int read_message(struct reader *r, struct control *out, const Control *in
     return r->status;
 }
 
-/* Unpacking allocates in the caller's arena, but no more than an honest message can need. */
+/* Unpacking allocates in the caller's arena, but at most BUDGET_BYTES, more than any message within
+ * the limits needs. */
 enum { BUDGET_BYTES = 8 * CONTROL_MAX_BYTES };
 
 struct budget {
@@ -432,7 +436,7 @@ int control_unpack(const void *bytes, size_t n, int from, struct control *messag
         return fail(STATUS_FAILED, "rank %d: expected a control message, found one of no kind",
                     from);
     message->kind = (enum control_kind)(in->message_case - 1);
-    struct reader r = {arena, from, control_name(message->kind), 0};
+    struct message_reader r = {arena, from, control_name(message->kind), 0};
     return read_message(&r, message, in);
 }
 
@@ -450,7 +454,7 @@ int control_send(struct transport *t, int to, const struct control *message)
 int control_recv(struct transport *t, int from, struct control *message, struct arena *arena)
 {
     size_t n;
-    void *bytes = malloc(CONTROL_MAX_BYTES); // address space: only what arrives is touched
+    void *bytes = malloc(CONTROL_MAX_BYTES); // takes memory only for the bytes that arrive
     CHECK(bytes, "no memory for a message");
     int status = transport_recv(t, &from, bytes, CONTROL_MAX_BYTES, &n);
     if (!status)
