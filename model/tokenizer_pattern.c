@@ -1,14 +1,16 @@
-/* tokenizers hands the file's pattern to Oniguruma, this project to PCRE2. The two agree on much of
- * their syntax, and where they do not, most patterns still compile and quietly mean something else.
- * So a pattern is read here by a short list of what is known to mean the same in both:
+/* tokenizers matches the file's pattern by Oniguruma, this project by PCRE2 (docs/architecture.md
+ * says why). Much of their syntax is the same. Where it differs, most patterns compile in both, but
+ * mean something else. So a pattern may only have what is known to mean the same in both:
  *
  *   letters, . ^ $ | and classes without nesting or &&; ( ) and (?: (?i: (?= (?! (?<= (?<! (?> ;
  *   * + ? with ? or + behind, {n} {n,} {n,m}; \p{..} and \P{..} of the general categories; \d \D \s
  * \S; \t \n \r \f \x{..} \u....; a backslash before punctuation.
  *
- * \s is written out, because PCRE2's holds U+180E, which ceased to be a space in Unicode 6.3.
- * Under (?i: only ASCII is taken: Oniguruma also lets pairs of letters match a ligature ("st" and
- * U+FB06), so those pairs are refused, and properties, which it does not fold, too. */
+ * \s is translated to a list of code points, as PCRE2's \s has U+180E, which is no space since
+ * Unicode 6.3. Within (?i: only ASCII is allowed. Oniguruma there also lets a pair of letters match
+ * a ligature
+ * ("st" and U+FB06), so such pairs are refused; and properties are refused, as Oniguruma does not
+ * ignore their case. */
 #include <string.h>
 
 #include "model/tokenizer_parts.h"
@@ -23,11 +25,11 @@ struct reader {
     const char *text;
     size_t bytes, at;
     struct bytes *out;
-    const char *why; // set: the pattern is refused
+    const char *why; // not NULL: the pattern is refused, for this reason
     bool caseless[MAX_DEPTH];
     int depth;
-    bool repeatable; // what was read last may take a quantifier
-    char last;       // the letter read last, under (?i:
+    bool repeatable; // a quantifier may follow
+    char last;       // within (?i: the letter before
 };
 
 static bool refuse(struct reader *r, const char *why)
@@ -53,7 +55,7 @@ static bool put(struct reader *r, const char *text)
     return true;
 }
 
-/* Takes over the next n bytes as they are. */
+/* Copy the next n bytes to the output. */
 static bool copy(struct reader *r, size_t n)
 {
     bytes_push(r->out, r->text + r->at, n);
@@ -81,7 +83,7 @@ static bool is_punctuation(int c)
     return c > ' ' && c < 0x7f && !is_digit(c) && !is_letter(c);
 }
 
-/* \p{L} or \P{Lu}: a general category, in Unicode's own letters. */
+/* Translate \p{L} or \P{Lu}, a general category by its name in Unicode. */
 static bool take_property(struct reader *r)
 {
     static const char categories[] =
@@ -99,7 +101,7 @@ static bool take_property(struct reader *r)
     return copy(r, n + 3);
 }
 
-/* \x{hh..} or \uhhhh, which PCRE2 spells \x{hhhh}. */
+/* Translate \x{hh..} or \uhhhh; PCRE2 writes the latter as \x{hhhh}. */
 static bool take_code_point(struct reader *r)
 {
     bool braces = peek(r, 1) == 'x';
@@ -142,7 +144,8 @@ static bool take_escape(struct reader *r, bool in_class)
     return refuse(r, "an escape that the two may read differently");
 }
 
-/* Oniguruma lets two letters that fold like a ligature match it: ss, ff, fi, fl, st. */
+/* Are these two letters, ignoring case, one of ss, ff, fi, fl, st? Oniguruma lets them match a
+ * ligature. */
 static bool is_ligature(char a, int b)
 {
     static const char pairs[] = "ss ff fi fl st ";
@@ -159,7 +162,7 @@ static bool take_character(struct reader *r)
     return copy(r, utf8_first(r->text + r->at, r->bytes - r->at));
 }
 
-/* A character of a class, or an escape; *set: one that stands for many characters. */
+/* Translate a character of a class, or an escape; *set := it stands for many characters. */
 static bool take_member(struct reader *r, bool *set)
 {
     int c = peek(r, 0), kind = peek(r, 1);
@@ -172,7 +175,8 @@ static bool take_member(struct reader *r, bool *set)
     return c == '\\' ? take_escape(r, true) : take_character(r);
 }
 
-/* A member, or two with a '-' between them. Elsewhere a '-' must be at either end of the class. */
+/* Translate a member of a class, or two with a '-' between them. Any other '-' must be the first or
+ * the last member. */
 static bool take_range(struct reader *r, bool first)
 {
     bool set;
@@ -195,7 +199,7 @@ static bool take_class(struct reader *r)
     if (c == ']')
         return refuse(r, "a class that begins with ]");
     if (c == '.' || c == ':' || c == '=')
-        put(r, "\\"); // [. [: and [= begin something else in PCRE2
+        put(r, "\\"); // as [. [: and [= have a meaning of their own in PCRE2
     for (bool first = true; peek(r, 0) != ']'; first = false)
         if (!take_range(r, first))
             return false;
@@ -230,7 +234,7 @@ static bool take_group_end(struct reader *r)
     return copy(r, 1);
 }
 
-/* {n}, {n,} or {n,m}: how long it is, 0 if it is none of them. */
+/* The length of an interval {n}, {n,} or {n,m}; 0 if there is none. */
 static size_t interval_bytes(const struct reader *r)
 {
     size_t n = 1, digits = 0;
