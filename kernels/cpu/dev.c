@@ -130,29 +130,16 @@ static const struct kernels kernels_cpu = {
     .read_bandwidth = cpu_read_bandwidth,
 };
 
+/* ---- instruction sets ---- */
+
+static bool has_plain(void)
+{
+    return true;
+}
+
 #ifdef EPMOE_X86
 #include <cpuid.h>
 
-static const struct cpu_isa *const tables[ISA_COUNT] = {&isa_plain, &isa_avx2, &isa_avx512, NULL};
-#else
-static const struct cpu_isa *const tables[ISA_COUNT] = {&isa_plain};
-#endif
-
-const char *isa_name(enum isa isa)
-{
-    static const char *const names[ISA_COUNT] = {"plain", "avx2", "avx512", "amx"};
-    return names[isa];
-}
-
-unsigned isa_built(void)
-{
-    unsigned built = 0;
-    for (int isa = 0; isa < ISA_COUNT; isa++)
-        built |= (unsigned)(tables[isa] != NULL) << isa;
-    return built;
-}
-
-#ifdef EPMOE_X86
 /* __builtin_cpu_supports also checks that the operating system saves the registers. Some compilers'
  * version of it does not know f16c, so that bit is read directly. */
 static bool has_avx2(void)
@@ -169,17 +156,42 @@ static bool has_avx512(void)
            __builtin_cpu_supports("avx512bf16");
 }
 
-unsigned isa_available(void)
-{
-    return 1u << ISA_PLAIN | (unsigned)has_avx2() << ISA_AVX2 |
-           (unsigned)has_avx512() << ISA_AVX512;
-}
+#define X86(loops, has) &loops, has
 #else
+#define X86(loops, has) NULL, NULL
+#endif
+
+static const struct {
+    const char *name;
+    const struct cpu_isa *loops; // NULL: this build has none
+    bool (*runs_here)(void);
+} isas[ISA_COUNT] = {
+    [ISA_PLAIN] = {"plain", &isa_plain, has_plain},
+    [ISA_AVX2] = {"avx2", X86(isa_avx2, has_avx2)},
+    [ISA_AVX512] = {"avx512", X86(isa_avx512, has_avx512)},
+    [ISA_AMX] = {"amx", NULL, NULL},
+};
+
+const char *isa_name(enum isa isa)
+{
+    return isas[isa].name;
+}
+
+unsigned isa_built(void)
+{
+    unsigned built = 0;
+    for (int isa = 0; isa < ISA_COUNT; isa++)
+        built |= (unsigned)(isas[isa].loops != NULL) << isa;
+    return built;
+}
+
 unsigned isa_available(void)
 {
-    return 1u << ISA_PLAIN;
+    unsigned available = 0;
+    for (int isa = 0; isa < ISA_COUNT; isa++)
+        available |= (unsigned)(isas[isa].loops && isas[isa].runs_here()) << isa;
+    return available;
 }
-#endif
 
 static void list_isas(char *text, size_t size, unsigned mask)
 {
@@ -217,7 +229,8 @@ int usable_cores(void)
 
 void dev_open_cpu(struct dev *d, enum isa isa, int threads)
 {
-    *d = (struct dev){.kernels = &kernels_cpu, .cpu = tables[isa], .isa = isa, .threads = threads};
+    *d = (struct dev){
+        .kernels = &kernels_cpu, .cpu = isas[isa].loops, .isa = isa, .threads = threads};
     CHECK(d->cpu && threads >= 1, "isa %s, %d threads", isa_name(isa), threads);
 }
 
