@@ -3,15 +3,8 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/hash.h"
 #include "model/tokenizer_parts.h"
-
-static uint64_t hash_bytes(const char *key, size_t bytes)
-{
-    uint64_t h = 0xcbf29ce484222325u; // FNV-1a
-    for (size_t i = 0; i < bytes; i++)
-        h = (h ^ (unsigned char)key[i]) * 0x100000001b3u;
-    return h ^ h >> 29;
-}
 
 size_t table_slots(size_t entries)
 {
@@ -34,7 +27,7 @@ void vocabulary_build(struct vocabulary *v, struct arena *memory, size_t most_to
 /* The slot of a key, or the free one where it belongs. */
 static size_t find_slot(const struct vocabulary *v, const char *key, size_t bytes)
 {
-    size_t i = hash_bytes(key, bytes) & v->slot_mask;
+    size_t i = hash_bytes(HASH_START, key, bytes) & v->slot_mask;
     for (; v->slots[i] >= 0; i = (i + 1) & v->slot_mask) {
         const struct token *token = &v->tokens[v->slots[i]];
         if (token->key_bytes == bytes && memcmp(token->key, key, bytes) == 0)
