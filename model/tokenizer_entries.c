@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "model/found.h"
 #include "model/tokenizer_fields.h"
 
 static int check_model(struct load *l, const struct js *model)
@@ -134,7 +135,7 @@ static int merge_failed(const struct load *l, size_t i, const char *missing, siz
     return fail(STATUS_BAD_FILE,
                 "%s: model.merges[%zu]: expected both sides and their sum in model.vocab, found no "
                 "\"%.*s\" there",
-                l->name, i, field_cut(missing, bytes), missing);
+                l->name, i, found_bytes(missing, bytes), missing);
 }
 
 static int read_merge(struct load *l, const struct js *v, size_t i, struct bytes *sum)

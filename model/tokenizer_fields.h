@@ -32,9 +32,7 @@ struct field {
 /* Reports "file: where.key: expected ..., found ..." and returns STATUS_BAD_FILE. `where` is the
  * path of an object ("": the file's); key "" means the value at `where` itself. */
 int field_refuse(const struct load *l, const char *where, const char *key, const char *expected,
-                 const struct js *found);
-/* How many bytes of a text an error quotes: at most 60, and no half characters. */
-int field_cut(const char *text, size_t bytes);
+                 const struct js *v);
 /* Check that `object` is an object, that its fields are as the table says, and that all other
  * fields are null. 0 or STATUS_BAD_FILE. */
 int fields_check(const struct load *l, const char *where, const struct js *object,

@@ -21,7 +21,7 @@
 
 enum { MAX_DEPTH = 64 };
 
-struct reader {
+struct translation {
     const char *text;
     size_t bytes, at;
     struct bytes *out;
@@ -32,31 +32,31 @@ struct reader {
     char last;       // within (?i: the letter before
 };
 
-static bool refuse(struct reader *r, const char *why)
+static bool refuse(struct translation *r, const char *why)
 {
     r->why = why;
     return false;
 }
 
-static int peek(const struct reader *r, size_t ahead)
+static int peek(const struct translation *r, size_t ahead)
 {
     return r->at + ahead < r->bytes ? (unsigned char)r->text[r->at + ahead] : -1;
 }
 
-static bool starts_with(const struct reader *r, const char *text)
+static bool starts_with(const struct translation *r, const char *text)
 {
     size_t n = strlen(text);
     return r->bytes - r->at >= n && memcmp(r->text + r->at, text, n) == 0;
 }
 
-static bool put(struct reader *r, const char *text)
+static bool put(struct translation *r, const char *text)
 {
     bytes_push(r->out, text, strlen(text));
     return true;
 }
 
 /* Copy the next n bytes to the output. */
-static bool copy(struct reader *r, size_t n)
+static bool copy(struct translation *r, size_t n)
 {
     bytes_push(r->out, r->text + r->at, n);
     r->at += n;
@@ -84,7 +84,7 @@ static bool is_punctuation(int c)
 }
 
 /* Translate \p{L} or \P{Lu}, a general category by its name in Unicode. */
-static bool take_property(struct reader *r)
+static bool take_property(struct translation *r)
 {
     static const char categories[] =
         " L Lu Ll Lt Lm Lo M Mn Mc Me N Nd Nl No P Pc Pd Ps Pe Pi Pf Po "
@@ -102,7 +102,7 @@ static bool take_property(struct reader *r)
 }
 
 /* Translate \x{hh..} or \uhhhh; PCRE2 writes the latter as \x{hhhh}. */
-static bool take_code_point(struct reader *r)
+static bool take_code_point(struct translation *r)
 {
     bool braces = peek(r, 1) == 'x';
     size_t start = braces ? 3 : 2, n = 0;
@@ -119,7 +119,7 @@ static bool take_code_point(struct reader *r)
     return put(r, "}");
 }
 
-static bool take_space_escape(struct reader *r, bool in_class)
+static bool take_space_escape(struct translation *r, bool in_class)
 {
     bool positive = peek(r, 1) == 's';
     r->at += 2;
@@ -128,7 +128,7 @@ static bool take_space_escape(struct reader *r, bool in_class)
     return put(r, positive ? "[" SPACES "]" : "[^" SPACES "]");
 }
 
-static bool take_escape(struct reader *r, bool in_class)
+static bool take_escape(struct translation *r, bool in_class)
 {
     int c = peek(r, 1);
     r->last = 0;
@@ -153,7 +153,7 @@ static bool is_ligature(char a, int b)
     return is_letter(a) && is_letter(b) && strstr(pairs, pair);
 }
 
-static bool take_character(struct reader *r)
+static bool take_character(struct translation *r)
 {
     int c = peek(r, 0);
     if (r->caseless[r->depth] && (c >= 0x80 || is_ligature(r->last, c)))
@@ -163,7 +163,7 @@ static bool take_character(struct reader *r)
 }
 
 /* Translate a character of a class, or an escape; *set := it stands for many characters. */
-static bool take_member(struct reader *r, bool *set)
+static bool take_member(struct translation *r, bool *set)
 {
     int c = peek(r, 0), kind = peek(r, 1);
     r->last = 0;
@@ -177,7 +177,7 @@ static bool take_member(struct reader *r, bool *set)
 
 /* Translate a member of a class, or two with a '-' between them. Any other '-' must be the first or
  * the last member. */
-static bool take_range(struct reader *r, bool first)
+static bool take_range(struct translation *r, bool first)
 {
     bool set;
     if (peek(r, 0) == '-' && !first && peek(r, 1) != ']')
@@ -192,7 +192,7 @@ static bool take_range(struct reader *r, bool first)
     return true;
 }
 
-static bool take_class(struct reader *r)
+static bool take_class(struct translation *r)
 {
     copy(r, peek(r, 1) == '^' ? 2 : 1);
     int c = peek(r, 0);
@@ -207,7 +207,7 @@ static bool take_class(struct reader *r)
     return copy(r, 1);
 }
 
-static bool take_group(struct reader *r)
+static bool take_group(struct translation *r)
 {
     static const char *const heads[] = {"(?:", "(?i:", "(?=", "(?!", "(?<=", "(?<!", "(?>"};
     if (r->depth + 1 == MAX_DEPTH)
@@ -224,7 +224,7 @@ static bool take_group(struct reader *r)
     return copy(r, 1);
 }
 
-static bool take_group_end(struct reader *r)
+static bool take_group_end(struct translation *r)
 {
     if (r->depth == 0)
         return refuse(r, "a ) too many");
@@ -235,7 +235,7 @@ static bool take_group_end(struct reader *r)
 }
 
 /* The length of an interval {n}, {n,} or {n,m}; 0 if there is none. */
-static size_t interval_bytes(const struct reader *r)
+static size_t interval_bytes(const struct translation *r)
 {
     size_t n = 1, digits = 0;
     for (; is_digit(peek(r, n)); n++)
@@ -246,7 +246,7 @@ static size_t interval_bytes(const struct reader *r)
     return digits && peek(r, n) == '}' ? n + 1 : 0;
 }
 
-static bool take_quantifier(struct reader *r)
+static bool take_quantifier(struct translation *r)
 {
     if (!r->repeatable)
         return refuse(r, "a quantifier behind nothing that it could repeat");
@@ -262,7 +262,7 @@ static bool take_quantifier(struct reader *r)
     return copy(r, n + (suffix == '?' || suffix == '+'));
 }
 
-static bool take_item(struct reader *r)
+static bool take_item(struct translation *r)
 {
     int c = peek(r, 0);
     if (c == '(')
@@ -284,7 +284,7 @@ static bool take_item(struct reader *r)
 bool pattern_translate(struct bytes *out, const char *pattern, size_t bytes, const char **why,
                        size_t *at)
 {
-    struct reader r = {.text = pattern, .bytes = bytes, .out = out};
+    struct translation r = {.text = pattern, .bytes = bytes, .out = out};
     while (r.at < r.bytes && !r.why)
         take_item(&r);
     if (!r.why && r.depth)
