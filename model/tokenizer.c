@@ -134,16 +134,6 @@ char *tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t cou
     return text.at;
 }
 
-int tokenizer_token_id(const struct tokenizer *t, const char *content)
-{
-    return vocabulary_find(&t->vocabulary, content, strlen(content));
-}
-
-int tokenizer_size(const struct tokenizer *t)
-{
-    return t->vocabulary.size;
-}
-
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id)
 {
     const struct token *token = find_token(t, id);

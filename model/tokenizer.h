@@ -36,10 +36,6 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, 
 char *tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t count,
                        bool skip_special, size_t *bytes);
 
-/* The id of a token by its content (an added token, or a vocabulary entry as the file spells it),
- * -1 if there is none. */
-int tokenizer_token_id(const struct tokenizer *t, const char *content);
-int tokenizer_size(const struct tokenizer *t); // 1 + the largest id
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
 
 /* The bytes that a token stands for, which may be a part of a character; *bytes := 0 for an id
