@@ -19,7 +19,9 @@ static size_t round_up(size_t n, size_t unit)
     return (n + unit - 1) / unit * unit;
 }
 
-/* Large blocks start on a huge page; the slack around them is address space, never touched. */
+/* Map `size` bytes that start at a multiple of `align` (a huge page for large blocks). It maps
+ * `align` bytes more than that; what lies outside the block is never touched, so it takes no
+ * memory. */
 static void *map_aligned(size_t size, size_t align)
 {
     char *raw = mmap(NULL, size + align, PROT_READ | PROT_WRITE,
@@ -39,7 +41,7 @@ static struct arena_block *block_new(size_t bytes)
     size_t size = round_up(need > BLOCK_BYTES ? need : BLOCK_BYTES, huge ? HUGE_PAGE : 4096);
     struct arena_block *b = map_aligned(size, huge ? HUGE_PAGE : 4096);
     if (huge)
-        madvise(b, size, MADV_HUGEPAGE); // a wish: without huge pages it is only slower
+        madvise(b, size, MADV_HUGEPAGE); // may fail: without huge pages it is only slower
     b->size = size;
     b->used = ALIGN;
     return b;

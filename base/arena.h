@@ -1,6 +1,7 @@
-/* One arena per lifetime (a model, a session): everything in it is freed by one call.
- * Memory is zero, aligned to 64 bytes, and untouched until its user touches it first, so it lands
- * on that user's NUMA node. Pieces of 2 MiB and more ask for huge pages. */
+/* An arena holds what has one lifetime (a model, a session): one call frees everything in it.
+ * Its memory is zero and aligned to 64 bytes. The arena itself does not touch it, so the system
+ * puts each page on the NUMA node of the thread that writes there first. Pieces of 2 MiB and more
+ * ask for huge pages. */
 #pragma once
 
 #include <stddef.h>
@@ -10,9 +11,9 @@ struct arena {
     size_t bytes;               // handed out so far
 };
 
-/* Never NULL: no memory left is a CHECK that says how much was asked for. */
+/* Never NULL: when no memory is left, a CHECK fails and says how much was asked for. */
 void *arena_alloc(struct arena *a, size_t bytes);
 char *arena_strdup(struct arena *a, const char *text);
 void arena_free(struct arena *a);
-/* As arena_free, but the first block stays, for what is filled again and again. */
+/* As arena_free, but keeps the first block, for an arena that is filled again and again. */
 void arena_reset(struct arena *a);

@@ -1,6 +1,7 @@
-/* CHECK(condition, reason...): for what cannot happen (a broken invariant, no memory left). It
- * prints file, line, expression and reason, and aborts; a launcher then ends the other ranks.
- * What a user, a file or a peer can cause is not a CHECK: see fail() in log.h. */
+/* CHECK(condition, reason...) is for what cannot happen (a broken invariant, no memory left). When
+ * the condition is false it prints file, line, expression and reason, and aborts; a launcher such
+ * as mpirun then ends the other ranks. Errors that a user, a file or a peer can cause go to fail()
+ * (log.h) instead. */
 #pragma once
 
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* Monotonic time. */
+/* Monotonic time: nanoseconds since an arbitrary start, the same for all processes of a host. */
 #pragma once
 
 #include <stdint.h>

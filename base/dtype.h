@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* What a GPU's kernels call as well. */
+/* Marks a function that the kernels of a GPU call as well as the host. */
 #ifdef __CUDACC__
 #define DEVICE_TOO __host__ __device__
 #else
@@ -60,7 +60,8 @@ static inline DEVICE_TOO float f16_to_float(f16 h)
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, magnitude = h & 0x7fff;
     if (magnitude >= 0x7c00) // infinity or NaN
         return bits_to_float(sign | 0x7f800000 | (magnitude & 0x3ff) << 13);
-    // as if the exponent were the float's, then scaled by 2^112: subnormals come out right
+    // read the f16's bits as a float's, then multiply by 2^(127 - 15), the difference of the two
+    // exponent biases; this is right for subnormals, too
     float scaled = bits_to_float(magnitude << 13) * 0x1p112f;
     return bits_to_float(sign | float_to_bits(scaled));
 }

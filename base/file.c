@@ -57,7 +57,7 @@ char *path_join(const char *dir, const char *name)
     return path;
 }
 
-/* The temporary file of the outfile that is open: one at a time. */
+/* The temporary file of the outfile that is open. One outfile is open at a time. */
 static pthread_mutex_t unfinished_mutex = PTHREAD_MUTEX_INITIALIZER;
 static char *unfinished;
 
@@ -70,7 +70,7 @@ static void note_unfinished(char *temporary)
 
 void outfile_discard(void)
 {
-    pthread_mutex_lock(&unfinished_mutex); // never released: nothing new is to be opened
+    pthread_mutex_lock(&unfinished_mutex); // never unlocked, so that no other outfile opens
     if (unfinished)
         unlink(unfinished);
 }
@@ -110,7 +110,7 @@ int outfile_open(struct outfile *f, const char *path)
     int code = fail(STATUS_FAILED, "%s: cannot be written: %s", path, strerror(errno));
     note_unfinished(NULL);
     free(f->temporary);
-    f->temporary = NULL; // nothing of ours to remove
+    f->temporary = NULL; // outfile_abort has no file to remove
     outfile_abort(f);
     return code;
 }

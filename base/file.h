@@ -1,27 +1,30 @@
-/* Whole files: read with a bound, written whole or not at all. */
+/* Reading and writing whole files. A read is bounded; a write appears whole or not at all. */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
-/* The file's bytes, then a 0 that *bytes does not count; free() them. NULL: fail() has spoken. */
+/* The file's bytes, then a 0 that *bytes does not count; the caller frees them. NULL on error,
+ * which it has told to fail(): the file cannot be read, or is larger than max_bytes. */
 char *file_read(const char *path, size_t max_bytes, size_t *bytes);
 bool file_exists(const char *path);
 
-/* "dir/name", malloc'ed: free() it. */
+/* "dir/name", malloc'ed: the caller frees it. */
 char *path_join(const char *dir, const char *name);
 
-/* A file that appears whole: written beside its place, then renamed. Any name is legal; a path of
- * another kind than a plain file (a pipe, /dev/null) is written straight. */
+/* A file that appears whole: it is written under a temporary name in the same directory, and
+ * renamed when it is complete. A path that exists and is no plain file (a pipe, /dev/null) is
+ * written directly. */
 struct outfile {
     FILE *stream;
-    char *path, *temporary; // temporary NULL: written straight
+    char *path, *temporary; // temporary NULL: the path is written directly
 };
 int outfile_open(struct outfile *f, const char *path);
 int outfile_commit(struct outfile *f); // flush, sync, rename; 0 or STATUS_FAILED
 void outfile_abort(struct outfile *f); // remove; legal after a failed open or commit
-/* From any thread of a process that is about to end: remove what is being written. */
+/* Remove the temporary file of the outfile that is open, if one is, and let no other open. For any
+ * thread of a process that is about to end. */
 void outfile_discard(void);
-/* Bring a new file's name to the disk; 0 or -1 with errno. */
+/* Sync the file's directory, so that a new file's name is on the disk; 0, or -1 with errno set. */
 int directory_sync(const char *path_of_file);

@@ -1,5 +1,6 @@
-/* A 64-bit digest: tells files, tensors and names apart; no defence against forgery. It reads
- * eight bytes at a time, so that it keeps up with a page cache. */
+/* A 64-bit digest that tells files, tensors and names apart. It is not cryptographic: whoever wants
+ * to can make two inputs with the same digest. It reads eight bytes at a time, so that hashing a
+ * file is not slower than reading it from the page cache. */
 #pragma once
 
 #include <stddef.h>
@@ -10,7 +11,8 @@
 
 #define HASH_START 0xcbf29ce484222325u
 
-/* A bijection that spreads every bit (the finish of splitmix64). */
+/* A bijection in which every bit of x changes about half the bits of the result: the last steps of
+ * splitmix64 (Steele, Lea, Flood 2014). */
 static inline DEVICE_TOO uint64_t hash_mix(uint64_t x)
 {
     x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
@@ -18,7 +20,8 @@ static inline DEVICE_TOO uint64_t hash_mix(uint64_t x)
     return x ^ x >> 31;
 }
 
-/* The digest of what came before (HASH_START at first), followed by these bytes and their count. */
+/* The digest of a sequence of pieces: `hash` is the digest of the pieces before this one
+ * (HASH_START when there are none). The length of each piece counts too. */
 static inline uint64_t hash_bytes(uint64_t hash, const void *data, size_t bytes)
 {
     const unsigned char *at = (const unsigned char *)data;

@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 
-/* struct js is never defined: a struct js * is a json_t * in disguise. */
+/* struct js is never defined. A struct js * is a json_t * under a name that needs no jansson. */
 static json_t *in(const struct js *v)
 {
     return (json_t *)(uintptr_t)v;
@@ -184,7 +184,7 @@ struct js *js_new_string(const char *utf8, size_t bytes)
     json_t *v = json_stringn(utf8, bytes);
     if (v)
         return out(v);
-    // not UTF-8: keep what is, byte by byte, and mark what is not
+    // not UTF-8: copy each valid character, and put U+FFFD for each byte that starts none
     char *mended = malloc(bytes * 3 + 1);
     CHECK(mended, "no memory for a string");
     size_t n = 0;

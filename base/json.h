@@ -1,8 +1,9 @@
-/* JSON: strict, untrusted, bounded. This is the one home of jansson; nobody else includes it.
+/* Reading and writing JSON. Only json.c includes jansson.
  *
  * A document is a tree of const struct js *, owned by its root. Lookups on NULL or on a value of
- * another kind return NULL, 0 or false, so a chain of them needs one check at its end. Duplicate
- * keys, NaN, numbers beyond int64 or double, bad UTF-8 and depth over 2048 are refused. */
+ * another kind return NULL, 0 or false, so a chain of lookups needs one check at its end. The
+ * parser refuses duplicate keys, NaN, numbers beyond int64 or double, bad UTF-8 and depth over
+ * 2048: the files come from others. */
 #pragma once
 
 #include <stdbool.h>
@@ -12,8 +13,9 @@
 
 struct js;
 
-/* Parse. On failure: NULL, and fail(STATUS_BAD_FILE) has said where; `name` is the file's name.
- * max_bytes bounds the file. js_free(NULL) is legal. */
+/* Parse a file of at most max_bytes, or a text; `name` is what errors call the text. The caller
+ * frees the root. On failure: NULL, and fail(STATUS_BAD_FILE) has said where. js_free(NULL) is
+ * legal. */
 struct js *js_load(const char *path, size_t max_bytes);
 struct js *js_parse(const char *text, size_t bytes, const char *name);
 void js_free(struct js *root);
@@ -34,10 +36,12 @@ size_t js_count(const struct js *array_or_object);
 int64_t js_int(const struct js *v);
 double js_number(const struct js *v);
 bool js_bool(const struct js *v);
-/* The text may hold U+0000: its length in bytes goes to *bytes (NULL: not wanted). */
+/* The text, owned by v. It may hold U+0000; its length in bytes goes to *bytes, unless that is
+ * NULL. */
 const char *js_string(const struct js *v, size_t *bytes);
 
-/* for (struct js_entry e = js_first(o); e.key; e = js_next(o, e)) … in the file's order */
+/* An object's entries, in the file's order:
+ * for (struct js_entry e = js_first(o); e.key; e = js_next(o, e)) … */
 struct js_entry {
     const char *key;
     size_t key_bytes;

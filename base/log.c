@@ -10,7 +10,8 @@ static _Thread_local bool captured;
 static _Thread_local char last_error[TEXT_BYTES];
 static bool verbose;
 
-/* Quoted file contents must not move the cursor or hide the message. */
+/* Copy `text`, with control characters as \xNN. A message may quote a file, whose escape sequences
+ * must not reach the terminal. */
 static void escape_controls(char *out, size_t size, const char *text)
 {
     size_t n = 0;

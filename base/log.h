@@ -2,8 +2,9 @@
  *
  * The function that decides that something is an error calls fail(), once, with what was expected
  * and what was found; everyone above only passes the code on. The code is the process's exit code.
- * A rank whose errors belong to somebody else (a worker, a test) captures them: fail() then keeps
- * the text for error_text() and prints nothing. Capture and text are per thread. */
+ * A thread whose errors another one reports (a worker's go to rank 0, a test compares them)
+ * captures them: fail() then keeps the text for error_text() and prints nothing. Capture and text
+ * are per thread. */
 #pragma once
 
 #include <stdbool.h>
@@ -20,12 +21,13 @@ enum status {
  * Control characters in the text are shown as \xNN: it may quote a file. */
 int fail(enum status code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* One line on stderr, "epmoe: <text>", that changes nothing. note() only speaks after log_verbose.
- */
+/* Print "epmoe: <text>" as one line on stderr; the run goes on. note() prints only after
+ * log_verbose(true). */
 void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_verbose(bool on);
 
-/* Keep this thread's errors instead of printing them; error_text() is the last one ("" if none). */
+/* Keep this thread's errors instead of printing them; error_text() is the last one, "" when there
+ * was none since. */
 void error_capture(bool on);
 const char *error_text(void);

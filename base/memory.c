@@ -5,7 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The number behind `key` at the start of a line; UINT64_MAX when there is none. */
+/* The number after `key`, of the first line that begins with both; UINT64_MAX when there is none.
+ */
 static uint64_t number_in(const char *path, const char *key)
 {
     char line[256];
@@ -20,7 +21,8 @@ static uint64_t number_in(const char *path, const char *key)
     return found;
 }
 
-/* The page cache counts as used there, but is given back on demand. */
+/* What the control group (version 2) still allows; UINT64_MAX when it sets no limit. The group
+ * counts the page cache as used, but the kernel gives cached pages back on demand. */
 static uint64_t group_available(void)
 {
     uint64_t most = number_in("/sys/fs/cgroup/memory.max", "");

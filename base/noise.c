@@ -12,8 +12,9 @@ static double density(double x)
     return exp(-0.5 * x * x) * 0.5 * M_2_SQRTPI * M_SQRT1_2;
 }
 
-/* Newton's steps towards the x above which `tail` lies. From below, where the distribution is
- * concave, they never step past it. */
+/* The x above which the share `tail` of a standard normal distribution lies, by Newton's method
+ * from a smaller x >= 0. There the upper tail is convex and falls, so no step goes past the
+ * solution. */
 static double quantile_from(double x, double tail)
 {
     for (int i = 0; i < 60; i++) {
@@ -50,7 +51,8 @@ static uint16_t draw_one(uint64_t key, uint64_t i)
     return (uint16_t)(noise_draw(key, i / NOISE_DRAWS) >> 16 * (i % NOISE_DRAWS));
 }
 
-/* The same loop for both widths of element; whole draws in the middle. */
+/* The loop of noise_fill, for elements of two or four bytes: single elements up to the first that
+ * begins a draw, then whole draws, then the single elements that are left. */
 #define FILL(levels, out)                                                                          \
     do {                                                                                           \
         size_t i = 0;                                                                              \

@@ -1,5 +1,5 @@
-/* Random weights, fast: element i of a tensor depends on the tensor's key and i alone, so any part
- * can be made in any order by any thread, or on a GPU. */
+/* Random weights. Element i of a tensor depends on the tensor's key and on i alone, so any thread,
+ * or a GPU, can make any part in any order. */
 #pragma once
 
 #include <stddef.h>
@@ -8,12 +8,13 @@
 #include "base/dtype.h"
 #include "base/hash.h"
 
-enum { NOISE_LEVELS = 1 << 16, NOISE_DRAWS = 4 }; // draws: of 16 bits in one 64-bit number
+enum { NOISE_LEVELS = 1 << 16, NOISE_DRAWS = 4 }; // draws of 16 bits in one 64-bit number
 
-/* Normal-like: 65536 equally likely values at the middle quantiles of a normal distribution. */
+/* The values that elements take. There are 65536, equally likely: value i is the (i + 1/2) / 65536
+ * quantile of a normal distribution of mean 0. They depend on type and deviation only. */
 struct noise {
     enum dtype type;
-    double deviation; // with the type, all that the levels depend on
+    double deviation;
     union {
         uint16_t half[NOISE_LEVELS]; // f16 or bf16
         float single[NOISE_LEVELS];

@@ -32,7 +32,7 @@ void pulse_device_begin(void)
         pulse_here->device_since_ns = clock_ns();
 }
 
-/* What others have seen is not taken back. */
+/* The beats of the wait are added to the count, so that the count others see never falls. */
 void pulse_device_end(void)
 {
     struct pulse *p = pulse_here;
@@ -60,7 +60,7 @@ void pulse_step(int rows)
     struct pulse *p = pulse_here;
     if (!p)
         return;
-    pulse(); // before it no longer rests
+    pulse(); // first: from step++ on the rank does not rest, and the count must have moved by then
     p->rows = rows;
     p->layer = 0;
     p->step++;

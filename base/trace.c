@@ -13,7 +13,7 @@ void trace_open(struct trace *t, const char *const *names, size_t step_most)
     *t = (struct trace){.names = names, .capacity = capacity, .layer = -1};
     t->events = malloc(capacity * sizeof *t->events);
     CHECK(t->events, "no memory for %zu marks", capacity);
-    memset(t->events, 0xff, capacity * sizeof *t->events); // no page fault in a step
+    memset(t->events, 0xff, capacity * sizeof *t->events); // so that no step takes page faults here
 }
 
 void trace_time_by(struct trace *t, const struct trace_timer *timer)
@@ -27,7 +27,8 @@ bool trace_is_due(const struct trace *t)
     return t->timer && t->n - t->settled > t->timer->room / 2;
 }
 
-/* The device's clock against the host's is known to some microseconds: no mark goes back. */
+/* The difference between the device's clock and the host's is known to some microseconds only. A
+ * mark that would come before the mark it follows is moved to that mark's time. */
 int trace_settle(struct trace *t)
 {
     if (!t->timer || t->settled == t->n)

@@ -1,9 +1,9 @@
-/* Where a rank's time goes: a log of marks. A mark says which phase begins; it ends where the next
- * begins, so no time is left out. The log is one array, sized at open: a mark reads the clock and
- * stores 16 bytes. Without a log (NULL) it is one comparison.
+/* Where a rank's time goes: a log of marks. A mark says which phase begins. The phase ends where
+ * the next one begins, so the log covers all the time. The log is one array, sized at open: a mark
+ * reads the clock and stores 16 bytes. Without a log (NULL) a mark costs one comparison.
  *
- * A device that runs behind its host is told of each mark, and between steps sets when it got there
- * itself: then the phases are the device's (struct trace_timer).
+ * A GPU runs behind its host. With a timer (struct trace_timer) the GPU is told of each mark, and
+ * between steps the timer replaces the host's times by those at which the GPU came to the marks.
  *
  * The log belongs to its rank's own thread. Rank 0 collects all logs between steps (profile/). */
 #pragma once
@@ -17,17 +17,18 @@
 struct trace_event {
     int64_t ns;     // clock_ns() when the phase began
     int32_t detail; // what it means depends on the phase
-    int16_t layer;  // -1: outside
-    uint8_t phase;  // the program's own numbers (proto/phase.h)
-    uint8_t part; // which half of the step's rows, when it is run as two; of the phase that begins
-                  // a step: 1 when the step only decodes
+    int16_t layer;  // -1: outside the layers
+    uint8_t phase;  // one of proto/phase.h
+    uint8_t part;   // which half of the step's rows, when a step runs as two halves; of the phase
+                    // that begins a step: 1 when the step only decodes
 };
 
 struct trace_timer {
-    void *of;
-    size_t room;                               // marks it can take before they are settled
-    void (*mark)(void *of, const char *phase); // its name
-    /* events [n], all that it has been told of: ns := when the device got there. 0 or its error. */
+    void *of;                                  // the first argument of both functions
+    size_t room;                               // how many marks it can take before a settle
+    void (*mark)(void *of, const char *phase); // a phase of this name begins
+    /* events [n] are those marked since the last settle. Set ns of each to when the device came to
+     * it. 0 or a status of the device. */
     int (*settle)(void *of, struct trace_event *events, size_t n);
 };
 
@@ -35,23 +36,24 @@ struct trace {
     const char *const *names;   // of the phases
     struct trace_event *events; // [capacity]
     size_t n, capacity;
-    uint64_t dropped; // marks that found the log full
-    int16_t layer;    // of the marks that come
-    uint8_t part;
-    const struct trace_timer *timer; // NULL: the host's clock is right
-    size_t settled;                  // marks whose ns is the timer's
+    uint64_t dropped;                // marks for which the log had no room
+    int16_t layer;                   // given to the next marks
+    uint8_t part;                    // likewise
+    const struct trace_timer *timer; // NULL: the host's clock times the marks
+    size_t settled;                  // how many marks have their final time
 };
 
-/* Room for two steps of step_most marks each, and for many small ones. names: of all phases, for as
- * long as the log. */
+/* The log gets room for two steps of step_most marks each, and at least for 2^18 marks. `names`
+ * holds the name of every phase, and must live as long as the log. */
 void trace_open(struct trace *t, const char *const *names, size_t step_most);
-/* The marks that come are timed by `timer` (NULL: the host); those so far keep the host's time. */
+/* From now on `timer` times the marks (NULL: the host does); earlier marks keep their times. */
 void trace_time_by(struct trace *t, const struct trace_timer *timer);
-/* Between steps: have the marks' times set by the timer, if there is one. Waits for the device. */
+/* Have the timer, if there is one, set the times of the marks. It waits for the device, so it is
+ * called between steps. 0 or the timer's error. */
 int trace_settle(struct trace *t);
-/* Might the timer have no room for another step? */
+/* Should the caller settle now, as the timer may lack room for another step? */
 bool trace_is_due(const struct trace *t);
-/* Forget all but the last mark: its phase goes on. */
+/* Forget all marks but the last, whose phase goes on. */
 void trace_restart(struct trace *t);
 void trace_close(struct trace *t);
 
@@ -74,7 +76,7 @@ static inline void trace_mark(struct trace *t, int phase)
     trace_mark_detail(t, phase, 0);
 }
 
-/* The marks that come belong to this layer (-1: to none) and half. */
+/* The next marks belong to this layer (-1: to none) and this half of the step's rows. */
 static inline void trace_at(struct trace *t, int layer, int part)
 {
     if (!t)

@@ -1,4 +1,4 @@
-# CUDA: AUTO builds the GPU's kernels where nvcc is found, ON insists, OFF needs nothing of CUDA's,
+# CUDA: AUTO builds the GPU's kernels if nvcc is found, ON fails without nvcc, OFF builds none,
 # EMULATED compiles the same sources with the C++ compiler against tests/emulated_cuda.
 # Sets EPMOE_CUDA_BUILD to ON, OFF or EMULATED.
 set(EPMOE_CUDA AUTO CACHE STRING "CUDA kernels: AUTO, ON, OFF or EMULATED")
@@ -16,7 +16,7 @@ function(epmoe_find_nvcc)
 endfunction()
 
 macro(epmoe_enable_cuda)
-  # machine code for A100 and H100, PTX for what comes after
+  # machine code for A100 and H100, PTX for later GPUs
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES "80-real;90-real;90-virtual")
   endif()
@@ -44,8 +44,8 @@ endif()
 if(EPMOE_CUDA_BUILD STREQUAL EMULATED)
   enable_language(CXX)
   add_compile_definitions(EPMOE_CUDA_BUILD=1 EPMOE_EMULATED=1)
-  set(EPMOE_EMULATED_OPTIONS -Wno-unknown-pragmas) # unroll is nvcc's
-  if(EPMOE_RACES) # for its calls before every access; its library is not linked
+  set(EPMOE_EMULATED_OPTIONS -Wno-unknown-pragmas) # #pragma unroll is known to nvcc only
+  if(EPMOE_RACES) # makes the compiler insert a call before every access; tests/emulated_cuda has them
     list(APPEND EPMOE_EMULATED_OPTIONS -fsanitize=thread)
   endif()
 elseif(EPMOE_CUDA_BUILD)

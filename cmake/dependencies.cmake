@@ -1,4 +1,4 @@
-# Every library the project borrows, in one place. Debian's names: docs/architecture.md, launch/quickstart.sh.
+# All libraries that the project uses. launch/install.sh has their names in Debian.
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 find_package(OpenMP REQUIRED COMPONENTS C)

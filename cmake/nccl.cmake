@@ -1,5 +1,5 @@
-# NCCL: AUTO links it where CUDA is built and it is found, ON insists, OFF does without. With the
-# emulated CUDA comes an emulated NCCL.
+# NCCL: AUTO links it if CUDA is built and NCCL is found, ON fails otherwise, OFF builds without. The
+# emulated CUDA has an emulated NCCL.
 set(EPMOE_NCCL AUTO CACHE STRING "Rows from GPU to GPU by NCCL: AUTO, ON or OFF")
 set_property(CACHE EPMOE_NCCL PROPERTY STRINGS AUTO ON OFF)
 
@@ -18,7 +18,7 @@ if(EPMOE_NCCL STREQUAL ON AND NOT EPMOE_NCCL_BUILD)
 endif()
 message(STATUS "NCCL: ${EPMOE_NCCL_BUILD}")
 
-# One of nccl.c and nccl_none.c.
+# Leave one of nccl.c and nccl_none.c in the target's sources.
 function(epmoe_use_nccl target)
   get_target_property(sources ${target} SOURCES)
   if(EPMOE_NCCL_BUILD)

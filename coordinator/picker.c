@@ -4,11 +4,11 @@
 
 void picker_open(struct picker *p, struct dev *d, int vocab, int rows, int sequences)
 {
-    size_t words = (size_t)mark_words(vocab), n = (size_t)rows;
+    size_t words = (size_t)seen_words(vocab), n = (size_t)rows;
     size_t best = n * TOP_MOST * sizeof *p->best, penalties = n * sizeof *p->penalties;
     *p = (struct picker){
         .vocab = vocab,
-        .marks = dev_alloc(d, (size_t)sequences * words * sizeof *p->marks),
+        .seen = dev_alloc(d, (size_t)sequences * words * sizeof *p->seen),
         .nothing = dev_alloc_host(d, words * sizeof *p->nothing),
         .all = dev_alloc_host(d, 2 * (size_t)vocab * sizeof *p->all),
         .seq = dev_alloc_host(d, n * sizeof *p->seq),
@@ -24,13 +24,13 @@ void picker_open(struct picker *p, struct dev *d, int vocab, int rows, int seque
 
 void picker_forget(struct picker *p, struct dev *d, int seq)
 {
-    size_t words = (size_t)mark_words(p->vocab);
-    dev_upload(d, p->marks + (size_t)seq * words, p->nothing, words * sizeof *p->marks);
+    size_t words = (size_t)seen_words(p->vocab);
+    dev_upload(d, p->seen + (size_t)seq * words, p->nothing, words * sizeof *p->seen);
 }
 
 void picker_see(struct picker *p, struct dev *d, const int32_t *tokens, const int32_t *seq, int n)
 {
-    mark_tokens(d, p->marks, tokens, seq, n, p->vocab);
+    add_seen(d, p->seen, tokens, seq, n, p->vocab);
 }
 
 static void penalise_rows(struct picker *p, struct dev *d, float *logits, int n)
@@ -44,7 +44,7 @@ static void penalise_rows(struct picker *p, struct dev *d, float *logits, int n)
     if (!any)
         return;
     dev_upload(d, p->penalties, p->penalties_host, (size_t)n * sizeof *p->penalties);
-    penalise(d, logits, p->marks, p->penalties, n, p->vocab);
+    penalise(d, logits, p->seen, p->penalties, n, p->vocab);
 }
 
 static int needs(const struct picker *p, int row)

@@ -8,8 +8,8 @@
 
 struct picker {
     int vocab;
-    uint32_t *marks;           // device [sequences][mark_words(vocab)] what each has said so far
-    uint32_t *nothing;         // host [mark_words(vocab)] zeros
+    uint32_t *seen;            // device [sequences][seen_words(vocab)] what each has said so far
+    uint32_t *nothing;         // host [seen_words(vocab)] zeros
     struct candidate *all;     // host [2 * vocab] a whole row, ranked; scratch
     int32_t *seq;              // [rows] of a call: sequences,
     struct sampler **samplers; // their samplers,

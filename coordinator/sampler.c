@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "base/hash.h"
+
 struct sampler_options sampler_defaults(const struct generation_defaults *g)
 {
     return (struct sampler_options){.temperature = g->do_sample ? g->temperature : 0,
@@ -13,10 +15,7 @@ struct sampler_options sampler_defaults(const struct generation_defaults *g)
 /* splitmix64 of (seed, draw): a uniform number in [0, 1) with 53 bits. */
 static double uniform(uint64_t seed, uint64_t draw)
 {
-    uint64_t z = seed * 0xda942042e4dd58b5u + (draw + 1) * 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    z ^= z >> 31;
+    uint64_t z = hash_mix(seed * 0xda942042e4dd58b5u + (draw + 1) * 0x9e3779b97f4a7c15u);
     return (double)(z >> 11) * 0x1p-53;
 }
 

@@ -1,11 +1,12 @@
-/* Shapes and error bounds of the primitives, for tests and benchmarks alike.
+/* Shapes and error bounds of the primitives. Tests and benchmarks use the same ones.
  *
- * A bound is a multiple of the sum of absolute values of the terms that make up a result, taken in
- * double precision from inputs as rounded as the device sees them. Every path keeps the same bounds
- * against the formula, so any two paths are within twice of them. Accumulating k terms in f32 is
- * allowed 4 sqrt(k) roundings of 2^-24 (k would be the worst case); rounding to the model's type
- * half a unit in its last place; exp, and what is made of it, EXP_ROUNDINGS roundings. Results
- * below CASE_TINY may be flushed to zero. */
+ * A test computes the formula of a primitive in double precision, from the rounded inputs that the
+ * device gets, and the sum of the absolute values of the terms that make up a result. The error
+ * bound is a multiple of that sum. Every device and instruction set keeps the bound against the
+ * formula, so two of them differ by at most twice the bound. Allowed are: for a sum of k terms in
+ * f32, 4 sqrt(k) roundings of 2^-24 (k roundings would be the worst case); for rounding to the
+ * model's type, half a unit in its last place; for exp and what is computed from it, EXP_ROUNDINGS
+ * roundings. Results below CASE_TINY may be flushed to zero. */
 #pragma once
 
 #include <math.h>
@@ -25,7 +26,7 @@ static inline double case_epsilon(enum dtype type)
     return eps[type];
 }
 
-/* The relative error of a sum of k products, in units of its sum of absolute terms. */
+/* The error of a sum of k products, relative to the sum of their absolute values. */
 static inline double case_sum_bound(int k)
 {
     return 4 * sqrt(k + 1.0) * 0x1p-24;
@@ -44,7 +45,7 @@ static const struct matmul_case matmul_cases[] = {
     {20, 70, 100, true},
 };
 
-/* A call of ffn: as many runs, of rows 1, 2, ... cyclically up to most_rows. */
+/* A call of ffn with `runs` experts. They get 1, 2, ... most_rows rows, then again from 1. */
 struct ffn_case {
     int runs, most_rows, width, dim;
 };
@@ -54,9 +55,9 @@ static const struct ffn_case ffn_cases[] = {
     {3, 33, 64, 128}, {2, 3, 1408, 64}, {2, 140, 40, 150},
 };
 
-/* n rows that end at position context - 1 of one of `sequences` sequences each. Heads of 144 make a
- * GPU's decode attention pass 48 KiB of shared memory by static and dynamic together, in types of
- * 16 bits, and neither by itself. */
+/* Attention of n rows in each of `sequences` sequences; the last row is at position context - 1.
+ * Heads of 144 are here for the GPU: in a 16-bit type, decode attention's static and dynamic shared
+ * memory together are then more than 48 KiB, while each by itself is less. */
 struct attention_case {
     int head_dim, n_heads, n_kv_heads, sequences, n, context;
 };
@@ -68,18 +69,18 @@ static const struct attention_case attention_cases[] = {
     {144, 8, 2, 1, 3, 70},
 };
 
-/* Widths for what goes row by row, and numbers of rows. */
+/* Widths and numbers of rows for the primitives that work row by row. */
 static const int row_widths[] = {1, 8, 10, 31, 32, 40, 192, 1408, 2048};
 static const int row_counts[] = {1, 2, 3, 5, 6, 7, 16, 33};
 
-/* Choose k of n_experts. */
+/* Routing that chooses k of n_experts. */
 struct route_case {
     int n_experts, k;
 };
 
 static const struct route_case route_cases[] = {{1, 1}, {8, 2}, {60, 4}, {64, 8}, {13, 13}};
 
-/* Inputs of exp, silu and softmax that have broken implementations before. */
+/* Inputs for exp, silu and softmax: zeros, tiny and huge values, and the limits of exp in f32. */
 static const float extreme_values[] = {0.0f,   -0.0f,   1e-30f, -1e-30f, 1.0f,  -1.0f,
                                        20.0f,  -20.0f,  87.0f,  -87.0f,  88.5f, -88.5f,
                                        104.0f, -104.0f, 1e4f,   -1e4f,   3e38f, -3e38f};

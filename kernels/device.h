@@ -1,48 +1,51 @@
-/* A rank's device: which kernels, how many threads, and the memory that lives as long as it does.
+/* A rank's device: its kernels, its threads, and memory that lasts as long as the device.
  *
- * Two kinds of memory. Device memory is what primitives read and write; host memory is the
- * program's own, from where a device copies fast. On the CPU they are one, so that a device copy is
- * its original and a copy of it to itself is nothing. Both are zeroed and last until dev_close().
+ * There are two kinds of memory. Primitives read and write device memory. The program reads and
+ * writes host memory, and a GPU copies from and to it fast (it is pinned). On the CPU both are the
+ * same: the device copy of a piece of host memory is that piece, and copying between the two does
+ * nothing. Both kinds are zeroed and last until dev_close().
  *
- * A GPU fails late: the first error sticks, what follows is skipped, and dev_wait() tells. */
+ * A GPU reports errors late. It keeps the first one, skips every later call, and dev_wait() returns
+ * the error. */
 #pragma once
 
 #include "base/arena.h"
 #include "kernels/kernels.h"
 
-/* The CPU's instruction sets, least first. Paths differ from each other by rounding, so all ranks
- * of a run use one. */
+/* The CPU's instruction sets, slowest first. Their results differ by rounding, so all ranks of a
+ * run use the same one. */
 enum isa { ISA_PLAIN, ISA_AVX2, ISA_AVX512, ISA_AMX, ISA_COUNT };
 
 const char *isa_name(enum isa isa);
-/* Bit (1 << isa) for each path that this build has. */
+/* Bit (1 << isa) for each instruction set that this build has code for. */
 unsigned isa_built(void);
-/* Bit (1 << isa) for each path that this build has and this machine can run. */
+/* Bit (1 << isa) for each of those that this machine can run. */
 unsigned isa_available(void);
-/* The best path in `common` (a mask), or the one that EPMOE_ISA names; STATUS_USAGE when that is
- * unknown or not in `common`. */
+/* *isa := the best one of the mask `common`, or the one that EPMOE_ISA names; STATUS_USAGE when
+ * that one is unknown or not in `common`. */
 int isa_choose(enum isa *isa, unsigned common);
 
 enum device { DEVICE_CPU, DEVICE_CUDA, DEVICE_COUNT };
 
 struct dev {
     const struct kernels *kernels;
-    const struct cpu_isa *cpu; // this path's inner loops; see cpu/isa.h
+    const struct cpu_isa *cpu; // the inner loops of `isa`; see cpu/isa.h
     enum isa isa;
     int threads;
-    int joint_rows;      // up to so many rows, ffn() runs its jobs best in one call; 0: never
-    struct arena memory; // the host's
-    uint64_t bytes;      // of device memory so far
-    void *scratch;       // per-call scratch, dev_reserve
+    int joint_ffn_max_rows; // with at most so many rows, several ffn jobs are faster in one call
+                            // than one by one; 0: they never are
+    struct arena memory;    // host memory
+    uint64_t bytes;         // device memory allocated so far
+    void *scratch;          // for use within a call; sized by dev_reserve()
     size_t scratch_bytes;
-    struct ffn_run *runs; // the same, of ffn: [n_runs]
+    struct ffn_run *runs; // [n_runs] likewise, for ffn
     int n_runs;
-    struct cuda *cuda; // a GPU's own; NULL on the CPU
+    struct cuda *cuda; // what only a GPU has; NULL on the CPU
     struct dev
-        *memory_owner; // of a GPU's host: the GPU that allocates its memory (pinned); or NULL
+        *memory_owner; // dev_open_host(): the GPU that allocates this device's memory; or NULL
 };
 
-/* The most that a later call may ask for: fixes the scratch. */
+/* The largest sizes that any later call will have. dev_reserve() sizes the scratch by them. */
 struct dev_limits {
     enum dtype type;
     int rows;                // of any call but for those of pieces
@@ -51,25 +54,29 @@ struct dev_limits {
     int piece_rows;          // and the most rows that go through them
     int dim, n_heads, head_dim, n_experts;
     int context;           // positions of a sequence
-    int vocab, logit_rows; // of sampling; 0 where there is none
+    int vocab, logit_rows; // for sampling; 0 on ranks that do not sample
 };
 
-/* threads >= 1. Never fails for an isa in isa_available(). */
+/* threads >= 1. Cannot fail for an isa in isa_available(). */
 void dev_open_cpu(struct dev *d, enum isa isa, int threads);
 
-/* The CPU beside a GPU: its memory is what the GPU copies fast. Close it before the GPU. */
+/* A CPU device for the work that the host of a GPU does itself. Its memory is pinned, allocated by
+ * the GPU. Close it before the GPU. */
 void dev_open_host(struct dev *d, struct dev *gpu);
 
-/* GPUs that this build can use, now; 0 also where there is no driver, or no CUDA in this build. */
+/* How many GPUs this build can use here; 0 without a driver, or without CUDA in this build. */
 int cuda_count(void);
 /* One line for people: "built for sm_80 sm_90; no GPU found". */
 void cuda_describe(char *text, size_t size);
-/* GPU number `gpu`; isa and threads serve what its host does. STATUS_USAGE when there is none. */
+/* Open GPU number `gpu`; isa and threads are for dev_open_host(). STATUS_USAGE when there is no
+ * such GPU, STATUS_FAILED when it cannot be opened; then there is nothing to close. */
 int dev_open_cuda(struct dev *d, int gpu, enum isa isa, int threads);
 
+/* Make the scratch large enough for calls within the limits. May be called again with larger ones.
+ */
 static inline void dev_reserve(struct dev *d, const struct dev_limits *limits)
 {
-    d->kernels->reserve(d, limits); // may be called again, to grow
+    d->kernels->reserve(d, limits);
 }
 
 static inline void dev_close(struct dev *d)
@@ -89,16 +96,17 @@ static inline void *dev_alloc_host(struct dev *d, size_t bytes)
     return d->kernels->alloc_host(d, bytes);
 }
 
-/* Device memory that mirrors host memory, its device copy: dev_upload() fills it, dev_download()
- * reads it back. On the CPU it is the host memory itself. */
+/* The device copy of a piece of host memory: as many bytes of device memory. dev_upload() and
+ * dev_download() copy between the two. On the CPU it is the host memory itself. */
 static inline void *dev_alloc_copy(struct dev *d, void *host, size_t bytes)
 {
     d->bytes += (bytes + 63) / 64 * 64;
     return d->kernels->alloc_copy(d, host, bytes);
 }
 
-/* Copies, in order with the primitives. What is dev_alloc_host's must rest until dev_wait(); any
- * other host memory is read or written by the time of return. */
+/* Copy to the device (upload) or from it (download), in order with the primitives. If the host's
+ * side is of dev_alloc_host(), it must not change until dev_wait(). With any other host memory the
+ * copy is complete on return. */
 static inline void dev_upload(struct dev *d, void *to, const void *from, size_t bytes)
 {
     d->kernels->upload(d, to, from, bytes);
@@ -109,31 +117,33 @@ static inline void dev_download(struct dev *d, void *to, const void *from, size_
     d->kernels->download(d, to, from, bytes);
 }
 
-/* Device memory that is still to be had. */
+/* How many bytes of device memory can still be allocated. */
 static inline uint64_t dev_free_bytes(struct dev *d)
 {
     return d->kernels->free_bytes(d);
 }
 
-/* Everything so far is done: 0, or STATUS_FAILED. What others see of the pulse meanwhile: see
- * pulse_seen(). */
+/* Wait until the device has done all calls made so far. 0, or STATUS_FAILED after an error, which
+ * fail() has told. For the rank's pulse during the wait see pulse_seen(). */
 static inline int dev_wait(struct dev *d)
 {
     return d->kernels->wait(d);
 }
 
-/* From now on: what times marks (base/trace.h) on this device's own clock, `room` of them before
- * they are settled, and names the phases to profilers; no sequence is recorded or played any more
- * (see below). NULL where the host's clock is right. Lasts until dev_close(). */
+/* The timer that times the marks of a log (base/trace.h) on the device's own clock, for at most
+ * `room` marks between two settles. It also names the phases to profilers. From this call on, no
+ * sequence of primitives is recorded or played (see below), as its phases would have no times. NULL
+ * on the CPU, where the host's clock is right. Owned by the device. */
 static inline const struct trace_timer *dev_time_marks(struct dev *d, size_t room)
 {
     return d->kernels->time_marks(d, room);
 }
 
-/* A sequence of primitives that comes again and again with the same arguments (not values) is
- * recorded the first time and then played as one. True: make the calls, then dev_graph_end();
- * false: they have been played. Neither waits nor copies to or from other than dev_alloc_host's
- * memory may stand between. key: not 0, and only ever this sequence's. */
+/* For a sequence of primitives that is called again and again with the same arguments (the contents
+ * of arrays may differ): a GPU records it as a CUDA graph and later plays it with one launch. True:
+ * the caller makes the calls, then dev_graph_end(). False: the device has played the recorded ones,
+ * and the caller makes none. The sequence may not contain dev_wait(), nor copies from or to host
+ * memory that is not of dev_alloc_host(). key: not 0, and of this sequence alone. */
 static inline bool dev_graph_begin(struct dev *d, uint64_t key)
 {
     return d->kernels->graph_begin(d, key);
@@ -144,5 +154,5 @@ static inline void dev_graph_end(struct dev *d)
     d->kernels->graph_end(d);
 }
 
-/* Cores this process may run on (its affinity mask), at least 1. */
+/* How many cores this process may run on (by its affinity mask), at least 1. */
 int usable_cores(void);

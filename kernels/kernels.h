@@ -1,17 +1,19 @@
-/* What a device does to numbers: one table of primitives, the same for every device.
+/* The primitives: what a device computes. Every device has one table of them, struct kernels.
  *
  * Conventions. Outputs come first, then inputs, then sizes. `n` is a number of rows (tokens or
- * assignments). Activations that enter a matmul are "rows": n rows of row_stride(width) elements of
- * the model's type, zero beyond width. Everything else is f32. Every array is device memory; a GPU
- * works through the calls in order and on its own time, and dev_wait() waits for it. No primitive
- * allocates: scratch is sized by dev_reserve(). Nothing may be NULL unless said so. n == 0 is legal
- * and does nothing.
+ * assignments). The word "rows" in a comment stands for activations that enter a matmul: n rows of
+ * row_stride(width) elements of the model's type, zero beyond width. All other numbers are f32.
+ * Every array is device memory. A GPU puts the calls into a queue and returns; dev_wait() waits for
+ * it. No primitive allocates: dev_reserve() has sized the scratch. No pointer may be NULL unless a
+ * comment says so. n == 0 is legal and does nothing.
  *
- * Row invariance (CPU): a row's result depends on that row alone, never on n, on its place among
- * the rows or on the number of threads: every sum runs in one fixed order of its index.
+ * Row invariance (CPU): a row's result depends on that row alone, not on n, on the row's place
+ * among the others or on the number of threads. For this every sum runs over its index in a fixed
+ * order.
  *
- * Each primitive exists in plain C (cpu/plain.c, the definition), and faster per instruction set;
- * cases.h lists shapes and error bounds, and tests/test_kernels.c compares. */
+ * Each primitive exists in plain C (cpu/plain.c, the definition), and in a faster form for each
+ * instruction set and for CUDA. Tests compare them, on the shapes and within the bounds of cases.h.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -20,20 +22,21 @@
 
 #include "base/dtype.h"
 
-struct dev; // one rank's device and its threads; see device.h
+struct dev; // device.h
 struct dev_limits;
 struct trace_timer; // base/trace.h
 struct noise;       // base/noise.h
 
 enum { ROW_ALIGN = 32, KV_BLOCK = 64 };
 
-/* Elements from one row to the next, and of a row on the wire. */
+/* How many elements "rows" of this width have from one row to the next, in memory and on the wire.
+ */
 static inline DEVICE_TOO int row_stride(int width)
 {
     return (width + ROW_ALIGN - 1) / ROW_ALIGN * ROW_ALIGN;
 }
 
-/* A weight matrix W [n][k] of the checkpoint in the device's own packed layout; y = x W^T + bias.
+/* A weight matrix W [n][k] of the checkpoint, in the device's own packed layout: y = x W^T + bias.
  */
 struct matrix {
     enum dtype type;
@@ -42,30 +45,31 @@ struct matrix {
     const float *bias; // [n], or NULL
 };
 
-/* A checkpoint's values, on their way to a device: the host's memory, of any alignment; or noise,
- * which is made where it is wanted, the same bits on every device. */
+/* The values that packing reads: a checkpoint's, in host memory of any alignment; or noise
+ * (base/noise.h), which the device makes itself, the same bits on every device. */
 struct values {
     enum dtype type;
-    const void *data;          // NULL: noise of the type,
+    const void *data;          // NULL: the values are noise,
     const struct noise *noise; // elements first, first + 1, … of the tensor of this key
     uint64_t key, first;
     int columns, stride; // of a matrix: so many elements of each row, and from one row to the next;
                          // 0: rows are whole and follow each other
 };
 
-/* A gated feed-forward block, an expert or a dense MLP: down(silu(gate x) * up x). gate and up are
- * one matrix whose rows the device interleaves as it likes (see matrix_pack_pair). No biases. */
+/* A gated feed-forward block, an expert or a dense MLP: y = down(silu(gate x) * up x). gate and up
+ * are one matrix, whose rows each device orders in its own way (matrix_pack_pair). No biases. */
 struct ffn {
     struct matrix gate_up; // n = 2 * row_stride(width), k = dim
     struct matrix down;    // n = dim, k = width
 };
 
-/* Blocks of one shape that the rows of a call are spread over: the experts of a layer, or one dense
- * MLP alone. The struct and its array are the host's; ffn_list_open() once, when all are packed. */
+/* The ffns of one shape that a job's rows go through: the experts of a layer, or one dense MLP. The
+ * struct and its array are in host memory and belong to the caller. Call ffn_list_open() once, when
+ * all matrices are packed. */
 struct ffn_list {
     const struct ffn *ffns; // [n]
     int n;
-    void *device; // what a GPU keeps of it
+    void *device; // a GPU's copy of the array's pointers
 };
 
 /* Rows through a list's blocks: rows y := ffn(rows x). With count, count[i] of them go through
@@ -81,19 +85,19 @@ struct ffn_job {
     int n;                 // rows, with count: at most
 };
 
-/* Where the rows of a step stand: sequence slot and absolute position of each, and what the host
- * knows of them. Rows of one sequence follow each other, in order of position. */
+/* Sequence and position of each row of a step. Rows of one sequence follow each other, in order of
+ * position. The arrays are device memory; the host knows the two numbers after them. */
 struct positions {
     const int32_t *seq; // [n] index into the block table
     const int32_t *pos; // [n] from 0
-    int singles;        // so many rows at the front are their sequences' only ones of the step
-    int longest;        // no pos is as large
+    int singles;        // of each of the first `singles` rows, the sequence has no other row here
+    int longest;        // every pos is less than this
 };
 
-/* One layer's keys and values, in blocks of KV_BLOCK positions: position p of sequence s lives in
- * block table[s * table_stride + p / KV_BLOCK]. Blocks start zeroed, and may be used again by
- * another sequence as they are; a block's inner layout is the device's. Sizes: kv_block_bytes()
- * each for k and v. */
+/* One layer's keys and values, in blocks of KV_BLOCK positions: position p of sequence s is in
+ * block table[s * table_stride + p / KV_BLOCK]. Blocks start zeroed. A block may pass from one
+ * sequence to another without being cleared. The layout within a block is the device's;
+ * kv_block_bytes() is its size, for keys and for values alike. */
 struct kv_layer {
     enum dtype type;
     int n_kv_heads, head_dim;
@@ -108,7 +112,7 @@ struct rope_table {
     int half; // head_dim / 2
 };
 
-/* Where the assignments of rows to experts are to stand: see sort_rows. */
+/* Arguments for sort_rows(), which names the shapes. */
 struct sorting {
     int32_t *count, *slot, *source;
     uint64_t *hit; // or NULL
@@ -127,12 +131,12 @@ struct pending_residual {
     const void *y;       // rows
     const int32_t *slot; // [n][k] a negative one ends its row's sum
     const float *weight; // [n][k]
-    int k;               // 0: none
+    int k;               // 0: no experts' outputs to add
 };
 
-/* How rows travel: as they are in memory, or narrower. A bf16 row is row_stride(width) bf16; an
- * int8 row is an f32 scale, then row_stride(width) int8, scale being the largest magnitude over
- * 127. */
+/* How rows travel: as they are in memory, or in a narrower type. A bf16 row is row_stride(width)
+ * bf16. An int8 row is an f32 scale, then row_stride(width) int8; the scale is the row's largest
+ * magnitude over 127. */
 enum wire { WIRE_MODEL, WIRE_BF16, WIRE_INT8, WIRE_COUNT };
 
 static inline DEVICE_TOO size_t wire_row_bytes(enum wire wire, enum dtype type, int width)
@@ -143,23 +147,24 @@ static inline DEVICE_TOO size_t wire_row_bytes(enum wire wire, enum dtype type, 
                                : n * (size_t)dtype_bytes(type);
 }
 
-/* What narrowing has done to the rows so far. */
+/* The error of narrowing, summed over rows. */
 struct wire_error {
     double squares; // sum of value^2
     double errors;  // sum of (value - what widen() makes of it)^2
 };
 
-/* Sampling. What a sequence has said is a bitmap of the vocabulary, so many words of it. */
+/* For sampling: which tokens a sequence has seen (prompt and output) is a bitmap of the vocabulary,
+ * seen_words(vocab) words long. */
 enum { TOP_MOST = 64 };
 
-static inline DEVICE_TOO int mark_words(int vocab)
+static inline DEVICE_TOO int seen_words(int vocab)
 {
     return (vocab + 31) / 32;
 }
 
 struct penalty {
-    int32_t seq;  // whose marks
-    float factor; // 1: none
+    int32_t seq;  // whose bitmap
+    float factor; // 1: no penalty
 };
 
 struct candidate {
@@ -170,8 +175,8 @@ struct candidate {
 struct kernels {
     const char *name; // "cpu", "cuda"
 
-    /* x [n][dim] f32 := row tokens[i] of the checkpoint's own table [vocab][dim] of type `from`
-     * (any alignment), rounded to `as`. */
+    /* Row i of x [n][dim] f32 := row tokens[i] of the table, rounded to type `as`. The table
+     * [vocab][dim] of type `from` is the checkpoint's own; it may be unaligned. */
     void (*embed)(struct dev *d, float *x, const void *table, enum dtype from, enum dtype as,
                   const int32_t *tokens, int n, int dim);
 
@@ -182,37 +187,40 @@ struct kernels {
     /* y [n][ldy] f32 := x w^T + bias (columns [0, w->n)); rows x of width w->k. */
     void (*matmul)(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w, int n);
 
-    /* y += x w^T (+ bias), as above. */
+    /* y += x w^T + bias, with the shapes of matmul. */
     void (*matmul_add)(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w,
                        int n);
 
-    /* See struct ffn_job. Jobs do not depend on each other; up to d->joint_rows rows they are best
-     * given together. */
+    /* See struct ffn_job. Jobs must not depend on each other. With at most d->joint_ffn_max_rows
+     * rows, several jobs in one call are faster than a call for each. */
     void (*ffn)(struct dev *d, const struct ffn_job *jobs, int n_jobs);
 
-    /* From qkv [n][ldqkv] f32 (n_heads query heads, then keys, then values, head_dim each): rotate
-     * queries and keys in halves (x1 cos - x2 sin, x2 cos + x1 sin), write queries to
-     * q [n][n_heads][row_stride(head_dim)] of kv->type, scaled by 1/sqrt(head_dim) before they are
-     * rounded, and append keys and values to kv. */
+    /* qkv [n][ldqkv] f32 has n_heads query heads, then the key heads, then the value heads, of
+     * head_dim each. Rotate queries and keys: with x1 and x2 the two halves of a head,
+     * (x1 cos - x2 sin, x2 cos + x1 sin). Write queries, times 1/sqrt(head_dim) and then rounded,
+     * to q [n][n_heads][row_stride(head_dim)] of kv->type. Write keys and values, rounded, to the
+     * rows' positions in kv. */
     void (*rope_append)(struct dev *d, void *q, const struct kv_layer *kv, const float *qkv,
                         int ldqkv, const struct rope_table *rope, const struct positions *at, int n,
                         int n_heads);
 
-    /* rows a (width n_heads * head_dim, of kv->type) := softmax(q k^T) v over positions
-     * [0, pos] of the row's own sequence; query head h reads key head h / (n_heads / n_kv_heads).
-     * Key blocks are taken whole, in order of position. */
+    /* rows a of width n_heads * head_dim, of kv->type := softmax(q k^T) v over the positions
+     * [0, pos] of the row's own sequence. Query head h reads kv head h / (n_heads / n_kv_heads).
+     * The sums run over whole blocks of keys, in order of position. */
     void (*attention)(struct dev *d, void *a, const void *q, const struct kv_layer *kv,
                       const struct positions *at, int n, int n_heads);
 
-    /* The k experts of each row: softmax over scores [n][ld] (columns [0, n_experts)), the k
-     * largest, largest first, the lower expert first among equals; renormalised to sum 1 when
-     * normalise. expert [n][k], weight [n][k]. Then sort_rows() of them, unless sorting is NULL. */
+    /* Choose k experts for each row. weight [n][k] := the k largest of softmax(scores), largest
+     * first, divided by their sum if normalise; expert [n][k] := their numbers. Among equal scores
+     * the lower expert comes first. scores [n][ld] has n_experts columns. Unless sorting is NULL,
+     * then sort the assignments as sort_rows() does. */
     void (*route)(struct dev *d, int32_t *expert, float *weight, const struct sorting *sorting,
                   const float *scores, int ld, int n, int n_experts, int k, bool normalise);
 
-    /* Sort the n * k assignments by group_of[expert], stable: count [n_groups], slot [n][k] the
-     * position of each, source [n * k] the row of each position. *hit += groups that have rows
-     * (NULL: nobody counts them). */
+    /* Sort the n * k assignments of rows to experts by group_of[expert], and by row within a group.
+     * count [n_groups] := assignments of each group; slot [n][k] := the place of each assignment in
+     * the sorted order; source [n * k] := the row of each place. *hit += the number of groups that
+     * have rows, unless hit is NULL. */
     void (*sort_rows)(struct dev *d, int32_t *count, int32_t *slot, int32_t *source, uint64_t *hit,
                       const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups);
 
@@ -227,37 +235,40 @@ struct kernels {
                      const struct pending_residual *pending, const float *norm, int n, int dim,
                      float eps);
 
-    /* rows out [n] of width dim := sums of rows y as above, from zero on, in f32, rounded to type.
-     */
+    /* rows out [n] of width dim := the sum over j, in order and in f32, of
+     * weight[i][j] * rows y[slot[i][j]], rounded to `type`. A negative slot ends a row's sum. */
     void (*sum_rows)(struct dev *d, void *out, const void *y, enum dtype type, const int32_t *slot,
                      const float *weight, int n, int k, int dim);
 
-    /* Rows of type to their form on the wire and back; error += what the way there has cost.
-     * Rounding is to nearest, ties to even, and the same bits on every device: a row that is
-     * narrowed where it stays equals one that has travelled. A row with a number that is not finite
-     * comes back as NaN, or (bf16) as it is. */
+    /* narrow: n rows of `type` to their form on the wire, and *error += what that changes; widen:
+     * back. Rounding is to nearest, ties to even, and gives the same bits on every device, so that
+     * a row narrowed and widened on its own rank equals one that has travelled. A row with a number
+     * that is not finite becomes all NaN by int8; by bf16 such a number stays what it is. */
     void (*narrow)(struct dev *d, void *to, enum wire wire, const void *rows, enum dtype type,
                    int n, int width, struct wire_error *error);
     void (*widen)(struct dev *d, void *rows, enum dtype type, const void *from, enum wire wire,
                   int n, int width);
 
-    /* marks [][mark_words(vocab)]: bit tokens[i] of bitmap seq[i] := 1. */
-    void (*mark)(struct dev *d, uint32_t *marks, const int32_t *tokens, const int32_t *seq, int n,
-                 int vocab);
+    /* Set bit tokens[i] of bitmap seq[i] in seen [sequences][seen_words(vocab)]. */
+    void (*add_seen)(struct dev *d, uint32_t *seen, const int32_t *tokens, const int32_t *seq,
+                     int n, int vocab);
 
-    /* Marked tokens lose: logits [n][vocab] of row i, z > 0 ? z / factor : z * factor. */
-    void (*penalise)(struct dev *d, float *logits, const uint32_t *marks,
+    /* Lower the logits z of tokens that the sequence has seen: z := z > 0 ? z / factor : z *
+     * factor. logits [n][vocab], penalties [n]: one for each row. */
+    void (*penalise)(struct dev *d, float *logits, const uint32_t *seen,
                      const struct penalty *penalties, int n, int vocab);
 
-    /* best [n][most] := the most largest of logits [n][vocab], largest first, the lower token first
-     * among equals; NaN counts as -infinity. most from 1 to TOP_MOST and at most vocab. */
+    /* best [n][most] := the `most` largest of each row of logits [n][vocab], largest first; among
+     * equals the lower token comes first; NaN counts as -infinity. 1 <= most <= TOP_MOST, and
+     * most <= vocab. */
     void (*top)(struct dev *d, struct candidate *best, const float *logits, int n, int vocab,
                 int most);
 
-    /* Packing, at load. Source rows are the checkpoint's, row-major [rows][k], converted to
-     * w->type; what lies in the host's memory is the caller's own again on return. matrix_pack
-     * writes rows [first, first + rows) of w; matrix_pack_pair a whole gate_up from [width][k] gate
-     * and up; fill to [count] as the values are (nothing to do where `to` is their memory). */
+    /* Packing, while loading. Source rows are the checkpoint's, row-major [rows][k], and are
+     * converted to w->type. On return the device has read the source. matrix_pack writes rows
+     * [first, first + rows) of w. matrix_pack_pair writes a whole gate_up from gate [width][k] and
+     * up [width][k]. fill copies `count` values to `to` without converting them; it does nothing if
+     * `to` is the source's own memory. */
     size_t (*matrix_bytes)(enum dtype type, int n, int k);
     void (*matrix_pack)(struct dev *d, struct matrix *w, int first, const struct values *source,
                         int rows);

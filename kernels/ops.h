@@ -1,5 +1,12 @@
-/* The primitives of kernels.h under plain names, through the device's table. Contracts are there.
- */
+/* The primitives as functions: each calls the function of its name in the device's table. The table
+ * in kernels.h says for each what it computes, the shapes and types of its arrays, and which may be
+ * NULL. For all of them:
+ *
+ *   - every array is the device's memory (dev_alloc), owned by the caller, and outputs come first;
+ *   - a GPU takes the call into its queue and returns at once, so arrays must stay as they are
+ * until dev_wait(); the CPU has done the work on return;
+ *   - none returns an error: a GPU's first error makes later calls do nothing, and dev_wait()
+ *     returns it. */
 #pragma once
 
 #include "kernels/device.h"
@@ -97,16 +104,16 @@ static inline void widen_rows(struct dev *d, void *rows, enum dtype type, const 
     d->kernels->widen(d, rows, type, from, wire, n, width);
 }
 
-static inline void mark_tokens(struct dev *d, uint32_t *marks, const int32_t *tokens,
-                               const int32_t *seq, int n, int vocab)
+static inline void add_seen(struct dev *d, uint32_t *seen, const int32_t *tokens,
+                            const int32_t *seq, int n, int vocab)
 {
-    d->kernels->mark(d, marks, tokens, seq, n, vocab);
+    d->kernels->add_seen(d, seen, tokens, seq, n, vocab);
 }
 
-static inline void penalise(struct dev *d, float *logits, const uint32_t *marks,
+static inline void penalise(struct dev *d, float *logits, const uint32_t *seen,
                             const struct penalty *penalties, int n, int vocab)
 {
-    d->kernels->penalise(d, logits, marks, penalties, n, vocab);
+    d->kernels->penalise(d, logits, seen, penalties, n, vocab);
 }
 
 static inline void top_tokens(struct dev *d, struct candidate *best, const float *logits, int n,

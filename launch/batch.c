@@ -1,4 +1,5 @@
-/* epmoe batch: many prompts from a file, results to a file as each is finished. */
+/* epmoe batch: reads many prompts from a file, and writes each result to a file once it is there.
+ */
 #include "launch/batch.h"
 
 #include <ctype.h>
@@ -33,15 +34,15 @@ struct batch_run {
     struct ranks ranks;
     struct tokenizer *tokenizer;
     struct chat chat;
-    char no_chat[512]; // why messages are refused
+    char no_chat[512]; // why requests with messages are refused
     struct job_terms terms;
     struct scheduler scheduler;
     int fd;
     struct line_reader input;
     struct batch_output output;
-    struct names names;   // ids: OUTPUT_DONE, and above it the line that has it (0: none yet)
-    struct pending *jobs; // [max_batch + 1]: in the scheduler, and one that waits
-    struct pending *head; // read, but not yet admitted
+    struct names names; // of each id: OUTPUT_DONE, and above it the line that has the id (0: none)
+    struct pending *jobs; // [max_batch + 1]: those in the scheduler, and the head
+    struct pending *head; // the next request: read, but not yet admitted
     struct progress bar;
     double expected; // lines of the input; 0: unknown
     size_t n_lines, n_done, n_errors, n_skipped;
@@ -51,7 +52,7 @@ struct batch_run {
 
 struct pending {
     struct job job;
-    struct batch_run *run; // NULL: free
+    struct batch_run *run; // NULL: the entry is free
 };
 
 static int choose_memory(struct batch_command *o)
@@ -100,7 +101,8 @@ static int parse(struct batch_command *o, int argc, char **argv)
     return status ? status : choose_memory(o);
 }
 
-/* Error lines count as done: what is wrong with a request does not mend itself. */
+/* Write a line of the output, a result or an error. An error also counts as done, as the same
+ * request would get it again. */
 static int write_line(struct batch_run *b, char *line, size_t bytes)
 {
     int status = output_write(&b->output, line, bytes);
@@ -144,7 +146,7 @@ static int finish(void *context, const struct request_result *r)
     return write_line(b, line, bytes);
 }
 
-/* The line's place in the table of ids; true: it is there already, from an earlier line. */
+/* Enter the line's id in the table of ids. True if an earlier line, *first, has the same id. */
 static bool is_duplicate(struct batch_run *b, const struct job *j, size_t *first)
 {
     int64_t *number = names_at(&b->names, j->id, j->id_bytes);
@@ -161,7 +163,8 @@ static bool is_done(struct batch_run *b, const char *id, size_t bytes)
     return done;
 }
 
-/* An id's second line gets its error under its own number, so that ids in the output are unique. */
+/* Write the error of a line whose id an earlier line has. The error's id is "line-N", so that every
+ * id occurs once in the output. */
 static int refuse_duplicate(struct batch_run *b, struct job *j, size_t first)
 {
     char name[32], error[1024];
@@ -177,7 +180,8 @@ static int refuse_duplicate(struct batch_run *b, struct job *j, size_t first)
     return write_error(b, j, error);
 }
 
-/* One line that is not blank: it becomes b->head, or an error line, or is done already. */
+/* Take a line that is not blank. It becomes b->head; or its error is written; or nothing is done,
+ * as the output has its result already. */
 static int take_line(struct batch_run *b, const char *line, size_t bytes, bool too_long)
 {
     struct pending *p = new_job(b);
@@ -209,8 +213,9 @@ static bool is_blank(const char *line, size_t bytes)
     return true;
 }
 
-/* The next request into b->head, unless it has not come yet. With nothing to run there is time to
- * wait for it, and none means the end of the input. */
+/* Read the next request into b->head. If requests are running and no line has arrived, b->head
+ * stays NULL. If none are running, this waits for a line, and a NULL b->head means the end of the
+ * input. */
 static int read_head(struct batch_run *b)
 {
     int status = 0;
@@ -233,7 +238,7 @@ static int read_head(struct batch_run *b)
     return status;
 }
 
-/* Fill the places that are free. */
+/* Admit requests to the scheduler as long as it has room. */
 static int admit(struct batch_run *b)
 {
     int status = read_head(b);
@@ -259,7 +264,7 @@ static int work(struct batch_run *b)
 {
     int status = 0;
     while (!status) {
-        status = output_sync(&b->output); // before what may be a long wait
+        status = output_sync(&b->output); // reading the next request may wait for long
         if (!status)
             status = admit(b);
         if (status || b->scheduler.n_running == 0)
@@ -290,7 +295,7 @@ static void print_summary(const struct batch_run *b)
             c->placement.n_ranks == 1 ? "" : "s");
 }
 
-/* Requests that are still to be seen, for the bar; 0: the input is no plain file. */
+/* How many lines the input still has, for the progress bar; 0 if it is no plain file. */
 static double count_lines(int fd)
 {
     enum { BYTES = 1 << 16 };
@@ -312,13 +317,14 @@ static int open_input(struct batch_run *b)
     bool from_stdin = strcmp(b->o->input, "-") == 0;
     b->fd = from_stdin ? dup(STDIN_FILENO) : open(b->o->input, O_RDONLY | O_CLOEXEC);
     char probe;
-    if (b->fd < 0 || (!from_stdin && read(b->fd, &probe, 0) < 0)) // a directory opens, too
+    if (b->fd < 0 || (!from_stdin && read(b->fd, &probe, 0) < 0)) // open() also opens a directory
         return fail(STATUS_BAD_FILE, "%s: cannot be read: %s", b->o->input, strerror(errno));
     lines_open(&b->input, b->fd, MAX_LINE_BYTES);
     return 0;
 }
 
-/* Without a template only messages are refused, one by one. */
+/* Read the model's chat template. Without one the run goes on, and each request with messages is
+ * refused. */
 static void open_template(struct batch_run *b)
 {
     error_capture(true);
@@ -349,7 +355,7 @@ static int run_model(struct batch_run *b, struct process *p)
     if (!status)
         status = ranks_report_profile(&b->ranks, &b->o->model.profile, stderr);
     for (int i = 0; i <= rows; i++)
-        if (b->jobs[i].run) // the run failed
+        if (b->jobs[i].run) // a job is left only when the run has failed
             drop(&b->jobs[i]);
     free(b->jobs);
     scheduler_close(&b->scheduler);
@@ -363,7 +369,7 @@ static int batch_here(struct process *p, const void *options)
     struct batch_run b = {.o = o, .fd = -1, .output = {.fd = -1}};
     b.terms = (struct job_terms){
         .no_chat = b.no_chat, .system = o->system, .n_predict = (int)o->n_predict};
-    signal(SIGXFSZ, SIG_IGN); // a file that grows too large is an error of write()
+    signal(SIGXFSZ, SIG_IGN); // so that write() returns an error when a file grows too large
     int status = prompt_tokenizer(&b.tokenizer, o->model.model);
     b.terms.tokenizer = b.tokenizer;
     if (!status)

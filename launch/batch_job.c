@@ -16,7 +16,7 @@ static const char *const line_fields[] = {
     "seed",        "stop",   "ignore_eos", NULL};
 static const char *const message_fields[] = {"role", "content", NULL};
 
-/* What was found, for a message: a number's value, or what kind of thing it is. */
+/* Refuse a field: it says what was expected for the key, and what was found. */
 static int refuse(const char *key, const char *expected, const struct js *found)
 {
     if (js_is_number(found))
@@ -28,7 +28,7 @@ static int refuse(const char *key, const char *expected, const struct js *found)
                 js_is_string(found) && !bytes ? "an empty string" : js_kind(found));
 }
 
-/* A field that is absent or null keeps its default. */
+/* The value of a field; NULL if it is absent or null, which both mean the default. */
 static const struct js *field(const struct job *j, const char *key)
 {
     const struct js *v = js_member(j->line, key);
@@ -112,7 +112,8 @@ static int read_sampling(struct job *j)
     return status ? status : read_stops(j);
 }
 
-/* A misspelled field would change the result in silence. */
+/* Refuse a field that is not known: a misspelled field would otherwise change the result without a
+ * word. */
 static int check_fields(const struct js *object, const char *const *known, const char *where)
 {
     for (struct js_entry e = js_first(object); e.key; e = js_next(object, e)) {
@@ -212,7 +213,8 @@ static void set_id(struct job *j, const char *id, size_t bytes)
     j->id_bytes = bytes;
 }
 
-/* No two lines may share an id in the output, so "line-7" is for line 7 only. */
+/* Is the id "line-N" for another line's N? Lines without an id get such ids, and ids must be
+ * unique. */
 static bool is_another_line(const struct job *j, const char *id, size_t bytes)
 {
     bool digits = bytes > 5 && memcmp(id, "line-", 5) == 0;

@@ -15,7 +15,7 @@
 
 static const char beginning[] = "{\"id\": \"";
 
-/* What a crash leaves of a line that was being written: its beginning, or zeros. */
+/* Can this be what a crash left of a line that was being written: its beginning, or zeros? */
 static bool is_torn(const char *line, size_t bytes)
 {
     size_t known = bytes < sizeof beginning - 1 ? bytes : sizeof beginning - 1, zeros = 0;
@@ -24,7 +24,7 @@ static bool is_torn(const char *line, size_t bytes)
     return zeros == bytes || memcmp(line, beginning, known) == 0;
 }
 
-/* Is this a line that a batch wrote? Then its id is done. */
+/* True if a batch wrote this line; then its id is marked as done. */
 static bool mark_done(struct names *names, const char *line, size_t bytes)
 {
     error_capture(true);
@@ -40,7 +40,8 @@ static bool mark_done(struct names *names, const char *line, size_t bytes)
     return good;
 }
 
-/* o->bytes := those of whole lines. */
+/* Read the lines of an existing output, and mark their ids as done. o->bytes := the bytes of whole
+ * lines. */
 static int read_done(struct batch_output *o, uint64_t file_bytes, struct names *names)
 {
     struct line_reader r;
@@ -57,7 +58,7 @@ static int read_done(struct batch_output *o, uint64_t file_bytes, struct names *
             status = fail(STATUS_BAD_FILE, "%s: cannot be read: %s", o->path, strerror(errno));
             continue;
         }
-        torn = o->bytes + n + 1 > file_bytes; // no newline
+        torn = o->bytes + n + 1 > file_bytes; // the line has no newline
         if (torn ? !is_torn(line, n) : n > 0 && !mark_done(names, line, n))
             status = fail(STATUS_BAD_FILE,
                           "%s: line %zu: expected a line that epmoe batch wrote, found \"%.*s\"",
@@ -72,7 +73,7 @@ static int refuse(const struct batch_output *o, const char *why)
     return fail(STATUS_FAILED, "%s: cannot be written: %s", o->path, why);
 }
 
-/* The file is open and ours alone: see what is in it. */
+/* Lock the open file against other runs, and read what is in it. */
 static int look_into(struct batch_output *o, bool resume, struct names *names)
 {
     struct stat st;

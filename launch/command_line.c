@@ -10,7 +10,7 @@
 #include "base/check.h"
 #include "base/log.h"
 
-enum { MAX_OPTIONS = 64, FIRST_LONG = 256 }; // getopt codes: FIRST_LONG + index in the table
+enum { MAX_OPTIONS = 64, FIRST_LONG = 256 }; // getopt's code of option i is FIRST_LONG + i
 
 static void print_option(const struct option_spec *o)
 {
@@ -110,11 +110,11 @@ static int set_value(const struct command_spec *command, const struct option_spe
     }
 }
 
-/* The table in getopt's two forms. */
+/* Convert the table to the two forms that getopt_long reads. */
 static void build_getopt(const struct option_spec *table, struct option *longs, char *shorts)
 {
     int n = 0;
-    *shorts++ = ':'; // tell a missing value from an unknown option
+    *shorts++ = ':'; // getopt then tells a missing value from an unknown option
     for (const struct option_spec *o = table; o->name; o++, n++) {
         CHECK(n < MAX_OPTIONS, "more than %d options", MAX_OPTIONS);
         int takes = o->kind == OPTION_FLAG ? no_argument : required_argument;
@@ -147,7 +147,7 @@ static int positional(const struct command_spec *command, int argc, char **argv)
         return fail(STATUS_USAGE, "%s: unexpected argument \"%s\"; see epmoe %s --help",
                     command->name, argv[optind], command->name);
     if (command->positional && *command->positional_value && extra == 0)
-        return 0; // an option has given it
+        return 0; // an option has set the value
     if (command->positional && extra != 1)
         return fail(STATUS_USAGE, "%s: expected one %s, found %d arguments; see epmoe %s --help",
                     command->name, command->positional, extra, command->name);
@@ -162,7 +162,7 @@ int options_parse(const struct command_spec *command, const struct option_spec *
     struct option longs[MAX_OPTIONS + 2] = {{0}};
     char shorts[3 * MAX_OPTIONS];
     build_getopt(table, longs, shorts);
-    optind = 0; // start afresh, also in a process that parses twice
+    optind = 0; // makes getopt start anew when a process parses twice
     opterr = 0;
     for (int code; (code = getopt_long(argc, argv, shorts, longs, NULL)) != -1;) {
         if (code == 'h') {

@@ -1,4 +1,4 @@
-/* epmoe doctor: what this machine and build can do, and what to do about what is missing. */
+/* epmoe doctor: prints what this machine and build can do, and advice on what is missing. */
 #include "launch/doctor.h"
 
 #include <stdarg.h>

@@ -1,4 +1,5 @@
-/* The doctor's look at the machine: /proc and /sys tell, and where they do not, nothing is said. */
+/* What epmoe doctor says about the machine. It reads /proc and /sys; what they do not tell is left
+ * out. */
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -35,12 +36,13 @@ static void look_at_cpu(struct findings *f)
     finding(f, FINDING_OK, "processor", "%s", name);
 }
 
-/* Built, usable here, and chosen; the fast path for bf16 weights wants AVX-512-BF16. */
+/* Which instruction sets are built in, which can run here, and which one a run would use. bf16
+ * weights are fast with AVX-512-BF16 only. */
 static void look_at_isas(struct findings *f)
 {
     enum isa isa;
     unsigned usable = isa_available();
-    error_capture(true); // EPMOE_ISA may name what is not there
+    error_capture(true); // isa_choose fails if EPMOE_ISA names a set that is not there
     int status = isa_choose(&isa, usable);
     if (status) {
         finding(f, FINDING_MISSING, "instructions", "%s", error_text());
@@ -57,7 +59,7 @@ static void look_at_isas(struct findings *f)
     error_capture(false);
 }
 
-/* The processor time a container may use, in cores; 0: no limit that we can see. */
+/* The processor time that a container may use, in cores; 0: no limit is known. */
 static double quota_cores(void)
 {
     char line[64];
@@ -82,7 +84,7 @@ static void look_at_cores(struct findings *f)
                quota < 1 ? 1 : (int)quota);
 }
 
-/* Nodes in a list such as "0-1,4". */
+/* How many nodes there are in a list such as "0-1,4". */
 static int count_list(const char *text)
 {
     int n = 0;
@@ -144,7 +146,7 @@ static void look_at_memory(struct findings *f)
     char line[64];
     double total = meminfo("MemTotal"), available = meminfo("MemAvailable");
     first_line(line, sizeof line, "/sys/fs/cgroup/memory.max");
-    double limit = strtod(line, NULL); // 0: "max", or none
+    double limit = strtod(line, NULL); // 0: the line is "max" or empty, so there is no limit
     if (limit > 0 && limit < available)
         available = limit;
     finding(f, FINDING_OK, "memory", "%s, %s available: room for %.1f billion bf16 parameters",
@@ -155,7 +157,7 @@ static void look_at_memory(struct findings *f)
         advice(f, "epmoe inspect MODEL --ranks N tells what each rank needs");
 }
 
-/* Open MPI's ranks on one host talk through it. */
+/* /dev/shm, through which Open MPI's ranks on one host exchange messages. */
 static void look_at_shared_memory(struct findings *f)
 {
     struct statvfs s;

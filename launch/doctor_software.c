@@ -1,5 +1,5 @@
-/* The doctor's look at the software: this build, what starts its ranks, and the models that are
- * here. */
+/* What epmoe doctor says about the software: this build, MPI, OpenMP, CUDA, NCCL, and the models
+ * in the cache. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +39,7 @@ static bool on_path(const char *program)
     return found;
 }
 
-/* The library that this build calls, and the mpirun that would start it. */
+/* The MPI library that this build calls, and the mpirun that is found first. */
 static void look_at_mpi(struct findings *f)
 {
     char version[128];
@@ -60,7 +60,8 @@ static void look_at_mpi(struct findings *f)
         advice(f, "it is of another MPI than the library: each rank would run alone");
 }
 
-/* Open MPI's traps; launch/mpirun.sh steps around all of them. */
+/* Settings under which Open MPI refuses to start or is slow. launch/mpirun.sh avoids all of them.
+ */
 static void look_at_mpi_traps(struct findings *f)
 {
     bool root = geteuid() == 0;
@@ -144,10 +145,10 @@ static bool can_run(const char *name)
 
 struct models {
     int here, runnable;
-    char names[160]; // of those that can run, as many as fit
+    char names[160]; // of models that can run, as many as fit
 };
 
-/* models--Org--Name is Org/Name. */
+/* Count the model in a folder of the cache. The folder models--Org--Name holds model Org/Name. */
 static void look_at_model(struct models *m, const char *folder)
 {
     char name[256];
@@ -172,7 +173,7 @@ static void look_at_models(struct findings *f)
     struct models m = {0};
     char *cache = hub_cache();
     DIR *dir = opendir(cache);
-    error_capture(true); // what cannot be run is counted, not complained about
+    error_capture(true); // a model that cannot run is only counted
     for (struct dirent *e; dir && (e = readdir(dir));)
         if (strncmp(e->d_name, "models--", 8) == 0)
             look_at_model(&m, e->d_name);

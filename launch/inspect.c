@@ -1,5 +1,5 @@
-/* epmoe inspect: what is in a model, what it needs, and who would hold what. Reads config.json and
- * the headers of the weights; works from config.json alone. */
+/* epmoe inspect: prints what is in a model, how much memory it needs, and which rank would hold
+ * what. It reads config.json and the headers of the weights; config.json alone is enough. */
 #include "launch/inspect.h"
 
 #include <stdlib.h>
@@ -59,8 +59,8 @@ static char *model_name(const char *model)
     return name;
 }
 
-/* Unless the user has said which experts stay at home: as many as the GPU has room for; and a
- * worker for the others. */
+/* Place the experts. Unless the user has said how many rank 0 holds, it holds as many as its GPU
+ * has room for, and a worker holds the others. */
 static int place(struct inspection *i, const struct inspect_options *o, struct arena *memory)
 {
     struct placement_spec spec = o->placement;

@@ -1,4 +1,4 @@
-/* An inspection for programs. */
+/* Prints an inspection as JSON. */
 #include <math.h>
 #include <string.h>
 

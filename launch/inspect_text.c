@@ -1,4 +1,4 @@
-/* An inspection for people. */
+/* Prints an inspection as text. */
 #include <inttypes.h>
 #include <stdarg.h>
 
@@ -67,8 +67,8 @@ static void print_architecture(const struct inspection *i, FILE *out)
     print_weights(&i->weights, out);
 }
 
-/* Active parameters are counted in two ways: as published, with the whole embedding; and as read.
- */
+/* Two counts of active parameters: with the whole embedding, as models are advertised; and those
+ * that are read for a token. */
 static void print_parameters(const struct inspection *i, FILE *out)
 {
     const struct sizes *s = &i->plan.sizes;
@@ -80,7 +80,7 @@ static void print_parameters(const struct inspection *i, FILE *out)
          count_text((double)s->active).text, s->active);
 }
 
-/* Contexts worth a column: 1k, 8k and the model's most. */
+/* The contexts that get a column: 1k, 8k and the model's most. */
 static int contexts(const struct config *m, int columns[3])
 {
     static const int usual[] = {1024, 8192};

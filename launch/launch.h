@@ -1,5 +1,5 @@
-/* The program: main() finds the command; a command parses its options, brings up its ranks and does
- * its work. A command's function returns the process's exit code. */
+/* The program. main() finds the command. The command parses its options, starts its ranks and does
+ * its work; its function returns the process's exit code (base/log.h). */
 #pragma once
 
 #include <stdbool.h>
@@ -11,14 +11,14 @@
 
 /* What main() knows of the process before any option is read. */
 struct process {
-    struct transport *mpi;      // this rank's end under mpirun, else NULL
-    int local_rank, local_size; // among the ranks of this host
+    struct transport *mpi;      // this rank's end under mpirun; else NULL
+    int local_rank, local_size; // this rank among the ranks of this host, and how many these are
 };
 
 struct command {
     const char *name, *summary;
     int (*run)(struct process *p, int argc, char **argv);
-    bool uses_ranks; // under mpirun all ranks take part; otherwise rank 0 works alone
+    bool uses_ranks; // true: under mpirun all ranks run the command; false: only rank 0 does
 };
 
 int command_run(struct process *p, int argc, char **argv);
@@ -33,23 +33,24 @@ int command_doctor(struct process *p, int argc, char **argv);
 const char *program_version(void); // "0.1.0 (commit)"
 void print_version(void);
 
-/* Where the time goes, of commands that run a model. */
+/* The options that ask for a profile. */
 struct profile_command {
-    bool table;               // for people
-    const char *json, *trace; // files, or NULL
+    bool table;               // print its tables
+    const char *json, *trace; // paths of files to write, or NULL
 };
 
-/* What moves rows between ranks; auto: NCCL where each has a GPU of its own, else shared memory or
- * MPI, by how the ranks were started. */
+/* What moves rows between ranks. Auto: NCCL if each rank has a GPU of its own; else shared memory
+ * for ranks that are threads, MPI for ranks that mpirun has started. */
 enum transport_choice { TRANSPORT_AUTO, TRANSPORT_LOCAL, TRANSPORT_MPI, TRANSPORT_NCCL };
 
 /* The options that every command with a model shares. */
 struct model_options {
     const char *model;
-    int dtype;                 // index in the choice "auto|f32|f16|bf16"
-    int device, worker_device; // enum device; of workers one more: 0 is "as rank 0"
-    int transport;             // enum transport_choice
-    int strategy, dedup, combine, wire, overlap; // as struct exchange_options has them
+    int dtype;                                   // index in the choice "auto|f32|f16|bf16"
+    int device;                                  // enum device
+    int worker_device;                           // 0: that of rank 0; else enum device + 1
+    int transport;                               // enum transport_choice
+    int strategy, dedup, combine, wire, overlap; // values of struct exchange_options
     struct placement_spec placement;
     const char *expect; // "1500,40" or "1500,40,8"; NULL: usual_workload
     long threads, chunk, context, ranks;
@@ -62,9 +63,9 @@ struct model_options model_options_default(void);
 enum { MODEL_OPTIONS = 19 };
 /* Fill MODEL_OPTIONS entries of a command's table. */
 void model_options_table(struct option_spec *table, struct model_options *o);
-int model_options_dtype(const struct model_options *o); // enum dtype, or -1 for the file's own
+int model_options_dtype(const struct model_options *o); // enum dtype; -1: that of the checkpoint
 
-/* Likewise; the profile of a run whose model_options it is part of. */
+/* Fill PROFILE_OPTIONS entries of a command's table; parsing it fills *o. */
 enum { PROFILE_OPTIONS = 3 };
 void profile_options_table(struct option_spec *table, struct profile_command *o);
 
@@ -73,5 +74,6 @@ int parse_expect(const char *text, struct workload *w);
 /* "24G", "512M", "1e9": bytes; 0 for NULL. STATUS_USAGE names the option. */
 int parse_memory(const char *option, const char *text, uint64_t *bytes);
 
-/* Token ids "1,2,3": malloc'ed; STATUS_USAGE names the piece that is no id. */
+/* *ids := the *n token ids in a text such as "1,2,3"; the caller frees them. 0, or STATUS_USAGE
+ * with the piece that is no id in the error. */
 int parse_ids(const char *text, int32_t **ids, int *n);

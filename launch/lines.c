@@ -24,10 +24,10 @@ void lines_close(struct line_reader *r)
 static bool has_arrived(int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
-    return poll(&p, 1, 0) != 0; // an error is for read() to tell
+    return poll(&p, 1, 0) != 0; // on an error, too: read() will report it
 }
 
-/* Some more bytes behind `end`; false: the file could not be read. */
+/* Read more bytes to buffer[end ..]; false: the file could not be read. */
 static bool read_more(struct line_reader *r)
 {
     if (r->start > 0) {
@@ -53,12 +53,12 @@ static enum line_result give(struct line_reader *r, size_t bytes, char **line, s
 {
     *line = r->buffer + r->start;
     *count = bytes;
-    r->start += bytes + (r->start + bytes < r->end); // and its newline
+    r->start += bytes + (r->start + bytes < r->end); // past the line and its newline
     return bytes > r->most ? LINE_TOO_LONG : LINE_READ;
 }
 
-/* The buffer never grows far beyond a line of legal length: what is too long shrinks to its first
- * bytes while it goes by. */
+/* While a line that is too long is being read, only its beginning is kept, so that the buffer does
+ * not grow with the line. */
 static void cut_long(struct line_reader *r)
 {
     if (r->end - r->start > r->most + 1)

@@ -1,4 +1,5 @@
-/* epmoe logits: the logits of every prompt token, as f32 tensor `logits` [n_tokens, vocab]. */
+/* epmoe logits: writes the logits of every prompt token, as f32 tensor `logits` [n_tokens, vocab]
+ * of a safetensors file. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +42,8 @@ static int parse(struct logits_options *o, int argc, char **argv)
     return status;
 }
 
-/* The header of a file that holds this one tensor, padded so that the data is aligned to 8. */
+/* Write the header of a file with this one tensor, padded so that the data begin at a multiple
+ * of 8. */
 static void write_header(FILE *f, int n, int vocab)
 {
     char json[256];
@@ -72,7 +74,7 @@ static int write_chunk(void *context, struct coordinator *c, int first, int n)
             return STATUS_FAILED;
         fwrite(logits, sizeof(float), (size_t)count * vocab, out->stream);
     }
-    return 0; // outfile_commit() reports what could not be written
+    return 0; // outfile_commit() reports errors of the stream
 }
 
 static int write_logits(struct coordinator *c, const struct prompt *prompt, const char *path)

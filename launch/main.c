@@ -1,4 +1,5 @@
-/* epmoe COMMAND [options]: find the command, learn whether mpirun started us, and run it. */
+/* epmoe COMMAND [options]: finds the command, starts MPI if mpirun has started this process, and
+ * runs the command. */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,11 +44,11 @@ static const struct command *find(const char *name)
     return NULL;
 }
 
-/* How idle threads wait. They should spin for about as long as it takes to put them to sleep and
- * wake them; libgomp's own choice, a hundred times longer, makes a crawl of sharing cores with
- * anyone. Ranks that outnumber the cores must not spin at all. OpenMP reads its environment before
- * main() starts, so the program starts itself once more, under its own name; what the user says
- * goes. */
+/* Set how OpenMP's idle threads wait. They should spin for about as long as it takes to sleep and
+ * wake. libgomp's default is a hundred times longer, which slows down all processes that share the
+ * cores. If there are more ranks than cores, threads must not spin at all. OpenMP reads its
+ * environment before main() starts, so the program sets the variables and executes itself once
+ * more. Variables that the user has set stay. */
 static void choose_waiting(char **argv)
 {
     char self[PATH_MAX] = {0};
@@ -59,7 +60,7 @@ static void choose_waiting(char **argv)
     else
         setenv("GOMP_SPINCOUNT", "3000", 1);
     if (readlink("/proc/self/exe", self, sizeof self - 1) > 0)
-        execv(self, argv); // on failure: only slower
+        execv(self, argv); // if this fails, the run goes on and is only slower
 }
 
 /* A worker has found rank 0 lost. It waits a second, so that rank 0, if it still runs, can name the
@@ -85,13 +86,14 @@ static int run_under_mpi(const struct command *command, int argc, char **argv)
     mpi.timeout_ns = (int64_t)(model_options_default().timeout_s * 1e9);
     signals_place(mpi.pulse);
     if (mpi.rank > 0)
-        error_capture(true); // the same arguments fail on every rank: rank 0 says so
+        error_capture(
+            true); // wrong arguments fail on every rank, and rank 0 alone prints the error
     if (command->uses_ranks)
         status = command->run(&p, argc, argv);
     else if (mpi.rank == 0)
         status = command->run(&(struct process){.local_size = 1}, argc, argv);
     if (mpi.rank == 0)
-        cluster_stop(&mpi); // whatever happened: nobody is left waiting
+        cluster_stop(&mpi); // also after an error, so that no worker waits for rank 0
     signals_place(NULL);
     int lost = transport_close(&mpi);
     if (mpi.rank > 0 && status == STATUS_LOST_RANK)

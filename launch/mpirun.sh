@@ -1,29 +1,30 @@
 #!/usr/bin/env bash
-# mpirun for epmoe: Open MPI's traps avoided, and its ends made plain. See docs/launch.md.
+# Starts epmoe by Open MPI's mpirun, with settings that avoid known problems, and prints one clear
+# line when a rank is lost. See docs/launch.md.
 #   launch/mpirun.sh -n 5 build/release/epmoe run …          this host: one coordinator, four workers
 #   launch/mpirun.sh --per-numa build/release/epmoe run …    this host: a worker bound to each NUMA node
 #   launch/mpirun.sh -n 9 --hostfile launch/hosts.example epmoe run …
-# All else is mpirun's own. Exit codes are epmoe's: 4 for a lost rank, however it was lost; 130
+# All other options are mpirun's. Exit codes are epmoe's: 4 for a lost rank, however it was lost; 130
 # after Ctrl-C.
 set -uo pipefail
 
-# As root; with more ranks than cores; a rank's threads not all on one core.
+# Let mpirun run as root and start more ranks than cores, and do not bind a rank to one core.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_rmaps_base_oversubscribe=1
 export OMPI_MCA_hwloc_base_binding_policy=${OMPI_MCA_hwloc_base_binding_policy:-none}
-# Open MPI wants a remote shell even for this host alone.
+# Open MPI does not start without a remote shell, even if it needs none on this host.
 command -v ssh >/dev/null || command -v rsh >/dev/null ||
     export OMPI_MCA_plm_rsh_agent=${OMPI_MCA_plm_rsh_agent:-sh}
-# A host that was cut off must not keep its daemon for the two hours of TCP's own keepalive.
+# Notice after half a minute that a host was cut off; by TCP's default it would take two hours.
 export OMPI_MCA_oob_tcp_keepalive_time=${OMPI_MCA_oob_tcp_keepalive_time:-10}
 export OMPI_MCA_oob_tcp_keepalive_intvl=${OMPI_MCA_oob_tcp_keepalive_intvl:-5}
 export OMPI_MCA_oob_tcp_keepalive_probes=${OMPI_MCA_oob_tcp_keepalive_probes:-4}
 
-patience=4 # seconds for mpirun to end once the run is over
+patience=4 # how many seconds mpirun may take to end once the run is over
 
-# Ranks go round the NUMA nodes: of n + 1, rank 0 shares its node with the last, and every node has
-# one worker, whose threads fill the memory that they will read. They share cores with rank 0's, so
-# nobody may spin.
+# With --per-numa, ranks are placed on the NUMA nodes in turn. With n + 1 ranks on n nodes, every node
+# has one worker, whose threads first write the memory that they later read; rank 0 shares its node
+# with the last worker. These two share cores, so their threads must not spin while they wait.
 numa_nodes() {
     local nodes=(/sys/devices/system/node/node[0-9]*)
     [ -e "${nodes[0]}" ] && echo "${#nodes[@]}" || echo 1
@@ -44,14 +45,14 @@ arguments+=("$@")
 # ---- what mpirun and the ranks say on stderr ----
 
 lost='' died='' exited='' daemon='' where='' ended='' signalled='' partial='' block='' in_block=''
-symptoms='' # what Open MPI says of a peer that is gone; told only where we know no better
+symptoms='' # Open MPI's messages about a lost peer; printed only if nothing better is known
 limit=0
 
-be_over() { # from now on mpirun has little time left
+be_over() { # from now on mpirun has $patience seconds to end
     [ "$limit" -ne 0 ] || limit=$((SECONDS + patience))
 }
 
-# A paragraph of mpirun's, between two rules.
+# Take a message of mpirun, which stands between two lines of dashes.
 take_block() {
     local noticed='process rank ([0-9]+) with PID [0-9]+ on node ([^ ]+) exited on (signal [0-9]+ \([^)]*\))'
     local code='Process name: \[\[[0-9]+,[0-9]+\],([0-9]+)\][[:space:]]+Exit code: +([0-9]+)'
@@ -81,7 +82,7 @@ take_line() {
         lost=1
         be_over
         ;;
-    'epmoe: terminated'* | 'epmoe: interrupted'*) # rank 0: where the run was
+    'epmoe: terminated'* | 'epmoe: interrupted'*) # rank 0 says where the run was
         ended=$1
         where=${1#epmoe: *ed}
         ;;
@@ -91,7 +92,7 @@ take_line() {
     'mpirun: abort is already in progress'* | 'mpirun: killing job'*) ;;
     '['*'] plm:rsh: Warning: setpgid('*) ;; # the agent had begun already, in a group of its own
     '[warn] Epoll '* | '['*'] ORTE_ERROR_LOG: '* | '['*'] plm:rsh: Warning: '* | '['*' sent help message '* | '['*'"orte_base_help_aggregate" to 0'*) symptoms+=$1$'\n' ;;
-    '['*'] Read -1, expected '*', errno = 3') ;; # from the memory of a rank that is gone
+    '['*'] Read -1, expected '*', errno = 3') ;; # reading the memory of a rank that has ended
     *)
         if [ -n "$in_block" ] && [[ $1 != epmoe:* ]]; then
             block+=$1$'\n'
@@ -104,7 +105,7 @@ take_line() {
 
 # ---- the run ----
 
-on_signal() { # the terminal has told mpirun, too; kill has not
+on_signal() { # mpirun gets Ctrl-C from the terminal, too, but not a kill of this script
     signalled=$1
     be_over
     sleep 0.3
@@ -113,12 +114,12 @@ on_signal() { # the terminal has told mpirun, too; kill has not
 
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
-export EPMOE_LAST_WORDS=$folder/words # for rank 0, if it is on this host
+export EPMOE_LAST_WORDS=$folder/words # rank 0 writes here where the run is, if it is on this host
 mkfifo "$folder/stderr" || exit 1
 exec 4>&2
 mpirun "${arguments[@]}" <&0 2>"$folder/stderr" 4>&- &
 job=$!
-exec 2>/dev/null # the shell has a word of its own for children that were killed
+exec 2>/dev/null # hides what the shell prints about children that were killed
 exec 3<"$folder/stderr"
 trap 'on_signal 2' INT
 trap 'on_signal 15' TERM
@@ -129,12 +130,12 @@ while :; do
         take_line "$partial$line"
         partial=''
     else
-        [ $? -gt 128 ] || break # the end: all have closed it
+        [ $? -gt 128 ] || break # not a timeout: all writers have closed the pipe
         partial+=$line
-        kill -0 "$job" 2>/dev/null || be_over # yet somebody holds it open
+        kill -0 "$job" 2>/dev/null || be_over # mpirun has ended, but a process holds the pipe open
     fi
     if [ "$limit" -ne 0 ] && [ "$SECONDS" -ge "$limit" ]; then
-        # its ranks here end themselves when it is gone, but for those that are stopped
+        # ranks end themselves when mpirun is gone, except those that are stopped
         kill -KILL $(cat "/proc/$job/task/"*/children 2>/dev/null) "$job" 2>/dev/null
         break
     fi
@@ -143,7 +144,7 @@ done
 [ -z "$in_block" ] || take_block
 wait "$job" 2>/dev/null
 code=$?
-while [ "$code" -gt 128 ] && kill -0 "$job" 2>/dev/null; do # a signal to us, not mpirun's end
+while [ "$code" -gt 128 ] && kill -0 "$job" 2>/dev/null; do # a signal to this script ended the wait
     wait "$job" 2>/dev/null
     code=$?
 done

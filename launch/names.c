@@ -7,13 +7,13 @@
 #include "base/hash.h"
 
 struct name_entry {
-    const char *name; // NULL: free
+    const char *name; // NULL: the entry is free
     size_t bytes;
     uint64_t hash;
     int64_t number;
 };
 
-/* Where a name is, or where it would go. */
+/* The entry of a name, or the free entry where it belongs. */
 static struct name_entry *find(const struct names *t, const char *name, size_t bytes, uint64_t hash)
 {
     size_t i = hash & (t->room - 1);

@@ -1,4 +1,4 @@
-/* A table of names, each with a number: exact, grows as needed. Names may hold any byte. */
+/* A hash table of names, each with a number. It grows as needed. Names may hold any byte. */
 #pragma once
 
 #include <stddef.h>
@@ -7,11 +7,12 @@
 #include "base/arena.h"
 
 struct names {
-    struct arena memory; // of the names
+    struct arena memory; // holds the names
     struct name_entry *entries;
     size_t count, room; // room: a power of two
 };
 
-/* The number of a name, to be read or set; 0 for one that is new. Valid until the next call. */
+/* A pointer to the number of a name, valid until the next call. A name that is not in the table is
+ * added, with number 0. */
 int64_t *names_at(struct names *t, const char *name, size_t bytes);
 void names_free(struct names *t);

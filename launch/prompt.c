@@ -66,7 +66,7 @@ int prompt_template(struct chat *c, const char *model)
     return status;
 }
 
-/* *text, a user's message, becomes a conversation. */
+/* Replace *text, a user's message, by the prompt that the chat template makes of it. */
 static int apply_template(char **text, size_t *bytes, const char *system, const char *model)
 {
     struct chat chat;

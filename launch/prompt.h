@@ -1,4 +1,5 @@
-/* The prompt of a command: text or ids, from the command line, a file or stdin, as token ids. */
+/* Reads the prompt of a command, as text or ids from the command line, a file or stdin, and makes
+ * token ids of it. */
 #pragma once
 
 #include <stdint.h>
@@ -10,7 +11,7 @@ struct prompt_options {
     const char *text;   // -p; "-": stdin
     const char *file;   // -f
     const char *tokens; // --tokens
-    bool chat;          // --chat: the text is a user's message
+    bool chat;          // --chat: the text is the message of a user
     const char *system; // --system
 };
 
@@ -19,11 +20,12 @@ struct prompt {
     int n;
 };
 
-/* Exactly one of the three must be given. tokenizer may be NULL with --tokens; `model` is where a
- * chat template comes from. */
+/* Exactly one of text, file and tokens must be given. t may be NULL with tokens. With chat, the
+ * template is that of the model. 0, STATUS_USAGE or STATUS_BAD_FILE. */
 int prompt_read(struct prompt *p, const struct prompt_options *o, const struct tokenizer *t,
                 const char *model);
 bool prompt_needs_tokenizer(const struct prompt_options *o);
 
-int prompt_tokenizer(struct tokenizer **t, const char *model); // tokenizer.json of a model
-int prompt_template(struct chat *c, const char *model);        // its chat template
+/* Open the tokenizer, or the chat template, of a model; 0 or STATUS_BAD_FILE. */
+int prompt_tokenizer(struct tokenizer **t, const char *model);
+int prompt_template(struct chat *c, const char *model);

@@ -17,7 +17,8 @@
 #include "study/profile.h"
 #include "worker/serve.h"
 
-static const int64_t join_ns = 4000000000, join_lost_ns = 1000000000; // for workers to end
+// how long rank 0 waits for local workers to end, and how long after an error
+static const int64_t join_ns = 4000000000, join_lost_ns = 1000000000;
 
 struct rank_thread {
     pthread_t thread;
@@ -25,7 +26,8 @@ struct rank_thread {
     struct worker_options options;
 };
 
-/* Cores over ranks on this host; a rank that mpirun has bound has its own share already. */
+/* The cores that this process may use over the ranks that share them. If mpirun has bound the
+ * ranks, each has cores of its own. */
 static int default_threads(int ranks_here)
 {
     int usable = usable_cores();
@@ -45,7 +47,7 @@ static int choose_threads(const struct model_options *o, int ranks_here)
     return (int)o->threads;
 }
 
-/* The GPU of the i-th rank of a host: ranks take them in turn. */
+/* The GPU of the i-th rank of a host: i modulo the number of GPUs. */
 static int gpu_of(int i)
 {
     int n = cuda_count();
@@ -57,7 +59,7 @@ static enum device worker_device(const struct model_options *o)
     return (enum device)(o->worker_device ? o->worker_device - 1 : o->device);
 }
 
-/* The first worker to miss rank 0 says so and ends the process. */
+/* Set by the first local worker that finds rank 0 lost; it reports that and ends the process. */
 static atomic_flag told = ATOMIC_FLAG_INIT;
 
 static void *worker_thread(void *argument)
@@ -66,7 +68,7 @@ static void *worker_thread(void *argument)
     char name[16];
     snprintf(name, sizeof name, "rank %d", w->end->rank);
     pthread_setname_np(pthread_self(), name);
-    // its errors reach the user through the coordinator, unless that is what is lost
+    // the coordinator reports a worker's errors to the user, except when the coordinator is lost
     if (worker_serve(w->end, &w->options) == STATUS_LOST_RANK && !atomic_flag_test_and_set(&told)) {
         warn("%s", error_text());
         _exit(STATUS_LOST_RANK);
@@ -98,8 +100,8 @@ static void start_local(struct ranks *r, const struct model_options *o, int n, i
     }
 }
 
-/* A thread that does not come back cannot be ended by itself: the process ends instead. All that
- * was finished has been written. */
+/* A worker's thread does not end, and cannot be ended from outside; so the process ends. Results
+ * that were finished have been written. */
 static void abandon(const struct ranks *r, int rank)
 {
     if (!error_text()[0])
@@ -108,7 +110,8 @@ static void abandon(const struct ranks *r, int rank)
     _exit(STATUS_LOST_RANK);
 }
 
-/* pthread_clockjoin_np would not need the naps, but ThreadSanitizer does not know it. */
+/* Wait for a thread until a time; true if it has ended. pthread_clockjoin_np would do this without
+ * sleeping between tries, but ThreadSanitizer does not know it. */
 static bool join_until(pthread_t thread, int64_t when_ns)
 {
     static const struct timespec nap = {0, 100000};
@@ -120,7 +123,8 @@ static bool join_until(pthread_t thread, int64_t when_ns)
     return true;
 }
 
-/* A machine whose cores others hold may take its time over an orderly end. */
+/* How long to wait for local workers to end: join_lost_ns after an error. Else at least as long as
+ * the timeout, since ending takes longer while other programs use the cores. */
 static int64_t patience_ns(const struct ranks *r)
 {
     if (error_text()[0])
@@ -180,7 +184,7 @@ static int ranks_here(const struct process *p, const struct model_options *o)
     return p->mpi ? p->local_size : o->ranks ? (int)o->ranks : 1;
 }
 
-/* Of ranks on other hosts that share a GPU NCCL itself will say so. */
+/* Only this host's ranks are checked. If ranks of another host share a GPU, NCCL will report it. */
 const char *ranks_why_not_nccl(const struct process *p, const struct model_options *o)
 {
     static char text[320];
@@ -200,9 +204,10 @@ const char *ranks_why_not_nccl(const struct process *p, const struct model_optio
     return text;
 }
 
-/* Where ranks of a process share a GPU, a kernel that is loaded at its first launch waits until the
- * GPU is idle, and NCCL's kernels of other ranks wait for what comes after it. So all are loaded at
- * the start, which CUDA must be told before its first call. */
+/* CUDA loads a kernel at its first launch, and for that waits until the GPU is idle. If ranks of
+ * one process share a GPU, it never is: NCCL's kernels of other ranks run on it, and wait for what
+ * this rank launches next. So all kernels must be loaded at the start, which CUDA reads from its
+ * environment at its first call. */
 static void prepare_sharing(const struct model_options *o)
 {
     char unused[1];
@@ -222,7 +227,7 @@ static int check_transport(const struct process *p, const struct model_options *
     return why ? fail(STATUS_USAGE, "--transport nccl: %s", why) : 0;
 }
 
-/* --transport auto: from GPU to GPU where each rank has one of its own. */
+/* For --transport auto: use NCCL if each rank has a GPU of its own. */
 static bool choose_nccl(const struct process *p, const struct model_options *o,
                         const struct transport *t)
 {
@@ -264,8 +269,8 @@ int ranks_command(struct process *p, int parsed, const struct model_options *o,
     return p->mpi && p->mpi->rank > 0 ? serve(p, o) : here(p, options);
 }
 
-/* Before hours are spent on what could not be written in the end; not a pipe, which has a reader.
- */
+/* Check that a file can be written, before a long run whose results would be lost. A pipe is not
+ * opened, as its reader would see that. */
 static int check_file(const char *path)
 {
     struct outfile f;
@@ -345,7 +350,7 @@ int ranks_report_profile(struct ranks *r, const struct profile_command *o, FILE 
     return status;
 }
 
-/* Local workers end first: they read our memory. */
+/* Local workers must end before the coordinator is closed, as they read its memory. */
 void ranks_close(struct ranks *r)
 {
     if (r->ends)

@@ -1,5 +1,5 @@
-/* The ranks of one run: this process alone, threads of it (--ranks N), or processes under mpirun.
- */
+/* Starts and ends the ranks of one run: rank 0 alone, threads of this process (--ranks N), or
+ * processes that mpirun has started. */
 #pragma once
 
 #include <stdio.h>
@@ -9,38 +9,40 @@
 
 struct ranks {
     struct coordinator coordinator;
-    struct coordinator_options options; // that it was opened with
-    struct rank_thread *threads;        // of local workers
-    struct transport *ends;             // [n] of the local transport
+    struct coordinator_options options; // the coordinator was opened with these
+    struct rank_thread *threads;        // [n] of local workers, from entry 1 on; or NULL
+    struct transport *ends;             // [n] of the local transport; NULL: it is not used
     int n;
     char *model_dir;
     const char *transport_name;
 };
 
+/* What a command needs of the coordinator. */
 struct session_needs {
     int max_sequences, logit_rows;
-    int context; // positions that -c unset should give; 0: the model's maximum
+    int context; // positions of a sequence without -c; 0: the model's maximum
 };
 
-/* Why --transport nccl cannot move this run's rows; NULL when it can, as far as this host shows. */
+/* Why --transport nccl cannot move this run's rows; NULL if it can, as far as can be told on this
+ * host. */
 const char *ranks_why_not_nccl(const struct process *p, const struct model_options *o);
 
-/* A command with a model, once its options are parsed (with this result: see options.h): refuse
- * what no rank can do, be a worker on ranks other than 0 under mpirun, and run `here` on rank 0.
- * Returns the exit code; a worker's is 0, for the coordinator's is the run's, unless it is the
- * coordinator that is lost. */
+/* Run a command with a model. `parsed` is the result of options_parse(). Refuses options that no
+ * rank can do. Under mpirun, ranks other than 0 then serve as workers; rank 0 calls here(p,
+ * options). Returns the exit code. A worker's is 0, as the coordinator's is the run's, except when
+ * the coordinator is lost. */
 int ranks_command(struct process *p, int parsed, const struct model_options *o,
                   int (*here)(struct process *p, const void *options), const void *options);
 
-/* Rank 0: start local workers where asked for and open the coordinator; or the exit code. */
+/* On rank 0: start the local workers, if any, and open the coordinator. 0, or the exit code; then
+ * there is nothing to close. */
 int ranks_open(struct ranks *r, const struct process *p, const struct model_options *o,
                const struct session_needs *needs);
-/* After a run: with -v, how long the coordinator waited for rows, and worked while they were away;
- * when the wire is narrower than the model, what it cost and what travelled. A line each, on
- * stderr.
- */
+/* After a run, print on stderr: with -v, how long the coordinator waited for rows, and how long it
+ * worked while they were away; if the wire is narrower than the model, the error and the bytes. 0,
+ * or a status. */
 int ranks_report_exchange(struct ranks *r);
-/* After a run, where asked for: complete the profile, write its files, and its table to `table`
- * (NULL: not here). */
+/* After a run, if a profile was asked for: complete it, write its files, and print its tables to
+ * `table` (NULL: do not print them). 0, or a status. */
 int ranks_report_profile(struct ranks *r, const struct profile_command *o, FILE *table);
 void ranks_close(struct ranks *r);

@@ -1,4 +1,4 @@
-/* epmoe run: text to text, printed as it is generated. */
+/* epmoe run: continues a text, and prints the new text as it is generated. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,8 +21,8 @@ struct run_options {
 
 /* What has been generated, and how much of its text is printed. */
 struct printer {
-    struct text_out out; // without a tokenizer: ids are printed
-    size_t printed;      // bytes of out.text
+    struct text_out out; // unused without a tokenizer: then ids are printed
+    size_t printed;      // how many bytes of out.text were printed
     bool any;            // an id was printed
     struct request_result result;
 };
@@ -108,7 +108,7 @@ static int print_end(void *context, const struct request_result *r)
     text_out_end(&p->out);
     if (p->out.bytes > p->printed)
         print_new(p);
-    write_out("\n", 1); // before the summary, also where both go to one file
+    write_out("\n", 1); // comes before the summary, also if both go to the same file
     return 0;
 }
 
@@ -177,7 +177,7 @@ static int generate_and_print(struct ranks *ranks, const struct run_options *o,
     return status ? status : ranks_report_profile(ranks, &o->model.profile, stderr);
 }
 
-/* Everything on rank 0, once the options are known. */
+/* What rank 0 does, once the options are parsed. */
 static int run_here(struct process *p, const void *options)
 {
     const struct run_options *o = options;

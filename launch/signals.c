@@ -16,12 +16,12 @@ enum { LINE_BYTES = 256 };
 
 static sigset_t awaited;
 static bool silent, starting;
-static int runner = -1;                                   // the file of launch/mpirun.sh
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // of starting and place
+static int runner = -1; // the file in which launch/mpirun.sh wants rank 0's last line; -1: none
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // guards starting, place and last
 static const struct pulse *place;
-static char last[192]; // where it was when the ranks parted
+static char last[192]; // where the run was when the ranks ended
 
-/* "in layer 3 of step 7 …", or nothing where there is no place to tell. */
+/* out := where the run is, "in layer 3 of step 7 …"; "" if that is not known. */
 static void find_place(char *out, size_t size)
 {
     pthread_mutex_lock(&mutex);
@@ -34,8 +34,9 @@ static void find_place(char *out, size_t size)
     pthread_mutex_unlock(&mutex);
 }
 
-/* Under the runner rank 0's words go to a file of its, since mpirun would not pass on the last
- * ones. One write, so that it holds a whole line whenever this process is killed. */
+/* Under launch/mpirun.sh, rank 0 writes its last line to the script's file, as mpirun does not pass
+ * on what a rank prints when it is killed. It is one write, so that the file always holds a whole
+ * line. */
 static bool tell_runner(const char *word)
 {
     char where[192], line[LINE_BYTES + 1];
@@ -54,13 +55,14 @@ static void say(const char *word)
     if (tell_runner(word))
         return;
     if (isatty(STDERR_FILENO))
-        fputs("\r\033[K", stderr); // a progress bar, or ^C
+        fputs("\r\033[K", stderr); // wipe the line, on which a progress bar or ^C may be
     find_place(where, sizeof where);
     warn("%s%s%s", word, *where ? " " : "", where);
 }
 
-/* A thread, not a handler: it may call anything. For the runner it keeps the place up to date, too:
- * mpirun may kill this process without a warning. */
+/* Waits for signals on a thread of its own, which may call any function; a handler may not. It also
+ * keeps the place in the script's file up to date, as mpirun may kill this process without a
+ * warning. */
 static void *wait_for_signal(void *unused)
 {
     const struct timespec interval = {0, runner < 0 ? 999999999 : 100000000};
@@ -74,7 +76,8 @@ static void *wait_for_signal(void *unused)
     _exit(128 + number);
 }
 
-/* What a shell's `&` or nohup has set to be ignored stays so. */
+/* Have the thread wait for this signal. A signal that is ignored, as set by nohup or a shell's `&`,
+ * stays ignored. */
 static void await(int number)
 {
     struct sigaction now;
@@ -102,7 +105,7 @@ void signals_place(const struct pulse *p)
 {
     pthread_mutex_lock(&mutex);
     starting = false;
-    if (place && !p) // mpirun may end a rank that is on its way out
+    if (place && !p) // keep the last place: mpirun may still kill this rank while it ends
         pulse_place(place, last, sizeof last);
     place = p;
     pthread_mutex_unlock(&mutex);

@@ -1,11 +1,13 @@
-/* Ctrl-C and SIGTERM: the process ends at once, with one line and the conventional code (130, 143).
- * Nothing finished is lost by that: results are on disk before the next step begins. */
+/* Ctrl-C and SIGTERM: the process prints one line and ends at once, with the conventional exit code
+ * (130, 143). Finished results are not lost by that: they are on disk before the next step begins.
+ */
 #pragma once
 
 #include "transport/transport.h"
 
-/* Before any other thread is started. quiet: say nothing (a worker under mpirun). place_follows:
- * until signals_place() the run is starting. */
+/* Begin to watch for signals; must be called before any other thread is started. quiet: print no
+ * line (for workers under mpirun). place_follows: the command runs a model, so the line says that
+ * the run is starting until signals_place() is called. */
 void signals_open(bool quiet, bool place_follows);
-/* From here on the line says where the run was (NULL: it stays where it is). */
+/* From now on the line says where p is. NULL: from now on the line says where the last p is now. */
 void signals_place(const struct pulse *p);

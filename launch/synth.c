@@ -1,4 +1,4 @@
-/* epmoe synth: a checkpoint of true shape with random weights. */
+/* epmoe synth: writes a checkpoint with the shapes of a real model and random weights. */
 #include "model/synth.h"
 
 #include <string.h>

@@ -1,4 +1,4 @@
-/* epmoe tokenize: text to ids and back, a line at a time. */
+/* epmoe tokenize: converts text to ids and back, line by line. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,7 +113,7 @@ static int json_line(const struct tokenizer *t, const struct tokenize_options *o
     return status;
 }
 
-/* Plain ids, separated by spaces or commas. */
+/* A line of plain ids, separated by spaces or commas. */
 static int decode_plain(const struct tokenizer *t, char *text, size_t line)
 {
     int32_t *ids = malloc((strlen(text) + 1) * sizeof *ids);

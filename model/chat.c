@@ -12,7 +12,7 @@
 
 enum { MAX_FILE_BYTES = 64 << 20, MAX_TEMPLATE_BYTES = 1 << 20 };
 
-#define HOLE "\x01" // stands for the default system prompt
+#define HOLE "\x01" // where a known template has its default system prompt
 #define EACH "{% for message in messages %}"
 #define DEFAULT_SYSTEM                                                                             \
     "{% if loop.first and messages[0]['role'] != 'system' %}"                                      \
@@ -25,7 +25,7 @@ enum { MAX_FILE_BYTES = 64 << 20, MAX_TEMPLATE_BYTES = 1 << 20 };
             "{{ '<|im_end|>\\n' }}{% endif %}{% endfor %}"                                         \
             "{% if add_generation_prompt and messages[-1]['role'] != 'assistant' %}" ANSWER
 
-/* The templates that are known, in any spelling. */
+/* The templates that are known. A checkpoint's may be spelled differently. */
 static const struct form {
     const char *text;
     bool no_second_answer;
@@ -36,11 +36,12 @@ static const struct form {
     {EACH EARLIEST, true},
 };
 
-/* Some begin by saying what is the default anyway. */
+/* Some templates begin with this statement, which only states a default. */
 static const char preface[] = "{% if not add_generation_prompt is defined %}"
                               "{% set add_generation_prompt = false %}{% endif %}";
 
-/* `text` is `form` with something in its hole; *system is then that. */
+/* Is `text` the same as `form`, with any text in place of the hole? Then that text becomes the
+ * default system prompt of c. */
 static bool fits_hole(struct chat *c, const char *form, const char *text)
 {
     const char *hole = strstr(form, HOLE);
@@ -53,7 +54,7 @@ static bool fits_hole(struct chat *c, const char *form, const char *text)
     CHECK(c->system, "no memory for a system prompt");
     if (!strstr(c->system, "<|im_end|>"))
         return true;
-    chat_close(c); // more than one message in there
+    chat_close(c); // the text in the hole has the end of a message in it
     return false;
 }
 
@@ -94,7 +95,7 @@ static bool recognise(struct chat *c, struct arena *memory, const char *text)
     return false;
 }
 
-/* For the message: what the template seems to be. */
+/* What kind of template this seems to be, for the error message. */
 static const char *family(const char *text)
 {
     static const char *const marks[][2] = {
@@ -123,7 +124,7 @@ int chat_parse(struct chat *c, const char *text, size_t bytes, const char *name)
                 family(text), text, bytes > 60 ? "..." : "");
 }
 
-/* The template in tokenizer_config.json: a string, or the one named "default" of a list. */
+/* The template in tokenizer_config.json: a string, or of a list the one named "default". */
 static const struct js *find_template(const struct js *config)
 {
     const struct js *v = js_member(config, "chat_template");

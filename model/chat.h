@@ -1,8 +1,9 @@
-/* Messages to a prompt, as the checkpoint's own ChatML template does it.
+/* Makes a prompt of messages, as the checkpoint's own ChatML template does.
  *
- * A chat template is a program in Jinja. The templates of Qwen1.5 and Qwen2 (and plain ChatML) are
- * recognised whole, whatever their spelling (see chat_template.c), and their default system prompt
- * is read from them; one of another kind is refused by name, never guessed at. */
+ * A chat template is a program in Jinja, which is not executed here. The templates of Qwen1.5 and
+ * Qwen2, and plain ChatML, are recognised as a whole, in any spelling (chat_template.c), and their
+ * default system prompt is read from them. Any other template is refused, and the error names its
+ * kind if that is known. */
 #pragma once
 
 #include <stdbool.h>
@@ -11,7 +12,8 @@
 struct chat {
     char *system; // the default system prompt; NULL: none
     size_t system_bytes;
-    /* The earliest Qwen1.5 template: an answer that comes last is not followed by another one. */
+    /* True for the earliest Qwen1.5 template: if the last message is an answer, no second answer is
+     * begun after it. */
     bool no_second_answer;
 };
 
@@ -20,14 +22,16 @@ struct chat_message {
     size_t role_bytes, content_bytes;
 };
 
-/* The template of a checkpoint directory: chat_template.jinja, or chat_template (the one named
- * "default" of a list) of tokenizer_config.json. 0 or STATUS_BAD_FILE, also when there is none. */
+/* Read the template of a checkpoint directory: chat_template.jinja, or chat_template of
+ * tokenizer_config.json (of a list the one named "default"). 0, or STATUS_BAD_FILE, also when there
+ * is no template. */
 int chat_open(struct chat *c, const char *dir);
+/* Read a template from a text; `name` is what errors call it. */
 int chat_parse(struct chat *c, const char *text, size_t bytes, const char *name);
 void chat_close(struct chat *c);
 
-/* The prompt of messages [n >= 1], ending where the assistant's answer begins. `system` (NULL: the
- * template's own) is for conversations that do not begin with a system message. malloc'ed, and a 0
- * that *bytes does not count. */
+/* The prompt of n >= 1 messages; it ends where the assistant's answer begins. If the first message
+ * is not a system message, `system` is put before it (NULL: the template's default). The result is
+ * malloc'ed, with a 0 at the end that *bytes does not count. */
 char *chat_render(const struct chat *c, const char *system, const struct chat_message *messages,
                   size_t n, size_t *bytes);

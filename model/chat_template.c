@@ -1,7 +1,8 @@
-/* Two templates that print the same can be spelled in many ways. Here they become one list: text
- * that is printed (neighbours joined, whether it stood bare, in a string or in a sum of strings),
- * values, and statements; tokens stand apart by one space and a["b"] is a.b. Whitespace follows
- * transformers' settings (trim_blocks, lstrip_blocks) and the marks {%- and -%}. */
+/* Templates that print the same can be spelled in many ways. template_read() makes the same list of
+ * items of all of them. Text that is printed becomes one item, whether it stands outside tags, in a
+ * string or in a sum of strings. Values and statements are written with one space between tokens,
+ * and a["b"] as a.b. Whitespace around tags is removed by transformers' settings (trim_blocks,
+ * lstrip_blocks) and by the signs {%- and -%}. */
 #include "model/chat_template.h"
 
 #include <ctype.h>
@@ -9,34 +10,34 @@
 
 enum { MAX_TOKENS = 256 };
 
-/* A token inside a tag: a string's value, or a name, number or sign. */
-struct token {
+/* A token inside a tag: the value of a string, or a name, a number or a sign. */
+struct tag_token {
     const char *text;
     bool is_string;
 };
 
-struct reader {
+struct template_reader {
     struct template_items *items;
     struct arena *memory;
     const char *at, *end;
-    bool line_starts; // nothing stands before `at` on its line
-    struct token tokens[MAX_TOKENS];
+    bool line_starts; // `at` is at the beginning of a line
+    struct tag_token tokens[MAX_TOKENS];
     int n_tokens;
 };
 
-static char *copy(struct reader *r, const char *text, size_t bytes)
+static char *copy(struct template_reader *r, const char *text, size_t bytes)
 {
     char *to = arena_alloc(r->memory, bytes + 1);
     return memcpy(to, text, bytes);
 }
 
-static const char *join(struct reader *r, const char *a, const char *b, const char *c)
+static const char *join(struct template_reader *r, const char *a, const char *b, const char *c)
 {
     char *to = arena_alloc(r->memory, strlen(a) + strlen(b) + strlen(c) + 1);
     return strcat(strcat(strcpy(to, a), b), c);
 }
 
-static void push(struct reader *r, enum template_item_kind kind, const char *text)
+static void push(struct template_reader *r, enum template_item_kind kind, const char *text)
 {
     struct template_items *l = r->items;
     struct template_item *last = l->count ? &l->at[l->count - 1] : NULL;
@@ -56,9 +57,9 @@ static void push(struct reader *r, enum template_item_kind kind, const char *tex
     l->at[l->count++] = (struct template_item){kind, text};
 }
 
-/* Bare text up to `to`, less the whitespace that the tag behind it takes away: all of it ({%-), or
- * what indents a {% at the start of a line. */
-static void read_text(struct reader *r, const char *to, bool strip, bool is_block)
+/* Read text outside tags, up to the tag at `to`, without the whitespace that this tag removes: {%-
+ * removes all of it; {% at the beginning of a line removes its indentation. */
+static void read_text(struct template_reader *r, const char *to, bool strip, bool is_block)
 {
     const char *end = to, *line = to;
     while (strip && end > r->at && isspace((unsigned char)end[-1]))
@@ -72,12 +73,12 @@ static void read_text(struct reader *r, const char *to, bool strip, bool is_bloc
     r->at = to;
 }
 
-/* 'text' or "text" at r->at. */
-static bool read_string(struct reader *r, struct token *t)
+/* Read a string 'text' or "text" at r->at. */
+static bool read_string(struct template_reader *r, struct tag_token *t)
 {
     static const char from[] = "nrt\\'\"", to[] = "\n\r\t\\'\"";
     char quote = *r->at++, *out = arena_alloc(r->memory, (size_t)(r->end - r->at) + 1);
-    *t = (struct token){out, true};
+    *t = (struct tag_token){out, true};
     while (*r->at && *r->at != quote) {
         const char *escape = *r->at == '\\' && r->at[1] ? strchr(from, r->at[1]) : NULL;
         if (*r->at == '\\' && !escape)
@@ -93,7 +94,7 @@ static bool is_word(char c)
     return isalnum((unsigned char)c) || c == '_';
 }
 
-static bool read_token(struct reader *r, struct token *t)
+static bool read_token(struct template_reader *r, struct tag_token *t)
 {
     const char *start = r->at;
     if (*start == '\'' || *start == '"')
@@ -103,19 +104,19 @@ static bool read_token(struct reader *r, struct token *t)
             r->at++;
     else
         r->at += strchr("=!<>", *start) && start[1] == '=' ? 2 : 1;
-    *t = (struct token){copy(r, start, (size_t)(r->at - start)), false};
+    *t = (struct tag_token){copy(r, start, (size_t)(r->at - start)), false};
     return true;
 }
 
-static bool is_sign(const struct token *t, const char *sign)
+static bool is_sign(const struct tag_token *t, const char *sign)
 {
     return !t->is_string && strcmp(t->text, sign) == 0;
 }
 
-/* a [ "b" ]  becomes  a . b */
-static void shorten_members(struct reader *r)
+/* Change the tokens a [ "b" ] to a . b */
+static void shorten_members(struct template_reader *r)
 {
-    struct token *t = r->tokens;
+    struct tag_token *t = r->tokens;
     int kept = 0;
     for (int i = 0; i < r->n_tokens; i++) {
         bool member = i > 0 && i + 2 < r->n_tokens && is_sign(&t[i], "[") && t[i + 1].is_string &&
@@ -124,15 +125,15 @@ static void shorten_members(struct reader *r)
             t[kept++] = t[i];
             continue;
         }
-        t[kept++] = (struct token){".", false};
-        t[kept++] = (struct token){t[i + 1].text, false};
+        t[kept++] = (struct tag_token){".", false};
+        t[kept++] = (struct tag_token){t[i + 1].text, false};
         i += 2;
     }
     r->n_tokens = kept;
 }
 
-/* The tokens of a tag up to its closing sign, which stays. */
-static bool read_tokens(struct reader *r, const char *close)
+/* Read the tokens of a tag, up to its closing sign, where r->at stays. */
+static bool read_tokens(struct template_reader *r, const char *close)
 {
     for (r->n_tokens = 0; r->n_tokens < MAX_TOKENS;) {
         while (isspace((unsigned char)*r->at))
@@ -149,7 +150,7 @@ static bool read_tokens(struct reader *r, const char *close)
     return false;
 }
 
-static const char *spell(struct reader *r, const struct token *tokens, int n)
+static const char *spell(struct template_reader *r, const struct tag_token *tokens, int n)
 {
     const char *text = "";
     for (int i = 0; i < n; i++) {
@@ -161,14 +162,15 @@ static const char *spell(struct reader *r, const struct token *tokens, int n)
     return text;
 }
 
-/* The terms of {{ a + b ~ c }}; of an expression that is no such sum, pieces that match nothing. */
-static void push_sum(struct reader *r)
+/* Add the terms of {{ a + b ~ c }} as items. Of an expression that is no such sum, the items are
+ * pieces that no known template has. */
+static void push_sum(struct template_reader *r)
 {
     int first = 0;
     for (int i = 0; i <= r->n_tokens; i++) {
         if (i < r->n_tokens && !is_sign(&r->tokens[i], "+") && !is_sign(&r->tokens[i], "~"))
             continue;
-        const struct token *term = &r->tokens[first];
+        const struct tag_token *term = &r->tokens[first];
         if (i - first == 1 && term->is_string)
             push(r, ITEM_TEXT, term->text);
         else
@@ -177,8 +179,9 @@ static void push_sum(struct reader *r)
     }
 }
 
-/* Behind a tag: -%} takes all whitespace, %} one newline, }} nothing. */
-static void close_tag(struct reader *r, bool is_block)
+/* Skip the sign that closes a tag, and the whitespace that it removes: after -%} all of it, after
+ * %} one newline, after }} none. */
+static void close_tag(struct template_reader *r, bool is_block)
 {
     bool strip = *r->at == '-';
     r->at += 2 + strip;
@@ -191,7 +194,7 @@ static void close_tag(struct reader *r, bool is_block)
     r->line_starts = r->at > start && r->at[-1] == '\n';
 }
 
-static bool read_comment(struct reader *r)
+static bool read_comment(struct template_reader *r)
 {
     const char *close = strstr(r->at, "#}");
     if (close)
@@ -199,8 +202,8 @@ static bool read_comment(struct reader *r)
     return close != NULL;
 }
 
-/* A tag at r->at. */
-static bool read_tag(struct reader *r)
+/* Read the tag at r->at. */
+static bool read_tag(struct template_reader *r)
 {
     char kind = r->at[1];
     char close[3] = {kind == '{' ? '}' : kind, '}', 0};
@@ -223,8 +226,8 @@ static bool read_tag(struct reader *r)
 bool template_read(struct template_items *items, struct arena *memory, const char *text)
 {
     size_t bytes = strlen(text);
-    struct reader r = {.items = items, .memory = memory, .line_starts = true};
-    if (bytes && text[bytes - 1] == '\n') // Jinja drops one
+    struct template_reader r = {.items = items, .memory = memory, .line_starts = true};
+    if (bytes && text[bytes - 1] == '\n') // Jinja drops a newline at the end of a template
         bytes--;
     r.at = copy(&r, text, bytes);
     r.end = r.at + bytes;

@@ -1,4 +1,4 @@
-/* A Jinja template as a list of items, spelled in one way: for chat.c. */
+/* Reads a Jinja template into a list of items, so that chat.c can compare templates. */
 #pragma once
 
 #include <stdbool.h>
@@ -18,5 +18,5 @@ struct template_items {
     size_t count, room;
 };
 
-/* False: not Jinja, or more of it than is understood here. Items live in the arena. */
+/* Items are in the arena. False: the text is not Jinja, or uses more of Jinja than this reads. */
 bool template_read(struct template_items *items, struct arena *memory, const char *text);

@@ -1,5 +1,6 @@
-/* The files of a checkpoint directory, and their tensors under one roof. Opening reads headers
- * only; the files stay open, so that what was checked is what is mapped later. */
+/* The files of a checkpoint directory, and one list of all their tensors. Opening reads headers
+ * only. The files stay open, so that the files that were checked are those that are mapped later.
+ */
 #include "model/checkpoint.h"
 
 #include <dirent.h>
@@ -30,7 +31,7 @@ enum {
     PREFIX_BYTES = 8
 };
 
-struct shard {
+struct shard_file {
     const char *path, *name;
     int fd;
     uint64_t bytes;
@@ -43,13 +44,13 @@ struct index_entry {
 struct checkpoint {
     struct arena memory;
     const char *dir;
-    struct shard *shards; // [n_shards], those below n_open are open
+    struct shard_file *shards; // [n_shards]; the first n_open are open
     int n_shards, n_open;
     struct tensor *tensors; // sorted by name
     size_t n_tensors, room;
-    struct index_entry *index; // as in the file; NULL: a single file
+    struct index_entry *index; // in the order of the index file; NULL: there is a single file
     size_t n_index, index_room;
-    struct synth_made *made; // NULL: the tensors are in files
+    struct synth_made *made; // of a synthetic model; NULL: the tensors are in files
 };
 
 static void *grown(void *array, size_t count, size_t *room, size_t item_bytes)
@@ -62,10 +63,10 @@ static void *grown(void *array, size_t count, size_t *room, size_t item_bytes)
     return larger;
 }
 
-static bool read_at(const struct shard *s, void *out, size_t bytes, uint64_t offset)
+static bool read_at(const struct shard_file *s, void *out, size_t bytes, uint64_t offset)
 {
     char *at = out;
-    errno = 0; // stays 0 when the file just ends
+    errno = 0; // remains 0 if the file ends early
     while (bytes > 0) {
         ssize_t n = pread(s->fd, at, bytes, (off_t)offset);
         if (n <= 0 && !(n < 0 && errno == EINTR))
@@ -79,19 +80,19 @@ static bool read_at(const struct shard *s, void *out, size_t bytes, uint64_t off
     return true;
 }
 
-static int unreadable(const struct shard *s)
+static int unreadable(const struct shard_file *s)
 {
     return fail(STATUS_BAD_FILE, "%s: cannot be read: %s", s->path,
                 errno ? strerror(errno) : "it ends early");
 }
 
-static int open_shard(struct checkpoint *c, struct shard *s)
+static int open_shard(struct checkpoint *c, struct shard_file *s)
 {
     struct stat st;
     char *path = path_join(c->dir, s->name);
     s->path = arena_strdup(&c->memory, path);
     free(path);
-    s->fd = open(s->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // never wait for a pipe's writer
+    s->fd = open(s->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a pipe must not make us wait
     if (s->fd < 0)
         return errno == ENOENT && c->index
                    ? fail(STATUS_BAD_FILE, "%s: expected a file (%s names it), found none", s->path,
@@ -117,7 +118,7 @@ static void add_tensor(void *context, const struct tensor *t)
     copy->file = c->n_open - 1;
 }
 
-static int read_header(struct checkpoint *c, const struct shard *s)
+static int read_header(struct checkpoint *c, const struct shard_file *s)
 {
     char start[64];
     size_t bytes = 0, have = s->bytes < sizeof start ? (size_t)s->bytes : sizeof start;
@@ -148,7 +149,7 @@ static void add_index_entry(void *context, const char *tensor, const char *file)
         (struct index_entry){arena_strdup(&c->memory, tensor), arena_strdup(&c->memory, file)};
 }
 
-/* The files that the index names, each once, in order. */
+/* List the files that the index names, each once, in order. */
 static int list_shards(struct checkpoint *c, const char *path)
 {
     const char **names = calloc(c->n_index, sizeof *names);
@@ -196,7 +197,8 @@ static bool ends_with(const char *text, const char *end)
     return n > m && strcmp(text + n - m, end) == 0;
 }
 
-/* A directory without weights of ours often holds another kind: "name (what to do)" or "". */
+/* out := weights in another format that the directory holds, and what to do with them: "name (what
+ * to do)"; "" if there are none. */
 static void other_weights(const char *dir, char *out, size_t size)
 {
     static const char *const kinds[][2] = {
@@ -230,7 +232,7 @@ static int no_weights(const char *dir)
                 other[0] ? other : "neither");
 }
 
-/* One file wins over an index beside it, as in transformers. */
+/* If there is a single file and an index, the single file is taken, as transformers does. */
 static int find_shards(struct checkpoint *c)
 {
     int status = 0;
@@ -296,7 +298,7 @@ static int read_all(struct checkpoint *c)
     return status ? status : check_index(c);
 }
 
-/* All in one file that there is not. */
+/* Make the tensors of a synthetic model. They are listed as if they were in one file. */
 static int make_all(struct checkpoint *c)
 {
     int status = synth_made_open(&c->made, c->dir);
@@ -405,7 +407,7 @@ int checkpoint_read(const struct checkpoint *c, const struct tensor *t, uint64_t
                     size_t bytes, void *out)
 {
     CHECK(first <= t->bytes && bytes <= t->bytes - first, "range beyond tensor %s", t->name);
-    const struct shard *s = &c->shards[t->file];
+    const struct shard_file *s = &c->shards[t->file];
     if (c->made) {
         synth_made_fill(c->made, t->name, first, bytes, out);
         return 0;
@@ -413,8 +415,9 @@ int checkpoint_read(const struct checkpoint *c, const struct tensor *t, uint64_t
     return read_at(s, out, bytes, t->offset + first) ? 0 : unreadable(s);
 }
 
-/* Reading a mapped page that its file no longer has is a signal, not an error: look first. */
-static int check_unchanged(const struct shard *s)
+/* Check that the file still has its size: reading a mapped page beyond the end of its file raises a
+ * signal, which is no error that could be reported. */
+static int check_unchanged(const struct shard_file *s)
 {
     struct stat st;
     if (fstat(s->fd, &st) != 0)
@@ -431,7 +434,8 @@ static int unmappable(const struct checkpoint *c, const struct tensor *t)
                 t->name, strerror(errno));
 }
 
-/* In the place of a mapping, memory that holds what a file would. */
+/* For a synthetic model: instead of mapping a file, allocate memory and fill it with the bytes that
+ * a file would have. */
 static int mapping_make(struct mapping *m, const struct checkpoint *c, const struct tensor *t,
                         uint64_t first, uint64_t bytes)
 {
@@ -439,7 +443,7 @@ static int mapping_make(struct mapping *m, const struct checkpoint *c, const str
     void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED)
         return unmappable(c, t);
-    madvise(base, size, MADV_HUGEPAGE); // a wish
+    madvise(base, size, MADV_HUGEPAGE); // may fail: without huge pages it is only slower
     synth_made_fill(c->made, t->name, first, size, base);
     *m = (struct mapping){.data = base, .base = base, .size = size};
     return 0;
@@ -449,7 +453,7 @@ int mapping_open(struct mapping *m, const struct checkpoint *c, const struct ten
                  uint64_t first, uint64_t bytes)
 {
     CHECK(first <= t->bytes && bytes <= t->bytes - first, "range beyond tensor %s", t->name);
-    const struct shard *s = &c->shards[t->file];
+    const struct shard_file *s = &c->shards[t->file];
     if (bytes == 0) {
         *m = (struct mapping){.data = ""};
         return 0;
@@ -464,7 +468,7 @@ int mapping_open(struct mapping *m, const struct checkpoint *c, const struct ten
     void *base = mmap(NULL, size, PROT_READ, MAP_PRIVATE, s->fd, (off_t)(at - slack));
     if (base == MAP_FAILED)
         return unmappable(c, t);
-    madvise(base, size, MADV_SEQUENTIAL); // both are wishes
+    madvise(base, size, MADV_SEQUENTIAL); // if one of the two fails, reading is only slower
     madvise(base, size, MADV_WILLNEED);
     *m = (struct mapping){.data = (char *)base + slack, .base = base, .size = size};
     return 0;

@@ -1,11 +1,11 @@
-/* A checkpoint directory: config.json, and model.safetensors, or shards listed in
- * model.safetensors.index.json. Or a synthetic model, which is in no directory; only this file's
- * functions can tell.
+/* A checkpoint directory: config.json, and model.safetensors or the files that
+ * model.safetensors.index.json lists. A struct checkpoint can also be a synthetic model
+ * (synth_made.h), which is in no directory; callers see no difference.
  *
- * safetensors: 8 bytes little-endian N, N bytes of JSON {"name": {"dtype", "shape",
- * "data_offsets": [begin, end]}, "__metadata__"?: {…}}, then the data. Opening reads headers only
- * (pread), and checks all of them against the files' sizes before any tensor byte is used; a
- * tensor's bytes are mapped when somebody asks for them, only the range asked for. */
+ * A safetensors file is 8 bytes little-endian N, N bytes of JSON {"name": {"dtype", "shape",
+ * "data_offsets": [begin, end]}, "__metadata__"?: {…}}, then the data. Opening reads the headers
+ * only (pread), and checks all of them against the files' sizes. The bytes of a tensor are mapped
+ * when a caller asks for them, and only the range asked for. */
 #pragma once
 
 #include <stdbool.h>
@@ -18,8 +18,8 @@ enum { TENSOR_MAX_DIMS = 8 };
 
 struct tensor {
     const char *name;
-    enum dtype type; // other types are refused at open only if somebody binds them: see is_float
-    int is_float;    // 0: a type that is not one of ours; type is then meaningless
+    enum dtype type;       // valid if is_float
+    int is_float;          // 0: another type than those of enum dtype; checkpoint_need() refuses it
     const char *type_name; // as the file spells it ("BF16")
     int n_dims;
     int64_t shape[TENSOR_MAX_DIMS];
@@ -29,12 +29,14 @@ struct tensor {
 
 struct checkpoint;
 
-/* 0 or STATUS_BAD_FILE (fail() names file, tensor or key, byte, expected, found). */
+/* Open a directory, or a synthetic model. 0 or STATUS_BAD_FILE; the error names the file, the
+ * tensor, key or byte, what was expected and what was found. */
 int checkpoint_open(struct checkpoint **c, const char *dir);
 void checkpoint_close(struct checkpoint *c); // NULL is legal
 
 const struct tensor *checkpoint_find(const struct checkpoint *c, const char *name); // NULL: absent
-/* The tensor of this name and exactly this shape and a float type, or NULL after fail(). */
+/* The tensor of this name; NULL after fail() if there is none, or if it does not have exactly this
+ * shape and a type of enum dtype. */
 const struct tensor *checkpoint_need(const struct checkpoint *c, const char *name, int n_dims,
                                      const int64_t *shape);
 size_t checkpoint_count(const struct checkpoint *c);
@@ -43,17 +45,17 @@ const char *checkpoint_file(const struct checkpoint *c, int file);        // its
 
 const char *checkpoint_dir(const struct checkpoint *c);
 
-/* Does checkpoint_open() take this text as it stands: a directory that is there, or a synthetic
- * model (synth_made.h)? */
+/* Does this text name an existing directory, or a synthetic model? */
 bool checkpoint_is_place(const char *dir);
-/* The text of its config.json, wherever that comes from: malloc'ed, or NULL after fail(). */
+/* The text of config.json of a directory or a synthetic model: malloc'ed, or NULL after fail(). */
 char *checkpoint_config(const char *dir, size_t *bytes);
 
-/* Bytes [first, first + bytes) of a tensor, copied: for few of them. 0 or STATUS_BAD_FILE. */
+/* Copy bytes [first, first + bytes) of a tensor to out; for small amounts. 0 or STATUS_BAD_FILE. */
 int checkpoint_read(const struct checkpoint *c, const struct tensor *t, uint64_t first,
                     size_t bytes, void *out);
 
-/* Bytes [first, first + bytes) of a tensor, mapped read-only; any alignment. */
+/* Bytes [first, first + bytes) of a tensor, mapped read-only. m->data may be unaligned, and lasts
+ * until mapping_close(). 0 or STATUS_BAD_FILE. */
 struct mapping {
     const void *data;
     void *base;
@@ -62,27 +64,29 @@ struct mapping {
 int mapping_open(struct mapping *m, const struct checkpoint *c, const struct tensor *t,
                  uint64_t first, uint64_t bytes);
 void mapping_close(struct mapping *m);
-/* The same for a device to take: mapped, or of a synthetic model the noise that they are, with
- * nothing mapped. */
+/* The same bytes as values for packing (kernels.h). Of a synthetic model *v is noise, which the
+ * device makes itself, and nothing is mapped. */
 int mapping_values(struct mapping *m, struct values *v, const struct checkpoint *c,
                    const struct tensor *t, uint64_t first, uint64_t bytes);
 
 /* A digest of config.json, of every tensor's name, type and shape, and of the first 4 KiB of every
- * tensor (of every expert where they are fused): two checkpoints of one shape but other weights
- * differ. 0 or STATUS_BAD_FILE. */
+ * tensor (of every expert in a tensor that fuses them). So checkpoints of the same shapes with
+ * other weights have other digests. 0 or STATUS_BAD_FILE. */
 int checkpoint_digest(const struct checkpoint *c, uint64_t *digest);
 
-/* The text formats, apart from any file (also for tests and fuzzing). What `each` is given lives
- * during its call; it is called only once all is known to be good, tensors in the file's order. */
+/* The text formats, without files (also for tests and fuzzing). 0 or STATUS_BAD_FILE; `name` is
+ * what errors call the file. `each` is called only after the whole text was checked, in the file's
+ * order; what it is given is valid during its call. */
 
-/* The first bytes (up to 64 are looked at) of a file of file_bytes: the length of its header. */
+/* *header_bytes := the length of the header of a file of file_bytes, from its first bytes; up to 64
+ * of them are read. */
 int safetensors_prefix(const void *start, size_t bytes, uint64_t file_bytes, const char *name,
                        size_t *header_bytes);
-/* The header's text, of a file of file_bytes in all. */
+/* Read the text of the header of a file of file_bytes. */
 int safetensors_parse(const char *header, size_t header_bytes, uint64_t file_bytes,
                       const char *name, void (*each)(void *context, const struct tensor *t),
                       void *context);
-/* model.safetensors.index.json: which tensor is in which file. */
+/* Read model.safetensors.index.json, which says which tensor is in which file. */
 int safetensors_parse_index(const char *text, size_t bytes, const char *name,
                             void (*each)(void *context, const char *tensor, const char *file),
                             void *context);

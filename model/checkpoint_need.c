@@ -1,4 +1,4 @@
-/* A tensor as somebody expects it, or what is there instead. */
+/* Finds a tensor that must have a certain shape, and reports what is there instead. */
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>

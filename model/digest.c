@@ -1,5 +1,6 @@
-/* What ranks compare before they trust each other's weights. Reading all of a checkpoint would take
- * minutes; a fine-tune changes every tensor, so the first bytes of each give it away. */
+/* The digest by which ranks check that they have the same checkpoint. Hashing all weights would
+ * take minutes. Fine-tuning changes every tensor, so the first bytes of each are enough to tell two
+ * checkpoints of a model apart. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,7 +29,8 @@ static uint64_t hash_facts(uint64_t hash, const struct tensor *t)
     return hash_bytes(hash, t->shape, (size_t)t->n_dims * sizeof *t->shape);
 }
 
-/* The first bytes of the tensor, or of each expert in a tensor that fuses a layer's. */
+/* Add the first bytes of a tensor; of a tensor that fuses the experts of a layer, those of each
+ * expert. */
 static int add_tensor(const struct checkpoint *c, const struct tensor *t, uint64_t *hash)
 {
     char sample[SAMPLE_BYTES];

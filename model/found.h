@@ -1,5 +1,5 @@
-/* How a value of a user's JSON reads at the end of "…, found": 12, "llama", true, null, an object.
- * A long string is cut. Use it inside the call to fail(): found(v).text. */
+/* Writes a JSON value as an error shows it after "found": 12, "llama", true, null, an object. A
+ * long string is cut. Use it inside the call to fail(): found(v).text. */
 #pragma once
 
 #include <inttypes.h>
@@ -12,21 +12,28 @@ struct found {
     char text[96];
 };
 
-static inline struct found found(const struct js *v)
+/* How many bytes of a text an error quotes: at most 60, and only whole characters. */
+static inline int found_bytes(const char *text, size_t bytes)
 {
     enum { SHOWN = 60 };
+    size_t n = bytes < SHOWN ? bytes : SHOWN;
+    while (n < bytes && n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80)
+        n--;
+    return (int)n;
+}
+
+static inline struct found found(const struct js *v)
+{
     struct found f;
     size_t bytes = 0;
     if (js_is_string(v)) {
         const char *text = js_string(v, &bytes);
-        size_t n = bytes < SHOWN ? bytes : SHOWN;
-        while (n < bytes && n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80)
-            n--; // never half a character
-        snprintf(f.text, sizeof f.text, "\"%.*s%s\"", (int)n, text, n < bytes ? "…" : "");
+        int n = found_bytes(text, bytes);
+        snprintf(f.text, sizeof f.text, "\"%.*s%s\"", n, text, (size_t)n < bytes ? "…" : "");
     } else if (js_is_int(v))
         snprintf(f.text, sizeof f.text, "%" PRId64, js_int(v));
     else if (js_is_number(v))
-        snprintf(f.text, sizeof f.text, "%#.9g", js_number(v)); // 2048.0 is no integer: show it
+        snprintf(f.text, sizeof f.text, "%#.9g", js_number(v)); // shows 2048.0 as no integer
     else if (js_is_bool(v))
         snprintf(f.text, sizeof f.text, "%s", js_bool(v) ? "true" : "false");
     else

@@ -1,5 +1,6 @@
-/* The Hugging Face cache, as its documentation lays it out: models--Org--Name holds refs/REVISION
- * (a text: which commit) and snapshots/COMMIT (links to the files). Nothing is downloaded. */
+/* Looks up models in the cache of Hugging Face (documentation of huggingface_hub, "Understand
+ * caching"). The folder models--Org--Name has files refs/REVISION, each with the name of a commit,
+ * and folders snapshots/COMMIT with links to the model's files. Nothing is downloaded. */
 #include "model/hub.h"
 
 #include <ctype.h>
@@ -17,8 +18,8 @@
 
 enum { MAX_REF_BYTES = 256 };
 
-/* Where a name was looked for. */
-struct request {
+/* A name that is looked up. */
+struct hub_lookup {
     const char *model; // as the user wrote it
     char *name;        // Org/Model
     char *revision;
@@ -38,7 +39,8 @@ static char *copy(const char *text)
     return made;
 }
 
-/* The variable's value when it says anything, "~" spelt out as the Python library does. */
+/* The value of an environment variable, with "~" replaced by the home directory as the Python
+ * library does; NULL if the variable is unset or empty. */
 static char *from_environment(const char *variable)
 {
     const char *value = getenv(variable), *home = getenv("HOME");
@@ -48,7 +50,7 @@ static char *from_environment(const char *variable)
     return tilde && home ? path_join(home, value[1] ? value + 2 : "") : copy(value);
 }
 
-/* path/tail, where there is a path; frees path. */
+/* path/tail, malloc'ed, and frees path; NULL if path is NULL. */
 static char *extended(char *path, const char *tail)
 {
     char *longer = path ? path_join(path, tail) : NULL;
@@ -67,10 +69,11 @@ char *hub_cache(void)
         path = extended(from_environment("XDG_CACHE_HOME"), "huggingface/hub");
     if (!path)
         path = extended(from_environment("HOME"), ".cache/huggingface/hub");
-    return path ? path : copy("."); // no home: a place where nothing is found
+    return path ? path : copy("."); // there is no home directory, so there is no cache either
 }
 
-/* One part of a name or revision: no way to leave the cache's folder. */
+/* Is this a valid part of a name or revision? A part such as ".." could lead out of the cache's
+ * folder, so it is not. */
 static bool is_plain(const char *text, size_t bytes)
 {
     if (bytes == 0 || bytes > 96 || text[0] == '.' || text[0] == '-')
@@ -81,7 +84,7 @@ static bool is_plain(const char *text, size_t bytes)
     return true;
 }
 
-/* Parts separated by slashes, at most `most` of them. */
+/* Is the text valid parts, separated by slashes, and at most `most` of them? */
 static bool is_path_of_plain(const char *text, int most)
 {
     for (int parts = 1;; parts++) {
@@ -96,17 +99,17 @@ static bool is_path_of_plain(const char *text, int most)
 
 static char *repository_folder(const char *name)
 {
-    char folder[256] = "models--"; // a name has at most 2 parts of 96
+    char folder[256] = "models--"; // large enough: a name has at most 2 parts of 96 bytes
     size_t n = strlen(folder);
     for (const char *c = name; *c; c++)
         n += (size_t)snprintf(folder + n, sizeof folder - n, *c == '/' ? "--" : "%c", *c);
     return extended(hub_cache(), folder);
 }
 
-static int split_model(struct request *r, const char *model)
+static int split_model(struct hub_lookup *r, const char *model)
 {
     const char *at = strchr(model, '@');
-    *r = (struct request){.model = model};
+    *r = (struct hub_lookup){.model = model};
     r->name = at ? strndup(model, (size_t)(at - model)) : copy(model);
     r->revision = copy(at ? at + 1 : "main");
     CHECK(r->name, "no memory for a name");
@@ -119,7 +122,7 @@ static int split_model(struct request *r, const char *model)
     return 0;
 }
 
-static int not_found(const struct request *r, const char *path)
+static int not_found(const struct hub_lookup *r, const char *path)
 {
     bool usual = strcmp(r->revision, "main") == 0;
     return fail(STATUS_BAD_FILE,
@@ -128,8 +131,9 @@ static int not_found(const struct request *r, const char *path)
                 r->model, path, r->name, usual ? "" : " --revision ", usual ? "" : r->revision);
 }
 
-/* The commit that refs/REVISION names; without such a file the revision is a commit itself. */
-static int read_commit(const struct request *r, char **commit)
+/* *commit := the commit that the file refs/REVISION names; without such a file, the revision itself
+ * is taken as a commit. */
+static int read_commit(const struct hub_lookup *r, char **commit)
 {
     size_t bytes = 0;
     char *path = extended(path_join(r->folder, "refs"), r->revision), *text = NULL;
@@ -151,7 +155,7 @@ static int read_commit(const struct request *r, char **commit)
     return status;
 }
 
-static int find_snapshot(char **dir, const struct request *r)
+static int find_snapshot(char **dir, const struct hub_lookup *r)
 {
     char *commit = NULL;
     int status = read_commit(r, &commit);
@@ -170,7 +174,7 @@ static int find_snapshot(char **dir, const struct request *r)
 
 int hub_resolve(char **dir, const char *model)
 {
-    struct request r;
+    struct hub_lookup r;
     if (checkpoint_is_place(model)) {
         *dir = copy(model);
         return 0;

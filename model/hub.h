@@ -1,12 +1,14 @@
-/* MODEL on the command line: a directory, or a Hugging Face name looked up in the local cache. */
+/* Finds the directory of a model that the command line names: a directory, or a Hugging Face name,
+ * which is looked up in the local cache. */
 #pragma once
 
-/* *dir := malloc'ed path of a directory. An existing directory wins over a name. A name Org/Model
- * is looked for in $HF_HUB_CACHE, else $HF_HOME/hub, else $XDG_CACHE_HOME/huggingface/hub, else
- * ~/.cache/huggingface/hub, as models--Org--Model/snapshots/<refs/REVISION or a commit>, REVISION
- * "main" or what follows an @ in the name. 0, or STATUS_BAD_FILE: fail() says where it looked and
- * how to get the model. */
+/* *dir := the path of the directory, malloc'ed. If `model` is an existing directory, that is taken.
+ * Otherwise it is a name Org/Model or Org/Model@REVISION (without it "main"). The cache is
+ * $HF_HUB_CACHE, else $HF_HOME/hub, else $XDG_CACHE_HOME/huggingface/hub, else
+ * ~/.cache/huggingface/hub; in it, models--Org--Model/snapshots/<commit> is the directory, and
+ * refs/REVISION names the commit. 0, or STATUS_BAD_FILE; the error says where it looked and how to
+ * get the model. */
 int hub_resolve(char **dir, const char *model);
 
-/* The cache's directory (malloc'ed), whether it is there or not. */
+/* The path of the cache, malloc'ed; the cache need not exist. */
 char *hub_cache(void);

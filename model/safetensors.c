@@ -1,7 +1,8 @@
-/* What the text of a safetensors file and of a shard index claims, checked against the file's size
- * before anybody acts on it. Nothing here touches a tensor's bytes, and no product or sum of
- * numbers from the file is taken unchecked. The rules are those of the format's reference reader:
- * data without holes, overlaps or a tail, no name twice, a header of at most 100 MB. */
+/* Reads the header of a safetensors file and the index of shards, and checks what they say against
+ * the file's size. Tensors' bytes are not read. Sums and products of numbers from the file are
+ * checked for overflow. The rules are those of the format's reference implementation: the data have
+ * no holes, no overlaps and nothing after the last tensor; no name occurs twice; the header has at
+ * most 100 MB. */
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@ enum { MAX_HEADER_BYTES = 100000000, PREFIX_BYTES = 8, MAX_FILE_NAME = 200 };
 struct format {
     const char *name;
     unsigned bits; // of one element
-    int is_float;  // one of ours: type is then which
+    int is_float;  // it is one of enum dtype; `type` says which
     enum dtype type;
 };
 
@@ -32,7 +33,7 @@ static const struct format formats[] = {
     {"F4", 4, 0, 0},           {"C64", 64, 0, 0},
 };
 
-/* A header being read. */
+/* The header that is read. */
 struct header {
     const char *file;
     uint64_t data_start, data_bytes;
@@ -219,8 +220,8 @@ static int by_place(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
-/* Every byte of data belongs to exactly one tensor: no holes, no overlaps, no tail where another
- * file could hide. */
+/* Check that every byte of data belongs to exactly one tensor. Bytes that belong to none could hide
+ * another file. */
 static int check_cover(const struct header *h)
 {
     uint64_t at = h->data_start, end = h->data_start + h->data_bytes;
@@ -268,7 +269,7 @@ int safetensors_parse(const char *text, size_t bytes, uint64_t file_bytes, const
     return status;
 }
 
-/* A plain name beside the index: a path could leave the model's directory. */
+/* Is this the name of a file in the index's own directory? A path could lead out of it. */
 static bool is_shard_name(const char *name, size_t bytes)
 {
     static const char suffix[] = ".safetensors";

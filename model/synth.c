@@ -1,5 +1,5 @@
-/* Writes a synthetic checkpoint: data files, their index, generation_config.json, and last
- * config.json, without which nobody takes the directory for a model. */
+/* Writes a synthetic checkpoint: data files, their index, generation_config.json, and config.json
+ * last, so that a directory that is not complete is not taken for a model. */
 #include "model/synth.h"
 
 #include <dirent.h>
@@ -20,14 +20,14 @@
 
 enum { CHUNK_BYTES = 1 << 20, MAX_NAME = 64 };
 
-/* One run: what is written so far, to be removed should it not end well. */
+/* The files written so far; they are removed if the run fails. */
 struct synth {
     const struct synth_options *options;
     struct synth_plan plan;
     struct noise noise;
     char *chunk; // [CHUNK_BYTES]
     struct progress progress;
-    uint64_t done; // bytes
+    uint64_t done; // bytes written
     char **written;
     int n_written;
     bool made_dir;
@@ -43,7 +43,7 @@ static bool is_model_file(const char *name)
     return false;
 }
 
-/* A model's files are never written over. */
+/* Refuse a directory that holds files of a model: they would be overwritten. */
 static int check_empty(const char *path)
 {
     DIR *d = opendir(path);
@@ -86,7 +86,7 @@ static void remove_written(struct synth *s)
         rmdir(s->options->dir);
 }
 
-/* A file of this name that will be removed if the run fails. */
+/* Create a file, and remember it for removal if the run fails. */
 static int create(struct synth *s, struct outfile *f, const char *name)
 {
     char *path = path_join(s->options->dir, name);
@@ -101,7 +101,7 @@ static int write_json(struct synth *s, const char *name, const struct js *value)
     int status = create(s, &f, name);
     if (status)
         return status;
-    js_print(value, f.stream, 2); // a failure is the stream's, and commit sees it
+    js_print(value, f.stream, 2); // outfile_commit() reports errors of the stream
     return outfile_commit(&f);
 }
 
@@ -126,7 +126,7 @@ static struct js *header_json(const struct synth_plan *p, int file)
     static const char *const types[] = {"F32", "F16", "BF16"};
     struct js *root = js_new_object(), *metadata = js_new_object();
     int64_t range[2] = {0, 0};
-    js_set(metadata, "format", js_new_string("pt", 2)); // transformers insists
+    js_set(metadata, "format", js_new_string("pt", 2)); // transformers requires it
     js_set(root, "__metadata__", metadata);
     for (size_t i = 0; i < p->count; i++) {
         const struct synth_tensor *t = &p->tensors[i];
@@ -143,7 +143,8 @@ static struct js *header_json(const struct synth_plan *p, int file)
     return root;
 }
 
-/* The header's length, the header, and spaces until the data starts at a multiple of 8. */
+/* Write the header's length and the header, with spaces so that the data begin at a multiple of 8.
+ */
 static void write_header(struct outfile *f, const struct synth_plan *p, int file)
 {
     char *text = NULL;
@@ -152,7 +153,7 @@ static void write_header(struct outfile *f, const struct synth_plan *p, int file
     FILE *memory = open_memstream(&text, &bytes);
     bool printed = memory && js_print(header, memory, 0);
     CHECK(printed && fclose(memory) == 0, "no memory for a header");
-    bytes--; // without the newline
+    bytes--; // leave out the newline at the end
     uint64_t padded = (bytes + 7) / 8 * 8;
     for (int i = 0; i < 8; i++)
         fputc((int)(padded >> 8 * i & 0xff), f->stream);
@@ -270,7 +271,7 @@ static int write_checkpoint(struct synth *s)
 
 int synth_write(const struct synth_options *o)
 {
-    struct synth *s = calloc(1, sizeof *s); // its table of noise is too large for a stack
+    struct synth *s = calloc(1, sizeof *s); // the table of noise in it is too large for the stack
     CHECK(s, "no memory for a plan");
     s->options = o;
     int status = synth_plan_open(&s->plan, o);

@@ -1,4 +1,5 @@
-/* Checkpoints of true shapes and random weights, for benchmarks and tests of loading. */
+/* Checkpoints with the shapes of real models and random weights, for benchmarks and for tests of
+ * loading. */
 #pragma once
 
 #include <stdint.h>
@@ -10,13 +11,13 @@ struct synth_options {
     int layers;         // 0: the preset's own
     uint64_t seed;
     enum dtype type;
-    uint64_t shard_bytes; // of data in a file at most; 0: 4 GiB
-    const char *dir;      // made when absent; must not hold a checkpoint
+    uint64_t shard_bytes; // the most data in a file; 0: 4 GiB
+    const char *dir;      // created if it does not exist; must not hold a checkpoint
 };
 
 const char *synth_presets(void); // "a|b", for --help
-/* Writes config.json, generation_config.json and safetensors shards with their index (or one file),
- * streamed, with a progress bar; each file appears whole and config.json last. The bytes depend on
- * preset, layers, seed and type alone; a tensor's on its name, so that fewer layers give the same
- * first layers. 0, STATUS_USAGE or STATUS_FAILED. */
+/* Write config.json, generation_config.json, and safetensors files with their index (or one file
+ * without), with a progress bar. Each file appears whole, and config.json last. The bytes depend on
+ * preset, layers, seed and type alone. A tensor's bytes depend on its name and not on the other
+ * tensors, so with fewer layers the first layers are the same. 0, STATUS_USAGE or STATUS_FAILED. */
 int synth_write(const struct synth_options *o);

@@ -1,4 +1,5 @@
-/* What a synthetic tensor holds, wherever it is put. */
+/* The values of synthetic tensors: for synth.c, which writes them to files, and synth_made.c, which
+ * makes them in memory. */
 #pragma once
 
 #include <stdbool.h>
@@ -7,10 +8,11 @@
 
 #define SYNTH_DEVIATION 0.02
 
-/* Ones: a norm's weights. All else is noise of this key. */
+/* Is the tensor all ones? The weights of norms are; all others are noise (base/noise.h). */
 bool synth_is_ones(const char *tensor);
+/* The key of the noise of a tensor. */
 uint64_t synth_key(uint64_t seed, const char *tensor);
 
-/* Elements [first, first + count) of the tensor of this name. */
+/* out := elements [first, first + count) of the tensor of this name, of type n->type. */
 void synth_fill(const struct noise *n, uint64_t seed, const char *tensor, uint64_t first,
                 size_t count, void *out);

@@ -21,7 +21,7 @@ bool synth_is_made(const char *model)
     return strncmp(model, PREFIX, strlen(PREFIX)) == 0;
 }
 
-/* PRESET or PRESET:LAYERS. */
+/* Read a name PRESET or PRESET:LAYERS into the options. */
 static int read_name(struct synth_options *o, char *name)
 {
     char *colon = strchr(name, ':'), *end = NULL;

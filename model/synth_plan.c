@@ -1,5 +1,6 @@
-/* The known models: what their configuration says, and which tensors follow from it. The
- * configuration goes through config_parse like anybody's, and the tensors from what it says. */
+/* The presets: their configuration, and the tensors that follow from it. The configuration is
+ * written as config.json and read by config_parse(), like that of any model, and the tensors are
+ * listed by model/tensors.c. */
 #include "model/synth_plan.h"
 
 #include <stdio.h>
@@ -13,7 +14,7 @@
 
 enum { MAX_KEYS = 20 };
 
-/* A model as published; what both have in common is in config_json. */
+/* A published model. What all presets have in common is in config_json(). */
 struct preset {
     const char *name;
     enum architecture architecture;
@@ -53,7 +54,7 @@ static const struct preset presets[] = {
       {"num_attention_heads", 32},
       {"num_hidden_layers", 32},
       {"num_key_value_heads", 32}}},
-    {"tiny-moe", // every kind of tensor in a few hundred kB: to try things out
+    {"tiny-moe", // has every kind of tensor, in a few hundred kB
      ARCH_QWEN2_MOE,
      {{"vocab_size", 512},
       {"bos_token_id", 0},
@@ -87,7 +88,7 @@ static struct js *text_value(const char *text)
     return js_new_string(text, strlen(text));
 }
 
-/* config.json in the transformers 4 form, as these models carry it. */
+/* config.json in the form of transformers 4, which the published models have. */
 static struct js *config_json(const struct preset *p, const struct synth_options *o)
 {
     const struct family *family = family_at(p->architecture);
@@ -164,7 +165,7 @@ static void add_all(struct synth_plan *p, const struct config *c)
         add_once(p, c, TENSOR_UNEMBED);
 }
 
-/* Tensors in order, a new file whenever the next would not fit. */
+/* Assign tensors to files in order; a tensor that does not fit begins a new file. */
 static void assign_files(struct synth_plan *p, uint64_t shard_bytes)
 {
     uint64_t filled = 0;

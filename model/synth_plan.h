@@ -1,4 +1,4 @@
-/* What a synthetic checkpoint consists of, before any of it is written. */
+/* The configuration and the tensors of a synthetic checkpoint, before any of it is written. */
 #pragma once
 
 #include <stdbool.h>
@@ -25,6 +25,6 @@ struct synth_plan {
     struct arena memory;
 };
 
-/* 0 or STATUS_USAGE. */
+/* 0, or STATUS_USAGE for options that no preset allows. */
 int synth_plan_open(struct synth_plan *p, const struct synth_options *o);
 void synth_plan_close(struct synth_plan *p);

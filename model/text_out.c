@@ -5,7 +5,7 @@
 
 #include "base/check.h"
 
-/* The first stop string in the held text, or NULL. */
+/* Where the first stop string in the held text begins, or NULL. */
 static const char *find_stop(const struct text_out *o)
 {
     const char *first = NULL, *held = o->text + o->bytes;

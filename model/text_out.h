@@ -1,4 +1,5 @@
-/* New tokens to text: whole characters, without special tokens, ended by the first stop string. */
+/* Turns new tokens into text: whole characters, without special tokens, up to the first stop
+ * string. */
 #pragma once
 
 #include "model/tokenizer.h"
@@ -7,21 +8,22 @@ enum { MAX_STOPS = 16 };
 
 struct stop_strings {
     int n;
-    const char *at[MAX_STOPS]; // none empty; the caller's
+    const char *at[MAX_STOPS]; // none is empty; owned by the caller
     size_t bytes[MAX_STOPS];
 };
 
-/* Start from {.tokenizer, .stops}. */
+/* Initialise with {.tokenizer, .stops}, all else zero. */
 struct text_out {
     const struct tokenizer *tokenizer;
     const struct stop_strings *stops; // NULL: none
     struct text_stream stream;
-    char *text;   // [bytes] is final; behind it, what may yet be the beginning of a stop string
-    size_t bytes; // without the stop string
+    char
+        *text; // the first `bytes` are final; the next `held` may be the beginning of a stop string
+    size_t bytes; // never includes a stop string
     size_t held, room;
-    bool stopped; // a stop string came
+    bool stopped; // the text has ended in a stop string
 };
 
 bool text_out_push(struct text_out *o, int32_t token); // true: the text has ended
-void text_out_end(struct text_out *o); // no more tokens: what was held is text after all
+void text_out_end(struct text_out *o); // no token follows, so the held bytes become final
 void text_out_free(struct text_out *o);

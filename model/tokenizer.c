@@ -1,6 +1,6 @@
-/* The calls of tokenizer.h. Encoding goes through these stages, each cutting what the one before it
- * left: added tokens in the raw text, NFC, added tokens in the normalised text, the patterns, BPE.
- */
+/* The calls of tokenizer.h. Encoding has these stages, each of which works on the text that the one
+ * before it left: find added tokens in the raw text, NFC, find added tokens in the normalised text,
+ * split by the patterns, BPE. */
 #include "model/tokenizer.h"
 
 #include <stdlib.h>
@@ -54,7 +54,7 @@ static int encode_pieces(struct encoding *e, const char *text, size_t bytes)
     return split_text(e, text, bytes, bpe_piece);
 }
 
-/* Text between the added tokens that are looked for in the raw text. */
+/* Encode text that lies between the added tokens of the raw text. */
 static int encode_normalized(struct encoding *e, const char *text, size_t bytes)
 {
     size_t nfc_bytes = bytes;
@@ -79,7 +79,7 @@ static int encode_valid(const struct tokenizer *t, const char *text, size_t byte
         free(e.ids.at);
         return status;
     }
-    if (!e.ids.at) { // no ids are an array too
+    if (!e.ids.at) { // the caller gets an array to free even if there are no ids
         e.ids.at = malloc(1);
         CHECK(e.ids.at, "no memory for no ids");
     }
@@ -127,21 +127,11 @@ char *tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t cou
         bytes_push(&text, s.text, s.bytes);
     }
     text_stream_end(&s);
-    bytes_push(&text, s.text, s.bytes + 1); // with the 0
+    bytes_push(&text, s.text, s.bytes + 1); // the 0 at the end, too
     text_stream_free(&s);
     if (bytes)
         *bytes = text.count - 1;
     return text.at;
-}
-
-int tokenizer_token_id(const struct tokenizer *t, const char *content)
-{
-    return vocabulary_find(&t->vocabulary, content, strlen(content));
-}
-
-int tokenizer_size(const struct tokenizer *t)
-{
-    return t->vocabulary.size;
 }
 
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id)

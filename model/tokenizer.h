@@ -1,11 +1,12 @@
-/* Text to token ids and back, as Hugging Face `tokenizers` does it from the same tokenizer.json:
- * NFC, the file's own pre-tokenizer pattern, byte-level BPE, added tokens.
+/* Converts text to token ids and back, as Hugging Face `tokenizers` does by the same
+ * tokenizer.json: NFC, the file's own pre-tokenizer pattern, byte-level BPE, added tokens.
  *
- * Every field of the file is honoured or refused by name; nothing that could change an id is passed
- * over in silence. One thing may differ, for code points newer than the library at hand: \p{...} in
- * a pattern follows PCRE2's version of Unicode. tests/test_tokenizer_split.c holds the list.
+ * Every field of the file is either followed or refused, with its name in the error; no field that
+ * could change an id is ignored. Ids may differ for code points that are newer than the Unicode
+ * version of the PCRE2 library, where a pattern has \p{...}; tests/test_tokenizer_split.c lists
+ * them.
  *
- * A tokenizer is not changed by use: any number of threads may encode and decode with it. */
+ * Encoding and decoding do not change a tokenizer: any number of threads may use it. */
 #pragma once
 
 #include <stdbool.h>
@@ -20,39 +21,36 @@ int tokenizer_open(struct tokenizer **out, const char *path);
 int tokenizer_parse(struct tokenizer **out, const char *json, size_t bytes, const char *name);
 void tokenizer_close(struct tokenizer *t); // NULL is legal
 
-/* Ids of a text, which may hold U+0000; *ids is malloc'ed and the caller's. Bytes that are not
- * UTF-8 count as U+FFFD, like Python's errors="replace". Nothing is added in front or behind. A
- * byte that the vocabulary has no token for is left out (tokenizers does that; complete
- * vocabularies have all 256). STATUS_USAGE: the text is longer than 64 MiB. STATUS_BAD_FILE: the
- * file's pattern takes more than a fixed number of steps per byte on this text. */
+/* *ids := the ids of a text, malloc'ed; the caller frees them. The text may hold U+0000. Bytes that
+ * are not UTF-8 become U+FFFD, as with Python's errors="replace". No token is added at the
+ * beginning or the end. A byte that the vocabulary has no token for is left out, as tokenizers does
+ * (complete vocabularies have tokens for all 256). STATUS_USAGE: the text is longer than 64 MiB.
+ * STATUS_BAD_FILE: the file's pattern takes more than a fixed number of steps per byte on this
+ * text. */
 int tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, int32_t **ids,
                      size_t *count);
 
-/* The text of some ids: malloc'ed UTF-8 and a 0 that *bytes (NULL: not wanted) does not count.
- * Bytes that form no character become U+FFFD. Ids without a token (the embedding's padding rows)
- * are nothing. Special tokens are left out on demand. */
+/* The text of ids: malloc'ed UTF-8, with a 0 at the end that *bytes does not count; bytes may be
+ * NULL. Bytes that form no character become U+FFFD. Ids without a token (those of the embedding's
+ * padding rows) are left out, and with skip_special so are special tokens. */
 char *tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t count,
                        bool skip_special, size_t *bytes);
 
-/* The id of a token by its content (an added token, or a vocabulary entry as the file spells it),
- * -1 if there is none. */
-int tokenizer_token_id(const struct tokenizer *t, const char *content);
-int tokenizer_size(const struct tokenizer *t); // 1 + the largest id
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
 
-/* The bytes that a token stands for, often only a part of a character; *bytes 0 for an id without
- * a token. Owned by the tokenizer. */
+/* The bytes that a token stands for, which may be a part of a character; *bytes := 0 for an id
+ * without a token. Owned by the tokenizer. */
 const char *tokenizer_token_bytes(const struct tokenizer *t, int32_t id, size_t *bytes);
 
-/* Bytes in, whole characters out: never half a UTF-8 character. What the pushes and the end give,
- * put together, is what tokenizer_decode gives for the same tokens. Start from {0}. */
+/* Takes bytes in any pieces and gives whole UTF-8 characters. What all pushes and the end give
+ * together is the text that tokenizer_decode gives for the same tokens. Initialise with {0}. */
 struct text_stream {
-    char *text;   // what the last call completed, then a 0; owned by the stream
+    char *text;   // the characters that the last call completed, then a 0; owned by the stream
     size_t bytes; // of text
     size_t room;
-    unsigned char held[4]; // the beginning of a character
+    unsigned char held[4]; // the beginning of a character that is not complete
     size_t held_bytes;
 };
 void text_stream_push(struct text_stream *s, const char *bytes, size_t count);
-void text_stream_end(struct text_stream *s); // what is still held becomes U+FFFD
+void text_stream_end(struct text_stream *s); // held bytes become U+FFFD
 void text_stream_free(struct text_stream *s);

@@ -1,6 +1,6 @@
-/* Added tokens are cut out of a text before it is split: the leftmost match, and of those that
- * start there the longest; the search goes on behind a match. The order of the steps, down to the
- * white space that a token may take in on its sides, is that of tokenizers' AddedVocabulary. */
+/* Added tokens are found in a text before it is split. The leftmost match counts, and of several
+ * that start there the longest; the search goes on after it. The order of the steps, and the white
+ * space that a token may include on its sides, are those of AddedVocabulary in tokenizers. */
 #include <string.h>
 
 #include "model/tokenizer_parts.h"
@@ -61,7 +61,7 @@ static const struct added_token *match_here(const struct trie *t, const char *te
     return longest < 0 ? NULL : &t->added[longest];
 }
 
-/* The next match from byte *at on; *at becomes its start. */
+/* The next match from byte *at on, or NULL; *at := its start. */
 static const struct added_token *match_next(const struct trie *t, const char *text, size_t bytes,
                                             size_t *at)
 {
@@ -75,13 +75,13 @@ static const struct added_token *match_next(const struct trie *t, const char *te
     return NULL;
 }
 
-/* What a match covers once it has taken in white space. `spaces_to` remembers where the last look
- * to the right ended, so that a row of matches inside one run of spaces does not look again and
- * again. */
+/* Extend a match [*start, *end) by the white space that the token includes. *spaces_to is where the
+ * white space ends that an earlier match has looked at, so that many matches within one run of
+ * spaces do not each go through it. */
 static void strip(const struct added_token *added, const char *text, size_t bytes, size_t done,
                   size_t *start, size_t *end, size_t *spaces_to)
 {
-    if (added->strip_left) // but nothing that the token before has taken
+    if (added->strip_left) // not beyond `done`, where the token before ends
         *start = *start > done ? *start - space_at_end(text + done, *start - done) : done;
     if (added->strip_right && *end >= *spaces_to)
         *spaces_to = *end + space_at_start(text + *end, bytes - *end);
@@ -98,7 +98,7 @@ int added_split(struct encoding *e, const struct trie *t, const char *text, size
         size_t start = at, end = at + added->pattern_bytes;
         at = end;
         strip(added, text, bytes, done, &start, &end, &spaces_to);
-        if (start >= end) // white space itself, and the token before has taken it in
+        if (start >= end) // the match is white space that the token before has included
             continue;
         int status = start > done ? rest(e, text + done, start - done) : 0;
         if (status)

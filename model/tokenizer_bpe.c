@@ -1,6 +1,7 @@
-/* Byte-pair encoding of one piece: its bytes as tokens, then merges, always the lowest rank first
- * and of equals the leftmost, until none applies. The tokens are a linked list, the merges that may
- * apply a heap, so n bytes take O(n log n). */
+/* Byte-pair encoding of one piece. It starts with a token for each byte. Then it merges two
+ * neighbouring tokens, always the pair of the lowest rank, and of equal ones the leftmost, until no
+ * merge applies. The tokens are a linked list, and the merges that may apply are in a heap, so n
+ * bytes take O(n log n). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,10 +9,12 @@
 #include "base/log.h"
 #include "model/tokenizer_parts.h"
 
-enum { WAYS = 4 }; // of the heap: fewer levels, so fewer misses in a large one
+enum {
+    WAYS = 4
+}; // children of a heap's node: more than 2 make fewer levels, so fewer cache misses
 
 struct symbol {
-    int32_t id; // -1: merged into the one before
+    int32_t id; // -1: it was merged into the symbol before
     int32_t before, after;
 };
 
@@ -104,7 +107,7 @@ static uint64_t heap_pop(struct bpe_scratch *s)
     return top;
 }
 
-/* If the symbol at `at` and the one after it can merge, that is a candidate. */
+/* If the symbol at `at` and the one after it can merge, add that to the heap. */
 static void offer(struct bpe_scratch *s, const struct merge_table *m, int32_t at)
 {
     int32_t after = at < 0 ? -1 : s->symbols[at].after;
@@ -115,7 +118,7 @@ static void offer(struct bpe_scratch *s, const struct merge_table *m, int32_t at
         heap_push(s, (uint64_t)merge->rank << 32 | (uint32_t)at);
 }
 
-/* What the symbol at `at` and the one after it merge into, -1 if they do not. */
+/* The token that the symbol at `at` and the one after it merge into, -1 if they do not. */
 static int32_t merged(const struct bpe_scratch *s, const struct merge_table *m, int32_t at)
 {
     const struct symbol *left = &s->symbols[at];
@@ -125,9 +128,9 @@ static int32_t merged(const struct bpe_scratch *s, const struct merge_table *m, 
     return merge->left < 0 ? -1 : merge->result;
 }
 
-/* A candidate is old news once one of its two has changed. What counts is the token that the two
- * make now: two pairs may make the same one, and tokenizers then merges at the rank of the first.
- */
+/* Do the merges in the heap. One of the two symbols of a merge may have changed since it was added;
+ * the merge is done if the symbols that are there now make the same token. This is what tokenizers
+ * does: if two pairs make the same token, the second is merged at the rank of the first. */
 static void merge_all(struct bpe_scratch *s, const struct merge_table *m)
 {
     while (s->in_heap) {
@@ -146,7 +149,7 @@ static void merge_all(struct bpe_scratch *s, const struct merge_table *m)
     }
 }
 
-/* A list of the piece's bytes; one that the vocabulary lacks is left out. */
+/* Make the list of the piece's bytes. A byte that has no token is left out. Returns the length. */
 static size_t fill_symbols(struct bpe_scratch *s, const struct vocabulary *v, const char *piece,
                            size_t bytes)
 {
@@ -163,7 +166,8 @@ static size_t fill_symbols(struct bpe_scratch *s, const struct vocabulary *v, co
     return (size_t)n;
 }
 
-/* With ignore_merges a piece that is a token as it stands is that token; -1: it is not. */
+/* With ignore_merges a piece that is itself a token becomes that token: returns its id, or -1 if
+ * this does not apply. */
 static int32_t whole_token(struct encoding *e, const char *piece, size_t bytes)
 {
     struct bytes *spelled = &e->bpe->spelled;

@@ -1,8 +1,8 @@
-/* The lists of tokenizer.json: vocabulary, merges, added tokens.
+/* Reads the lists of tokenizer.json: vocabulary, merges, added tokens.
  *
- * tokenizers gives an added token the vocabulary's id for its content, or else the next id, counted
- * from the number of vocabulary entries; the file's "id" is only a comment there. Here the file is
- * refused if it says something else. */
+ * tokenizers gives an added token the id that the vocabulary has for its content. For contents that
+ * the vocabulary lacks, it counts on from the number of vocabulary entries. It ignores the file's
+ * "id"; here a file whose "id" differs is refused. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "model/found.h"
 #include "model/tokenizer_fields.h"
 
 static int check_model(struct load *l, const struct js *model)
@@ -32,7 +33,7 @@ static int check_model(struct load *l, const struct js *model)
     return fields_check(l, "model", model, fields);
 }
 
-/* Puts a key and the bytes it stands for at *strings, which moves on. */
+/* Write a key and the bytes it stands for to *strings, and move that past them. */
 static void fill_token(struct token *token, char **strings, const char *key, size_t bytes)
 {
     char *own = *strings;
@@ -44,7 +45,7 @@ static void fill_token(struct token *token, char **strings, const char *key, siz
     *strings = own + bytes + token->text_bytes;
 }
 
-/* Ids in range; the largest, and the bytes of all keys. */
+/* Check that ids are in range. *largest := the largest, *key_bytes := the bytes of all keys. */
 static int measure_vocabulary(const struct load *l, const struct js *vocab, int32_t *largest,
                               size_t *key_bytes)
 {
@@ -91,7 +92,7 @@ static int read_vocabulary(struct load *l, const struct js *vocab, size_t n_adde
     return 0;
 }
 
-/* An unknown token is honoured where it cannot come up: no byte is without a token. */
+/* Accept an unknown token only if every byte has a token, so that it cannot occur. */
 static int check_unknown(const struct load *l, const struct js *unknown)
 {
     int missing = 0;
@@ -110,7 +111,7 @@ struct pair {
     size_t left_bytes, right_bytes;
 };
 
-/* "left right", or ["left", "right"]. */
+/* Read a merge, which is "left right" or ["left", "right"]. */
 static bool read_pair(const struct js *v, struct pair *p)
 {
     if (js_is_array(v)) {
@@ -134,7 +135,7 @@ static int merge_failed(const struct load *l, size_t i, const char *missing, siz
     return fail(STATUS_BAD_FILE,
                 "%s: model.merges[%zu]: expected both sides and their sum in model.vocab, found no "
                 "\"%.*s\" there",
-                l->name, i, field_cut(missing, bytes), missing);
+                l->name, i, found_bytes(missing, bytes), missing);
 }
 
 static int read_merge(struct load *l, const struct js *v, size_t i, struct bytes *sum)
@@ -165,7 +166,8 @@ static int read_merge(struct load *l, const struct js *v, size_t i, struct bytes
     return 0;
 }
 
-/* The first line of a merges.txt, which old converters have left in the list. */
+/* Is this the first line of a merges.txt ("#version: ..."), which old converters left in the list?
+ */
 static bool is_version_line(const struct js *v)
 {
     const char *text = js_string(v, NULL);
@@ -191,7 +193,7 @@ static int read_merges(struct load *l, const struct js *merges)
     return status;
 }
 
-/* The id that an added token has to have: *next is the one for contents that are new. */
+/* *id := the id that an added token must have; *next is the one for the next new content. */
 static int place_added(struct load *l, const char *where, const struct js *v, int32_t *next,
                        int32_t *id)
 {
@@ -223,8 +225,9 @@ static int place_added(struct load *l, const char *where, const struct js *v, in
     return 0;
 }
 
-/* What is looked for in a text, and what decoding gives: tokenizers takes the normalised content,
- * where the token is a normalised one, and reads it as letters of the alphabet if it can. */
+/* Set what is looked for in a text, and what decoding gives. For a token with "normalized", both
+ * are made of the normalised content: decoding gives the bytes that its letters stand for, if all
+ * of them are in the alphabet. */
 static void set_pattern(struct load *l, struct added_token *added, const struct js *v)
 {
     struct token *token = &l->t->vocabulary.tokens[added->id];
@@ -269,7 +272,8 @@ static int read_added_token(struct load *l, const char *where, const struct js *
     return 0;
 }
 
-/* tokenizers leaves a token out if what decoding starts from is the content of a special one. */
+/* Mark a token that decoding leaves out with skip_special. In tokenizers that is one whose pattern
+ * is the content of a special token. */
 static void mark_skipped(struct tokenizer *t, const struct added_token *added)
 {
     int32_t id = vocabulary_find(&t->vocabulary, added->pattern, added->pattern_bytes);

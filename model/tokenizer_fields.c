@@ -1,42 +1,17 @@
 #include "model/tokenizer_fields.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
-
-int field_cut(const char *text, size_t bytes)
-{
-    size_t n = bytes < 60 ? bytes : 60;
-    while (n && n < bytes && ((unsigned char)text[n] & 0xc0) == 0x80)
-        n--;
-    return (int)n;
-}
-
-/* A value in a few words. */
-static const char *describe(const struct js *v, char out[64])
-{
-    size_t bytes;
-    const char *text = js_string(v, &bytes);
-    if (text)
-        snprintf(out, 64, "\"%.*s\"", field_cut(text, bytes), text);
-    else if (js_is_int(v))
-        snprintf(out, 64, "%" PRId64, js_int(v));
-    else if (js_is_bool(v))
-        snprintf(out, 64, "%s", js_bool(v) ? "true" : "false");
-    else
-        snprintf(out, 64, "%s", js_kind(v));
-    return out;
-}
+#include "model/found.h"
 
 int field_refuse(const struct load *l, const char *where, const char *key, const char *expected,
-                 const struct js *found)
+                 const struct js *v)
 {
-    char text[64];
     return fail(STATUS_BAD_FILE, "%s: %s%s%.*s%sexpected %s, found %s", l->name, where,
-                *where && *key ? "." : "", field_cut(key, strlen(key)), key,
-                *where || *key ? ": " : "", expected, describe(found, text));
+                *where && *key ? "." : "", found_bytes(key, strlen(key)), key,
+                *where || *key ? ": " : "", expected, found(v).text);
 }
 
 static bool is_allowed(const struct js *v, unsigned allowed)

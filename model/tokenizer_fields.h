@@ -1,5 +1,5 @@
-/* The fields of tokenizer.json as a table: what each may be. For tokenizer_load.c and
- * tokenizer_entries.c. An error names file, key, what was expected and what was found. */
+/* Checks the fields of tokenizer.json by tables that say what each may be. For tokenizer_load.c and
+ * tokenizer_entries.c. An error names the file, the key, what was expected and what was found. */
 #pragma once
 
 #include <stdbool.h>
@@ -12,7 +12,7 @@ struct load {
     const char *name; // of the file
 };
 
-/* What a field may be. ANYTHING: its own function looks at it. */
+/* What a field may be, as a mask. ANYTHING: another function checks it. */
 enum {
     IS_NULL = 1,
     IS_FALSE = 2,
@@ -29,17 +29,17 @@ struct field {
     unsigned allowed;
 };
 
-/* Fails with "file: where.key: expected ..., found ...". where "": the file itself; key "": `where`
- * itself. */
+/* Reports "file: where.key: expected ..., found ..." and returns STATUS_BAD_FILE. `where` is the
+ * path of an object ("": the file's); key "" means the value at `where` itself. */
 int field_refuse(const struct load *l, const char *where, const char *key, const char *expected,
-                 const struct js *found);
-/* How many bytes of a text an error quotes: at most 60, and no half characters. */
-int field_cut(const char *text, size_t bytes);
-/* `object` is one, its fields are as the table says, and others are null. */
+                 const struct js *v);
+/* Check that `object` is an object, that its fields are as the table says, and that all other
+ * fields are null. 0 or STATUS_BAD_FILE. */
 int fields_check(const struct load *l, const char *where, const struct js *object,
                  const struct field *fields);
 bool field_is(const struct js *v, const char *text);       // the string `text`
 bool field_has_type(const struct js *v, const char *type); // an object of this "type"
 
-/* tokenizer_entries.c */
+/* Read the vocabulary, the merges and the added tokens (tokenizer_entries.c). 0 or STATUS_BAD_FILE.
+ */
 int read_model(struct load *l, const struct js *model, const struct js *added_tokens);

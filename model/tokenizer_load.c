@@ -1,6 +1,6 @@
-/* tokenizer.json, field by field. A field is honoured, or has a value that changes no id, or is
- * refused by name; so is a field that is not known here, unless it is null. The vocabulary, the
- * merges and the added tokens are read in tokenizer_entries.c. */
+/* Reads tokenizer.json, field by field. A field is followed, or has a value that changes no id, or
+ * is refused with its name; a field that is not known is refused, too, unless it is null. The
+ * vocabulary, the merges and the added tokens are read in tokenizer_entries.c. */
 #include <stdio.h>
 #include <string.h>
 
@@ -20,7 +20,7 @@ static int refuse_type(const struct load *l, const char *where, const char *expe
 
 typedef int read_item(struct load *l, const char *where, const struct js *v);
 
-/* A {"type": "Sequence", list: [...]} of what `item` takes. */
+/* Read a {"type": "Sequence", list: [...]}, each item by `item`. */
 static int read_sequence(struct load *l, const char *where, const struct js *v, const char *list,
                          read_item *item)
 {
@@ -107,7 +107,7 @@ static int read_split(struct load *l, const char *where, const struct js *v)
     return add_split(l, place, spelled, bytes, text == literal);
 }
 
-/* An item of the sequence before its last, which read_pre_tokenizer has looked at. */
+/* Read an item of the pre-tokenizer's sequence, other than its last. */
 static int read_pre_item(struct load *l, const char *where, const struct js *v)
 {
     if (field_has_type(v, "ByteLevel"))
@@ -116,7 +116,8 @@ static int read_pre_item(struct load *l, const char *where, const struct js *v)
                                       : refuse_type(l, where, "\"Split\" or \"ByteLevel\"", v);
 }
 
-/* Splits, and a ByteLevel at the end: only there are the pieces bytes. */
+/* Read the pre-tokenizer: any number of Splits, then a ByteLevel. The ByteLevel must be last, as
+ * the Splits work on text and not on bytes. */
 static int read_pre_tokenizer(struct load *l, const struct js *v)
 {
     const char *where = "pre_tokenizer";
@@ -137,7 +138,7 @@ static int read_pre_tokenizer(struct load *l, const struct js *v)
     return status;
 }
 
-/* The decoder and the post-processor of byte-level BPE: no field of theirs changes an id. */
+/* Read the decoder or the post-processor of byte-level BPE, whose fields change no id. */
 static int read_plain_byte_level(struct load *l, const char *where, const struct js *v)
 {
     static const struct field fields[] = {{"type", ANYTHING},
@@ -149,7 +150,7 @@ static int read_plain_byte_level(struct load *l, const char *where, const struct
                                           : refuse_type(l, where, "\"ByteLevel\"", v);
 }
 
-/* A template that only says "the text". */
+/* Read a template post-processor. Only the one that adds nothing to the text is accepted. */
 static int read_template(struct load *l, const char *where, const struct js *v)
 {
     static const struct field fields[] = {{"type", ANYTHING},

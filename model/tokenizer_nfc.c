@@ -1,10 +1,11 @@
-/* NFC as tokenizers does it. utf8proc knows the decompositions and the compositions; the ordering
- * between them is done here, because utf8proc's is quadratic in the number of marks on one letter.
+/* NFC as tokenizers does it. utf8proc does the decomposition and the composition. The ordering of
+ * combining marks between them is done here, because utf8proc's takes quadratic time in the number
+ * of marks on one letter.
  *
- * The tables of tokenizers are those of Unicode 9. A code point that came later and takes part in
- * normalisation is a letter like any other there, so it is here: it keeps its place, is not taken
- * apart and joins nothing. (Only U+105D2 and U+105DA, which join U+0307 since Unicode 16, may still
- * do so, where utf8proc knows them.) */
+ * tokenizers has the tables of Unicode 9. A newer code point that takes part in normalisation is an
+ * ordinary letter for it, and so it is here: it is not moved, not decomposed and not composed. (The
+ * only exceptions: U+105D2 and U+105DA, which compose with U+0307 since Unicode 16, do so if
+ * utf8proc is new enough.) */
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -16,7 +17,7 @@ struct range {
     int32_t first, last;
 };
 
-/* Marks and compositions of Unicode 10 to 16. */
+/* Code points that take part in normalisation since Unicode 10 to 16. */
 static const struct range newer[] = {
     {0x7fd, 0x7fd},     {0x897, 0x89f},     {0x8ca, 0x8d3},     {0x9fe, 0x9fe},
     {0xafa, 0xaff},     {0xb55, 0xb55},     {0xc04, 0xc04},     {0xc3c, 0xc3c},
@@ -56,8 +57,8 @@ static bool is_newer(int32_t c)
     return low < sizeof newer / sizeof *newer && c >= newer[low].first;
 }
 
-/* No code point below U+0300 takes part in normalisation, unless one above does: their UTF-8 begins
- * with bytes below 0xcc. */
+/* True if no byte is 0xcc or more, that is if all code points are below U+0300. Those are not
+ * changed by NFC, unless a code point from U+0300 on follows. */
 static bool is_surely_nfc(const char *text, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i++)
@@ -73,7 +74,7 @@ struct code_points {
 
 static void decompose(struct code_points *out, const char *text, size_t bytes)
 {
-    enum { MOST_PARTS = 8 }; // of one code point; Unicode has 4
+    enum { MOST_PARTS = 8 }; // of a code point's decomposition; Unicode has 4 at most
     for (size_t i = 0; i < bytes; i += utf8_first(text + i, bytes - i)) {
         if (out->room - out->count < MOST_PARTS) {
             out->room = out->room * 2 + bytes + MOST_PARTS;
@@ -99,7 +100,7 @@ static int mark_class(int32_t c)
     return is_newer(c) ? 0 : utf8proc_get_property(c)->combining_class; // 0: not a mark
 }
 
-/* Sorts marks by their class and keeps the order of equals: a counting sort. */
+/* Sort marks by their class, and keep the order of marks of one class: a counting sort. */
 static void order_marks(int32_t *marks, size_t count, int32_t *scratch)
 {
     size_t start[257] = {0};
@@ -127,16 +128,17 @@ static void order(struct code_points *text)
     free(scratch);
 }
 
-/* In runs that each begin with a newer code point: it composes with nothing before it. */
+/* Compose the text in parts that each begin with a newer code point, so that it does not compose
+ * with what comes before it. */
 static void compose(struct code_points *text)
 {
     size_t count = 0;
     for (size_t i = 0, end; i < text->count; i = end) {
         for (end = i + 1; end < text->count && !is_newer(text->at[end]);)
             end++;
-        utf8proc_ssize_t n =
-            utf8proc_normalize_utf32(text->at + i, (utf8proc_ssize_t)(end - i),
-                                     UTF8PROC_COMPOSE | UTF8PROC_STABLE); // STABLE: exclusions hold
+        utf8proc_ssize_t n = utf8proc_normalize_utf32(
+            text->at + i, (utf8proc_ssize_t)(end - i),
+            UTF8PROC_COMPOSE | UTF8PROC_STABLE); // STABLE: respects the exclusions
         CHECK(n >= 0, "normalisation of valid text: %s", utf8proc_errmsg(n));
         memmove(text->at + count, text->at + i, (size_t)n * sizeof *text->at);
         count += (size_t)n;

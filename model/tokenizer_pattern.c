@@ -1,14 +1,16 @@
-/* tokenizers hands the file's pattern to Oniguruma, this project to PCRE2. The two agree on much of
- * their syntax, and where they do not, most patterns still compile and quietly mean something else.
- * So a pattern is read here by a short list of what is known to mean the same in both:
+/* tokenizers matches the file's pattern by Oniguruma, this project by PCRE2 (docs/architecture.md
+ * says why). Much of their syntax is the same. Where it differs, most patterns compile in both, but
+ * mean something else. So a pattern may only have what is known to mean the same in both:
  *
  *   letters, . ^ $ | and classes without nesting or &&; ( ) and (?: (?i: (?= (?! (?<= (?<! (?> ;
  *   * + ? with ? or + behind, {n} {n,} {n,m}; \p{..} and \P{..} of the general categories; \d \D \s
  * \S; \t \n \r \f \x{..} \u....; a backslash before punctuation.
  *
- * \s is written out, because PCRE2's holds U+180E, which ceased to be a space in Unicode 6.3.
- * Under (?i: only ASCII is taken: Oniguruma also lets pairs of letters match a ligature ("st" and
- * U+FB06), so those pairs are refused, and properties, which it does not fold, too. */
+ * \s is translated to a list of code points, as PCRE2's \s has U+180E, which is no space since
+ * Unicode 6.3. Within (?i: only ASCII is allowed. Oniguruma there also lets a pair of letters match
+ * a ligature
+ * ("st" and U+FB06), so such pairs are refused; and properties are refused, as Oniguruma does not
+ * ignore their case. */
 #include <string.h>
 
 #include "model/tokenizer_parts.h"
@@ -19,42 +21,42 @@
 
 enum { MAX_DEPTH = 64 };
 
-struct reader {
+struct translation {
     const char *text;
     size_t bytes, at;
     struct bytes *out;
-    const char *why; // set: the pattern is refused
+    const char *why; // not NULL: the pattern is refused, for this reason
     bool caseless[MAX_DEPTH];
     int depth;
-    bool repeatable; // what was read last may take a quantifier
-    char last;       // the letter read last, under (?i:
+    bool repeatable; // a quantifier may follow
+    char last;       // within (?i: the letter before
 };
 
-static bool refuse(struct reader *r, const char *why)
+static bool refuse(struct translation *r, const char *why)
 {
     r->why = why;
     return false;
 }
 
-static int peek(const struct reader *r, size_t ahead)
+static int peek(const struct translation *r, size_t ahead)
 {
     return r->at + ahead < r->bytes ? (unsigned char)r->text[r->at + ahead] : -1;
 }
 
-static bool starts_with(const struct reader *r, const char *text)
+static bool starts_with(const struct translation *r, const char *text)
 {
     size_t n = strlen(text);
     return r->bytes - r->at >= n && memcmp(r->text + r->at, text, n) == 0;
 }
 
-static bool put(struct reader *r, const char *text)
+static bool put(struct translation *r, const char *text)
 {
     bytes_push(r->out, text, strlen(text));
     return true;
 }
 
-/* Takes over the next n bytes as they are. */
-static bool copy(struct reader *r, size_t n)
+/* Copy the next n bytes to the output. */
+static bool copy(struct translation *r, size_t n)
 {
     bytes_push(r->out, r->text + r->at, n);
     r->at += n;
@@ -81,8 +83,8 @@ static bool is_punctuation(int c)
     return c > ' ' && c < 0x7f && !is_digit(c) && !is_letter(c);
 }
 
-/* \p{L} or \P{Lu}: a general category, in Unicode's own letters. */
-static bool take_property(struct reader *r)
+/* Translate \p{L} or \P{Lu}, a general category by its name in Unicode. */
+static bool take_property(struct translation *r)
 {
     static const char categories[] =
         " L Lu Ll Lt Lm Lo M Mn Mc Me N Nd Nl No P Pc Pd Ps Pe Pi Pf Po "
@@ -99,8 +101,8 @@ static bool take_property(struct reader *r)
     return copy(r, n + 3);
 }
 
-/* \x{hh..} or \uhhhh, which PCRE2 spells \x{hhhh}. */
-static bool take_code_point(struct reader *r)
+/* Translate \x{hh..} or \uhhhh; PCRE2 writes the latter as \x{hhhh}. */
+static bool take_code_point(struct translation *r)
 {
     bool braces = peek(r, 1) == 'x';
     size_t start = braces ? 3 : 2, n = 0;
@@ -117,7 +119,7 @@ static bool take_code_point(struct reader *r)
     return put(r, "}");
 }
 
-static bool take_space_escape(struct reader *r, bool in_class)
+static bool take_space_escape(struct translation *r, bool in_class)
 {
     bool positive = peek(r, 1) == 's';
     r->at += 2;
@@ -126,7 +128,7 @@ static bool take_space_escape(struct reader *r, bool in_class)
     return put(r, positive ? "[" SPACES "]" : "[^" SPACES "]");
 }
 
-static bool take_escape(struct reader *r, bool in_class)
+static bool take_escape(struct translation *r, bool in_class)
 {
     int c = peek(r, 1);
     r->last = 0;
@@ -142,7 +144,8 @@ static bool take_escape(struct reader *r, bool in_class)
     return refuse(r, "an escape that the two may read differently");
 }
 
-/* Oniguruma lets two letters that fold like a ligature match it: ss, ff, fi, fl, st. */
+/* Are these two letters, ignoring case, one of ss, ff, fi, fl, st? Oniguruma lets them match a
+ * ligature. */
 static bool is_ligature(char a, int b)
 {
     static const char pairs[] = "ss ff fi fl st ";
@@ -150,7 +153,7 @@ static bool is_ligature(char a, int b)
     return is_letter(a) && is_letter(b) && strstr(pairs, pair);
 }
 
-static bool take_character(struct reader *r)
+static bool take_character(struct translation *r)
 {
     int c = peek(r, 0);
     if (r->caseless[r->depth] && (c >= 0x80 || is_ligature(r->last, c)))
@@ -159,8 +162,8 @@ static bool take_character(struct reader *r)
     return copy(r, utf8_first(r->text + r->at, r->bytes - r->at));
 }
 
-/* A character of a class, or an escape; *set: one that stands for many characters. */
-static bool take_member(struct reader *r, bool *set)
+/* Translate a character of a class, or an escape; *set := it stands for many characters. */
+static bool take_member(struct translation *r, bool *set)
 {
     int c = peek(r, 0), kind = peek(r, 1);
     r->last = 0;
@@ -172,8 +175,9 @@ static bool take_member(struct reader *r, bool *set)
     return c == '\\' ? take_escape(r, true) : take_character(r);
 }
 
-/* A member, or two with a '-' between them. Elsewhere a '-' must be at either end of the class. */
-static bool take_range(struct reader *r, bool first)
+/* Translate a member of a class, or two with a '-' between them. Any other '-' must be the first or
+ * the last member. */
+static bool take_range(struct translation *r, bool first)
 {
     bool set;
     if (peek(r, 0) == '-' && !first && peek(r, 1) != ']')
@@ -188,14 +192,14 @@ static bool take_range(struct reader *r, bool first)
     return true;
 }
 
-static bool take_class(struct reader *r)
+static bool take_class(struct translation *r)
 {
     copy(r, peek(r, 1) == '^' ? 2 : 1);
     int c = peek(r, 0);
     if (c == ']')
         return refuse(r, "a class that begins with ]");
     if (c == '.' || c == ':' || c == '=')
-        put(r, "\\"); // [. [: and [= begin something else in PCRE2
+        put(r, "\\"); // as [. [: and [= have a meaning of their own in PCRE2
     for (bool first = true; peek(r, 0) != ']'; first = false)
         if (!take_range(r, first))
             return false;
@@ -203,7 +207,7 @@ static bool take_class(struct reader *r)
     return copy(r, 1);
 }
 
-static bool take_group(struct reader *r)
+static bool take_group(struct translation *r)
 {
     static const char *const heads[] = {"(?:", "(?i:", "(?=", "(?!", "(?<=", "(?<!", "(?>"};
     if (r->depth + 1 == MAX_DEPTH)
@@ -220,7 +224,7 @@ static bool take_group(struct reader *r)
     return copy(r, 1);
 }
 
-static bool take_group_end(struct reader *r)
+static bool take_group_end(struct translation *r)
 {
     if (r->depth == 0)
         return refuse(r, "a ) too many");
@@ -230,8 +234,8 @@ static bool take_group_end(struct reader *r)
     return copy(r, 1);
 }
 
-/* {n}, {n,} or {n,m}: how long it is, 0 if it is none of them. */
-static size_t interval_bytes(const struct reader *r)
+/* The length of an interval {n}, {n,} or {n,m}; 0 if there is none. */
+static size_t interval_bytes(const struct translation *r)
 {
     size_t n = 1, digits = 0;
     for (; is_digit(peek(r, n)); n++)
@@ -242,7 +246,7 @@ static size_t interval_bytes(const struct reader *r)
     return digits && peek(r, n) == '}' ? n + 1 : 0;
 }
 
-static bool take_quantifier(struct reader *r)
+static bool take_quantifier(struct translation *r)
 {
     if (!r->repeatable)
         return refuse(r, "a quantifier behind nothing that it could repeat");
@@ -258,7 +262,7 @@ static bool take_quantifier(struct reader *r)
     return copy(r, n + (suffix == '?' || suffix == '+'));
 }
 
-static bool take_item(struct reader *r)
+static bool take_item(struct translation *r)
 {
     int c = peek(r, 0);
     if (c == '(')
@@ -280,7 +284,7 @@ static bool take_item(struct reader *r)
 bool pattern_translate(struct bytes *out, const char *pattern, size_t bytes, const char **why,
                        size_t *at)
 {
-    struct reader r = {.text = pattern, .bytes = bytes, .out = out};
+    struct translation r = {.text = pattern, .bytes = bytes, .out = out};
     while (r.at < r.bytes && !r.why)
         take_item(&r);
     if (!r.why && r.depth)

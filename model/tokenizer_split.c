@@ -1,10 +1,10 @@
-/* The pre-tokenizer's patterns at work: each cuts every piece that the one before it left into its
- * matches and what lies between them, and loses nothing.
+/* Splits a text by the pre-tokenizer's patterns. Each pattern cuts the pieces that the one before
+ * it made into its matches and the texts between them; no byte is lost.
  *
- * The pattern comes from a file that nobody vouches for. So its work is counted (a callout before
- * every item of the pattern adds the distance covered since the last one) against a budget for the
- * whole text: a pattern that runs away is an error and no hang. PCRE2's own limits, which are set
- * too, hold for one match at one place and do not count what a single repeat walks over. */
+ * The pattern comes from a file that may be hostile, so the steps of matching are counted, and a
+ * pattern that takes more steps than a text may is an error. PCRE2 calls count_steps() before every
+ * item of the pattern, which adds the distance from the last call. PCRE2's own limits are set, too,
+ * but they count anew for each match, and do not count what a single repeat walks over. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include <stdlib.h>
@@ -18,8 +18,8 @@ enum {
     MAX_PATTERN_BYTES = 16 << 10,
     JIT_STACK_BYTES = 1 << 20,
     HEAP_KIB = 256 << 10,
-    STEPS = 4 << 20,    // for any text, and for each byte of it:
-    STEPS_PER_BYTE = 64 // the worst of ordinary text takes 17 with Qwen's pattern
+    STEPS = 4 << 20,    // that any text may take, and how many more for each byte:
+    STEPS_PER_BYTE = 64 // ordinary text takes at most 17, by Qwen's pattern
 };
 
 struct split_pattern {
@@ -31,9 +31,9 @@ struct split_scratch {
     pcre2_match_data *match;
     pcre2_match_context *context;
     pcre2_jit_stack *stack;
-    encode_text *piece; // receives the pieces
+    encode_text *piece; // is called with each piece
     uint64_t steps, most_steps;
-    size_t position; // of the last callout
+    size_t position; // in the text, at the last callout
 };
 
 static int compile_failed(const char *name, const char *where, int error, size_t offset)
@@ -51,7 +51,7 @@ static pcre2_code *compile(const char *name, const char *where, const char *patt
     size_t offset;
     pcre2_compile_context *context = pcre2_compile_context_create(NULL);
     CHECK(context, "no memory for a pattern");
-    pcre2_set_newline(context, PCRE2_NEWLINE_LF); // what . ^ and $ mean to Oniguruma
+    pcre2_set_newline(context, PCRE2_NEWLINE_LF); // for . ^ and $, as in Oniguruma
     pcre2_code *code =
         pcre2_compile((PCRE2_SPTR)pattern, bytes, options | PCRE2_UTF | PCRE2_AUTO_CALLOUT, &error,
                       &offset, context);
@@ -92,7 +92,7 @@ struct split_pattern *split_pattern_new(const char *name, const char *where, con
                                : compile_regex(name, where, pattern, bytes);
     if (!code)
         return NULL;
-    pcre2_jit_compile(code, PCRE2_JIT_COMPLETE); // where that fails, PCRE2 interprets
+    pcre2_jit_compile(code, PCRE2_JIT_COMPLETE); // if this fails, PCRE2 interprets the pattern
     struct split_pattern *p = malloc(sizeof *p);
     CHECK(p, "no memory for a pattern");
     *p = (struct split_pattern){code, strdup(name)};
@@ -157,7 +157,8 @@ static int match_failed(const struct split_pattern *p, const struct split_scratc
                 text);
 }
 
-/* One search. The compiled matcher has a fixed stack; what does not fit is interpreted. */
+/* Search from byte `from` on. The compiled pattern has a stack of fixed size; if that is too small,
+ * the search is repeated by the interpreter. */
 static int find(const struct split_pattern *p, struct split_scratch *s, const char *text,
                 size_t bytes, size_t from)
 {
@@ -172,8 +173,9 @@ static int find(const struct split_pattern *p, struct split_scratch *s, const ch
 
 static int cut(struct encoding *e, int level, const char *text, size_t bytes);
 
-/* The walk of the onig crate's find_iter, which tokenizers uses: an empty match counts unless it is
- * where the last match ended, and then the search goes on one character further. */
+/* Find one match after the other as find_iter of the onig crate does, which tokenizers uses: an
+ * empty match at the end of the last match is skipped, and the search goes on one character
+ * further. */
 static int cut_at_matches(struct encoding *e, int level, const char *text, size_t bytes)
 {
     const struct split_pattern *p = e->t->splits[level];

@@ -1,5 +1,5 @@
-/* UTF-8. What is broken is mended like Python's and Rust's decoders do it: the longest beginning of
- * a character, or else one byte, becomes one U+FFFD. */
+/* UTF-8. Invalid bytes are replaced as the decoders of Python and Rust do: the longest beginning of
+ * a valid character, or if there is none a single byte, becomes one U+FFFD. */
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -36,8 +36,8 @@ void id_list_push(struct id_list *l, int32_t id)
 
 enum utf8 { UTF8_WHOLE, UTF8_BROKEN, UTF8_PART };
 
-/* What stands at the start of a text, and in how many bytes. The second byte's range keeps out
- * overlong forms, surrogates and what is above U+10FFFF. */
+/* What kind of bytes a text begins with; *step := how many they are. Checking the range of the
+ * second byte excludes overlong forms, surrogates and code points above U+10FFFF. */
 static enum utf8 utf8_step(const char *text, size_t bytes, size_t *step)
 {
     const unsigned char *s = (const unsigned char *)text;
@@ -89,7 +89,7 @@ static void stream_put(struct text_stream *s, const void *bytes, size_t count)
     s->bytes += count;
 }
 
-/* Passes on what is decided about the held bytes. */
+/* Move the held bytes to the text as far as they are complete or certainly invalid. */
 static void stream_settle(struct text_stream *s)
 {
     while (s->held_bytes) {
@@ -125,7 +125,7 @@ void text_stream_end(struct text_stream *s)
 {
     s->bytes = 0;
     stream_reserve(s, 4);
-    if (s->held_bytes) // the beginning of one character
+    if (s->held_bytes) // they are the beginning of one character
         stream_put(s, "\xef\xbf\xbd", 3);
     s->held_bytes = 0;
     s->text[s->bytes] = 0;
@@ -137,7 +137,7 @@ void text_stream_free(struct text_stream *s)
     *s = (struct text_stream){0};
 }
 
-/* Unicode's White_Space, which is what Rust's \s means. */
+/* Does a code point have Unicode's property White_Space, as \s in Rust? */
 static bool is_space(int32_t c)
 {
     return (c >= 0x09 && c <= 0x0d) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 ||

@@ -1,17 +1,10 @@
-/* The vocabulary: tokens by id, ids by key, and GPT-2's alphabet, in which a byte is written as a
- * printable letter (the 188 that print stand for themselves, the others are U+0100 and up). */
+/* The vocabulary: tokens by id, ids by key, and GPT-2's alphabet, which writes each byte as a
+ * printable letter: 188 bytes as the code point of the same number, the others as U+0100 and up. */
 #include <string.h>
 
 #include "base/check.h"
+#include "base/hash.h"
 #include "model/tokenizer_parts.h"
-
-static uint64_t hash_bytes(const char *key, size_t bytes)
-{
-    uint64_t h = 0xcbf29ce484222325u; // FNV-1a
-    for (size_t i = 0; i < bytes; i++)
-        h = (h ^ (unsigned char)key[i]) * 0x100000001b3u;
-    return h ^ h >> 29;
-}
 
 size_t table_slots(size_t entries)
 {
@@ -34,7 +27,7 @@ void vocabulary_build(struct vocabulary *v, struct arena *memory, size_t most_to
 /* The slot of a key, or the free one where it belongs. */
 static size_t find_slot(const struct vocabulary *v, const char *key, size_t bytes)
 {
-    size_t i = hash_bytes(key, bytes) & v->slot_mask;
+    size_t i = hash_bytes(HASH_START, key, bytes) & v->slot_mask;
     for (; v->slots[i] >= 0; i = (i + 1) & v->slot_mask) {
         const struct token *token = &v->tokens[v->slots[i]];
         if (token->key_bytes == bytes && memcmp(token->key, key, bytes) == 0)
@@ -60,7 +53,8 @@ static bool prints(int byte)
     return (byte >= '!' && byte <= '~') || (byte >= 0xa1 && byte != 0xad);
 }
 
-/* The letter of each byte: 0 to 255 themselves, or the next from 256 on. */
+/* The letter of a byte: the code point of the same number if that is printable, else the next free
+ * one from 256 on. */
 static int letter_of(int byte)
 {
     int unprinted = 0;
@@ -77,7 +71,7 @@ struct alphabet {
     int16_t byte_of[512]; // by letter, -1: none
 };
 
-/* Made once in each thread, so there is nothing to lock. */
+/* The tables of the alphabet. Each thread makes its own, so no lock is needed. */
 static const struct alphabet *alphabet(void)
 {
     static _Thread_local struct alphabet a;
@@ -107,19 +101,21 @@ size_t alphabet_spell(const char *text, size_t bytes, char *out)
     size_t n = 0;
     for (size_t i = 0; i < bytes; i++) {
         unsigned char byte = (unsigned char)text[i];
-        memcpy(out + n, a->letters[byte], 2); // the second byte may be beyond: it is overwritten
+        memcpy(out + n, a->letters[byte],
+               2); // of a one-byte letter the second byte is overwritten next
         n += a->letter_bytes[byte];
     }
     return n;
 }
 
-/* The byte behind the letter at key[*i], -1 if that is no letter; moves *i behind it. */
+/* The byte that the letter at key[*i] stands for, -1 if it is not in the alphabet; moves *i past
+ * it. */
 static int read_letter(const struct alphabet *a, const char *key, size_t bytes, size_t *i)
 {
     unsigned char c = (unsigned char)key[(*i)++];
     if (c < 0x80)
         return a->byte_of[c];
-    if (c > 0xc7 || *i == bytes) // U+0200 and up
+    if (c > 0xc7 || *i == bytes) // 0xc8 begins U+0200, beyond the alphabet
         return -1;
     return a->byte_of[(c & 0x1f) << 6 | ((unsigned char)key[(*i)++] & 0x3f)];
 }

@@ -13,7 +13,7 @@
 
 enum { MAX_INDEX_BYTES = 64 << 20 };
 
-/* The files that an index names, each once: its tensors come in any order. */
+/* The files that an index names, each once. The index lists tensors, in any order. */
 struct index_files {
     const char *dir;
     struct weight_files *weights;
@@ -52,7 +52,7 @@ static int count_index(struct weight_files *w, const char *dir, const char *inde
     return status;
 }
 
-/* How many files there should be, and how many of them are not here. */
+/* Count the files that there should be, and those of them that are missing. */
 static int count_files(struct weight_files *w, const char *dir)
 {
     char *single = path_join(dir, "model.safetensors");

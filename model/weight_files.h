@@ -1,5 +1,5 @@
-/* The files that hold a model's weights, as far as can be told without them and from their
- * headers. */
+/* What can be told about the files of a model's weights, from their headers, or if they are missing
+ * from the index alone. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,12 +8,13 @@
 #include "model/config.h"
 
 struct weight_files {
-    int files, missing; // expected, and how many of them are not here
-    uint64_t bytes;     // of those that are here,
-    bool types[3];      // enum dtype: tensors of this type are there,
-    uint64_t embed;     // bytes of the embedding; the last three 0 while a file is missing
+    int files, missing; // how many files there should be, and how many of them are missing
+    // the rest is 0 if a file is missing
+    uint64_t bytes; // of all files
+    bool types[3];  // by enum dtype: are there tensors of this type?
+    uint64_t embed; // bytes of the embedding
 };
 
-/* Look at the directory of a model of this config; where no file is missing, check its tensors
- * (weights_check), too. 0 or STATUS_BAD_FILE; a missing file is no error. */
+/* Look at the directory of a model of this config. If no file is missing, check its tensors, too
+ * (weights_check). 0 or STATUS_BAD_FILE; a missing file is no error. */
 int weight_files_look(struct weight_files *w, const char *dir, const struct config *m);

@@ -1,30 +1,32 @@
-/* The workers' clocks beside this rank's: what a moment there was here.
+/* How far the workers' clocks are ahead of rank 0's.
  *
- * As NTP does it: a question leaves at a, is heard at b and answered at c by the other clock, and
- * the answer arrives at d. Since nothing arrives before it is sent, the other clock is ahead by
- * something in [c - d, b - a]. Each exchange narrows the bounds; the middle is the estimate. Two
- * clocks that cannot be told apart (ranks of one host have the same) count as one. Between two
- * measurements the offset is taken to drift evenly. */
+ * The method is that of NTP. Rank 0 sends a question at time a of its own clock. The worker
+ * receives it at time b and answers at time c of its clock, and rank 0 receives the answer at time
+ * d. As nothing arrives before it is sent, the worker's clock is ahead by a number in [c - d, b -
+ * a]. Each exchange narrows these bounds; the middle is the estimate. If 0 is within the bounds,
+ * the clocks count as the same (ranks of one host share a clock). Between two measurements the
+ * offset is assumed to change evenly. */
 #pragma once
 
 #include "transport/transport.h"
 
 struct clock_bounds {
     int64_t at_ns;     // by the other clock
-    int64_t low, high; // ns that it is ahead
+    int64_t low, high; // the bounds of how far it is ahead, in ns
 };
 
 struct rank_clock {
-    struct clock_bounds first, before, last; // measurements: of the run, and the latest two
+    struct clock_bounds first, before, last; // the first measurement of the run, the latest two
 };
 
-/* Ask every worker; clocks [t->size], entry 0 left alone, all zero before the first time. */
+/* Measure every worker's clock. clocks [t->size] must be all zero before the first call; entry 0 is
+ * not used. The workers must be between steps. 0, or an error of the transport. */
 int clocks_measure(struct transport *t, struct rank_clock *clocks);
 
-/* How far ahead that clock was when it showed at_ns: between the latest two measurements. */
+/* How far ahead the clock was when it showed at_ns, a time between the latest two measurements. */
 int64_t clock_offset(const struct rank_clock *c, int64_t at_ns);
 
-/* Half the width of the latest bounds, and how much faster that clock has been since the first
- * measurement, in parts of a million. */
+/* Half the width of the latest bounds, in ns. How much faster that clock has run since the first
+ * measurement, in parts per million. */
 int64_t clock_uncertainty(const struct rank_clock *c);
 double clock_drift_ppm(const struct rank_clock *c);

@@ -14,7 +14,8 @@ static struct worker_span *worker_span_of(const struct profile *p, int rank, siz
     return &p->worker_spans[(size_t)rank * (size_t)p->n_layers * PROFILE_HALVES + index];
 }
 
-/* The phase that begins at event i has lasted so long. */
+/* Add the duration of the phase that begins at e[0] and ends at e[1] to the sums; returns it, in
+ * ns. */
 static int64_t add_time(struct profile *p, int rank, const struct trace_event *e)
 {
     int layer = e->layer < 0 ? p->n_layers : e->layer;
@@ -28,7 +29,7 @@ static bool is_between_steps(const struct trace_event *e)
     return e->phase == PHASE_OUTSIDE || e->phase == PHASE_PROFILE;
 }
 
-/* The next step of a worker's log. */
+/* Fold the next step of a worker's log. */
 static void fold_worker_step(struct profile *p, int rank)
 {
     struct rank_log *log = &p->logs[rank];
@@ -55,7 +56,8 @@ static int64_t overlap(int64_t a, int64_t b, int64_t c, int64_t d)
     return to > from ? to - from : 0;
 }
 
-/* The worker that replied last, or NULL; *mean := how long the workers computed on average. */
+/* The span of the worker that replied last, or NULL; *mean := how long the workers computed on
+ * average. */
 static const struct worker_span *last_reply(const struct profile *p, size_t index, int64_t *mean)
 {
     const struct worker_span *last = NULL;
@@ -70,16 +72,16 @@ static const struct worker_span *last_reply(const struct profile *p, size_t inde
     return last;
 }
 
-/* Rows are away until the last worker replies. Rank 0's own work hides that time, up to the moment
- * at which it begins to wait. */
+/* How much of the time that rows were away was hidden by work of rank 0. They are away from the
+ * last message to the last worker's reply; rank 0 works until it begins to wait. */
 static int64_t hidden(const struct wait_span *d, const struct worker_span *last, int64_t from)
 {
     int64_t ns = overlap(d->left, from, d->left, last->replied) - d->elsewhere;
     return ns > 0 ? ns : 0;
 }
 
-/* While rank 0 waits for one half's rows it does no work, so the absence of the other half's rows,
- * if they are away, is not hidden for that long. */
+/* Rank 0 does no work while it waits for the rows of one half. So for that long it does not hide
+ * the time that the other half's rows are away. */
 static void note_elsewhere(struct profile *p, const struct trace_event *e)
 {
     struct wait_span *other = p->away[1 - e->part];
@@ -91,9 +93,9 @@ static void note_elsewhere(struct profile *p, const struct trace_event *e)
         other->elsewhere += overlap(e->ns, e[1].ns, other->left, last->replied);
 }
 
-/* Rank 0 waits for the worker that replies last. The wait is split by what that worker did
- * meanwhile: it computed, up to the workers' average time (compute); it computed for longer than
- * the average (skew); or it did neither, and rows were on their way (transfer). */
+/* Rank 0 waits for the worker that replies last. Its wait is divided by what that worker did
+ * meanwhile: computed, up to the workers' average time (compute); computed for longer than the
+ * average (skew); or neither, while rows were on their way (transfer). */
 static void split_wait(struct profile *p, const struct trace_event *e)
 {
     struct exchange_times *x = &p->steps[p->kind].exchange[e->layer];
@@ -153,7 +155,8 @@ static void fold_own(struct profile *p, const struct trace_event *e)
         split_wait(p, e);
 }
 
-/* The reader of the message did not know how many layers there are. */
+/* Check the layers in a worker's log: unpacking the message could not, as it does not know how many
+ * layers the model has. */
 static int check_log(const struct profile *p, int rank)
 {
     const struct rank_log *log = &p->logs[rank];
@@ -164,8 +167,8 @@ static int check_log(const struct profile *p, int rank)
     return 0;
 }
 
-/* Move a log's times onto this rank's clock. The order of events stays, even where the estimated
- * drift of the clocks would change it. */
+/* Convert a log's times to this rank's clock. If the estimated drift of the clocks would reverse
+ * two events, both get the same time. */
 static void align(struct profile *p, int rank)
 {
     struct rank_log *log = &p->logs[rank];

@@ -1,23 +1,24 @@
-/* From the logs of all ranks to sums; private to profile/. */
+/* Turning the logs of all ranks into sums. Private to profile/. */
 #pragma once
 
 #include "profile/profile.h"
 
 enum { PROFILE_HALVES = 2 };
 
-/* What a worker did for a layer and half of the step at hand, on rank 0's clock; all 0: unknown. */
+/* What a worker did in a layer for one half of the current step, in times of rank 0's clock; all 0:
+ * not known. */
 struct worker_span {
-    int64_t begin, end; // of its experts' work
-    int64_t replied;    // the reply was handed to the transport
+    int64_t begin, end; // its experts began and ended
+    int64_t replied;    // it handed its reply to the transport
 };
 
-/* Rank 0's side of the same. */
+/* What rank 0 did in a layer for one half of the current step. */
 struct wait_span {
-    int64_t left;      // the last message was handed to the transport
-    int64_t elsewhere; // meanwhile rank 0 waited for the other half's: that hides nothing
-    bool waited;       // for it to come back
+    int64_t left;      // when it handed the last message to the transport
+    int64_t elsewhere; // for how long it then waited for the other half's rows
+    bool waited;       // it has waited for this half's rows
 };
 
-/* Fold p->logs, each of which ends with the mark that the next will begin with: whole steps.
- * STATUS_FAILED for a log that does not fit the run. */
+/* Add p->logs to the sums of p. A log holds whole steps; its last mark is the first of the next
+ * log. STATUS_FAILED for a log that does not fit the run. */
 int profile_fold(struct profile *p);

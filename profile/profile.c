@@ -109,8 +109,9 @@ static int collect_from(struct profile *p, int rank, struct arena *memory)
     return 0;
 }
 
-/* All logs or none: an arrow must not lose one of its ends. The mark that ends a log is the first
- * of the next. */
+/* Append the logs to those kept for a trace file, unless there is no room for one of them: the file
+ * shows arrows between ranks, so it needs the logs of all. The mark that ends a log is the first of
+ * the next one, so it is kept once. */
 static void keep(struct profile *p)
 {
     for (int rank = 0; rank < p->n_ranks; rank++)
@@ -146,7 +147,7 @@ static int collect(struct profile *p)
     return status;
 }
 
-/* Before a step: make room for its marks. */
+/* Called before a step: collect the logs if the next step's marks may not fit. */
 static int begin_due_work(struct profile *p)
 {
     if (p->log.n > p->log.capacity / 2)

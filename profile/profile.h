@@ -1,7 +1,8 @@
-/* Where the time of a run's steps goes: every rank's phases, by layer, on rank 0's clock.
+/* Where the time of a run's steps goes: the phases of every rank, by layer, in times of rank 0's
+ * clock.
  *
- * Ranks log marks (base/trace.h). Between steps, when the log is half full, and at the end, rank 0
- * measures the workers' clocks, asks for their logs and folds all of them into the sums below; so a
+ * Ranks log marks (base/trace.h). Between two steps when the log is half full, and at the end, rank
+ * 0 measures the workers' clocks, asks for their logs and adds all logs to the sums below. So a
  * profile of a long run takes no more memory than one of a short run. docs/profile.md defines the
  * terms; study/profile.h prints them. */
 #pragma once
@@ -21,16 +22,16 @@ struct phase_times {
     int64_t ns[PHASE_COUNT];
 };
 
-/* What the exchange of a layer was to the coordinator, in ns. */
+/* The time of rank 0 while a layer's rows are away, in ns. */
 struct exchange_times {
-    int64_t compute, skew, transfer; // their sum is the PHASE_WAIT of rank 0
-    int64_t hidden;                  // rows were away, and rank 0 had other work
+    int64_t compute, skew, transfer; // what it waited for (fold.c); the sum is its PHASE_WAIT
+    int64_t hidden;                  // it had other work
 };
 
-/* What the ranks that hold experts of a layer had to do. */
+/* The work that a layer gave to a rank. */
 struct rank_load {
     uint64_t rows;    // (row, expert) pairs
-    uint64_t experts; // that had any
+    uint64_t experts; // experts that had rows
 };
 
 struct layer_load {
@@ -40,29 +41,29 @@ struct layer_load {
 
 struct step_sums {
     uint64_t steps, rows;
-    struct phase_times *times;       // [ranks][layers + 1]; the last: outside the layers
+    struct phase_times *times;       // [ranks][layers + 1]; entry [layers]: outside the layers
     struct exchange_times *exchange; // [layers]
     struct rank_load *loads;         // [ranks][layers]
     struct layer_load *layers;       // [layers]
     struct exchange_counters bytes;  // of rank 0
-    struct pair_bytes *with;         // [ranks] of them, what went to and came from each
+    struct pair_bytes *with;         // [ranks] what rank 0 sent to and received from each
 };
 
 /* A rank's log, on rank 0's clock. */
 struct rank_log {
     struct trace_event *events;
     size_t n, room;
-    size_t at; // the next to be folded
+    size_t at; // the next event that profile_fold() reads
 };
 
 struct profile_options {
     bool on;
-    bool keep; // logs as they are, too, for a trace file: the first PROFILE_KEPT marks of a rank
+    bool keep; // keep the first PROFILE_KEPT marks of each rank as well, for a trace file
 };
 enum { PROFILE_KEPT = 1 << 19 };
 
 struct profile {
-    struct transport *transport; // NULL: alone
+    struct transport *transport; // NULL: rank 0 is the only rank
     int n_ranks, n_layers;
     struct trace log;          // of this rank
     struct rank_clock *clocks; // [ranks]
@@ -72,30 +73,31 @@ struct profile {
     bool keep, kept_all, finished;
     struct rank_log *kept; // [ranks]
     // private
-    struct rank_log *logs;            // [ranks] as they were collected
-    struct worker_span *worker_spans; // [ranks][layers][halves] of the step at hand
-    struct wait_span *wait_spans;     // [layers][halves]
-    struct exchange_counters counted;
-    struct pair_bytes *counted_with; // [ranks]
-    struct wait_span *away[2];       // of each half, the latest
-    enum step_kind kind;
+    struct rank_log *logs;            // [ranks] collected, not yet folded
+    struct worker_span *worker_spans; // [ranks][layers][halves] of the current step
+    struct wait_span *wait_spans;     // [layers][halves] likewise
+    struct exchange_counters counted; // rank 0's counters at the last step's beginning
+    struct pair_bytes *counted_with;  // [ranks] likewise
+    struct wait_span *away[2];        // the latest wait_span of each half
+    enum step_kind kind;              // of the current step
 };
 
-/* Measures the clocks: the workers must be between steps. *p := NULL unless o->on. */
+/* *p := a new profile, or NULL unless o->on. It measures the clocks, so the workers must be between
+ * steps. 0, or an error of the transport. */
 int profile_open(struct profile **p, struct transport *t, int n_layers,
                  const struct profile_options *o);
-/* Rank 0's marks are timed by its device, if that has a clock of its own. p may be NULL. */
+/* Have rank 0's device time its marks, if the device has a clock of its own. p may be NULL. */
 void profile_time_by(struct profile *p, struct dev *d);
 void profile_close(struct profile *p); // NULL is legal
 
-/* The rest does nothing when p is NULL. */
+/* The functions below do nothing when p is NULL. */
 
-/* A step of n rows begins; before it the logs are collected if need be. */
+/* A step of n rows begins. Collects the logs first if the step may need their room. */
 int profile_begin_step(struct profile *p, enum step_kind kind, int n,
                        const struct exchange_counters *bytes);
-/* A layer's rows have been sorted: what each rank has to do. r->count must be host memory. */
+/* A layer's rows have been sorted: count what each rank has to do. r->count must be host memory. */
 void profile_count_rows(struct profile *p, int layer, const struct routing *r);
-/* After the last step: complete the sums. */
+/* After the last step: collect the logs and complete the sums. */
 int profile_finish(struct profile *p, const struct exchange_counters *bytes);
 
 /* ---- reading ---- */

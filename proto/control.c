@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "proto/control_read.h"
 
-// The oneof's field numbers are our kinds, counted from 1.
+// The field number of a message in the oneof is its control_kind + 1.
 _Static_assert(CONTROL__MESSAGE_HELLO == CONTROL_HELLO + 1, "control.proto");
 _Static_assert(CONTROL__MESSAGE_SETUP == CONTROL_SETUP + 1, "control.proto");
 _Static_assert(CONTROL__MESSAGE_READY == CONTROL_READY + 1, "control.proto");
@@ -32,7 +32,7 @@ const char *control_name(enum control_kind kind)
     return kind <= CONTROL_LOGITS ? kind_names[kind] : "an unknown message";
 }
 
-/* ---- packing: what this rank says is its own doing, so a value out of range is a CHECK ---- */
+/* ---- packing: a value out of range is this program's own mistake, so it is a CHECK ---- */
 
 static ProtobufCBinaryData text(const char *s, size_t most)
 {
@@ -104,7 +104,8 @@ static void pack_fault(Fault *out, const struct fault *f, const char *host)
     out->host = cut_text(host, CONTROL_TEXT_BYTES);
 }
 
-/* The lists that protobuf wants, of one piece of memory: free(out->after_ns). */
+/* Turn the marks into the lists that protobuf packs. They are one piece of memory, which the caller
+ * frees by free(out->after_ns). */
 static void pack_records(Records *out, const struct records *r)
 {
     size_t n = r->n;
@@ -131,7 +132,7 @@ static void *pack_envelope(enum control_kind kind, void *body, size_t *n)
 {
     Control envelope = CONTROL__INIT;
     envelope.message_case = (Control__MessageCase)(kind + 1);
-    envelope.stop = body; // whatever it is: all members of the union are pointers
+    envelope.stop = body; // sets the right member too, as all members of the union are pointers
     *n = control__get_packed_size(&envelope);
     CHECK(*n <= CONTROL_MAX_BYTES, "a message of %zu bytes", *n);
     void *bytes = malloc(*n);
@@ -208,7 +209,8 @@ void *control_pack(const struct control *message, const char *host, size_t *n)
 
 /* ---- unpacking (control_read.h checks what was unpacked) ---- */
 
-/* Unpacking allocates in the caller's arena, but no more than an honest message can need. */
+/* Unpacking allocates in the caller's arena, but at most BUDGET_BYTES, more than any message within
+ * the limits needs. */
 enum { BUDGET_BYTES = 8 * CONTROL_MAX_BYTES };
 
 struct budget {
@@ -266,7 +268,7 @@ int control_send(struct transport *t, int to, const struct control *message)
 int control_recv(struct transport *t, int from, struct control *message, struct arena *arena)
 {
     size_t n;
-    void *bytes = malloc(CONTROL_MAX_BYTES); // address space: only what arrives is touched
+    void *bytes = malloc(CONTROL_MAX_BYTES); // takes memory only for the bytes that arrive
     CHECK(bytes, "no memory for a message");
     int status = transport_recv(t, &from, bytes, CONTROL_MAX_BYTES, &n);
     if (!status)

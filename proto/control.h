@@ -1,5 +1,5 @@
-/* What ranks say to each other on the control plane, as plain C; callers never see protobuf.
- * docs/protocol.md tells the order. Coordinator is rank 0. */
+/* The control messages between ranks, as plain C structs; callers need no protobuf. For their order
+ * see docs/protocol.md. The coordinator is rank 0. */
 #pragma once
 
 #include <stdint.h>
@@ -46,32 +46,33 @@ struct setup {
 };
 
 struct ready {
-    uint64_t bytes; // of weights this rank holds
+    uint64_t bytes; // of the weights that the worker holds
     uint32_t experts;
-    double seconds; // loading took
+    double seconds; // that loading took
 };
 
 struct step {
     int n_rows; // tokens of the step, at most setup.max_rows
-    int second; // of these, rows of the second half, fewer than n_rows; 0: there is none
+    int second; // how many of these are of the second half, fewer than n_rows; 0: no second half
 };
 
 struct stats {
     uint64_t steps, rows; // served
     uint64_t compute_ns;
     uint64_t peak_bytes;    // resident
-    double squares, errors; // that narrowing rows for the wire has made; see struct wire_error
+    double squares, errors; // of narrowing rows for the wire; see struct wire_error
 };
 
 struct clock_answer {
-    uint64_t heard_ns, said_ns; // the worker's clock_ns(), at most INT64_MAX
+    uint64_t heard_ns,
+        said_ns; // clock_ns() of the worker when the question came, and at its answer
 };
 
 struct records {
     const struct trace_event *events; // [n], in order of time
     size_t n;                         // at most CONTROL_MAX_MARKS
-    uint64_t left;                    // marks in messages that follow
-    uint64_t dropped;
+    uint64_t left;                    // how many marks follow in later messages
+    uint64_t dropped;                 // marks that the log had no room for
 };
 
 struct speed {
@@ -93,7 +94,7 @@ struct fault {
 struct control {
     enum control_kind kind;
     int from;         // set by control_recv
-    const char *host; // of the sender, where the message says it (Hello, Fault), or ""
+    const char *host; // of the sender in a Hello or a Fault; "" in others
     union {
         struct hello hello;
         struct setup setup;
@@ -108,37 +109,40 @@ struct control {
     };
 };
 
-/* Limits of what travels; breaking them is a CHECK for the sender and STATUS_FAILED for the
- * receiver. Texts are not empty (a Fault's may be) and hold no NUL. */
+/* Limits of what messages hold. A sender that breaks one fails a CHECK, a receiver returns
+ * STATUS_FAILED. Texts hold no NUL, and only a Fault's may be empty. */
 enum {
     CONTROL_TEXT_BYTES = 255, // version, host, device, and the words of Setup
     CONTROL_NCCL_ID_BYTES = 128,
-    CONTROL_NCCL_MAX_IDS = 2,   // lanes
+    CONTROL_NCCL_MAX_IDS = 2,   // one for each lane
     CONTROL_FAULT_BYTES = 4095, // a Fault's text; a longer one is cut
     CONTROL_MAX_LAYERS = 4096,
     CONTROL_MAX_EXPERTS = 65536, // of a layer
     CONTROL_MAX_CELLS = 1 << 20, // layers * experts
     CONTROL_MAX_RANKS = 1 << 16,
     CONTROL_MAX_ROWS = 1 << 24,  // of a step
-    CONTROL_MAX_MARKS = 1 << 18, // of a Records; what it needs at most fits a message
+    CONTROL_MAX_MARKS = 1 << 18, // of a Records; so many fit in CONTROL_MAX_BYTES
 };
 
+/* Send a message; 0, or an error of the transport. */
 int control_send(struct transport *t, int to, const struct control *message);
 
-/* The next message from `from` (or ANY_RANK). Strings and arrays live in the arena. A message that
- * does not unpack, lacks a field or holds one out of range is STATUS_FAILED, by rank and field. */
+/* Receive the next message from rank `from` (or ANY_RANK). Its strings and arrays are in the arena.
+ * A message that does not unpack, lacks a field or has one out of range is STATUS_FAILED; the error
+ * names the rank and the field. */
 int control_recv(struct transport *t, int from, struct control *message, struct arena *arena);
 
-/* As control_recv, but any kind other than `kind` is an error. A Fault, expected or not, is printed
- * as the worker's own words ("rank 3 on host: …") and its code returned, which is never 0. */
+/* As control_recv, but any kind other than `kind` is an error. A Fault, expected or not, is
+ * reported with the worker's own text ("rank 3 on host: …"), and its code returned, which is never
+ * 0. */
 int control_expect(struct transport *t, int from, enum control_kind kind, struct control *message,
                    struct arena *arena);
 
 /* "Hello", "Setup", … */
 const char *control_name(enum control_kind kind);
 
-/* For tests and fuzzing: unpack bytes as if rank `from` had sent them, and the bytes that
- * control_send would send from `host` (malloc'ed; *n their number). */
+/* For tests and fuzzing. control_pack: the bytes that control_send would send from `host`,
+ * malloc'ed, *n of them. control_unpack: unpack bytes as if rank `from` had sent them. */
 void *control_pack(const struct control *message, const char *host, size_t *n);
 int control_unpack(const void *bytes, size_t n, int from, struct control *message,
                    struct arena *arena);

@@ -26,8 +26,8 @@ const char *phase_name(enum phase phase)
     return phase < PHASE_COUNT ? phase_names[phase] : "unknown";
 }
 
-/* Both halves of every layer: 16 phases, and for each worker a message packed and sent, twice where
- * `padded` needs a second round. */
+/* For each half of every layer: 16 phases, and for each worker a message that is packed and sent,
+ * and a second one if `padded` needs another round. */
 size_t phase_step_most(int layers, int ranks)
 {
     return 2 * (size_t)layers * (16 + 4 * (size_t)ranks) + 1024;

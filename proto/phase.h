@@ -1,31 +1,32 @@
-/* What a rank may be doing: the phases of its log (base/trace.h). docs/profile.md defines each. */
+/* The phases of a rank's log (base/trace.h). docs/profile.md defines each. */
 #pragma once
 
 #include <stddef.h>
 
-/* The numbers travel (proto/control.proto): new ones go before PHASE_COUNT. */
+/* The numbers are sent between ranks (proto/control.proto), so a new phase goes to the end, before
+ * PHASE_COUNT. */
 enum phase {
     // outside the layers
     PHASE_OUTSIDE, // between steps
-    PHASE_CONTROL, // begins a step: agree with the workers that it follows; detail: its rows
+    PHASE_CONTROL, // begins a step: tell the workers that it follows; detail: its rows
     PHASE_EMBED,
     PHASE_LOGITS,  // final norm and output matrix
-    PHASE_SAMPLE,  // pick tokens and hand them on
+    PHASE_SAMPLE,  // choose tokens and hand them to their sequences
     PHASE_PROFILE, // collect the logs
     // a layer on the coordinator
     PHASE_ATTENTION, // with its norm, projections and the KV cache
     PHASE_ROUTER,    // norm, scores, the k best
-    PHASE_PLAN,      // sort, and who needs which row
-    PHASE_PACK,      // narrow and gather rows into messages; a worker: its sums and narrowing
-    PHASE_WIRE_OUT,  // hand a message to the transport; detail: to which rank (rank 0's to 0: all)
-    PHASE_SHARED,    // shared expert, or a dense layer's FFN
-    PHASE_HOME,      // experts at home
-    PHASE_WAIT,      // for workers
-    PHASE_COMBINE,   // place, widen and add up what came back
+    PHASE_PLAN,      // sort the assignments, and find which rank needs which row
+    PHASE_PACK,      // narrow and gather rows into messages; on a worker, sum and narrow results
+    PHASE_WIRE_OUT,  // hand a message to the transport; detail: its receiver (rank 0's to 0: all)
+    PHASE_SHARED,    // run the shared expert, or a dense layer's FFN
+    PHASE_HOME,      // run the experts that rank 0 holds
+    PHASE_WAIT,      // wait for workers
+    PHASE_COMBINE,   // place, widen and add up the results of workers
     // a layer on a worker
-    PHASE_AWAIT,   // for rows
+    PHASE_AWAIT,   // wait for rows
     PHASE_UNPACK,  // check, widen and gather them
-    PHASE_COMPUTE, // experts; detail: rows
+    PHASE_COMPUTE, // run the experts; detail: rows
     PHASE_COUNT
 };
 
@@ -33,5 +34,6 @@ extern const char *const phase_names[PHASE_COUNT]; // "attention"
 /* The name, or "unknown". */
 const char *phase_name(enum phase phase);
 
-/* Marks of the largest step that is foreseen, at least; every rank of a run asks for the same. */
+/* The most marks that a step can have, for sizing a log. All ranks of a run pass the same numbers.
+ */
 size_t phase_step_most(int layers, int ranks);

@@ -5,11 +5,11 @@
 #include "base/check.h"
 #include "trace.pb-c.h"
 
-/* Perfetto keeps the packets of one writer in order by this number; here is one writer. */
+/* Perfetto orders the packets of a sequence, which is one writer; a file of ours has one. */
 enum { SEQUENCE = 1 };
 
-/* A trace is its packets one after the other, each with the tag of field 1 in front, so a file is
- * written packet by packet. */
+/* A trace file is its packets one after the other, each with the tag of field 1 in front of it. So
+ * each packet can be written by itself. */
 static void write_packet(FILE *out, Perfetto__Protos__TracePacket *packet)
 {
     Perfetto__Protos__Trace trace = PERFETTO__PROTOS__TRACE__INIT;
@@ -34,7 +34,8 @@ static void write_descriptor(FILE *out, Perfetto__Protos__TrackDescriptor *descr
     write_packet(out, &packet);
 }
 
-/* Process tracks have the upper half of the numbers, thread tracks the lower. */
+/* A thread's track has the number `track`; its process's track has that number with the highest bit
+ * set. */
 void trace_write_track(FILE *out, uint64_t track, int pid, const char *process, const char *thread)
 {
     Perfetto__Protos__TrackDescriptor group = PERFETTO__PROTOS__TRACK_DESCRIPTOR__INIT,

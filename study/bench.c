@@ -14,7 +14,7 @@
 #include "coordinator/unembed.h"
 #include "model/sizes.h"
 
-/* One step in the making: rows of several sequences. */
+/* The rows of several sequences that the next step will have. */
 struct rows {
     int32_t *tokens, *seq, *pos, *last; // [chunk]; last: rows whose logits are wanted
     int n, n_last;
@@ -85,11 +85,12 @@ static int decode_step(struct bench *b, int batch, int position)
     return status ? status : flush(b);
 }
 
-/* What a stretch of one repetition took, how many experts it read, and what the exchange did. */
+/* A timed part of one repetition (its prompts, or its tokens): the time it took, the experts it
+ * read, and what the exchange did. */
 struct stretch {
     double seconds, exposed_s, hidden_s;
     uint64_t hits, bytes;
-    // at its beginning
+    // values at its beginning
     int64_t start;
     struct exchange_counters moved;
 };
@@ -153,8 +154,8 @@ static void statistics(struct bench_result *r, double *seconds, int n, double to
     r->seconds = middle;
 }
 
-/* Tokens/s when every weight that is needed is read once a step at full bandwidth, and every FLOP
- * is done at peak; the slower of the two binds. */
+/* The roof of a result: the tokens/s at which the weights that are needed would be read once a step
+ * at full bandwidth, or those at which all FLOPs would be done at the peak, whichever is less. */
 static void set_roof(struct bench_result *r, const struct bench *b, const struct roof *roof,
                      int steps, int tokens, double logit_rows, double attention, double kv_bytes,
                      uint64_t hits)
@@ -229,7 +230,8 @@ static int one_batch(struct bench_report *r, struct bench *b, int batch, struct 
     return 0;
 }
 
-/* Workers under mpirun are processes of their own; local ones share this one's memory. */
+/* The peak memory of the run. Workers under mpirun are processes, whose memory is added; local ones
+ * are threads of this process. */
 static int peak_memory(struct bench_report *r, struct coordinator *c)
 {
     struct rusage usage;

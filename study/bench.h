@@ -1,10 +1,12 @@
-/* Prefill and decode speed of an open coordinator, beside what the machine could do at best.
+/* Measures the prefill and decode speed of an open coordinator, beside the best that the machine
+ * can do.
  *
- * A repetition gives every sequence of the batch a prompt of `prompt` tokens (ppN: timed from the
- * first step to the logits of each sequence's last token, which is also TTFT), then `generate`
- * tokens one step at a time (tgN: logits of every sequence each step; TPOT is the time of a step).
- * Token ids are synthetic and fixed; tokenizing and sampling are outside the timed window. One
- * short repetition warms up. */
+ * A repetition gives every sequence of the batch a prompt of `prompt` tokens, and is timed from the
+ * first step to the logits of each sequence's last token. That is the result "pp"; the time is the
+ * time to first token (TTFT). Then it generates `generate` tokens one step at a time, with the
+ * logits of every sequence in each step. That is the result "tg"; the time of a step is the time
+ * per output token (TPOT). Token ids are synthetic and fixed; tokenizing and sampling are not
+ * timed. A short repetition comes first, to warm up. */
 #pragma once
 
 #include <stdio.h>
@@ -26,10 +28,10 @@ struct bench_result {
     double median, mean, sd; // tokens/s
     double seconds;          // median: TTFT of pp, TPOT of tg
     double roof;             // tokens/s at the device's peak FLOP/s and read bandwidth
-    const char *bound;       // "flops" or "bytes": which of the two; "unknown": roof is 0
+    const char *bound;       // "flops" or "bytes", whichever limits the roof; "unknown": roof is 0
     // of the last repetition
-    double wire_bytes;          // that travelled, both ways, a token
-    double last_s;              // what it took
+    double wire_bytes;          // bytes that travelled for a token, both ways
+    double last_s;              // the seconds it took
     double exposed_s, hidden_s; // see struct exchange_counters
 };
 
@@ -41,9 +43,14 @@ struct bench_report {
     double wire_error;   // see coordinator_wire_error()
 };
 
-/* The coordinator must have been opened for the largest batch and prompt + generate positions. */
+/* Measure every batch size of o and fill *r: a result "pp" and a result "tg" for each, in the order
+ * of o->batches. The coordinator must have been opened for the largest batch and for
+ * prompt + generate positions; what its KV cache held is overwritten. Takes repeats + 1 repetitions
+ * for each batch size. 0, or the status of what failed, which fail() has told; *r is then
+ * incomplete. */
 int bench_run(struct bench_report *r, struct coordinator *c, const struct bench_options *o);
 
 enum bench_format { BENCH_MD, BENCH_JSON, BENCH_CSV };
+/* Print a report as Markdown, JSON or CSV. The caller asks ferror(out). */
 void bench_print(const struct bench_report *r, const struct coordinator *c,
                  const struct bench_options *o, enum bench_format format, FILE *out);

@@ -105,7 +105,7 @@ static void print_json(const struct bench_report *r, const struct coordinator *c
     js_free(root);
 }
 
-/* Only where something travels, or is treated as if it did. */
+/* Print the exchange's figures, if rows travel, or are narrowed as if they did. */
 static void print_exchange(const struct bench_report *r, const struct coordinator *c, FILE *out)
 {
     struct exchange_words words = exchange_words(&c->options);

@@ -6,7 +6,7 @@
 
 static const char *const kinds[STEP_KINDS] = {[STEP_PREFILL] = "prefill", [STEP_DECODE] = "decode"};
 
-/* "wait for workers" as wait_for_workers */
+/* key := the phase's name with underscores for spaces: "wait_for_workers" */
 static void name_key(char *key, size_t size, enum phase phase)
 {
     snprintf(key, size, "%s", phase_name(phase));
@@ -15,7 +15,7 @@ static void name_key(char *key, size_t size, enum phase phase)
             *c = '_';
 }
 
-/* Only phases that took time: a worker has others than rank 0. */
+/* The phases that took time. Workers and rank 0 have different phases. */
 static struct js *phases_json(const struct phase_times *t)
 {
     struct js *phases = js_new_object();
@@ -49,7 +49,7 @@ static struct js *exchange_json(const struct phase_times *t, const struct exchan
     return exchange;
 }
 
-/* Between rank 0 and each. */
+/* The bytes between rank 0 and each worker. */
 static struct js *pairs_json(const struct profile *p, enum step_kind kind)
 {
     struct js *pairs = js_new_array();

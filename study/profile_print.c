@@ -35,7 +35,7 @@ struct table {
     const struct profile *p;
     enum step_kind kind;
     FILE *out;
-    double unit; // ns that a figure of 1 stands for
+    double unit; // how many ns a printed 1 stands for
 };
 
 static double steps_of(const struct table *t)
@@ -55,7 +55,7 @@ static void print_times(const struct table *t, const char *name, const struct ph
             (double)x->hidden / t->unit);
 }
 
-/* With how unevenly the rows fell. */
+/* A line of a layer, with its times and how unevenly its rows were spread over the ranks. */
 static void print_layer(const struct table *t, const char *name, const struct phase_times *times,
                         const struct exchange_times *x, int layer)
 {
@@ -136,14 +136,14 @@ static struct rank_load load_of(const struct table *t, int rank)
     return sum;
 }
 
-/* Between rank 0 and another. */
+/* The bytes between rank 0 and another rank. */
 static void print_bytes(const struct table *t, const struct pair_bytes *with)
 {
     fprintf(t->out, " %9s", bytes_text((double)with->sent / steps_of(t)).text);
     fprintf(t->out, " %9s\n", bytes_text((double)with->received / steps_of(t)).text);
 }
 
-/* Rank 0's compute is its experts at home. */
+/* A line for each rank. The compute column of rank 0 is the time of the experts that it holds. */
 static void print_ranks(const struct table *t)
 {
     fprintf(t->out, "\n%5s", "rank");

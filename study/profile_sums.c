@@ -35,7 +35,7 @@ int64_t phase_exchange(const struct phase_times *t)
     return t->ns[PHASE_PACK] + t->ns[PHASE_WIRE_OUT] + t->ns[PHASE_WAIT];
 }
 
-/* Sum over layers of the busiest rank's, over the sum of the means. */
+/* The sum over layers of the busiest rank's load, over the sum of the mean loads. */
 static double balance(const struct profile *p, enum step_kind kind, int layer, bool experts)
 {
     const struct step_sums *s = &p->steps[kind];

@@ -1,5 +1,5 @@
-/* Logs as nested slices: a step, in it layers, in them phases. An arrow leaves with each message,
- * passes through the worker's compute and ends in combine. */
+/* Writes logs as nested slices: a step contains layers, a layer contains phases. Each message to a
+ * worker begins an arrow, which passes through the worker's compute and ends in combine. */
 #include <stdlib.h>
 
 #include "base/check.h"
@@ -13,10 +13,10 @@ struct writer {
     FILE *out;
     int rank;
     uint64_t track;
-    int64_t step; // the step at hand, counted from 1
+    int64_t step; // the current step, counted from 1
     bool in_step;
     int index;       // the layer and half whose slice is open, or -1
-    uint64_t *flows; // [ranks] arrows of that slice; 0: not sent yet
+    uint64_t *flows; // [ranks] the arrows of that slice; 0: the message was not sent yet
 };
 
 static uint64_t flow_of(const struct writer *w, const struct trace_event *e, int rank)
@@ -66,7 +66,8 @@ static void enter_layer(struct writer *w, const struct trace_event *e)
     w->index = index;
 }
 
-/* `padded` sends, waits and combines in rounds: the first message counts, and the last combine. */
+/* With `padded` a layer may send and combine more than once. Its arrows begin at the first message
+ * and end in the last combine. */
 static bool is_last_combine(const struct trace_event *e)
 {
     bool goes_on = e[1].phase == PHASE_WAIT || e[1].phase == PHASE_COMBINE;
@@ -82,7 +83,7 @@ static void add_flows(struct writer *w, const struct trace_event *e, struct trac
         slice->n_flows = 1;
     } else if (w->rank == 0 && e->phase == PHASE_WIRE_OUT) {
         uint64_t flow = flow_of(w, e, e->detail);
-        slice->n_flows = e->detail && flow != flows[e->detail]; // 0: to all
+        slice->n_flows = e->detail && flow != flows[e->detail]; // detail 0: to all ranks
         flows[e->detail] = flow;
         slice->flows = &flows[e->detail];
     } else if (w->rank == 0 && e->phase == PHASE_COMBINE && is_last_combine(e)) {
@@ -106,8 +107,8 @@ static void write_phase(struct writer *w, const struct trace_event *e)
     trace_write_end(w->out, w->track, e[1].ns);
 }
 
-/* The time between steps stays empty, but for what profiling takes of it. Logits and tokens come
- * after the layers, and belong to the step. */
+/* The time between steps has no slice, except for what profiling takes. Logits and sampling come
+ * after the layers and are in the step's slice. */
 static void write_event(struct writer *w, const struct trace_event *e)
 {
     bool goes_on = e[1].phase == PHASE_LOGITS || e[1].phase == PHASE_SAMPLE;

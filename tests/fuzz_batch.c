@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "launch/batch.h"
 #include "launch/lines.h"
+#include "model/tokenizer_parts.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -30,7 +31,7 @@ static void open_terms(void)
     struct tokenizer *t;
     CHECK(tokenizer_open(&t, SOURCE_DIR "/tests/golden/chat/tokenizer.json") == 0, "no tokenizer");
     CHECK(chat_parse(&chat, templ, sizeof templ - 1, "fuzz") == 0, "%s", error_text());
-    c.config.vocab_size = tokenizer_size(t);
+    c.config.vocab_size = t->vocabulary.size;
     c.context = CONTEXT;
     c.kv.n_blocks = c.kv.blocks_per_sequence = 1;
     c.defaults = (struct generation_defaults){false, 1, 1, 1, 0};

@@ -348,7 +348,7 @@ static int compare_with_alone(struct lab *l, const struct sheet *batch)
     if (!status)
         status = run(l, &alone, 0, n, 1);
     if (!status) {
-        bool same = tell(l, &alone, 0, "at the end"), must = most <= CUDA_JOINT_ROWS;
+        bool same = tell(l, &alone, 0, "at the end"), must = most <= CUDA_JOINT_FFN_MAX_ROWS;
         if (same)
             printf("%s: the same\n", alone.name);
         status = must && !same;

@@ -197,11 +197,11 @@ static inline void call_widen_rows(struct dev *d, void *rows, enum dtype as, con
     called();
 }
 
-static inline void call_mark_tokens(struct dev *d, uint32_t *marks, const int32_t *tokens,
-                                    const int32_t *seq, int n, int vocab)
+static inline void call_add_seen(struct dev *d, uint32_t *marks, const int32_t *tokens,
+                                 const int32_t *seq, int n, int vocab)
 {
     to_device();
-    mark_tokens(d, writes(marks), reads(tokens), reads(seq), n, vocab);
+    add_seen(d, writes(marks), reads(tokens), reads(seq), n, vocab);
     called();
 }
 
@@ -235,6 +235,6 @@ static inline void call_top_tokens(struct dev *d, struct candidate *best, const 
 #define sum_rows(...)    call_sum_rows(__VA_ARGS__)
 #define narrow_rows(...) call_narrow_rows(__VA_ARGS__)
 #define widen_rows(...)  call_widen_rows(__VA_ARGS__)
-#define mark_tokens(...) call_mark_tokens(__VA_ARGS__)
+#define add_seen(...)    call_add_seen(__VA_ARGS__)
 #define penalise(...)    call_penalise(__VA_ARGS__)
 #define top_tokens(...)  call_top_tokens(__VA_ARGS__)

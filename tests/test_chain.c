@@ -237,7 +237,7 @@ static void add_experts(const struct layer *L, const struct between *b, int n)
     matmul(&dev, b->scores, L->router.m.n, b->h, &L->router.m, n);
     route_rows(&dev, b->expert, b->weight, &to, b->scores, L->router.m.n, n, c->n_experts, c->k,
                true);
-    for (int together = n <= dev.joint_rows ? 2 : 1, i = 0; i < 2; i += together)
+    for (int together = n <= dev.joint_ffn_max_rows ? 2 : 1, i = 0; i < 2; i += together)
         run_ffn(&dev, jobs + i, together);
     add_norm(&dev, b->x, b->last_h, type, &pending, L->last_norm, n, c->dim, 1e-6f);
 }

@@ -38,7 +38,7 @@ static void on_each_device(void (*body)(void))
 static void marks_body(void)
 {
     enum { VOCAB = 77, SEQUENCES = 3, N = 300 };
-    int words = mark_words(VOCAB);
+    int words = seen_words(VOCAB);
     uint32_t *marks = buffer((size_t)(SEQUENCES * words) * sizeof *marks);
     int32_t *tokens = buffer(N * sizeof *tokens), *seq = buffer(N * sizeof *seq);
     struct penalty *penalties = buffer(SEQUENCES * sizeof *penalties);
@@ -59,7 +59,7 @@ static void marks_body(void)
             wanted[row * VOCAB + t] = !loses ? z : z > 0 ? z / 1.3f : z * 1.3f;
         }
     }
-    mark_tokens(&dev, marks, tokens, seq, N, VOCAB);
+    add_seen(&dev, marks, tokens, seq, N, VOCAB);
     penalise(&dev, logits, marks, penalties, SEQUENCES, VOCAB);
     to_host();
     same(logits, wanted, sizeof wanted, "penalise");

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can tell, in two parts of at most 270 s each, each useful alone.
-#   tools/gpu_check.sh [--correct] [--speed]    both, where neither is named
+# Checks everything that needs a GPU, in two parts of at most 270 s each. Each part can run alone.
+#   tools/gpu_check.sh [--correct] [--speed]    runs both parts if neither is named
 #     --binary DIR      a build directory, or a kit of tools/gpu_kit.sh; else gpu_kit/, and where there is
 #                       none, a build made first
 #     --nccl DIR        take libnccl.so.2 from there; else a kit's own, else PyTorch's
@@ -71,7 +71,7 @@ print_plans() {
 
 failed=0
 
-# What became of a step, from its exit code: one line, the reason from its log.
+# A line about the result of a step, from its exit code; the reason is the last line of its log.
 outcome() { # code took limit log
     case $1 in
     0) echo ok ;;
@@ -87,7 +87,7 @@ note() { # part name planned took result
     case $5 in failed*) failed=1 ;; esac
 }
 
-# By its deadline, in seconds since the part began.
+# Run a step until its deadline, which is in seconds since the part began.
 run_step() { # part planned name deadline began command…
     local part=$1 planned=$2 name=$3 limit=$(($4 - (SECONDS - $5))) start=$SECONDS log=$out/$1/$3.log code took
     shift 5

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# What tools/gpu_check.sh needs on a GPU machine without MPI and without a package manager: epmoe and
-# all programs of the check, built here with line information for profilers, Open MPI's mpirun with its
-# plugins, and the small libraries they use. cuBLAS and the driver are that machine's own, and so is
-# NCCL unless --nccl brings one. Take the folder there with the sources around it.
+# Makes a folder with what tools/gpu_check.sh needs on a GPU machine without MPI and without a package
+# manager: epmoe and all programs of the check, built here with line information for profilers, Open
+# MPI's mpirun with its plugins, and the small libraries they use. The GPU machine must have cuBLAS and
+# the driver, and NCCL unless --nccl is given. Copy the folder there together with the sources.
 #   tools/gpu_kit.sh [DIR]         (gpu_kit; replaced)
 #     --nccl FOLDER                its libnccl.so.2 goes along, as gpu_kit/nccl/libnccl.so.2.xz
 #     --architectures LIST         machine code for these (80-real;90-real)
@@ -24,10 +24,10 @@ while [ $# -gt 0 ]; do
 done
 case $kit in / | . | .. | "$source") echo "gpu_kit: expected a folder of its own, found $kit" >&2 && exit 2 ;; esac
 
-# No path of this machine: not in messages, not in run paths, and the tests read from where they run.
-# (Line information names the kernels' sources as they lie here.) Each program has all kernels, so they are
-# compressed as far as nvcc can. The C++ library goes into the programs: a shared one of the kit's would
-# stand in for the newer one that the machine's own tools want.
+# Messages and run paths must not contain paths of this machine, and tests must find their files from
+# the folder they run in. (Line information does name the kernels' sources by their paths here.) Each
+# program contains all kernels, so they are compressed as much as nvcc can. The C++ library is linked
+# statically: a shared one in the kit would replace the newer one that the machine's own tools need.
 build() {
     local map="-ffile-prefix-map=$source/="
     cmake -S . -B build/kit -G Ninja -DCMAKE_BUILD_TYPE=Release -DEPMOE_CUDA=ON -DEPMOE_NCCL=ON \
@@ -38,8 +38,8 @@ build() {
     cmake --build build/kit --target epmoe "${gpu_programs[@]}"
 }
 
-# The shared libraries of files, but for the C library's, those of the driver, CUDA and NCCL, and the C++
-# library, which only these want.
+# The shared libraries that files need, except those of the C library, of the driver, CUDA and NCCL, and
+# the C++ library, which only the latter need.
 closure() {
     ldd "$@" | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
         grep -vE '/(libc|libm|libpthread|libdl|librt|libresolv|libutil|libcuda|libcudart|libcublas|libcublasLt|libnccl|libstdc\+\+|libgcc_s)\.so'
@@ -53,7 +53,7 @@ copy_programs() {
     done
 }
 
-# Where Open MPI was configured to find a folder of its own.
+# A folder of Open MPI, as it was configured.
 mpi_path() {
     ompi_info --parsable --path "$1" | cut -d: -f3
 }

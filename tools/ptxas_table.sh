@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What every CUDA kernel takes of a multiprocessor, as a Markdown table: registers a thread and
-# static shared memory a block on sm_80 and sm_90. Fails when a kernel spills registers.
+# Prints a Markdown table of what every CUDA kernel uses: registers of a thread and static shared memory
+# of a block, on sm_80 and sm_90. Fails when a kernel spills registers.
 # usage: tools/ptxas_table.sh [kernels/cuda/file.cu ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,7 +13,7 @@ trap 'rm -rf "$scratch"' EXIT
 measure() { # arch file
     "$nvcc" -std=c++17 -O3 -arch="$1" -Xptxas -v -I. -c "$2" -o "$scratch/object.o" 2>&1 |
         c++filt | awk '
-            # without what it returns and takes: the last pair of brackets
+            # remove the return type, and the parameters in the last pair of brackets
             function called(name,    depth, i, c) {
                 sub(/^void /, "", name)
                 for (i = length(name); i > 1; i--) {

@@ -1,8 +1,9 @@
 /* Ranks are threads of one process.
  *
- * One mutex guards everything that ranks share; nothing slow happens under it. Control messages are
- * copied and queue at their receiver. Every change that a rank may be waiting for
- * counts up its `events`; waiting is looking, then sleeping until that number moves. */
+ * One mutex guards everything that ranks share; nothing slow happens while it is held. Control
+ * messages are copied into a list at their receiver. Every change that a rank may be waiting for
+ * raises that rank's `events`. To wait, a rank looks for what it needs, and sleeps until `events`
+ * has changed. */
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -15,8 +16,8 @@
 #include "transport/local_state.h"
 #include "transport/ticker.h"
 
-/* A sleeping thread takes tens of microseconds to start again, so a rank with a core to itself
- * first spins, longer the more often that has been worth it lately. */
+/* A sleeping thread takes tens of microseconds to wake. So a rank with a core to itself first
+ * spins; it spins longer after waits that were short, and less after long ones (adapt_spin). */
 enum { SPIN_LEAST_NS = 4000, SPIN_MOST_NS = 1000000 };
 
 void local_notify(struct local_end *e)
@@ -32,7 +33,8 @@ static void notify_all(struct local_world *w)
         local_notify(&w->ends[r]);
 }
 
-/* Beyond the shortest wait the core is offered to others: the rank that we wait for may be one. */
+/* After SPIN_LEAST_NS, each round offers the core to other threads: the awaited rank may need it.
+ */
 static void spin(const struct local_end *e, uint32_t seen, int64_t start)
 {
     int64_t waited = 0;
@@ -85,7 +87,7 @@ int local_keep_waiting(struct transport *t, uint32_t seen, const bool *awaited, 
     int64_t now = clock_ns();
     for (int r = 0; r < t->size; r++) {
         const struct pulse *p = &me->world->ends[r].pulse;
-        bool resting = pulse_rests(p); // first: whoever stops resting has moved
+        bool resting = pulse_rests(p); // read before the count, which moves before resting ends
         me->watch.signs[r] = (struct sign){pulse_seen(p, now), resting, now};
     }
     return watch_look(t, &me->watch, awaited, what, now);
@@ -135,7 +137,7 @@ static struct local_message *unlink_message(struct local_end *me, struct local_m
     return m;
 }
 
-/* A rank out of `from` that has closed its end, or -1. */
+/* Rank `from` if it has closed its end, or for ANY_RANK some rank that has; else -1. */
 static int find_gone(const struct transport *t, int from)
 {
     const struct local_end *me = t->state;
@@ -145,7 +147,7 @@ static int find_gone(const struct transport *t, int from)
     return -1;
 }
 
-/* The mutex is held. */
+/* Wait for a control message, and take it out of the list. The mutex is held. */
 static int await_message(struct transport *t, int from, struct local_message **m)
 {
     struct local_end *me = t->state;
@@ -179,7 +181,8 @@ static bool local_is_called_off(struct transport *t)
     return off;
 }
 
-/* While no message need come, standing still is no sign of being stuck. */
+/* A rank that waits for a message which may take any time is not stuck, though its pulse stands
+ * still; others read that from pulse.waiting. */
 static void rest(struct transport *t, bool waiting)
 {
     struct local_end *me = t->state;

@@ -1,6 +1,6 @@
-/* Rows between threads. They are not buffered: a sender offers its buffer in the queue of its
- * (lane, from, to), the receiver copies straight out of it with the mutex released, and the emptied
- * queue tells the sender. */
+/* Rows between threads. They are not buffered: a sender puts its buffer into the queue of its
+ * (lane, from, to), and the receiver copies out of that buffer, with the mutex released. When the
+ * queue is empty, the sender knows that all its rows were taken. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "transport/local_state.h"
 
-static const int64_t copy_ns = 1000000000; // for a copy under way to end, after an error
+static const int64_t copy_ns = 1000000000; // how long an end waits for a copy, after an error
 
 static struct local_queue *queue_of(const struct local_world *w, int lane, int from, int to)
 {
@@ -20,7 +20,7 @@ static struct local_incoming *incoming_of(const struct local_end *e, int lane, i
     return &e->in[lane * e->world->size + from];
 }
 
-/* Room is made seldom, and kept. */
+/* Add an offer. The array grows by doubling and is never shrunk, so steps do not allocate. */
 static void push(struct local_queue *q, const struct local_offer *offer)
 {
     if (q->n == 0)
@@ -83,7 +83,7 @@ static void take_rows(struct local_world *w, struct local_incoming *in, struct l
     local_notify(sender);
 }
 
-/* What can be done now about the rows awaited from one rank; *moved when something was. */
+/* Take the next rows from one rank if they are awaited and there. *moved := true if so. */
 static int progress_recv(struct transport *t, int lane, int from, bool *moved)
 {
     struct local_end *me = t->state;
@@ -99,7 +99,7 @@ static int progress_recv(struct transport *t, int lane, int from, bool *moved)
     return 0;
 }
 
-/* Take what is there, in all lanes. */
+/* Take all awaited rows that are there, in all lanes. */
 static int take_all(struct transport *t, bool *moved)
 {
     *moved = false;
@@ -112,7 +112,8 @@ static int take_all(struct transport *t, bool *moved)
     return 0;
 }
 
-/* One look at everything that was started. me->awaited := who is still missing in this lane. */
+/* Take the rows that are there. Then me->awaited[r] := rank r has still to send us rows in this
+ * lane, or to take ours; *done := there is no such rank. */
 static int progress(struct transport *t, int lane, bool *moved, bool *done)
 {
     struct local_end *me = t->state;
@@ -143,7 +144,7 @@ void local_drop_rows(struct transport *t)
     }
 }
 
-/* What a finished lane has received. */
+/* received [size] and t->arrived_ns of a lane in which everything is done. */
 static void tell_received(struct transport *t, int lane, size_t *received)
 {
     t->arrived_ns = 0;

@@ -20,11 +20,11 @@ struct local_offer {
     int64_t time_ns;
 };
 
-/* Rows that a rank has for another, oldest first. */
+/* Rows that a rank offers to another, oldest first. */
 struct local_queue {
-    struct local_offer *offers;
+    struct local_offer *offers; // [capacity]; the queue is offers [first, first + n)
     int first, n, capacity;
-    bool being_taken; // the first of them
+    bool being_taken; // the receiver is copying the first offer
 };
 
 struct local_incoming {
@@ -37,17 +37,17 @@ struct local_incoming {
 };
 
 struct local_end {
-    _Alignas(64) _Atomic uint32_t events; // written under the mutex, watched without it
+    _Alignas(64) _Atomic uint32_t events; // written with the mutex held, read without it
     _Alignas(64) struct local_world *world;
-    // shared
+    // shared, guarded by the mutex
     pthread_cond_t wake;
     bool asleep, closed;
-    struct local_message *first, **last;
-    // this rank's own
+    struct local_message *first, **last; // control messages for this rank
+    // used by this rank's thread alone
     struct local_incoming *in; // [lane][size]
-    bool *awaited;             // [size] whose rows, or whose taking of ours, is missing
+    bool *awaited; // [size] this rank waits for rows from them, or for them to take ours
     struct watch watch;
-    struct pulse pulse; // others look at it
+    struct pulse pulse; // other ranks read it
     int64_t spin_ns;    // 0: there are more ranks than cores
 };
 
@@ -61,17 +61,18 @@ struct local_world {
 
 /* Something that this end may be waiting for has changed. The mutex is held. */
 void local_notify(struct local_end *e);
-/* Wait for an event after `seen`; when_ns < 0: for ever. Called and left with the mutex held.
- * False: the time is over. */
+/* Wait until `events` differs from `seen`, or until the time when_ns (< 0: without a limit). False:
+ * the time has come first. The mutex is held before and after. */
 bool local_await_event(struct local_end *e, uint32_t seen, int64_t when_ns);
-/* Wait for an event after `seen`, and from time to time look after the others (see watch_look). */
+/* Wait until `events` differs from `seen`, and from time to time check whether a rank is lost
+ * (watch_look). 0, or STATUS_LOST_RANK. The mutex is held before and after. */
 int local_keep_waiting(struct transport *t, uint32_t seen, const bool *awaited, const char *what);
 void local_begin_waiting(struct local_end *me);
-/* The link to the first message from `from` (ANY_RANK: from anybody), or NULL. The mutex is held.
+/* The link to the first message from rank `from` (ANY_RANK: from any), or NULL. The mutex is held.
  */
 struct local_message **local_find_message(struct local_end *me, int from);
-/* Forget all that was started; a copy under way is let finish, since it reads our memory, unless
- * it is stuck. The mutex is held. */
+/* Forget all sends and receives that were started. A receiver may be copying out of our buffer;
+ * this waits until the copy ends, or a second. The mutex is held. */
 void local_drop_rows(struct transport *t);
 
 /* transport_ops */

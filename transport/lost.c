@@ -7,7 +7,7 @@
 #include "base/check.h"
 #include "base/log.h"
 
-enum { LOOKS = 16 }; // in a timeout
+enum { LOOKS = 16 }; // how many times a waiting rank looks in one timeout
 static const int64_t look_most_ns = 250000000;
 
 void watch_open(struct watch *w, int size)
@@ -56,7 +56,7 @@ static void name_ranks(char *out, size_t size, const struct transport *t, const 
         snprintf(out + at, size - (size_t)at, " and %d more", n - NAMED);
 }
 
-/* Whoever is in w->lost is. */
+/* Report the ranks in w->lost, unless an error was reported before. */
 static int report_lost(struct transport *t, struct watch *w, const char *how, const char *awaited)
 {
     char names[512], place[192];
@@ -146,8 +146,8 @@ static bool rests(const struct transport *t, const struct watch *w, int r, int64
 /* Whether rank r counts as stuck if its pulse stands still.
  *   a patient wait           only while r loads weights or runs a step
  *   a wait for named ranks   if r is one of them
- *   a wait for anybody       unless r rests; if all rest, every rank counts, since nobody is left
- * to send the message */
+ *   a wait for any rank      unless r rests; if all rest, every rank counts, since none of them
+ *                            will send the message */
 static bool is_wanted(const struct transport *t, const struct watch *w, const bool *awaited, int r,
                       bool all_rest, int64_t now)
 {

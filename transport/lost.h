@@ -1,4 +1,4 @@
-/* Who is lost, and how an end says so; private to transport/. */
+/* Which ranks are lost, and how a transport reports them. Private to transport/. */
 #pragma once
 
 #include "transport/transport.h"
@@ -14,21 +14,21 @@ static inline int64_t wait_limit_ns(const struct transport *t)
     return t->timeout_ns + (t->rank ? DEFERENCE_NS : 0);
 }
 
-/* What another rank last showed of itself. */
+/* What this rank last heard of another one's pulse (base/pulse.h). */
 struct sign {
-    uint64_t count; // its pulse
+    uint64_t count;
     bool resting;
-    int64_t heard_ns; // when
+    int64_t heard_ns; // when this rank heard it
 };
 
 struct watch {
     struct sign *signs; // [size] kept up to date by the transport
-    int64_t since_ns;   // the wait began, or something awaited has come
-    int64_t looked_ns;  // 0: not in this wait
-    uint64_t *counts;   // [size] the pulses that were seen
-    int64_t *moved_ns;  // [size] and since when each stands still
-    bool *lost;         // [size] once reported
-    bool reported;      // the first error
+    int64_t since_ns;   // when the wait began, or an awaited message last came
+    int64_t looked_ns;  // the last look of this wait; 0: there was none
+    uint64_t *counts;   // [size] the pulse's count at the last look
+    int64_t *moved_ns;  // [size] when that count last changed
+    bool *lost;         // [size] the ranks that were reported lost
+    bool reported;      // an error was reported
 };
 
 void watch_open(struct watch *w, int size);
@@ -44,11 +44,13 @@ static inline void watch_begin(struct watch *w, int64_t now)
 /* When to look next: a small part of the timeout; -1: never. */
 int64_t watch_next(const struct transport *t, const struct watch *w);
 
-/* Look: 0, or STATUS_LOST_RANK once somebody is lost. The signs are those of `now`. awaited [size]:
- * NULL: anyone's message will do; what: "rows awaited". */
+/* Check whether a rank is lost: 0, or STATUS_LOST_RANK. w->signs must be up to date. awaited [size]
+ * says which ranks this rank waits for; NULL: it waits for a message from any rank. what: what it
+ * waits for, in words ("rows awaited"). */
 int watch_look(struct transport *t, struct watch *w, const bool *awaited, const char *what,
                int64_t now);
 
-/* Each calls fail() unless an error was reported already, and returns the code either way. */
+/* Report that a rank has ended, or has sent too large a message. Both call fail() unless an error
+ * was reported before, and return the status in any case. */
 int report_gone(struct transport *t, struct watch *w, int rank, const char *awaited);
 int report_too_large(struct watch *w, int from, const char *what, size_t bytes, size_t capacity);

@@ -1,11 +1,12 @@
 /* Ranks are processes under mpirun.
  *
- * Nothing here blocks inside MPI: every wait is a loop of our own around calls that return at once,
- * so it has a deadline, notices ranks that leave, and gives its core away when ranks outnumber
- * cores (which a plain mpirun --host localhost:4 does not, at a thousand times the latency).
+ * No call here blocks inside MPI. Every wait is a loop of our own around calls that return at once.
+ * So it has a deadline, and notices ranks that leave. If there are more ranks than cores, the loop
+ * gives its core away; Open MPI's own waits do that only when mpirun knows of it, and otherwise
+ * take a thousand times as long.
  *
- * All messages share one communicator and differ by tag; MPI keeps the order between two ranks, so
- * whoever sees a rank's goodbye, or a control message, has seen everything sent before it. */
+ * All messages share one communicator and differ by tag. MPI keeps the order between two ranks, so
+ * a rank that sees another's goodbye, or a control message, has seen everything sent before it. */
 #include "transport/mpi_state.h"
 
 #include <sched.h>
@@ -17,8 +18,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-/* How a wait passes its time: polling, then offering the core to others, then naps; all sooner
- * where ranks share cores. */
+/* A wait first polls, then also offers the core to other threads, then sleeps between two polls. It
+ * goes from one to the next earlier if ranks share cores. */
 enum {
     ALONE_NS = 5000,
     POLL_NS = 20000000,
@@ -27,11 +28,12 @@ enum {
     NAP_NS = 50000,
     LONG_NAP_NS = 1000000,
 };
-/* For the others to leave, after an error: all of them, or those that are not lost. Workers give
- * rank 0 longer: its exit code is the run's. */
+/* How long a rank waits for the goodbyes of the others after an error: grace_ns, or lost_grace_ns
+ * if some rank is lost. A worker waits deference_ns longer, so that rank 0 ends first: its exit
+ * code is the run's. */
 static const int64_t grace_ns = 5000000000, lost_grace_ns = 1500000000, deference_ns = 1000000000;
-static const int64_t end_ns = 2000000000;     // for MPI to end
-static const int64_t start_ns = 120000000000; // and to start, on all hosts
+static const int64_t end_ns = 2000000000;     // how long MPI_Finalize may take
+static const int64_t start_ns = 120000000000; // how long MPI's start on all hosts may take
 
 const char *mpi_error(int error)
 {
@@ -118,7 +120,7 @@ static int mpi_send(struct transport *t, int to, const void *bytes, size_t n)
     return 0;
 }
 
-/* A rank out of `from` that has left, or -1. */
+/* Rank `from` if it has said goodbye, or for ANY_RANK some rank that has; else -1. */
 static int find_gone(const struct transport *t, int from)
 {
     const struct mpi_state *s = t->state;
@@ -136,7 +138,7 @@ static void await_only(struct transport *t, int from)
         s->awaited[from] = true;
 }
 
-/* Wait until a message of this tag is there. */
+/* Wait until a message of this tag can be received, and match it. */
 static int await_tag(struct transport *t, int from, int tag, const char *what, MPI_Message *handle,
                      MPI_Status *status)
 {
@@ -145,7 +147,7 @@ static int await_tag(struct transport *t, int from, int tag, const char *what, M
     await_only(t, from);
     mpi_begin_waiting(s);
     while (!lost) {
-        mpi_note_goodbyes(s); // before the look: a goodbye is a rank's last message
+        mpi_note_goodbyes(s); // before the probe: all messages of a rank come before its goodbye
         MPI(MPI_Improbe(from == ANY_RANK ? MPI_ANY_SOURCE : from, tag, s->comm, &found, handle,
                         status));
         if (found)
@@ -158,7 +160,7 @@ static int await_tag(struct transport *t, int from, int tag, const char *what, M
     return lost;
 }
 
-/* Let a matched receive run to its end. */
+/* Wait until a matched receive is complete. */
 static int finish(struct transport *t, int from, const char *what, MPI_Request *request)
 {
     struct mpi_state *s = t->state;
@@ -197,7 +199,7 @@ static int mpi_recv(struct transport *t, int *from, void *buffer, size_t capacit
 {
     struct mpi_state *s = t->state;
     pthread_mutex_lock(&s->mutex);
-    s->pulse.count++; // whoever stops resting, too, has moved
+    s->pulse.count++; // when a rest begins, and when it ends, the count moves
     s->pulse.waiting = t->patient;
     int status = receive(t, from, buffer, capacity, bytes);
     s->pulse.count++;
@@ -242,16 +244,17 @@ static int64_t patience(const struct transport *t)
     const struct mpi_state *s = t->state;
     int64_t ns = grace_ns;
     if (s->watch.lost[0] && !s->gone[0])
-        return 0; // nobody left to wait for
+        return 0; // rank 0 is lost, and the other workers will not wait either
     for (int r = 0; r < t->size; r++)
         if (s->watch.lost[r] && !s->gone[r])
             ns = lost_grace_ns;
     return ns + (t->rank ? deference_ns : 0);
 }
 
-/* Say goodbye and wait until all have: MPI_Finalize does not come back before all ranks are in it.
- * A worker waits as long as rank 0 is there, which may have other things to do yet. After an error
- * nobody waits long. STATUS_LOST_RANK: somebody stays away. */
+/* Say goodbye to all ranks and wait for their goodbyes: MPI_Finalize does not return before all
+ * ranks have called it. A worker waits as long as rank 0 shows signs of life, as rank 0 may still
+ * have work. After an error, no rank waits longer than patience(). STATUS_LOST_RANK: some rank has
+ * not said goodbye. */
 static int part(struct transport *t)
 {
     struct mpi_state *s = t->state;
@@ -275,8 +278,9 @@ static int part(struct transport *t)
     return STATUS_LOST_RANK;
 }
 
-/* Without MPI_Finalize mpirun ends the ranks that are left as soon as this process exits, which it
- * now will, come what may: the beater stays to see to that. */
+/* If some rank has not said goodbye, MPI_Finalize is not called. mpirun then ends the remaining
+ * ranks when this process exits. The beater thread stays, and ends the process after end_ns if the
+ * caller does not. */
 static int mpi_close(struct transport *t)
 {
     struct mpi_state *s = t->state;
@@ -333,7 +337,7 @@ bool transport_under_mpi(void)
     return false;
 }
 
-/* More ranks on this host than there are cores for all of them together. */
+/* Find the ranks on this host. s->crowded := they are more than the cores that they may all use. */
 static void look_around(struct mpi_state *s, int *local_rank, int *local_size)
 {
     MPI_Comm local;
@@ -362,8 +366,8 @@ static void allocate(struct mpi_state *s, int size)
         s->in[i].chunk = MPI_REQUEST_NULL;
 }
 
-/* What Open MPI should know before it starts: our loops yield, and so should its own; and a process
- * alone needs no ssh. */
+/* Settings that Open MPI reads when it starts. With more ranks than cores, its waits shall yield as
+ * ours do. A process that no mpirun started shall not look for ssh. */
 static void prepare(void)
 {
     const char *here = getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
@@ -386,7 +390,7 @@ int transport_open_mpi(struct transport *t, int *local_rank, int *local_size)
     struct mpi_state *s = calloc(1, sizeof *s);
     CHECK(s, "no memory");
     const char *rank = getenv("OMPI_COMM_WORLD_RANK");
-    s->rank = rank ? atoi(rank) : 0; // until MPI tells
+    s->rank = rank ? atoi(rank) : 0; // for the beater, until MPI has started
     pthread_mutex_init(&s->mutex, NULL);
     beater_open(s);
     beater_guard(s, start_ns, "MPI's start on all ranks");

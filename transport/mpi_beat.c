@@ -1,9 +1,10 @@
-/* The signs of life of the MPI transport, on a thread of its own: a rank that computes, or whose
- * user has paused its output, still says that it is there and where its pulse stands; a process
- * that was stopped, or a host that was cut off, does not. Rank 0 and each worker tell each other.
+/* The signs of life of the MPI transport. A thread of its own sends them, each with the rank's
+ * pulse: a rank that computes for long, or whose output is paused, still sends them; a process that
+ * was stopped, or a host that was cut off, does not. Rank 0 sends to each worker, and each worker
+ * to rank 0.
  *
- * The same thread ends a process that can no longer end in order: when mpirun is gone, or when MPI
- * does not come back from its start or its end. */
+ * The same thread ends a process that cannot end by itself: when mpirun is gone, or when MPI's
+ * start or end does not return. */
 #include "transport/mpi_state.h"
 
 #include <stdio.h>
@@ -16,7 +17,7 @@
 
 enum { BEAT_NS = 100000000, RETRY_NS = 1000000 };
 
-struct beat { // the message
+struct beat { // a sign of life, as it travels
     uint64_t count, resting;
 };
 
@@ -36,7 +37,7 @@ static void check_fate(struct mpi_state *s)
     struct beater *b = s->beater;
     int64_t guard = b->guard_ns;
     if (getppid() != b->parent)
-        _exit(STATUS_LOST_RANK); // mpirun is gone: nobody is left to tell
+        _exit(STATUS_LOST_RANK); // mpirun is gone, and with it the place for messages
     if (guard == 0 || clock_ns() < guard)
         return;
     if (b->guarded && s->rank == 0)
@@ -51,8 +52,8 @@ static void send_beat(struct mpi_state *s, int to)
     if (b->requests[to] != MPI_REQUEST_NULL)
         MPI(MPI_Test(&b->requests[to], &done, MPI_STATUS_IGNORE));
     if (!done)
-        return;                            // whoever takes nothing gets no more
-    bool resting = pulse_rests(&s->pulse); // first: whoever stops resting has moved
+        return;                            // the receiver has not taken the last one yet
+    bool resting = pulse_rests(&s->pulse); // read before the count, which moves before resting ends
     b->out[to] = (struct beat){pulse_seen(&s->pulse, clock_ns()), resting};
     MPI(MPI_Isend(&b->out[to], sizeof(struct beat), MPI_BYTE, to, TAG_BEAT, s->comm,
                   &b->requests[to]));
@@ -68,15 +69,16 @@ void mpi_hear(struct mpi_state *s)
     }
 }
 
-/* The rank's own thread lets MPI go whenever it computes or naps: some retries find it free, and
- * it never waits for us. */
+/* Send and hear signs of life once the mutex is free. The rank's own thread releases it whenever it
+ * computes or sleeps, so a few tries are enough; and with trylock that thread hardly ever waits for
+ * this one. False: the thread is to end. */
 static bool beat(struct mpi_state *s, int rank)
 {
     struct beater *b = s->beater;
     while (pthread_mutex_trylock(&s->mutex) != 0)
         if (ticker_sleep(&b->ticker, RETRY_NS))
             return false;
-    if (b->on) { // still: MPI may have ended meanwhile
+    if (b->on) { // asked again with the mutex held: MPI may have ended since
         for (int r = rank ? 0 : 1; r < (rank ? 1 : b->n); r++)
             send_beat(s, r);
         mpi_hear(s);
@@ -129,7 +131,7 @@ void beater_begin(struct mpi_state *s, int size)
 void beater_end(struct mpi_state *s)
 {
     struct beater *b = s->beater;
-    pthread_mutex_lock(&s->mutex); // waits for a beat under way
+    pthread_mutex_lock(&s->mutex); // waits until the thread is not sending
     b->on = false;
     for (int r = 0; r < b->n; r++)
         if (b->requests[r] != MPI_REQUEST_NULL)

@@ -1,6 +1,6 @@
-/* Rows over MPI. They are received by matched probe: the size is known before a byte lands, and a
- * wait that ends early has nothing posted that would have to be cancelled. Long messages travel in
- * chunks of CHUNK_BYTES; a shorter chunk, be it empty, is the last. */
+/* Rows over MPI. They are received by matched probe. So their size is known before they are written
+ * to the buffer, and a wait that ends early has posted no receive that would have to be cancelled.
+ * Rows travel in chunks of CHUNK_BYTES; the last chunk is shorter, and may be empty. */
 #include "transport/mpi_state.h"
 
 #include <stdlib.h>
@@ -10,8 +10,8 @@
 
 enum { CHUNK_BYTES = 16 << 20 };
 enum {
-    SETTLE_NS = 20000000,  // for the news that our rows were taken to come in
-    DRAIN_NS = 1000000000, // for a receive that has begun to end
+    SETTLE_NS = 20000000,  // how long MPI may take to tell that our rows were received
+    DRAIN_NS = 1000000000, // how long to wait for a receive that has begun, after an error
 };
 
 /* ---- sends under way ---- */
@@ -106,7 +106,7 @@ int mpi_start_recv(struct transport *t, int lane, int from, void *buffer, size_t
     return 0;
 }
 
-/* Start receiving the next chunk if it is there. */
+/* Start receiving the next chunk of rows if it is there. */
 static int match_chunk(struct mpi_state *s, int lane, int from, struct mpi_incoming *in)
 {
     MPI_Message handle;
@@ -156,7 +156,7 @@ static int progress_recv(struct transport *t, int lane, int from, bool *moved)
     return 0;
 }
 
-/* Send and take what can move now, in all lanes. */
+/* Note finished sends and receive what is there, in all lanes. *moved := whether anything was. */
 static int move_rows(struct transport *t, bool *moved)
 {
     struct mpi_state *s = t->state;
@@ -172,8 +172,8 @@ static int move_rows(struct transport *t, bool *moved)
     return 0;
 }
 
-/* Who has said something that is not rows. Looked at before the rows themselves: whatever was sent
- * earlier is then there, too. */
+/* Note which awaited ranks have sent a control message or a goodbye. This must come before looking
+ * for rows: rows that were sent before such a message are then found. */
 static void listen(struct transport *t)
 {
     struct mpi_state *s = t->state;
@@ -183,8 +183,9 @@ static void listen(struct transport *t)
     mpi_note_goodbyes(s);
 }
 
-/* The awaited rank has left, or speaks of something else. That our rows were taken may be news
- * still on its way, which no order is promised for: *settled when it had time to come in. */
+/* Has awaited rank r given up: sent a control message instead of rows, or left? If r has only to
+ * take our rows, it may have done so and MPI may not know it yet; so this counts only once
+ * `settled` says that MPI had time. */
 static int check_rank(struct transport *t, int lane, int r, bool settled)
 {
     struct mpi_state *s = t->state;
@@ -197,7 +198,8 @@ static int check_rank(struct transport *t, int lane, int r, bool settled)
     return 0;
 }
 
-/* s->awaited := whose rows, or whose taking of ours, is missing in this lane; true if anybody's. */
+/* s->awaited[r] := rank r has still to send us rows in this lane, or to take ours. Returns whether
+ * there is such a rank. */
 static bool find_awaited(struct transport *t, int lane)
 {
     struct mpi_state *s = t->state;
@@ -212,7 +214,8 @@ static bool find_awaited(struct transport *t, int lane)
     return any;
 }
 
-/* One look at everything that was started. */
+/* Move the rows that can move. *done := this lane is complete. An error if an awaited rank has
+ * given up. */
 static int progress(struct transport *t, int lane, bool settled, bool *moved, bool *done)
 {
     struct mpi_state *s = t->state;
@@ -225,7 +228,8 @@ static int progress(struct transport *t, int lane, bool settled, bool *moved, bo
     return status;
 }
 
-/* A receive that has begun writes to our buffer: let it end. */
+/* Forget all sends and receives. MPI may be writing a chunk to our buffer; this waits until it has,
+ * or for DRAIN_NS. */
 static void drop_rows(struct transport *t)
 {
     struct mpi_state *s = t->state;
@@ -245,7 +249,7 @@ static void drop_rows(struct transport *t)
         outgoing_drop(&s->rows[lane]);
 }
 
-/* What a finished lane has received. */
+/* received [size] and t->arrived_ns of a lane in which everything is done. */
 static void tell_received(struct transport *t, int lane, size_t *received)
 {
     t->arrived_ns = 0;

@@ -1,5 +1,5 @@
 /* What the parts of the MPI transport share: mpi.c (start, end, waiting, control messages),
- * mpi_rows.c (rows) and mpi_beat.c (signs of life). Private to transport/; these are the home of
+ * mpi_rows.c (rows) and mpi_beat.c (signs of life). Private to transport/. Only these files include
  * mpi.h. */
 #pragma once
 
@@ -9,7 +9,7 @@
 #include "base/check.h"
 #include "transport/lost.h"
 
-enum { TAG_CONTROL = 1, TAG_GOODBYE, TAG_BEAT, TAG_ROWS }; // + lane
+enum { TAG_CONTROL = 1, TAG_GOODBYE, TAG_BEAT, TAG_ROWS }; // rows of a lane: TAG_ROWS + lane
 
 struct mpi_incoming {
     bool active;
@@ -19,34 +19,34 @@ struct mpi_incoming {
     char *next_buffer; // of a second message, or NULL
     size_t next_capacity;
     MPI_Request chunk; // being received, or MPI_REQUEST_NULL
-    int64_t time_ns;   // when all of it was seen to be there
+    int64_t time_ns;   // when this rank saw that the last chunk was there
 };
 
-/* Sends under way, in parallel arrays. */
+/* Sends that are not complete. Entry i of each array belongs to the same send. */
 struct mpi_outgoing {
     MPI_Request *requests;
     int *to;
-    void **owned; // a control message's copy, or NULL
+    void **owned; // the copy of a control message, freed once it is sent; or NULL
     int n, capacity;
 };
 
 struct mpi_state {
-    /* Two threads call MPI, one at a time (MPI_THREAD_SERIALIZED): the rank's own holds this in
-     * every call of transport_ops, and lets go while it passes time. */
+    /* Two threads call MPI, one at a time (MPI_THREAD_SERIALIZED). The rank's own thread holds this
+     * mutex in every call of transport_ops, except while it sleeps or yields. */
     pthread_mutex_t mutex;
     MPI_Comm comm;
     int rank;
-    bool crowded;            // more ranks than cores on this host
+    bool crowded;            // this host has more ranks than cores
     struct mpi_incoming *in; // [lane][size]
     struct mpi_outgoing rows[LANES], messages;
-    bool *gone;    // [size] said goodbye
-    bool *spoke;   // [size] has a control message for us, while rows are awaited
-    bool *awaited; // [size] whose rows, or whose taking of ours, is missing
+    bool *gone;    // [size] the rank has said goodbye
+    bool *spoke;   // [size] the rank has sent a control message while we wait for rows
+    bool *awaited; // [size] this rank waits for rows from them, or for them to take ours
     struct watch watch;
     struct pulse pulse;
     struct beater *beater;
     char (*hosts)[HOST_BYTES];
-    bool cut_short; // a wait ended early: some rows may never be received
+    bool cut_short; // rows were dropped: some may never be received
 };
 
 const char *mpi_error(int error);
@@ -57,34 +57,35 @@ const char *mpi_error(int error);
         CHECK(mpi_error_ == MPI_SUCCESS, "%s", mpi_error(mpi_error_));                             \
     } while (0)
 
-/* Between two looks at what MPI has for us: pass some time, and from time to time look after the
- * others (see watch_look). */
+/* Pass some time between two polls, and from time to time check whether a rank is lost
+ * (watch_look). 0, or STATUS_LOST_RANK. */
 int mpi_keep_waiting(struct transport *t, const bool *awaited, const char *what);
 void mpi_begin_waiting(struct mpi_state *s);
-/* A message of this tag could be received now. from may be MPI_ANY_SOURCE. */
+/* Can a message of this tag be received now? from may be MPI_ANY_SOURCE. */
 bool mpi_is_there(const struct mpi_state *s, int from, int tag);
-/* Take in the goodbyes that have come: s->gone. */
+/* Receive the goodbyes that have come, and note them in s->gone. */
 void mpi_note_goodbyes(struct mpi_state *s);
 int mpi_status_bytes(const MPI_Status *status);
 
-/* Sends under way. owned: malloc'ed memory to free once sent, or NULL. */
+/* Start a send. owned: malloc'ed memory to free when it is complete, or NULL. */
 void outgoing_add(struct mpi_state *s, struct mpi_outgoing *o, const void *bytes, size_t n, int to,
                   int tag, void *owned);
-/* Forget the sends that are done; true if any was. */
+/* Remove the sends that are complete; true if there were any. */
 bool outgoing_progress(struct mpi_outgoing *o);
-/* Forget the others, too: they are left to MPI, which has no way to take them back. */
+/* Remove all sends. MPI cannot cancel those that are not complete, and finishes them when it can.
+ */
 void outgoing_drop(struct mpi_outgoing *o);
 void outgoing_free(struct mpi_outgoing *o);
 
-/* Signs of life (mpi_beat.c). The thread runs from open to close; it sends and hears them from
- * begin to end. mpi_hear: take in those that have come. */
+/* Signs of life (mpi_beat.c). The thread runs from beater_open to beater_close; it sends and
+ * receives signs from beater_begin to beater_end. mpi_hear() receives those that have come. */
 void beater_open(struct mpi_state *s);
 void beater_begin(struct mpi_state *s, int size);
 void beater_end(struct mpi_state *s);
 void beater_close(struct mpi_state *s);
 void mpi_hear(struct mpi_state *s);
-/* End this process with STATUS_LOST_RANK unless that is taken back (ns 0) in time; it says then
- * that `what` does not come back, or nothing (NULL). */
+/* After `ns`, end this process with STATUS_LOST_RANK; rank 0 then says that `what` does not come
+ * back, or nothing if what is NULL. A later call replaces this one; ns 0 cancels it. */
 void beater_guard(struct mpi_state *s, int64_t ns, const char *what);
 
 /* transport_ops */

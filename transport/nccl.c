@@ -14,11 +14,11 @@
 _Static_assert(NCCL_ID_BYTES == NCCL_UNIQUE_ID_BYTES, "NCCL's ids have another size");
 _Static_assert(NCCL_VERSION_CODE >= NCCL_VERSION(2, 19, 0), "NCCL 2.19 or newer is needed");
 
-static const int64_t close_ns = 400000000; // for a communicator to end in good order
-static const int64_t spin_ns = 1000000;    // a wait beyond that leaves the core alone
+static const int64_t close_ns = 400000000; // how long a communicator may take to end in order
+static const int64_t spin_ns = 1000000;    // how long a wait polls before it sleeps between polls
 
-enum { SHARING_VERSION = 23000 }; // the first that lets ranks share a GPU
-enum { CTAS_OF_SHARED_GPU = 32 }; // of each lane, for all ranks of the GPU together
+enum { SHARING_VERSION = 23000 }; // the first version that lets ranks share a GPU
+enum { CTAS_OF_SHARED_GPU = 32 }; // blocks of a lane's kernels, for all ranks of a GPU together
 static const char sharing_variable[] = "NCCL_MULTI_RANK_GPU_ENABLE";
 static const char blocking_variable[] = "EPMOE_NCCL_BLOCKING";
 
@@ -27,7 +27,7 @@ bool nccl_built(void)
     return true;
 }
 
-/* Of the library that is loaded; 0: it does not say. */
+/* The version of the library that is loaded; 0 if it does not say. */
 static int loaded_version(void)
 {
     int version = 0;
@@ -82,7 +82,7 @@ static void rest(int64_t waited_ns)
         nanosleep(&nap, NULL);
 }
 
-/* NCCL does not say which of several it is. */
+/* Report a lost rank. NCCL does not say which of the ranks of an operation it is. */
 static int lost(const struct nccl *n, const char *doing)
 {
     const struct transport *t = n->transport;
@@ -94,8 +94,9 @@ static int lost(const struct nccl *n, const char *doing)
                 n->first, n->last, doing, seconds);
 }
 
-/* What is on its way is let go of: the stream gets past it, and other ranks time out. A blocking
- * communicator has its abort flag in common with its guard, which goes first. */
+/* Abort the communicators. Operations under way end unfinished, and the stream goes on; other ranks
+ * run into their timeouts. A blocking communicator shares its abort flag with its guard, so
+ * aborting the guard first ends its calls. */
 static void give_up(struct nccl *n)
 {
     watchdog_close(&n->watchdog);
@@ -107,7 +108,8 @@ static void give_up(struct nccl *n)
     n->under_way = false;
 }
 
-/* When the watchdog has ended a call, what NCCL says of it is no news. */
+/* Report an error and give up. If the watchdog has ended the call, its reason is reported, as
+ * NCCL's result only follows from that. */
 static int give_up_because(struct nccl *n, ncclResult_t result, const char *doing)
 {
     int status = n->watchdog.ended;
@@ -125,7 +127,8 @@ static bool is_late(const struct nccl *n, int64_t start)
     return t->timeout_ns != NO_DEADLINE && clock_ns() - start > wait_limit_ns(t);
 }
 
-/* Between two questions: 0 while there is hope. */
+/* Pass some time between two polls. 0, or an error if the run was called off or time is up; then
+ * the communicators have been given up. */
 static int keep_waiting(struct nccl *n, int64_t start, const char *doing)
 {
     int status = 0;
@@ -140,7 +143,7 @@ static int keep_waiting(struct nccl *n, int64_t start, const char *doing)
     return status;
 }
 
-/* Ask after what has begun until it is done. */
+/* Poll NCCL until the call that has begun is complete. */
 static int settle(struct nccl *n, const char *doing)
 {
     int64_t start = clock_ns();
@@ -184,7 +187,7 @@ int nccl_new_id(void *id)
 
 /* ---- opening ---- */
 
-/* Ranks of this host over its GPUs, rounded up. */
+/* How many ranks share a GPU: the ranks of this host over its GPUs, rounded up. */
 static int ranks_a_gpu(const struct transport *t)
 {
     int ranks = 0, gpus = cuda_count() > 0 ? cuda_count() : 1;
@@ -193,8 +196,9 @@ static int ranks_a_gpu(const struct transport *t)
     return (ranks + gpus - 1) / gpus;
 }
 
-/* What aborts it aborts what is split off it (splitShare). Where ranks share a GPU, all blocks of
- * all of NCCL's kernels must find room on it at once, or they wait for each other for ever. */
+/* splitShare: aborting the communicator also aborts one that is split off it. maxCTAs: if ranks
+ * share a GPU, all blocks of all their NCCL kernels must fit on it at once; otherwise kernels would
+ * wait for others that cannot start. */
 static ncclConfig_t config_of(const struct transport *t)
 {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
@@ -232,11 +236,11 @@ static void abort_guard(void *guard)
     ncclCommAbort(guard);
 }
 
-/* n->comm becomes the guard of a blocking one. */
+/* Split a blocking communicator off n->comm. It becomes n->comm, and the old one its guard. */
 static int split_off(struct nccl *n, ncclConfig_t *config)
 {
     static const char doing[] = "splitting off a blocking communicator";
-    ncclComm_t blocking = NULL; // set at the end of all
+    ncclComm_t blocking = NULL; // NCCL sets it when the split is complete
     config->blocking = 1;
     ncclResult_t result = ncclCommSplit(n->comm, 0, n->transport->rank, &blocking, config);
     int status = has_begun(result) ? settle(n, doing) : give_up_because(n, result, doing);
@@ -299,7 +303,7 @@ int nccl_begin(struct nccl *n)
     return result == ncclSuccess ? 0 : give_up_because(n, result, "a group");
 }
 
-/* A group that was opened is closed, whatever happens. */
+/* Check the result of a call within a group; after an error the group is closed. */
 static int added(struct nccl *n, ncclResult_t result, const char *doing)
 {
     if (has_begun(result))
@@ -336,7 +340,7 @@ int nccl_all_to_all(struct nccl *n, const void *from, void *to, size_t bytes)
                  "an all-to-all of rows");
 }
 #else
-/* What ncclAlltoAll is made of. */
+/* Older versions lack ncclAlltoAll: send and receive a piece for each rank. */
 int nccl_all_to_all(struct nccl *n, const void *from, void *to, size_t bytes)
 {
     int status = 0;
@@ -349,7 +353,7 @@ int nccl_all_to_all(struct nccl *n, const void *from, void *to, size_t bytes)
 }
 #endif
 
-/* Here a blocking communicator waits for whom it must. */
+/* A blocking communicator may wait for other ranks in ncclGroupEnd, so the watchdog looks on. */
 int nccl_start(struct nccl *n)
 {
     watchdog_enter(&n->watchdog);
@@ -370,14 +374,14 @@ int nccl_wait(struct nccl *n)
         status = state == ncclSuccess ? keep_waiting(n, start, "moving rows")
                                       : give_up_because(n, state, "moving rows");
     }
-    if (!status && n->watchdog.ended) // then the stream got past rows that never came
+    if (!status && n->watchdog.ended) // the watchdog aborted: the stream ended without the rows
         status = give_up_because(n, ncclSuccess, "moving rows");
     return status ? status : side_status(&n->side);
 }
 
 /* ---- closing ---- */
 
-/* Whether all that began is done, soon. */
+/* Wait, for close_ns at most, until everything that was started is done; whether it is. */
 static bool comes_to_rest(struct nccl *n, int64_t start)
 {
     ncclResult_t state;
@@ -390,7 +394,7 @@ static bool comes_to_rest(struct nccl *n, int64_t start)
     return false;
 }
 
-/* Destroy it in good order, as long as that makes progress. */
+/* Finalize and destroy a communicator; false if that fails or takes longer than close_ns. */
 static bool ends_well(struct nccl *n, void *comm)
 {
     int64_t start = clock_ns();

@@ -1,15 +1,17 @@
-/* Rows in the memory of GPUs, moved by NCCL: one rank's communicator, beside the transport that
- * brings it up and carries everything else.
+/* Rows in the memory of GPUs, moved by NCCL. A struct nccl is one rank's communicator for one lane.
+ * It is used beside a transport, which starts it and carries everything that is not rows.
  *
- * Nothing here waits for ever: what a call begins is asked after until it is done, NCCL fails, or
- * the transport's timeout has passed (a worker gives rank 0 two seconds more to find out first, as
- * transports do); then the communicator is given up for good, and so is the run. Errors as in
- * transport.h, TRANSPORT_INTERRUPTED among them. NCCL's environment variables are its own affair.
+ * Every wait has an end: it polls until the operation is complete, NCCL reports an error, or the
+ * transport's timeout has passed (on a worker two seconds more, so that rank 0 finds out first, as
+ * in transports). After an error the communicator is aborted and the run ends. Errors are those of
+ * transport.h, with TRANSPORT_INTERRUPTED. epmoe sets none of NCCL's environment variables.
  *
- * Two forms, chosen by EPMOE_NCCL_BLOCKING, the same on every rank (docs/gpu.md). 0: NCCL's calls
- * only begin, in a thread that it makes for each. 1, the default: they come back when they have
- * been put on the GPU's queue; one that waits inside for another rank is ended by a watchdog, which
- * aborts a communicator of the same family that does not block and that nobody else calls. */
+ * EPMOE_NCCL_BLOCKING chooses one of two forms, the same on every rank (docs/gpu.md).
+ *   0            NCCL's calls return at once, and go on in a thread that NCCL makes for each.
+ *   1, default   NCCL's calls return when they are in the GPU's queue, and may wait there for
+ *                another rank. A watchdog ends a call that waits too long: it aborts the guard, a
+ *                communicator of the same family that does not block and that no other thread
+ *                calls. */
 #pragma once
 
 #include "kernels/side.h"
@@ -20,49 +22,54 @@ enum { NCCL_ID_BYTES = 128 };
 
 struct nccl {
     struct transport *transport;
-    struct side side;         // rows move on a queue of their own
-    void *comm;               // an ncclComm_t that moves them; NULL: closed, or given up
-    void *guard;              // where that one blocks: the one that it was split off, else NULL
-    struct watchdog watchdog; // likewise
-    bool under_way;           // something has begun that was not asked after yet
-    int first, last;          // the ranks that take part in it, from and to; this one aside
+    struct side side;         // the queue on which rows move
+    void *comm;               // the ncclComm_t that moves rows; NULL: closed, or given up
+    void *guard;              // if comm blocks: the communicator that it was split off; else NULL
+    struct watchdog watchdog; // likewise for a comm that blocks
+    bool under_way;           // a group was started, and its end was not waited for yet
+    int first, last;          // the lowest and the highest other rank that takes part in the group
 };
 
-/* One line for people: "2.28.9 (built with 2.28.9)", or why there is none. */
+/* Is NCCL in this build? */
 bool nccl_built(void);
+/* One line for people: "2.28.9 (built with 2.28.9)", or why there is none. */
 void nccl_describe(char *text, size_t size);
 
-/* Can ranks share a GPU? text := what that takes, and what was found. */
+/* Can ranks share a GPU? text := what is needed for that, and what was found. */
 bool nccl_can_share(char *text, size_t size);
 
-/* Rank 0: what all ranks must open with. */
+/* On rank 0: make the id [NCCL_ID_BYTES] that all ranks pass to nccl_open(). */
 int nccl_new_id(void *id);
 
-/* All ranks at the same time; each has a GPU of its own unless nccl_can_share(). */
+/* All ranks call this at the same time. Each must have a GPU of its own, unless nccl_can_share().
+ */
 int nccl_open(struct nccl *n, struct transport *t, struct dev *gpu, const void *id);
 
-/* What is begun from now on waits for all that the GPU has been given so far. */
+/* What is started from now on waits until the GPU has done all calls made so far. */
 void nccl_follow(struct nccl *n);
 
-/* Move rows: begin; any number of sends and receives (at most one each way for a peer; the two ends
- * agree on the bytes beforehand, and leave out what is empty), or one of the calls that all ranks
- * make alike; start. Starting waits for nobody but the first time that two ranks meet. */
+/* To move rows: nccl_begin(); then any number of sends and receives, or one broadcast or
+ * all-to-all, which all ranks call; then nccl_start(). For each peer there may be one send and one
+ * receive. Both ends must know the number of bytes beforehand, and both leave out a message of 0
+ * bytes. Starting does not wait for other ranks, except the first time that two ranks exchange
+ * rows. */
 int nccl_begin(struct nccl *n);
 int nccl_send(struct nccl *n, int to, const void *rows, size_t bytes);
 int nccl_recv(struct nccl *n, int from, void *rows, size_t bytes);
-/* rows := rank 0's, on all others. */
+/* Copy rank 0's rows to `rows` of all other ranks. */
 int nccl_broadcast(struct nccl *n, void *rows, size_t bytes);
-/* to [size][bytes]: piece r := this rank's piece of rank r's from [size][bytes], which is another
- * buffer. */
+/* `from` and `to` are [size][bytes], and may not overlap. to[r] := what rank r has in from[this
+ * rank]. */
 int nccl_all_to_all(struct nccl *n, const void *from, void *to, size_t bytes);
 int nccl_start(struct nccl *n);
 
-/* All that was started is in the GPU's queue: nothing but another rank can keep it from being done.
- */
+/* Wait until everything that was started is in the GPU's queue. From then on it depends only on
+ * other ranks. */
 int nccl_settle(struct nccl *n);
 
-/* All that was started is done: sent rows may be overwritten, received ones read. */
+/* Wait until everything that was started is done: rows that were sent may then be overwritten, and
+ * rows that were received may be read. */
 int nccl_wait(struct nccl *n);
 
-/* Never waits for long; a communicator that has something under way is aborted. */
+/* Waits for about a second at most; a communicator that has an operation under way is aborted. */
 void nccl_close(struct nccl *n);

@@ -1,4 +1,4 @@
-/* A build without NCCL: nothing to open. */
+/* The functions of nccl.h for a build without NCCL. */
 #include <stdio.h>
 
 #include "base/log.h"

@@ -1,5 +1,5 @@
-/* A thread beside a rank's own that does something from time to time until it is told to end.
- * Private to transport/. */
+/* A thread beside a rank's own that does something at intervals until it is told to end. Private to
+ * transport/. */
 #pragma once
 
 #include <pthread.h>
@@ -13,12 +13,12 @@ struct ticker {
     bool stop;
 };
 
-/* Start run(argument) on the thread; it returns once ticker_sleep() is true. */
+/* Start run(argument) on a new thread. run must return when ticker_sleep() is true. */
 void ticker_open(struct ticker *t, void *(*run)(void *argument), void *argument);
-/* On the thread: rest for ns. True: the thread is to end, at once. */
+/* Called on the thread: sleep for ns. True: the thread is to end; it may have slept less. */
 bool ticker_sleep(struct ticker *t, int64_t ns);
-/* The thread is gone afterwards. */
+/* End the thread and wait for it. */
 void ticker_close(struct ticker *t);
 
-/* A condition whose deadlines are clock_ns()'s. */
+/* Make a condition whose deadlines are times of clock_ns(). */
 void cond_open_monotonic(pthread_cond_t *cond);

@@ -1,8 +1,8 @@
 /* How messages and rows move between the ranks of a run.
  *
- * A transport is one rank's end. Control messages are short, host memory, blocking. Rows are what
- * a layer exchanges. A rows message may be shorter than the buffer that waits for it: counts and
- * rows travel together, and the receiver learns the size.
+ * A struct transport is one rank's end. Control messages are short, in host memory, and receiving
+ * one waits for it. Rows are what a layer exchanges. A rows message may be shorter than the buffer
+ * that waits for it; the receiver learns the size.
  *
  * Rows travel in lanes, which know nothing of each other: two exchanges can be under way at once.
  * Starting never waits. Any number of sends may be under way, and arrive in order; of each peer up
@@ -10,16 +10,19 @@
  * started in one lane, sends as well: two ranks must not both start several sends to each other
  * before they wait. Everything runs on the rank's own thread.
  *
- * Every wait looks after the other ranks. A rank is lost when it has ended, or has given no sign of
- * life for timeout_ns (a process that was stopped or cut off: between processes each tells rank 0,
- * and rank 0 each, ten times a second that it is there), or is awaited and its pulse has stood
- * still for timeout_ns (it is stuck; one that computes for long moves its pulse and is not). To a
- * `patient` receive it does not matter how long a rank rests between its steps.
+ * While a rank waits, it checks whether others are lost. A rank is lost
+ *   - when it has ended;
+ *   - when it has given no sign of life for timeout_ns, as a process does that was stopped or cut
+ *     off (between processes, every worker and rank 0 send each other one ten times a second);
+ *   - when it is awaited and its pulse has stood still for timeout_ns: it is stuck. A rank that
+ *     computes for long moves its pulse.
+ * With `patient`, a rank that rests between its steps is not counted as stuck.
  *
  * Errors: 0, or STATUS_LOST_RANK (fail() names the rank, its host and what it was wanted for), or
- * for messages that break the rules STATUS_FAILED. An end reports its first error only. After an
- * error, or after TRANSPORT_INTERRUPTED, rows are over for good; control messages still pass where
- * they can, so that a last word can be said and heard, and then comes transport_close(). */
+ * STATUS_FAILED for messages that break the rules. An end reports its first error only. After an
+ * error, or after TRANSPORT_INTERRUPTED, no more rows can be sent or received. Control messages
+ * can, as far as the other ranks are there, so that ranks can tell each other the reason; then
+ * comes transport_close(). */
 #pragma once
 
 #include <stdbool.h>
@@ -37,10 +40,10 @@ struct transport {
     const char *name; // "local", "mpi"
     int rank, size;
     const char (*hosts)[HOST_BYTES]; // [size] where each rank is
-    int64_t timeout_ns;              // until a rank counts as lost; NO_DEADLINE: never
+    int64_t timeout_ns;              // after which a rank counts as lost; NO_DEADLINE: never
     bool patient;                    // control messages may take any time to come
-    int64_t arrived_ns;  // when the last rows of the last transport_wait were seen to be there
-    struct pulse *pulse; // this rank's; pulse_bind() it on the rank's thread
+    int64_t arrived_ns;  // when the last rows that the last transport_wait received had come
+    struct pulse *pulse; // this rank's; the rank's thread must pulse_bind() it
     void *state;
 };
 
@@ -56,30 +59,33 @@ struct transport_ops {
     int (*close)(struct transport *t);
 };
 
-/* Send a control message; the buffer may be reused on return. It does not wait for the receiver,
- * and a message to a rank that is gone is lost without a word: the next receive will tell. */
+/* Send a control message; the buffer may be reused on return. This does not wait for the receiver,
+ * and a message to a rank that has ended is dropped without an error: the next receive reports it.
+ */
 static inline int transport_send(struct transport *t, int to, const void *message, size_t bytes)
 {
     return t->ops->send(t, to, message, bytes);
 }
 
-/* Receive the next control message from *from (ANY_RANK: from whoever is first; *from tells). A
- * message larger than capacity is STATUS_FAILED. From ANY_RANK, messages that are there come first;
- * then any rank that is gone is STATUS_LOST_RANK. */
+/* Receive the next control message from *from; for ANY_RANK the first from any rank, and *from :=
+ * its sender. A message larger than capacity is STATUS_FAILED. For ANY_RANK, messages that are
+ * there are received first; when there is none and a rank has ended, that is STATUS_LOST_RANK. */
 static inline int transport_recv(struct transport *t, int *from, void *buffer, size_t capacity,
                                  size_t *bytes)
 {
     return t->ops->recv(t, from, buffer, capacity, bytes);
 }
 
-/* Start sending rows; the buffer belongs to the transport until transport_wait(). bytes may be 0:
- * an empty message still travels, so that both ends count alike. */
+/* Start sending rows; the buffer may not change until transport_wait(). bytes may be 0: an empty
+ * message is sent and must be received like any other. */
 static inline int transport_start_send(struct transport *t, int lane, int to, const void *rows,
                                        size_t bytes)
 {
     return t->ops->start_send(t, lane, to, rows, bytes);
 }
 
+/* Start receiving rows into a buffer of `capacity` bytes, which belongs to the transport until
+ * transport_wait(). A larger message is STATUS_FAILED. */
 static inline int transport_start_recv(struct transport *t, int lane, int from, void *buffer,
                                        size_t capacity)
 {
@@ -97,42 +103,43 @@ static inline int transport_wait(struct transport *t, int lane, size_t *received
     return t->ops->wait(t, lane, received);
 }
 
-/* Let rows in all lanes move on as far as they can without waiting: where no hardware does it,
- * long messages stand still while a rank computes. */
+/* Let rows in all lanes move as far as they can without waiting. Without hardware that does it, a
+ * long message does not move while the rank computes, unless the rank calls this now and then. */
 static inline int transport_advance(struct transport *t)
 {
     return t->ops->advance(t);
 }
 
-/* While rows are awaited that something else moves (transport/nccl.h): true once a control message
- * waits, on a worker from rank 0, on rank 0 from anybody, or such a rank is gone. Then those rows
- * need not come; receiving tells why. Never waits; another thread of the rank's may ask, too. */
+/* For waiting for rows that NCCL moves (transport/nccl.h). True once a control message has come, on
+ * a worker from rank 0, on rank 0 from any rank, or such a rank has ended: then the rows may never
+ * come, and transport_recv() tells why. Never waits. Any thread of the rank may call it. */
 static inline bool transport_is_called_off(struct transport *t)
 {
     return t->ops->is_called_off(t);
 }
 
-/* Give up all rows that were started, in all lanes: their buffers are the caller's again. */
+/* Give up all sends and receives of rows, in all lanes; their buffers belong to the caller again.
+ */
 static inline void transport_drop(struct transport *t)
 {
     t->ops->drop(t);
 }
 
-/* STATUS_LOST_RANK when another rank stays away from the common end: it was lost before, or is now.
- */
+/* Close this end, together with all ranks. STATUS_LOST_RANK when some rank does not close its own:
+ * it was lost before, or is now. */
 static inline int transport_close(struct transport *t)
 {
     return t->ops->close(t);
 }
 
-/* Ranks are threads of this process: fill ends[size], to be given to one thread each. Closing an
- * end tells the others that this rank is gone: whoever waits for it gets STATUS_LOST_RANK. */
+/* Ranks that are threads of this process: fill ends [size]; each thread gets one. A rank that waits
+ * for another which has closed its end gets STATUS_LOST_RANK. */
 void transport_open_local(struct transport *ends, int size);
 
-/* Ranks are processes started by mpirun. True when this process was (no MPI call is made before
- * that is known, so a plain start needs no MPI at run time). */
+/* Was this process started by mpirun or another MPI launcher? Asks the environment only. MPI is not
+ * called before this is true, so a plain start needs no MPI at run time. */
 bool transport_under_mpi(void);
-/* MPI_Init and all; local_rank and local_size: of this host. A single end of a size-1 world is
- * legal; close() finalises. */
+/* Ranks that are processes: start MPI and make this process's end. *local_rank and *local_size: its
+ * number among the ranks of this host, and how many these are. A run of one process is legal. */
 int transport_open_mpi(struct transport *t, int *local_rank, int *local_size);
-const char *transport_mpi_version(void); // "Open MPI v4.1.4, …"; legal without transport_open_mpi
+const char *transport_mpi_version(void); // "Open MPI v4.1.4, …"; may be called without MPI started

@@ -18,7 +18,7 @@ struct watchdog_thread {
     struct ticker ticker;
 };
 
-/* A call has been inside for so long: 0, or why it must end. */
+/* Must a call that has taken inside_ns so far be ended? 0, or the reason as a status. */
 static int judge(struct transport *t, int64_t inside_ns)
 {
     if (transport_is_called_off(t))

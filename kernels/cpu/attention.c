@@ -1,11 +1,12 @@
 /* Rotary embedding, the cache of keys and values, and attention over it.
  *
- * A block of keys is, per kv head, a packed matrix of 64 outputs (keys) and head_dim inputs; a
- * block of values one of head_dim outputs and 64 inputs (positions). So attention is two products
- * and a step of online softmax per block, and blocks come in order of position from 0. Masked keys
- * get probability 0; what lies behind them need only be finite, hence a values block is cleared
- * when its first position is written. Queries that share keys are taken together, a tile at a time;
- * a query skips the blocks that are all after it, so its arithmetic is the same in any tile. */
+ * For each kv head, a block of keys is a packed matrix of 64 outputs (keys) and head_dim inputs,
+ * and a block of values is a packed matrix of head_dim outputs and 64 inputs (positions). So
+ * attention is, for each block in order of position from 0, two products and a step of online
+ * softmax. Keys after a query's position get probability 0. Their values are multiplied by 0, so
+ * they must be finite: a block of values is cleared when its first position is written. Queries
+ * that share keys are worked on together, a tile at a time. A query skips the blocks that lie
+ * wholly after its position, so its arithmetic is the same in any tile. */
 #include <math.h>
 #include <omp.h>
 
@@ -30,13 +31,13 @@ size_t cpu_kv_block_bytes(enum dtype type, int n_kv_heads, int head_dim)
     return (size_t)n_kv_heads * (size_t)(KV_BLOCK / PANEL) * panel_bytes(type, head_dim);
 }
 
-/* Queries [TILE][row_stride(head_dim)], then outputs [TILE][padded(head_dim)] f32. */
+/* Room for queries [TILE][row_stride(head_dim)], then outputs [TILE][padded(head_dim)] f32. */
 size_t attention_scratch_bytes(enum dtype type, int head_dim)
 {
     return TILE * (row_bytes(type, head_dim) + (size_t)row_stride(head_dim) * sizeof(float));
 }
 
-/* Team members are told apart by `thread`, 0 .. threads - 1. */
+/* The part of the scratch that belongs to this thread of the team, 0 .. threads - 1. */
 static char *thread_scratch(const struct dev *d, const struct kv_layer *kv, int thread)
 {
     size_t bytes = attention_scratch_bytes(kv->type, kv->head_dim);
@@ -49,14 +50,14 @@ static void check_scratch(const struct dev *d, const struct kv_layer *kv)
     CHECK(need <= d->scratch_bytes, "%zu bytes of %zu", need, d->scratch_bytes);
 }
 
-/* Where block number `block` of a sequence begins, counted in kv_block_bytes. */
+/* Where block number `block` of a sequence begins, in bytes from the start of kv->k or kv->v. */
 static size_t block_at(const struct kv_layer *kv, int seq, int block)
 {
     size_t index = (size_t)seq * (size_t)kv->table_stride + (size_t)block;
     return (size_t)kv->table[index] * (size_t)kv->n_kv_heads * head_block_bytes(kv);
 }
 
-/* A new key is output `slot` of its block's matrix. */
+/* Write a key as output `slot` of its block's matrix. */
 static void put_key(enum dtype type, void *block, size_t slot, const void *key, size_t head_dim)
 {
     size_t stride = (size_t)row_stride((int)head_dim) * PANEL;
@@ -69,7 +70,7 @@ static void put_key(enum dtype type, void *block, size_t slot, const void *key, 
             ((uint16_t *)block)[first + panel_index(type, i, o)] = ((const uint16_t *)key)[i];
 }
 
-/* A new value is input `slot`. */
+/* Write a value as input `slot` of its block's matrix. */
 static void put_value(enum dtype type, void *block, size_t slot, const void *value, size_t head_dim)
 {
     for (size_t i = 0; i < head_dim; i++) {
@@ -91,7 +92,8 @@ struct rope_call {
     char *q;
 };
 
-/* One head of one row: heads count through queries, keys, values. */
+/* One head of one row. Heads are numbered through: first the query heads, then the key heads, then
+ * the value heads. */
 static void rope_head(const struct rope_call *c, int row, int head, char *scratch)
 {
     const struct kv_layer *kv = c->kv;
@@ -120,8 +122,9 @@ static void rope_head(const struct rope_call *c, int row, int head, char *scratc
     }
 }
 
-/* Every thread of the team: new blocks are cleared first, then rows are taken a few at a time, head
- * by head, so that the few lines of the cache that they share are written together. */
+/* What each thread of the team does: clear its share of the value blocks that begin, then take its
+ * rows, ROPE_ROWS at a time and head by head. Positions that follow each other share cache lines of
+ * a block, and are so written shortly after each other. */
 static void rope_rows(const struct rope_call *c, int n, int thread, int threads)
 {
     const struct kv_layer *kv = c->kv;
@@ -154,8 +157,9 @@ void cpu_rope_append(struct dev *d, void *q, const struct kv_layer *kv, const fl
     rope_rows(&call, n, omp_get_thread_num(), omp_get_num_threads());
 }
 
-/* Queries [first, first + rows) x [head, head + heads), all of one sequence and one kv head. Query
- * i is row first + i / heads, head head + i % heads; positions ascend. */
+/* The queries of rows [first, first + rows) and heads [head, head + heads). They are of one
+ * sequence and share one kv head, and positions ascend. Query i is of row first + i / heads and
+ * head head + i % heads. */
 struct tile {
     int first, rows, head, heads, kv_head;
 };
@@ -167,8 +171,8 @@ struct attention_call {
     const char *q;
     char *a;
     int n, n_heads;
-    int group, heads; // query heads of a kv head; those of them in one tile
-    int next;         // item that nobody has taken
+    int group, heads; // query heads that share a kv head; how many of them are in one tile
+    int next;         // the first item that no thread has taken
 };
 
 static int tile_rows(const struct attention_call *c, int first)
@@ -202,7 +206,8 @@ static char *query_at(const struct attention_call *c, const struct tile *t, int 
            (row * (size_t)c->n_heads + head) * row_bytes(c->kv->type, c->kv->head_dim);
 }
 
-/* Fold one block of keys into queries [skip, queries): those before it see none of it. */
+/* Add one block of keys and values to the sums of queries [skip, queries). Earlier queries are at
+ * positions before the block. */
 static void attend_block(const struct attention_call *c, const struct tile *t, int block, int skip,
                          int queries, const char *q, float *o, float *max, float *sum)
 {
@@ -230,7 +235,7 @@ static void attend_block(const struct attention_call *c, const struct tile *t, i
                         (const char *)kv->v + at, width / PANEL, rows, KV_BLOCK, true);
 }
 
-/* a := o / sum. Adding 0 makes a zero positive: its sign could tell what masked keys were. */
+/* a := o / sum. Adding 0 turns -0 into +0: the sign of a zero could depend on masked keys. */
 static void write_rows(const struct attention_call *c, const struct tile *t, float *o,
                        const float *sum)
 {
@@ -268,8 +273,9 @@ static void attend(const struct attention_call *c, const struct tile *t, char *s
     write_rows(c, t, o, sum);
 }
 
-/* Every thread of the team. Items are numbered head by head, so that a head's keys stay in cache
- * while its tiles pass. */
+/* What each thread of the team does: take items until none is left. An item is a tile for some
+ * heads. Items are numbered head by head, so that a head's keys stay in the cache while its tiles
+ * are worked on. */
 static void attention_run(struct attention_call *c, int tiles, int thread)
 {
     char *scratch = thread_scratch(c->d, c->kv, thread);

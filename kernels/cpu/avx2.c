@@ -1,4 +1,4 @@
-/* AVX2 with FMA and F16C: every type is converted to f32, weights as they are loaded. */
+/* AVX2 with FMA and F16C. All arithmetic is in f32; weights are converted when they are loaded. */
 #include <immintrin.h>
 #include <math.h>
 
@@ -109,7 +109,8 @@ INLINE __m128i to_bf16(vf v)
     __m256i quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
     __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
     __m256i rounded = _mm256_blendv_epi8(_mm256_srli_epi32(sum, 16), quiet, nan);
-    // packing works within halves of the register; the quarters are then put in order
+    // the pack instruction works in each half of the register; a permutation then puts the four
+    // quarters in order
     __m256i packed = _mm256_packus_epi32(rounded, rounded);
     return _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08));
 }
@@ -147,7 +148,7 @@ INLINE vf dot(enum dtype type, vf sum, raw weights, const char *x)
     const float *input = (const float *)(const void *)x;
     if (type != DTYPE_BF16)
         return vfma(vset(*input), _mm256_castsi256_ps(weights), sum);
-    // a pair: the first weight is the lower half of each lane
+    // each lane holds a pair of weights, the first one in its lower half
     vf first = _mm256_castsi256_ps(_mm256_slli_epi32(weights, 16));
     vf second = _mm256_castsi256_ps(_mm256_and_si256(weights, _mm256_set1_epi32(-65536)));
     return vfma(vset(input[1]), second, vfma(vset(input[0]), first, sum));

@@ -84,7 +84,8 @@ INLINE vf get_as(enum dtype type, const void *p, size_t i, int n)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
-/* To nearest, ties to even, subnormals kept (vcvtneps2bf16 would flush them); NaN stays NaN. */
+/* Round to nearest, ties to even; NaN stays NaN. Subnormals are kept: vcvtneps2bf16, which would
+ * flush them to 0, is not used. */
 INLINE __m256i to_bf16(vf v)
 {
     __m512i bits = _mm512_castps_si512(v), upper = _mm512_srli_epi32(bits, 16);
@@ -112,7 +113,7 @@ INLINE bool float_inputs(enum dtype type)
 
 INLINE raw raw_load(enum dtype type, const char *w, int vector)
 {
-    (void)vector; // a panel's step is one vector
+    (void)vector; // always 0: one vector holds a panel's step
     if (type == DTYPE_F16)
         return _mm512_castps_si512(_mm512_cvtph_ps(_mm256_loadu_si256((const void *)w)));
     return _mm512_loadu_si512(w);

@@ -1,4 +1,4 @@
-/* The CPU device's table, function by function, and what its files share. */
+/* The functions of the CPU device's table (contracts: kernels.h) and what its files share. */
 #pragma once
 
 #include "kernels/cpu/isa.h"
@@ -40,9 +40,9 @@ void cpu_sum_rows(struct dev *d, void *out, const void *y, enum dtype type, cons
                   const float *weight, int n, int k, int dim);
 
 /* sample.c */
-void cpu_mark(struct dev *d, uint32_t *marks, const int32_t *tokens, const int32_t *seq, int n,
-              int vocab);
-void cpu_penalise(struct dev *d, float *logits, const uint32_t *marks,
+void cpu_add_seen(struct dev *d, uint32_t *seen, const int32_t *tokens, const int32_t *seq, int n,
+                  int vocab);
+void cpu_penalise(struct dev *d, float *logits, const uint32_t *seen,
                   const struct penalty *penalties, int n, int vocab);
 void cpu_top(struct dev *d, struct candidate *best, const float *logits, int n, int vocab,
              int most);
@@ -65,8 +65,8 @@ void cpu_fill(struct dev *d, void *to, const struct values *source, size_t count
 double cpu_peak_flops(struct dev *d, enum dtype type, bool quick);
 double cpu_read_bandwidth(struct dev *d, bool quick);
 
-/* Threads for work that reads so many bytes (add FLOPs / 16): one where starting the others costs
- * more than they save. */
+/* How many threads to use for work that reads `bytes` bytes; 16 FLOPs count as one byte. Little
+ * work gets one thread: starting the others would cost more time than they save. */
 static inline int team_size(const struct dev *d, double bytes)
 {
     return bytes < 256 << 10 ? 1 : d->threads;

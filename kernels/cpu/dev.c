@@ -1,4 +1,4 @@
-/* The CPU device: which instruction sets there are, and opening one. */
+/* Opening a CPU device, its table of primitives, and the choice of an instruction set. */
 #include <sched.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -8,7 +8,7 @@
 #include "base/memory.h"
 #include "kernels/cpu/cpu.h"
 
-/* ---- memory: the host's own ---- */
+/* ---- memory ---- */
 
 static void *cpu_alloc(struct dev *d, size_t bytes)
 {
@@ -41,14 +41,14 @@ static int cpu_wait(struct dev *d)
     return 0;
 }
 
-/* A call is done when it returns: the host's clock is the device's. */
+/* A primitive has finished when it returns, so the host's clock gives the right times. */
 static const struct trace_timer *cpu_time_marks(struct dev *d, size_t room)
 {
     (void)d, (void)room;
     return NULL;
 }
 
-/* Nothing is gained by recording: a call is a call. */
+/* The CPU does not record: the caller makes the calls each time. */
 static bool cpu_graph_begin(struct dev *d, uint64_t key)
 {
     (void)d, (void)key;
@@ -108,7 +108,7 @@ static const struct kernels kernels_cpu = {
     .sum_rows = cpu_sum_rows,
     .narrow = cpu_narrow,
     .widen = cpu_widen,
-    .mark = cpu_mark,
+    .add_seen = cpu_add_seen,
     .penalise = cpu_penalise,
     .top = cpu_top,
     .matrix_bytes = cpu_matrix_bytes,
@@ -133,31 +133,18 @@ static const struct kernels kernels_cpu = {
     .read_bandwidth = cpu_read_bandwidth,
 };
 
+/* ---- instruction sets ---- */
+
+static bool has_plain(void)
+{
+    return true;
+}
+
 #ifdef EPMOE_X86
 #include <cpuid.h>
 
-static const struct cpu_isa *const tables[ISA_COUNT] = {&isa_plain, &isa_avx2, &isa_avx512, NULL};
-#else
-static const struct cpu_isa *const tables[ISA_COUNT] = {&isa_plain};
-#endif
-
-const char *isa_name(enum isa isa)
-{
-    static const char *const names[ISA_COUNT] = {"plain", "avx2", "avx512", "amx"};
-    return names[isa];
-}
-
-unsigned isa_built(void)
-{
-    unsigned built = 0;
-    for (int isa = 0; isa < ISA_COUNT; isa++)
-        built |= (unsigned)(tables[isa] != NULL) << isa;
-    return built;
-}
-
-#ifdef EPMOE_X86
-/* __builtin_cpu_supports also asks whether the system saves the registers; not every compiler's
- * knows f16c. */
+/* __builtin_cpu_supports also checks that the operating system saves the registers. Some compilers'
+ * version of it does not know f16c, so that bit is read directly. */
 static bool has_avx2(void)
 {
     unsigned a, b, c = 0, d;
@@ -172,17 +159,42 @@ static bool has_avx512(void)
            __builtin_cpu_supports("avx512bf16");
 }
 
-unsigned isa_available(void)
-{
-    return 1u << ISA_PLAIN | (unsigned)has_avx2() << ISA_AVX2 |
-           (unsigned)has_avx512() << ISA_AVX512;
-}
+#define X86(loops, has) &loops, has
 #else
+#define X86(loops, has) NULL, NULL
+#endif
+
+static const struct {
+    const char *name;
+    const struct cpu_isa *loops; // NULL: this build has none
+    bool (*runs_here)(void);
+} isas[ISA_COUNT] = {
+    [ISA_PLAIN] = {"plain", &isa_plain, has_plain},
+    [ISA_AVX2] = {"avx2", X86(isa_avx2, has_avx2)},
+    [ISA_AVX512] = {"avx512", X86(isa_avx512, has_avx512)},
+    [ISA_AMX] = {"amx", NULL, NULL},
+};
+
+const char *isa_name(enum isa isa)
+{
+    return isas[isa].name;
+}
+
+unsigned isa_built(void)
+{
+    unsigned built = 0;
+    for (int isa = 0; isa < ISA_COUNT; isa++)
+        built |= (unsigned)(isas[isa].loops != NULL) << isa;
+    return built;
+}
+
 unsigned isa_available(void)
 {
-    return 1u << ISA_PLAIN;
+    unsigned available = 0;
+    for (int isa = 0; isa < ISA_COUNT; isa++)
+        available |= (unsigned)(isas[isa].loops && isas[isa].runs_here()) << isa;
+    return available;
 }
-#endif
 
 static void list_isas(char *text, size_t size, unsigned mask)
 {
@@ -213,13 +225,15 @@ int usable_cores(void)
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0)
         return CPU_COUNT(&set) > 0 ? CPU_COUNT(&set) : 1;
-    long online = sysconf(_SC_NPROCESSORS_ONLN); // more cores than a cpu_set_t has bits
+    // the call above fails where there are more cores than a cpu_set_t has bits
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
     return online > 0 ? (int)online : 1;
 }
 
 void dev_open_cpu(struct dev *d, enum isa isa, int threads)
 {
-    *d = (struct dev){.kernels = &kernels_cpu, .cpu = tables[isa], .isa = isa, .threads = threads};
+    *d = (struct dev){
+        .kernels = &kernels_cpu, .cpu = isas[isa].loops, .isa = isa, .threads = threads};
     CHECK(d->cpu && threads >= 1, "isa %s, %d threads", isa_name(isa), threads);
 }
 

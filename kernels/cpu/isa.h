@@ -1,12 +1,13 @@
-/* What differs between the CPU's instruction sets: one table of inner loops each. All else in cpu/
- * is written once, on top of these.
+/* The inner loops that differ between the CPU's instruction sets: one table for each set. All other
+ * code in cpu/ is written once and calls them.
  *
- * A packed matrix is a sequence of panels of 16 outputs, each with all of its inputs, so that
- * a panel is read as one stream: bf16 as [k/2][16][2] (pairs, as vdpbf16ps and tiles want them),
- * f16 and f32 as [k][16]. k is padded to a multiple of 32 and outputs to 16, with zeros.
+ * A packed matrix is a sequence of panels of 16 outputs. A panel holds all inputs of its outputs,
+ * and is read from beginning to end: bf16 as [k/2][16][2] (pairs, as vdpbf16ps and AMX tiles read
+ * them), f16 and f32 as [k][16]. k is padded with zeros to a multiple of 32, outputs to one of 16.
  *
- * Every sum is one accumulator (or a fixed set of lanes) over a fixed order of its index, so
- * nothing here depends on how rows are cut into calls. Lengths n need no padding unless said. */
+ * Every sum has one accumulator, or a fixed set of lanes, and runs over its index in a fixed order.
+ * So no result depends on how the rows are divided into calls. A length n may be any number, unless
+ * a comment says otherwise. */
 #pragma once
 
 #include "kernels/device.h"
@@ -14,8 +15,8 @@
 
 enum { PANEL = 16, GROUP = 4, GROUP_COLUMNS = GROUP * PANEL };
 
-/* c [rows][ldc] := (or += when add) x [rows][ldx] w^T for consecutive panels w of k inputs each;
- * k a multiple of 32. Writes 16 * panels columns. */
+/* c [rows][ldc] := x [rows][ldx] w^T, or += if add. w is `panels` panels, one after the other, of k
+ * inputs each; k is a multiple of 32. Writes 16 * panels columns of c. */
 typedef void tile_fn(float *c, int ldc, const void *x, size_t ldx, const void *w, int panels,
                      int rows, int k, bool add);
 
@@ -33,30 +34,33 @@ struct cpu_isa {
     void (*add_scaled)(float *x, const void *y, enum dtype type, float a, int n);
     /* x *= a */
     void (*scale)(float *x, float a, int n);
-    /* sum of exp(s - shift); the terms go to p unless it is NULL (p may be s) */
+    /* Returns the sum of exp(s - shift); writes the terms to p unless p is NULL. p may be s. */
     float (*exp_row)(float *p, const float *s, float shift, int n);
-    /* One block of online softmax: p [KV_BLOCK] := exp(s - max) for the first `valid` (>= 1) keys
-     * and 0 for the rest, with max and sum carried from block to block. Returns what earlier
-     * blocks' sums are to be multiplied with. */
+    /* One block of online softmax. Raises *max to the largest score so far, then
+     * p [KV_BLOCK] := exp(s - *max) for the first `valid` (>= 1) keys and 0 for the others, and
+     * *sum becomes the sum of the terms so far. Returns the factor by which the caller must
+     * multiply the sums it made of earlier blocks. */
     float (*softmax_block)(void *p, enum dtype type, const float *s, int valid, float *max,
                            float *sum);
-    /* y := x rotated by halves, times scale */
+    /* y := x with its two halves rotated (kernels.h, rope_append), times scale */
     void (*rope)(float *y, const float *x, const float *cosines, const float *sines, int half,
                  float scale);
 
-    /* Roofs: FLOPs done by `rounds` rounds of tile's arithmetic on registers; a sum over memory. */
+    /* For measuring the roof. spin does `rounds` rounds of tile's arithmetic on registers, and
+     * returns the number of FLOPs. read returns a sum over memory. */
     double (*spin[3])(long rounds, float *sink);
     float (*read)(const void *from, size_t bytes);
 };
 
 extern const struct cpu_isa isa_plain, isa_avx2, isa_avx512;
 
-/* exp(x) = 2^n e^r: |r| <= ln(2) / 2, and a polynomial for e^r (Cephes), 1 to 2 ulp. Below EXP_LOW
- * the result is 0; from 127.5 ln(2) = 88.376 on, where n is 128, it is infinite. */
+/* exp(x) = 2^n e^r with |r| <= ln(2) / 2 and a polynomial for e^r (from Cephes, expf); the error is
+ * 1 to 2 ulp. Below EXP_LOW the result is 0; from 127.5 ln(2) = 88.376 on, where n is 128, it is
+ * infinite. ln(2) is EXP_LN2_A + EXP_LN2_B, so that n * EXP_LN2_A is exact. */
 #define EXP_LOW   -87.3f
 #define EXP_HIGH  89.0f
 #define EXP_LOG2E 1.44269504f
-#define EXP_ROUND 0x1.8p23f // adding it leaves the nearest integer in the low bits
+#define EXP_ROUND 0x1.8p23f // x + EXP_ROUND has the integer nearest to x in its low bits
 #define EXP_LN2_A 0.693359375f
 #define EXP_LN2_B -2.12194440e-4f
 #define EXP_C2    0.50000001201f
@@ -81,7 +85,7 @@ static inline size_t row_bytes(enum dtype type, int width)
     return (size_t)row_stride(width) * (size_t)dtype_bytes(type);
 }
 
-/* Where input i of a panel's output o is, in elements. */
+/* Where input i of output o is in a panel, in elements. */
 static inline size_t panel_index(enum dtype type, size_t i, size_t o)
 {
     return type == DTYPE_BF16 ? (i / 2 * PANEL + o) * 2 + i % 2 : i * PANEL + o;

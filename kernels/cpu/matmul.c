@@ -1,9 +1,9 @@
-/* Products with packed matrices: single ones, and an ffn's two for many runs of rows.
+/* Products with packed matrices: single products, and the two of an ffn for many runs of rows.
  *
- * Work is cut into items of GROUP panels times some rows, handed out in order, one at a time: a
- * group's weights are read from memory by one thread and stay in its cache while rows pass. What
- * is to be done with the sums (bias, adding, SwiGLU, rounding) is done block by block while they
- * are in L1. Which thread takes which item does not matter to any result. */
+ * Work is divided into items of GROUP panels times some rows. Threads take items in order, one at a
+ * time. So one thread reads a group's weights from memory, and they stay in its cache while it goes
+ * through the rows. What follows the sums (bias, adding, SwiGLU, rounding) is done block by block
+ * while they are in L1. No result depends on which thread takes which item. */
 #include <limits.h>
 
 #include "base/check.h"
@@ -24,7 +24,7 @@ struct product {
     enum dtype y_type;
 };
 
-/* y := c + bias, or y += c + bias; only the w->n columns that are there. */
+/* y := c + bias, or y += c + bias if add, for the w->n columns that the matrix has. */
 static inline void finish_f32(const struct product *p, const float *c, int row, int rows, int panel,
                               int panels, bool add)
 {
@@ -59,7 +59,8 @@ static char *row_at(const struct product *p, int row, int column)
     return (char *)p->y + ((size_t)row * p->ldy + (size_t)column) * (size_t)dtype_bytes(p->y_type);
 }
 
-/* Panels alternate: 16 of gate, 16 of up. An ffn's matrices have no bias. */
+/* y := silu(gate) * up. Panels of c alternate: 16 columns of gate, then 16 of up. The matrices of
+ * an ffn have no bias. */
 static void finish_swiglu(const struct cpu_isa *isa, const struct product *p, const float *c,
                           int row, int rows, int panel, int panels)
 {
@@ -69,7 +70,7 @@ static void finish_swiglu(const struct cpu_isa *isa, const struct product *p, co
                         c + (i + 1) * PANEL, PANEL);
 }
 
-/* Rows again: rounded, and zero up to their stride. */
+/* y := c as rows: rounded to y_type, and zero from the last column to the stride. */
 static void finish_rows(const struct cpu_isa *isa, const struct product *p, const float *c, int row,
                         int rows, int panel, int panels)
 {
@@ -84,17 +85,18 @@ static void finish_rows(const struct cpu_isa *isa, const struct product *p, cons
     }
 }
 
-/* A list of products, at(work, 0 .. n - 1), and the number of the next item nobody has taken. */
+/* A list of n products, divided into items. */
 struct work {
     const struct cpu_isa *isa;
-    struct product (*at)(const struct work *w, int i);
-    const void *of;
-    int n, item_rows, next;
+    struct product (*at)(const struct work *w, int i); // product i
+    const void *of;                                    // what `at` makes products from
+    int n, item_rows;                                  // products; the most rows of an item
+    int next;                                          // the first item that no thread has taken
 };
 
 struct item {
     struct product p;
-    int product, before, count; // p's number, items before it, items of it
+    int product, before, count; // the number of p, of items before it, and of its own items
     int panel, panels, first, rows;
 };
 
@@ -108,8 +110,8 @@ static int row_blocks(const struct work *w, const struct product *p)
     return p->rows / w->item_rows + (p->rows % w->item_rows != 0);
 }
 
-/* Take the next item. `it` is this thread's last one: numbers only grow, so the search goes on
- * from there. */
+/* Take the next item; false when none is left. On entry *it is the last item of this thread. Item
+ * numbers only grow, so the search for the product starts there. */
 static bool take(struct work *w, struct item *it)
 {
     int number = __atomic_fetch_add(&w->next, 1, __ATOMIC_RELAXED);
@@ -144,7 +146,7 @@ static void run_item(const struct cpu_isa *isa, const struct item *it)
     }
 }
 
-/* Every thread of the team calls this. */
+/* What each thread of the team does: take items until none is left. */
 static void work_run(struct work *w)
 {
     struct item it = {.product = -1};
@@ -152,7 +154,8 @@ static void work_run(struct work *w)
         run_item(w->isa, &it);
 }
 
-/* Rows are cut only where there are too few groups to go round. */
+/* Choose how many rows an item has. Rows are divided only when there are fewer groups of panels
+ * than 4 for each thread. */
 static void work_open(struct work *w, int threads)
 {
     long total = 0, most_rows = 0;
@@ -252,7 +255,8 @@ static void ffn_phases(struct work *gate_up, struct work *down)
     work_run(down);
 }
 
-/* Fix the layout of hidden rows; they and the gathered rows before them have room. */
+/* Set the stride of the hidden rows, and check that the scratch has room for them and for the
+ * gathered rows before them. */
 static void hidden_open(const struct dev *d, struct ffn_call *c, const struct ffn *f, int n)
 {
     size_t hidden = (size_t)n * row_bytes(f->down.type, f->down.k);

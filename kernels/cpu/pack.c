@@ -1,6 +1,6 @@
 /* Packing weights: from the checkpoint's rows into panels. See isa.h for the layout.
  *
- * Padding is never written: the memory comes zeroed from dev_alloc. */
+ * Padding is not written: dev_alloc returns zeroed memory. */
 #include "base/noise.h"
 #include "base/pulse.h"
 #include "kernels/cpu/cpu.h"
@@ -15,7 +15,7 @@ size_t cpu_matrix_bytes(enum dtype type, int n, int k)
     return (size_t)panel_count(n) * panel_bytes(type, k);
 }
 
-/* n elements, any alignment, from one type to another. */
+/* Convert n elements from one type to another; `from` may be unaligned. */
 static void convert(void *to, enum dtype type, const void *from, enum dtype from_type, size_t n)
 {
     if (type == from_type) {
@@ -26,7 +26,7 @@ static void convert(void *to, enum dtype type, const void *from, enum dtype from
         dtype_store(type, to, i, dtype_load(from_type, from, i));
 }
 
-/* Elements [first, first + n) of the source, n at most CHUNK. */
+/* to := elements [first, first + n) of the source, converted; n is at most CHUNK. */
 static void take(void *to, enum dtype type, const struct values *source, size_t first, size_t n)
 {
     float made[CHUNK];
@@ -38,7 +38,7 @@ static void take(void *to, enum dtype type, const struct values *source, size_t 
     convert(to, type, from, source->type, n);
 }
 
-/* Inputs [first, first + n) of a panel's output o. */
+/* Write inputs [first, first + n) of output o into a panel. */
 static void scatter(void *panel, enum dtype type, const void *from, size_t first, size_t n,
                     size_t o)
 {

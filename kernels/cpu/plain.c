@@ -1,4 +1,4 @@
-/* The definition: what every other instruction set is compared with. */
+/* The inner loops in plain C. Tests compare every other instruction set with these. */
 #include <math.h>
 
 #include "kernels/cpu/isa.h"
@@ -17,7 +17,8 @@ static float exp_plain(float x)
     p = p * r + EXP_C3;
     p = p * r + EXP_C2;
     p = p * (r * r) + r + 1;
-    // 127 + n as an exponent: n is in the low bits of shifted, above them all is constant
+    // times 2^n: n is in the low bits of `shifted`, and the shift moves 127 + n to the exponent and
+    // drops the bits above
     return p * bits_to_float((float_to_bits(shifted) + 127) << 23);
 }
 
@@ -29,7 +30,7 @@ static inline __attribute__((always_inline)) float element(enum dtype type, cons
     return type == DTYPE_BF16 ? bf16_to_float(half) : f16_to_float(half);
 }
 
-/* One row, one panel: c[o] += x[i] w[i][o], i ascending. */
+/* One row times one panel: c[o] += x[i] w[i][o], i ascending. */
 static inline __attribute__((always_inline)) void panel_row(enum dtype type, float *c,
                                                             const void *x, const void *w, int k)
 {

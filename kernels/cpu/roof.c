@@ -1,4 +1,5 @@
-/* What this device could do at best, measured now: the roofs that other figures are shares of. */
+/* Measures the most FLOP/s and bytes/s that this device reaches. Benchmarks print other figures as
+ * shares of these two. */
 #include "base/clock.h"
 #include "kernels/cpu/cpu.h"
 
@@ -23,7 +24,7 @@ static double result(const struct rates *r, bool quick)
     return quick ? r->sum / r->n : r->best;
 }
 
-/* One run on all threads, in seconds; *flops are all of them together. */
+/* Spin once on all threads. Returns the seconds; *flops := the FLOPs of all threads together. */
 static double spin_all(const struct dev *d, enum dtype type, long rounds, double *flops)
 {
     double total = 0;

@@ -1,4 +1,4 @@
-/* Everything that works row by row: embedding, norms, the router, and moving rows about. */
+/* The primitives that work row by row: embedding, norms, routing, gathering and summing rows. */
 #include <math.h>
 
 #include "kernels/cpu/cpu.h"
@@ -30,8 +30,9 @@ void cpu_rmsnorm(struct dev *d, void *h, enum dtype type, const float *x, const 
     }
 }
 
-/* The expert that comes after `last` in order of score, equals by number; the first when last is
- * -1. NaN is never chosen; where nothing else is left it is expert 0, again if need be. */
+/* The best expert after `last`, the one chosen before it (-1: none was chosen). Experts are ordered
+ * by score, largest first, and equal scores by number. A score of NaN is never chosen; when only
+ * those are left, the result is expert 0. */
 static int next_best(const float *score, int n_experts, int last)
 {
     int best = -1;
@@ -64,14 +65,15 @@ void cpu_sort_rows(struct dev *d, int32_t *count, int32_t *slot, int32_t *source
     memset(count, 0, (size_t)n_groups * sizeof *count);
     for (int i = 0; i < n * k; i++)
         count[group_of[expert[i]]]++;
-    // counts become each group's end; filled from the back they come down to its begin
+    // count[g] becomes the end of group g; the loop after that fills each group from its end, and
+    // so brings count[g] down to the group's begin
     for (int g = 1; g < n_groups; g++)
         count[g] += count[g - 1];
     for (int i = n * k - 1; i >= 0; i--) {
         slot[i] = --count[group_of[expert[i]]];
         source[slot[i]] = i / k;
     }
-    // count[g] is now where g begins
+    // from begins back to counts
     for (int g = 0; g < n_groups; g++)
         count[g] = (g + 1 < n_groups ? count[g + 1] : n * k) - count[g];
     for (int g = 0; hit && g < n_groups; g++)
@@ -101,7 +103,7 @@ void cpu_gather(struct dev *d, void *to, const void *from, const int32_t *index,
                bytes);
 }
 
-/* One row, SUM_BLOCK columns at a time. */
+/* out := the sum over the row's slots, SUM_BLOCK columns at a time so that the sums stay in L1. */
 static void sum_row(const struct cpu_isa *isa, char *out, const char *y, enum dtype type,
                     const int32_t *slot, const float *weight, int k, int dim)
 {
@@ -166,7 +168,7 @@ static void add_pieces(struct dev *d, float *x, const struct pending_residual *a
     }
 }
 
-/* x += the sum of a->y at each row's slots */
+/* x += the weighted sum of a->y at each row's slots */
 static void add_experts(struct dev *d, float *x, enum dtype type, const struct pending_residual *a,
                         int n, int dim)
 {

@@ -2,16 +2,17 @@
  * below for their registers, then include this file, then fill in their table.
  *
  *   vf, LANES           a vector of floats; VECTORS of them are a panel
- *   get, put            the first n of LANES elements of an array (n may be more than LANES)
+ *   get, put            load or store the first n lanes of a vector (all if n >= LANES)
  *   get_or_lowest       get, with -infinity in the other lanes
- *   get_as, put_as      the same for an array of any type, converted
+ *   get_as, put_as      get and put for an array of any type, converted
  *   vset, vfma (a * b + c), vmax (b when a is NaN), vmin (likewise), vsum, vhighest
  *   vpower              2^n for the n in the low bits of a float that had EXP_ROUND added
  *   vkeep               v where x >= low, else 0
- *   raw, raw_load, dot  sum += weights * inputs: one vector of weights as they are packed (for bf16
- *                       two inputs a lane), and the inputs of one row, to be broadcast
- *   float_inputs        dot wants the inputs of this type converted to f32
- *   MAX_ROWS, ACCUMULATORS  of a block of sums: rows, at most 6, and registers
+ *   raw, raw_load       one vector of weights in their packed form (for bf16 two inputs a lane)
+ *   dot                 sum += weights * inputs; broadcasts the inputs of one row to all lanes
+ *   float_inputs        whether dot reads inputs of this type converted to f32
+ *   MAX_ROWS            the most rows of a block of sums, at most 6
+ *   ACCUMULATORS        the registers for the sums of a block
  */
 #include <math.h>
 
@@ -19,7 +20,7 @@
 
 enum { VECTORS = PANEL / LANES, AHEAD_BYTES = 1024, INPUT_CHUNK = 512 };
 
-/* type is a constant in each branch, so that what is inlined below it is specialised. */
+/* `type` is a constant in each branch, so the compiler specialises what it inlines there. */
 #define FOR_TYPE(type, call, ...)                                                                  \
     do {                                                                                           \
         if ((type) == DTYPE_BF16)                                                                  \
@@ -32,7 +33,7 @@ enum { VECTORS = PANEL / LANES, AHEAD_BYTES = 1024, INPUT_CHUNK = 512 };
 
 INLINE vf vexp(vf x)
 {
-    vf clamped = vmax(vset(EXP_LOW), vmin(vset(EXP_HIGH), x)); // NaN passes
+    vf clamped = vmax(vset(EXP_LOW), vmin(vset(EXP_HIGH), x)); // NaN stays NaN
     vf shifted = vfma(clamped, vset(EXP_LOG2E), vset(EXP_ROUND)), n = shifted - vset(EXP_ROUND);
     vf r = vfma(n, vset(-EXP_LN2_A), clamped);
     r = vfma(n, vset(-EXP_LN2_B), r);
@@ -159,13 +160,14 @@ static void rope(float *y, const float *x, const float *cosines, const float *si
     }
 }
 
-/* Where a block's inputs are, and how far it is from one row to the next. */
+/* Where a block's inputs begin, and the bytes from one row to the next. */
 struct inputs {
     const char *at;
     size_t row_bytes;
 };
 
-/* Bytes of inputs that one dot takes from a row, and of weights that it takes from a panel. */
+/* How many bytes of a row's inputs (input_step) and of a panel's weights (weight_step) one dot
+ * reads. */
 INLINE size_t input_step(enum dtype type)
 {
     size_t elements = type == DTYPE_BF16 ? 2 : 1;
@@ -177,15 +179,16 @@ INLINE size_t weight_step(enum dtype type)
     return type == DTYPE_F16 ? PANEL * 2 : PANEL * 4;
 }
 
-/* How many panels are done at a time: as many as there are registers for. */
+/* How many panels micro() works on at a time: as many as have their sums in registers. */
 INLINE int panels_at_once(int rows)
 {
     int most = ACCUMULATORS / VECTORS / rows;
     return most >= 4 ? 4 : most >= 2 ? 2 : 1;
 }
 
-/* The block of sums: rows x panels, both constants, held in registers from first input to last.
- * Several panels are several streams, which the hardware's prefetcher loses at every page. */
+/* A block of sums, rows x panels, both constants. The sums stay in registers from the first input
+ * to the last. The loop prefetches weights itself, as the hardware's prefetcher stops at every
+ * page's end and several panels are read at once. */
 INLINE void micro(enum dtype type, int rows, int panels, float *c, int ldc, struct inputs x,
                   const char *w, size_t panel, int k, bool add)
 {
@@ -216,7 +219,7 @@ INLINE void micro(enum dtype type, int rows, int panels, float *c, int ldc, stru
         put(c + i / width * ldc + i % width * LANES, sum[i], LANES);
 }
 
-/* One block of rows against all panels, as many panels at a time as registers allow. */
+/* One block of rows times all panels, panels_at_once() at a time. */
 INLINE void row_block(enum dtype type, int rows, float *c, int ldc, struct inputs x, const char *w,
                       size_t panel, int panels, int k, bool add)
 {
@@ -246,7 +249,7 @@ INLINE void any_row_block(enum dtype type, int rows, float *c, int ldc, struct i
     }
 }
 
-/* The same, a chunk of inputs at a time, converted to f32. */
+/* any_row_block() on inputs that are first converted to f32, INPUT_CHUNK of them at a time. */
 INLINE void converted_row_block(enum dtype type, int rows, float *c, int ldc, struct inputs x,
                                 const char *w, size_t panel, int panels, int k, bool add)
 {
@@ -263,7 +266,7 @@ INLINE void converted_row_block(enum dtype type, int rows, float *c, int ldc, st
     }
 }
 
-/* Rows in blocks as even as can be. */
+/* See tile_fn. Rows are divided into blocks whose sizes differ by one at most. */
 INLINE void tile(enum dtype type, float *c, int ldc, const void *x, size_t ldx, const void *w,
                  int panels, int rows, int k, bool add)
 {
@@ -292,7 +295,7 @@ TILE(tile_f32, DTYPE_F32)
 TILE(tile_f16, DTYPE_F16)
 TILE(tile_bf16, DTYPE_BF16)
 
-/* Sums in registers as in micro, weights and inputs that never change. */
+/* See cpu_isa.spin: the sums of micro(), with the same weights and inputs in every round. */
 INLINE double spin_as(enum dtype type, long rounds, float *sink)
 {
     vf sum[ACCUMULATORS];

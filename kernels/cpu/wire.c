@@ -1,5 +1,6 @@
-/* Rows in a narrower form, for the wire. Written once for all instruction sets: what these loops do
- * is exact or one rounding an element, so a compiler may vectorise them and change no bit. */
+/* Rows in the narrower forms that they have on the wire. These loops are written once for all
+ * instruction sets: each operation on an element is exact or is rounded once, so the compiler can
+ * vectorise them without changing a bit. */
 #include "kernels/cpu/cpu.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -14,7 +15,8 @@ INLINE float element(enum dtype type, const void *row, int i)
     return type == DTYPE_BF16 ? bf16_to_float(half) : f16_to_float(half);
 }
 
-/* As bits, magnitudes are ordered like integers, with infinity and then NaN above all numbers. */
+/* The bits of positive floats, read as integers, have the order of the floats, with infinity and
+ * then NaN above all numbers. */
 INLINE float largest_magnitude(const void *row, enum dtype type, int width)
 {
     int32_t most = 0;
@@ -25,7 +27,7 @@ INLINE float largest_magnitude(const void *row, enum dtype type, int width)
     return bits_to_float((uint32_t)most);
 }
 
-/* Adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the low bits. */
+/* The integer nearest to v, ties to even, within +-127: v + 1.5 * 2^23 has it in its low bits. */
 INLINE int8_t nearest(float v)
 {
     v = v > 127 ? 127 : v;
@@ -37,7 +39,7 @@ INLINE void to_int8(char *to, const void *row, enum dtype type, int width)
 {
     float largest = largest_magnitude(row, type, width), scale = largest / 127;
     int8_t *q = (int8_t *)to + sizeof scale;
-    int used = scale > 0 && largest <= 0x1.fffffep127f ? width : 0; // else all steps are 0
+    int used = scale > 0 && largest <= 0x1.fffffep127f ? width : 0; // else q is all zeros
     for (int i = 0; i < used; i++)
         q[i] = nearest(element(type, row, i) / scale);
     memset(q + used, 0, (size_t)(row_stride(width) - used));
@@ -66,7 +68,7 @@ INLINE void from_bf16(void *row, enum dtype type, const void *from, int width)
         dtype_store(type, row, (size_t)i, bf16_to_float(((const bf16 *)from)[i]));
 }
 
-/* Element i as the receiver will see it. */
+/* The value that the receiver will have for element i. */
 INLINE float arrived(enum wire wire, enum dtype type, const char *from, float scale, int i)
 {
     if (wire == WIRE_BF16)
@@ -74,7 +76,8 @@ INLINE float arrived(enum wire wire, enum dtype type, const char *from, float sc
     return dtype_round(type, (float)((const int8_t *)from + sizeof scale)[i] * scale);
 }
 
-/* Lanes of their own, so that sums need not wait for each other. */
+/* Add the row's sums of squares and of squared errors. There are ERROR_LANES partial sums of each,
+ * so that an addition does not wait for the one before. */
 INLINE void measure(double *squares, double *errors, enum wire wire, const char *to,
                     const void *row, enum dtype type, int width)
 {
@@ -119,7 +122,7 @@ INLINE void widen_row(char *row, enum dtype type, const char *from, enum wire wi
     memset(row + used, 0, bytes - used);
 }
 
-/* One compiled loop for each type. */
+/* narrow_row and measure with the type as a constant. */
 static void narrow_one(char *to, enum wire wire, const void *row, enum dtype type, int width,
                        double *squares, double *errors)
 {

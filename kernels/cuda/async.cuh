@@ -1,6 +1,7 @@
-/* cp.async: 16 bytes from global to shared memory without passing through registers. The bytes are
- * there for the issuing thread after the wait that covers their group, and for the others after a
- * barrier that follows it. Both addresses are 16-byte aligned. */
+/* cp.async copies 16 bytes from global to shared memory without passing through registers. Copies
+ * that a thread issues between two commits are a group. The issuing thread sees the bytes after a
+ * wait for their group, other threads after a barrier that follows that wait. Both addresses are
+ * 16-byte aligned. */
 #pragma once
 
 #include <cuda_runtime.h>
@@ -35,7 +36,7 @@ __device__ __forceinline__ void cp_async16(void *shared, const void *global)
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
 }
 
-/* Zeros where there is nothing to copy; global must still be a valid address. */
+/* As cp_async16, but writes zeros unless `there`; global must be a valid address even so. */
 __device__ __forceinline__ void cp_async16_or_zero(void *shared, const void *global, bool there)
 {
     unsigned to = (unsigned)__cvta_generic_to_shared(shared);
@@ -44,13 +45,13 @@ __device__ __forceinline__ void cp_async16_or_zero(void *shared, const void *glo
                  : "memory");
 }
 
-/* Close the group of what was issued since the last commit. */
+/* Make a group of the copies issued since the last commit. */
 __device__ __forceinline__ void cp_async_commit()
 {
     asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-/* Wait for all groups but the last N. */
+/* Wait for all groups of this thread but the last N. */
 template <int N> __device__ __forceinline__ void cp_async_wait()
 {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");

@@ -1,13 +1,14 @@
-/* Attention of prefill: a block of threads takes 64 rows of one head and goes through the keys in
- * order of position, a KV block of 64 at a time, with an online softmax; scores never leave the
- * registers. A warp has 16 of the rows, and two tensor-core products a step: queries by keys and
- * probabilities, rounded to the model's type, by values. The next keys and values are on their way
- * while these are worked on.
+/* Attention of prefill. A block of threads takes a tile of 64 rows of one head and goes through the
+ * keys in order of position, a KV block of 64 at a time, with an online softmax. Scores stay in
+ * registers. A warp has 16 of the rows, and does two tensor-core products a step: queries by keys,
+ * and probabilities, rounded to the model's type, by values. The copies of the next keys and values
+ * run while it works on these.
  *
- * Rows of a tile that belong to one sequence are a segment; segments are done one after the other.
- * What is behind a segment's last position arrives as zeros, whatever the cache holds there. A
- * block of keys that is all behind a row's position changes nothing of that row, so its result is
- * the same in any tile. Rows by themselves, f32 models and very wide heads are decode.cu's. */
+ * The rows of a tile that belong to one sequence are a segment. Segments are done one after the
+ * other. Keys and values after a segment's last position are copied as zeros, whatever the cache
+ * holds there. A block of keys that lies wholly after a row's position does not change that row, so
+ * the row's result is the same in any tile. Rows that are alone in their sequence, f32 models and
+ * very wide heads go to decode.cu. */
 #include <math.h>
 
 #include "kernels/cuda/async.cuh"
@@ -23,7 +24,8 @@ enum {
     WARP_ROWS = 16,
     TILE_ROWS = WARPS * WARP_ROWS,
     KEY_TILES = KV_BLOCK / 8, // tiles of scores, 8 keys each
-    BANK_PAD = 8              // elements: 8 rows of a tile begin in 8 different groups of banks
+    BANK_PAD = 8              // elements added to a row, so that any 8 rows that follow each other
+                              // begin in 8 different groups of banks
 };
 
 struct prefill_call {
@@ -34,13 +36,13 @@ struct prefill_call {
     int first, n, n_heads;
 };
 
-/* Two rows of a lane, g and g + 8 of its warp's. */
+/* The two rows of a lane: rows g and g + 8 of its warp's 16 (see tile.cuh). */
 template <int WIDTH> struct rows_of_lane {
     uint32_t q[WIDTH / 16][4];
     float o[WIDTH / 8][4]; // unnormalised sums of values
-    float max[2], sum[2];  // sum: this lane's columns only
-    int row[2], pos[2];    // pos -1: no row of this segment
-    int first, last;       // of all positions of the warp
+    float max[2], sum[2];  // sum: of this lane's columns only
+    int row[2], pos[2];    // pos -1: the row is not in this segment
+    int first, last;       // the first and the last position of the warp's rows
 };
 
 static __device__ __forceinline__ uint32_t pair_of(__nv_bfloat16, float low, float high)
@@ -70,7 +72,7 @@ static __device__ __forceinline__ int segment_rows(const struct positions &at, i
     return rows;
 }
 
-/* Queries of the lane's rows, where they are in [begin, end). */
+/* Load the queries of the lane's rows that are in [begin, end). */
 template <class T, int WIDTH>
 __device__ __forceinline__ void open_rows(rows_of_lane<WIDTH> &r, const prefill_call &c, int tile,
                                           int begin, int end, int head)
@@ -101,7 +103,7 @@ __device__ __forceinline__ void open_rows(rows_of_lane<WIDTH> &r, const prefill_
             r.o[j][i] = 0;
 }
 
-/* Ask for a block's keys and values, `valid` positions of them and zeros after. */
+/* Start copying a block's keys and values: `valid` positions, then zeros. */
 template <class T, int WIDTH>
 __device__ __forceinline__ void fetch_block(T *keys, T *values, const prefill_call &c, int seq,
                                             int block, int kv_head, int valid)
@@ -118,7 +120,7 @@ __device__ __forceinline__ void fetch_block(T *keys, T *values, const prefill_ca
     }
 }
 
-/* s := q keys^T: tile j has keys 8 j .. 8 j + 7. */
+/* s := q keys^T; tile j has the scores of keys 8 j .. 8 j + 7. */
 template <class T, int WIDTH>
 __device__ __forceinline__ void score_block(float (&s)[KEY_TILES][4], const rows_of_lane<WIDTH> &r,
                                             const T *keys)
@@ -141,7 +143,8 @@ __device__ __forceinline__ void score_block(float (&s)[KEY_TILES][4], const rows
         }
 }
 
-/* Hide the keys behind a row's position; the block begins at `base`. */
+/* Set the scores of keys after a row's position to -infinity; the block begins at position `base`.
+ */
 template <int WIDTH>
 __device__ __forceinline__ void mask_block(float (&s)[KEY_TILES][4], const rows_of_lane<WIDTH> &r,
                                            int base)
@@ -155,7 +158,8 @@ __device__ __forceinline__ void mask_block(float (&s)[KEY_TILES][4], const rows_
                 s[j][i] = -INFINITY;
 }
 
-/* s := exp(s - max), with max, sums and outputs carried along. A row is spread over 4 lanes. */
+/* The online softmax of a block: raise max, multiply sums and outputs accordingly, then
+ * s := exp(s - max). A row is spread over 4 lanes. */
 template <int WIDTH>
 __device__ __forceinline__ void soften_block(float (&s)[KEY_TILES][4], rows_of_lane<WIDTH> &r)
 {
@@ -183,7 +187,7 @@ __device__ __forceinline__ void soften_block(float (&s)[KEY_TILES][4], rows_of_l
     }
 }
 
-/* o += p values. A tile of scores has the layout of half an operand. */
+/* o += p values. Two tiles of scores, rounded, have the layout of operand a (tile.cuh). */
 template <class T, int WIDTH>
 __device__ __forceinline__ void add_values(rows_of_lane<WIDTH> &r, const float (&p)[KEY_TILES][4],
                                            const T *values)
@@ -206,7 +210,7 @@ __device__ __forceinline__ void add_values(rows_of_lane<WIDTH> &r, const float (
     }
 }
 
-/* a := o / sum of the rows that this segment has. */
+/* a := o / sum, for the rows of this segment. */
 template <class T, int WIDTH>
 __device__ __forceinline__ void write_rows(const prefill_call &c, const rows_of_lane<WIDTH> &r,
                                            int head)
@@ -220,7 +224,7 @@ __device__ __forceinline__ void write_rows(const prefill_call &c, const rows_of_
         if (r.pos[h] < 0)
             continue;
         T *a = (T *)c.a + (size_t)r.row[h] * stride;
-        // adding 0 makes a zero positive
+        // adding 0 turns -0 into +0, as cpu/attention.c does
 #pragma unroll
         for (int j = 0; j < WIDTH / 8; j++)
             if (j * 8 + lane % 4 * 2 < head_dim)
@@ -231,7 +235,7 @@ __device__ __forceinline__ void write_rows(const prefill_call &c, const rows_of_
     }
 }
 
-/* Rows [begin, end) of a tile, all of one sequence. */
+/* Attention of the rows [begin, end) of a tile, a segment. */
 template <class T, int WIDTH>
 __device__ __forceinline__ void attend(const prefill_call &c, T *tiles, int tile, int begin,
                                        int end, int head)
@@ -252,10 +256,10 @@ __device__ __forceinline__ void attend(const prefill_call &c, T *tiles, int tile
     for (int block = 0; block * KV_BLOCK <= last; block++) {
         if ((block + 1) * KV_BLOCK <= last)
             fetch(block + 1);
-        cp_async_commit(); // of nothing, at the end
+        cp_async_commit(); // at the end an empty group, so that the wait below may count groups
         cp_async_wait<1>();
         __syncthreads();
-        if (block * KV_BLOCK <= r.last) { // the same for a whole warp
+        if (block * KV_BLOCK <= r.last) { // true or false for all lanes of a warp
             const T *keys = tiles + block % 2 * STAGE;
             score_block<T>(s, r, keys);
             if ((block + 1) * KV_BLOCK - 1 > r.first)
@@ -263,12 +267,12 @@ __device__ __forceinline__ void attend(const prefill_call &c, T *tiles, int tile
             soften_block(s, r);
             add_values<T>(r, s, keys + STAGE / 2);
         }
-        __syncthreads(); // before the next but one arrives here
+        __syncthreads(); // before the block after the next is copied over this one
     }
     write_rows<T>(c, r, head);
 }
 
-/* The last tiles have the most keys, so they go first. */
+/* Blocks of threads take the tiles from the last to the first: the last ones have the most keys. */
 template <class T, int WIDTH>
 static __global__ void __launch_bounds__(THREADS, 2) prefill(const prefill_call c)
 {

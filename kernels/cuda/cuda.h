@@ -1,17 +1,20 @@
-/* The CUDA device's table, function by function, and what its files share.
+/* The functions of the CUDA device's table (contracts: kernels.h) and what its files share.
  *
  * Layouts on this device. A matrix W [n][k] keeps the checkpoint's row order: n rows of
- * row_stride(k) elements, zero beyond k and, for cuBLAS's sake, nothing beyond n. gate_up of an ffn
- * has gate and up row by row: row 2 i is gate i, row 2 i + 1 is up i, so both sums of a hidden
- * value are neighbours. A block of keys or values is [n_kv_heads][KV_BLOCK][row_stride(head_dim)].
+ * row_stride(k) elements, zero beyond k. cuBLAS reads exactly n rows, so there are no rows of
+ * padding. gate_up of an ffn has gate and up row by row: row 2 i is gate i, row 2 i + 1 is up i, so
+ * that the two sums of a hidden value are neighbours. A block of keys or values is
+ * [n_kv_heads][KV_BLOCK][row_stride(head_dim)].
  *
- * What never changes while the model runs, kernels may read before those before them have ended
- * (launch.cuh): weights, biases, norms, rope tables. So may decode attention positions, block
- * tables, and keys and values of the steps before: a step begins with copies and with a kernel that
- * is not early (embed), so that all of the step before is over when any of its kernels begins.
+ * A kernel may begin before the kernels before it have ended (launch.cuh), and may then read what
+ * never changes while the model runs: weights, biases, norms, rope tables. Decode attention may
+ * also read positions, block tables, and keys and values of earlier steps: a step begins with
+ * copies and with a kernel that does not begin early (embed), so the whole step before has ended
+ * when any kernel of the step begins.
  *
- * Everything is put on d->cuda->stream in the order of the calls. No function waits, but wait, the
- * packing (it gives the caller's memory back) and copies from memory that is not pinned. */
+ * All work goes to d->cuda->stream in the order of the calls. These functions wait for the GPU:
+ * wait; packing, as the caller may free the source afterwards; copies from memory that is not
+ * pinned. */
 #pragma once
 
 #ifdef __cplusplus
@@ -26,15 +29,17 @@ extern "C" {
 }
 #endif
 
-/* Up to so many rows an ffn reads its weights once, all jobs in one launch per projection. */
-enum { CUDA_JOINT_ROWS = 32 };
+/* With at most so many rows, ffn reads each weight once, and all jobs of a call share one launch
+ * for each projection. */
+enum { CUDA_JOINT_FFN_MAX_ROWS = 32 };
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* dev.cu: from now on kernels may begin early, or not: d waits, and records its graphs anew. False
- * where they may not, whatever was asked for: before sm_90, or because EPMOE_EARLY=0 forbids it. */
+/* dev.cu: let kernels begin early from now on, or forbid it. Waits for the device, and drops its
+ * graphs. Returns false if `early` is asked for and not possible: before sm_90, or with
+ * EPMOE_EARLY=0. */
 bool cuda_set_early(struct dev *d, bool early);
 
 /* memory.cu */
@@ -48,7 +53,7 @@ int cuda_wait(struct dev *d);
 void cuda_reserve(struct dev *d, const struct dev_limits *limits);
 void cuda_close(struct dev *d);
 
-/* marks.cu: marks timed by events, phases named to profilers */
+/* marks.cu: times marks by events, and names phases to profilers */
 const struct trace_timer *cuda_time_marks(struct dev *d, size_t room);
 void cuda_marks_close(struct dev *d);
 
@@ -106,9 +111,9 @@ void cuda_sort_rows(struct dev *d, int32_t *count, int32_t *slot, int32_t *sourc
                     const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups);
 
 /* sample.cu */
-void cuda_mark(struct dev *d, uint32_t *marks, const int32_t *tokens, const int32_t *seq, int n,
-               int vocab);
-void cuda_penalise(struct dev *d, float *logits, const uint32_t *marks,
+void cuda_add_seen(struct dev *d, uint32_t *seen, const int32_t *tokens, const int32_t *seq, int n,
+                   int vocab);
+void cuda_penalise(struct dev *d, float *logits, const uint32_t *seen,
                    const struct penalty *penalties, int n, int vocab);
 void cuda_top(struct dev *d, struct candidate *best, const float *logits, int n, int vocab,
               int most);
@@ -132,7 +137,7 @@ double cuda_read_bandwidth(struct dev *d, bool quick);
 #include <cuda_runtime.h>
 
 #ifdef EPMOE_EMULATED
-enum { STAGING_BYTES = 32 << 10 }; // small matrices, too, should take turns
+enum { STAGING_BYTES = 32 << 10 }; // so that small matrices, too, need several pieces
 #else
 enum { STAGING_BYTES = 16 << 20 };
 #endif
@@ -142,52 +147,53 @@ struct marks; // see marks.cu
 
 enum { MOST_GRANTS = 32 }; // kernels with dynamic shared memory
 
-/* What a kernel's blocks have of shared memory, in bytes; see launch.cu. */
+/* The shared memory of a kernel's block, in bytes; see launch.cu. */
 struct shared_grant {
     const void *function;
-    int own, most; // its static; the most dynamic that it may be launched with
+    int own, most; // its static memory; the most dynamic memory that it may be launched with
 };
 
 /* One GPU, as one rank uses it. */
 struct cuda {
     int gpu, multiprocessors, l2_bytes;
-    int shared_bytes; // a block's at most, static and dynamic
+    int shared_bytes; // the most that a block can have, static and dynamic
     cudaStream_t stream;
     cublasHandle_t blas;
-    struct allocation *allocations;  // all that cuda_close() frees
+    struct allocation *allocations;  // memory that cuda_close() frees
     struct graph *graphs, *recorded; // [MOST_GRAPHS]; the one that is being recorded
-    int next_graph;                  // whose place is taken next
-    void *staging[2];                // pinned, STAGING_BYTES each: the checkpoint on its way
-    void *staged_rows[2];            // device: its rows before they are packed; see pack.cu
+    int next_graph;                  // the entry that the next new key replaces
+    void *staging[2];                // pinned [STAGING_BYTES]: rows of the checkpoint
+    void *staged_rows[2];            // device [STAGING_BYTES]: those rows before they are packed
     cudaStream_t copying;
     cudaEvent_t staged[2], emptied[2];
     int turn;
-    void *levels; // device: of the noise that was last made (base/noise.h), NULL: none
+    void *levels; // device: the levels (base/noise.h) of the noise that was last made; NULL: none
     enum dtype levels_type;
     double levels_deviation;
-    unsigned *arrived; // device: [n_arrived] of decode attention's blocks, between calls all 0
+    unsigned *arrived; // device [n_arrived]: counters of decode attention, 0 between calls
     size_t n_arrived;
     struct shared_grant grants[MOST_GRANTS];
     int n_grants;
-    struct marks *marks; // NULL: none are timed
-    int status;          // the first error's; what follows is skipped
+    struct marks *marks; // NULL: marks are not timed
+    int status;          // of the first error; 0: there was none
     bool recording;
-    bool early;           // kernels may begin before the one before has ended: see launch.cuh
+    bool early;           // a kernel may begin before the one before it has ended: see launch.cuh
     bool own_allocations; // see memory.cu
-    // set when the device is opened; only a benchmark tries other values of these two, and then
-    // calls dev_reserve() again
-    int dense_rows;  // of a slice of a dense block that has many rows: see ffn_many.cu
-    int ahead_bytes; // what a kernel that begins early may prefetch to L2, in all: see stream.cuh
+    // dev_open_cuda() sets these two; a benchmark may change them, and then calls dev_reserve()
+    int dense_rows;  // rows of a slice of a dense block that has many rows: see ffn_many.cu
+    int ahead_bytes; // the most that all blocks of a kernel prefetch to L2 before their kernel may
+                     // read what others write: see stream.cuh
 };
 
-/* True unless an error has stopped this device: the first thing every function asks. */
+/* True unless an error has stopped this device. Every function asks this first. */
 static inline bool cuda_works(const struct dev *d)
 {
     return d->cuda->status == 0;
 }
 
-/* Note an error of the runtime's or cuBLAS's once, with what was being done, and clear it: who asks
- * for the thread's last error later must not find it. False when there is one. */
+/* True if `error` is no error. Otherwise tell fail() what was being done, unless there was an error
+ * before, set d->cuda->status, and clear CUDA's last error of this thread, so that no later call
+ * takes it for its own. */
 bool cuda_good(struct dev *d, cudaError_t error, const char *doing);
 bool cublas_good(struct dev *d, cublasStatus_t error, const char *doing);
 #endif

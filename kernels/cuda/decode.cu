@@ -1,11 +1,12 @@
-/* Decode attention: the context is split at fixed positions, a block of threads takes one block of
- * keys and values for all query heads that share them, and the last to be done combines.
+/* Decode attention. The context is split at fixed positions. A block of threads takes one split, a
+ * KV block of keys and values, for all query heads that share them. The block of threads that
+ * finishes last combines the splits of its row.
  *
- * A split's keys and values are asked for at once (32 KiB for 128 dimensions in bf16), so that even
- * one row keeps the memory busy. A split of row r and head h leaves max, sum of exp(s - max) and
- * the unnormalised sum of values; the splits of all rows that fit in the scratch are in flight
- * together. Splits behind a row's position do nothing. All sums are f32 in one fixed order, whoever
- * is last, and a row's result does not depend on its company. */
+ * A block of threads requests all keys and values of its split at once (32 KiB for 128 dimensions
+ * in bf16), so that even one row keeps the memory busy. For a row and head, a split writes max, the
+ * sum of exp(s - max) and the unnormalised sum of values. One launch does all rows whose splits fit
+ * in the scratch. Splits after a row's position do nothing. All sums are f32 in one fixed order,
+ * whichever block is last, so a row's result does not depend on the other rows. */
 #include <math.h>
 
 #include "base/check.h"
@@ -19,17 +20,17 @@ enum {
     SPLIT = KV_BLOCK,
     SPLIT_THREADS = 128,
     KEY_LANES = 8,                    // lanes that share a key's dot product
-    KEYS = SPLIT_THREADS / KEY_LANES, // keys at a time
-    PASSES = SPLIT / KEYS,            //
-    COMBINE_SLICES = 8,               // of a row's splits
-    MOST_ROWS = 65535,                // of a grid's z
-    COMBINE_COLUMNS = 4 * WARP_LANES  // a float4 for each lane
+    KEYS = SPLIT_THREADS / KEY_LANES, // keys that a block of threads does at a time
+    PASSES = SPLIT / KEYS,
+    COMBINE_SLICES = 8,              // a row's splits are summed in so many slices
+    MOST_ROWS = 65535,               // the limit of a grid's z
+    COMBINE_COLUMNS = 4 * WARP_LANES // a float4 for each lane
 };
 
-/* Scratch for so many splits that more would gain nothing. */
+/* Scratch for as many splits as keep any GPU busy; more scratch would not make it faster. */
 static const size_t ENOUGH_BYTES = 64 << 20;
 
-/* What a split leaves of a head: [rows][n_heads][splits] of each. */
+/* What the splits write, for each of [rows][n_heads][splits]. */
 struct partial {
     float *sums;   // [stride] sum of exp(s - max) * value
     float2 *terms; // max, sum of exp(s - max)
@@ -41,7 +42,7 @@ struct decode_call {
     struct kv_layer kv;
     struct positions at;
     struct partial partial;
-    unsigned *arrived; // [rows][n_kv_heads] splits that are done: 0 before and after
+    unsigned *arrived; // [rows][n_kv_heads] how many splits are done; 0 before and after the kernel
     int first, n_heads, stride, splits;
 };
 
@@ -143,8 +144,9 @@ __device__ __forceinline__ void soften(const decode_call &c, float (*scores)[SPL
     }
 }
 
-/* Sums of values, columns [first, first + width * N): a thread takes N of them for every slices-th
- * key, and the slices are added in order. */
+/* The sums of p * values for columns [first, first + width * N). The keys are dealt to `slices`
+ * slices of threads. A thread sums N columns over its slice's keys; then the slices are added in
+ * order. */
 template <class T, int HEADS>
 __device__ __forceinline__ void sum_values(const decode_call &c, const float (*p)[SPLIT],
                                            const T *values, float *parts, int heads, int valid,
@@ -183,13 +185,14 @@ __device__ __forceinline__ void sum_values(const decode_call &c, const float (*p
     }
 }
 
-/* Whether all other splits of the row and kv head are done, and what they left can be read. */
+/* Called at the end of a split. True if all other splits of the row and kv head are done; then the
+ * block of threads can read what they wrote. */
 __device__ __forceinline__ bool is_last(const decode_call &c, int row, int kv_head, int splits)
 {
     __shared__ bool last;
     __threadfence();
     __syncthreads();
-    if (threadIdx.x == 0) { // from the last one back to 0, for the next call
+    if (threadIdx.x == 0) { // atomicInc sets the counter back to 0 after the last split
         unsigned *arrived = c.arrived + (size_t)row * c.kv.n_kv_heads + kv_head;
         last = atomicInc(arrived, (unsigned)splits - 1) == (unsigned)splits - 1;
     }
@@ -198,7 +201,8 @@ __device__ __forceinline__ bool is_last(const decode_call &c, int row, int kv_he
     return last;
 }
 
-/* e^(max - top) * sums, over a slice of the splits. What other blocks wrote is read past L1. */
+/* The sum of e^(max - top) * sums over a slice of the splits. Other blocks wrote these numbers, so
+ * they are read from L2 (__ldcg). */
 __device__ __forceinline__ float4 sum_slice(const decode_call &c, size_t index, int slice,
                                             int splits, int column, float top)
 {
@@ -215,7 +219,8 @@ __device__ __forceinline__ float4 sum_slice(const decode_call &c, size_t index, 
     return sum;
 }
 
-/* A head of a := sum over splits of e^(max - top) * sums, over the same sum of sums. */
+/* A head of a := (sum over splits of e^(max - top) * sums of values) / (sum over splits of
+ * e^(max - top) * sum of exp), with top the largest max. */
 template <class T>
 __device__ __forceinline__ void combine_head(const decode_call &c, float4 (*parts)[WARP_LANES],
                                              int row, int head, int splits)
@@ -243,7 +248,7 @@ __device__ __forceinline__ void combine_head(const decode_call &c, float4 (*part
             float x = 0;
             for (int slice = 0; slice < COMBINE_SLICES; slice++)
                 x += ((const float *)parts[slice])[i];
-            set(&a[head * head_dim + begin + i], x / all + 0.0f); // no negative zeros
+            set(&a[head * head_dim + begin + i], x / all + 0.0f); // turns -0 into +0
         }
         __syncthreads();
     }
@@ -251,13 +256,13 @@ __device__ __forceinline__ void combine_head(const decode_call &c, float4 (*part
         set(&a[i], 0);
 }
 
-/* One split of a row for one kv head, HEADS of its query heads at a time; the last split combines
- * all. */
+/* One split of a row for one kv head, HEADS of its query heads at a time. The split that finishes
+ * last combines them all. */
 template <class T, int HEADS>
 static __global__ void __launch_bounds__(SPLIT_THREADS, 4) decode_split(const decode_call c)
 {
     constexpr int N = vec<T>::N;
-    DYNAMIC_SHARED(T, tiles); // keys, values: [SPLIT][stride] each; then queries
+    DYNAMIC_SHARED(T, tiles); // keys [SPLIT][stride], values [SPLIT][stride], then queries
     __shared__ __align__(16) float scores[HEADS][SPLIT], parts[SPLIT_THREADS * N];
     int split = (int)blockIdx.x, kv_head = (int)blockIdx.y, row = (int)blockIdx.z;
     let_next_begin();
@@ -268,7 +273,7 @@ static __global__ void __launch_bounds__(SPLIT_THREADS, 4) decode_split(const de
     T *keys = tiles, *values = tiles + SPLIT * c.stride;
     float *q = (float *)(values + SPLIT * c.stride); // [HEADS][stride]
     bool is_old = c.first + row < c.at.singles && pos >= (split + 1) * SPLIT;
-    if (!is_old) // it has a position of this step
+    if (!is_old) // the split has a key that an earlier kernel of this step writes
         wait_for_previous();
     fetch_tile(keys, tile_at<T>(c, c.kv.k, seq, split, kv_head), valid * pieces);
     fetch_tile(values, tile_at<T>(c, c.kv.v, seq, split, kv_head), valid * pieces);
@@ -291,7 +296,7 @@ static __global__ void __launch_bounds__(SPLIT_THREADS, 4) decode_split(const de
         for (int i = 0; i < pieces; i += width)
             sum_values<T, HEADS>(c, scores, values, parts, heads, valid, index, i * N,
                                  min(width, pieces - i));
-        __syncthreads(); // before the next heads' scores
+        __syncthreads(); // before the next heads' scores overwrite these
     }
     int splits = pos / SPLIT + 1;
     if (!is_last(c, row, kv_head, splits))
@@ -307,7 +312,7 @@ static void launch_split(struct dev *d, const decode_call &c, dim3 grid)
     LAUNCH_EARLY(d, (decode_split<T, HEADS>), grid, SPLIT_THREADS, shared, c);
 }
 
-/* Rows [c.first, c.first + rows). */
+/* Launch the kernel for rows [c.first, c.first + rows). */
 template <class T> static void decode_rows(struct dev *d, const decode_call &c, int rows)
 {
     dim3 grid((unsigned)c.splits, (unsigned)c.kv.n_kv_heads, (unsigned)rows);

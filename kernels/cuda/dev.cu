@@ -1,4 +1,4 @@
-/* Opening a GPU, and what goes wrong with one. */
+/* Opening a GPU, its table of primitives, and its errors. */
 #include <stdio.h>
 #include <string.h>
 
@@ -10,14 +10,14 @@
 #endif
 
 #ifdef EPMOE_EMULATED
-enum { DENSE_ROWS = 64 }; // so that tests have several slices
+enum { DENSE_ROWS = 64 }; // small, so that tests have several slices
 #else
-enum { DENSE_ROWS = 512 }; // gate and up of so many rows pass through L2
+enum { DENSE_ROWS = 512 }; // gate and up of so many rows stay in L2
 #endif
 
 enum { LEAST_MAJOR = 8, EARLY_MAJOR = 9, BLAS_WORKSPACE_BYTES = 32 << 20 };
 
-/* In the order of struct kernels: C++17 has no designators. */
+/* By assignments, as C++17 has no designated initialisers. */
 static struct kernels cuda_table(void)
 {
     struct kernels k;
@@ -37,7 +37,7 @@ static struct kernels cuda_table(void)
     k.sum_rows = cuda_sum_rows;
     k.narrow = cuda_narrow;
     k.widen = cuda_widen;
-    k.mark = cuda_mark;
+    k.add_seen = cuda_add_seen;
     k.penalise = cuda_penalise;
     k.top = cuda_top;
     k.matrix_bytes = cuda_matrix_bytes;
@@ -65,12 +65,12 @@ static struct kernels cuda_table(void)
 
 static const struct kernels kernels_cuda = cuda_table();
 
-/* GPUs of the driver, whatever they can; 0 without a driver. */
+/* How many GPUs the driver has, also those that this build has no code for; 0 without a driver. */
 static int devices(void)
 {
     int n = 0;
     if (cudaGetDeviceCount(&n) != cudaSuccess) {
-        cudaGetLastError(); // it is not an error to have none
+        cudaGetLastError(); // clear it: to have no GPU is not an error
         return 0;
     }
     return n;
@@ -130,8 +130,8 @@ bool cublas_good(struct dev *d, cublasStatus_t error, const char *doing)
     return false;
 }
 
-/* Whether a kernel may begin before the one before it has ended; EPMOE_EARLY=0 forbids it, to find
- * out what that costs, or whether it is to blame. */
+/* Whether a kernel may begin before the one before it has ended. EPMOE_EARLY=0 forbids it: for
+ * measuring what early kernels gain, and for finding out whether they cause a fault. */
 static bool can_be_early(int gpu)
 {
     int major = 0;
@@ -151,7 +151,7 @@ bool cuda_set_early(struct dev *d, bool early)
     return d->cuda->early == early;
 }
 
-/* How much the GPU has of what the kernels share out. */
+/* Ask the GPU for its multiprocessors, L2 cache and shared memory. */
 static bool measure_gpu(struct dev *d)
 {
     struct cuda *c = d->cuda;
@@ -168,9 +168,9 @@ static bool measure_gpu(struct dev *d)
     return good;
 }
 
-/* Whether every piece of memory is an allocation of its own, so that what watches allocations
- * (compute-sanitizer; AddressSanitizer on the emulation) sees an access beyond a piece's end:
- * EPMOE_OWN_ALLOCATIONS=1. The emulation does so unless told 0. */
+/* Whether every piece of memory is an allocation of its own. Then tools that watch allocations
+ * (compute-sanitizer; on the emulation AddressSanitizer) see an access beyond a piece's end.
+ * EPMOE_OWN_ALLOCATIONS is 1 or 0; without it, only the emulation does so. */
 static bool wants_own_allocations(void)
 {
     const char *wish = getenv("EPMOE_OWN_ALLOCATIONS");
@@ -181,7 +181,7 @@ static bool wants_own_allocations(void)
 #endif
 }
 
-/* cuBLAS may not allocate while a graph is recorded, so its workspace is given. */
+/* cuBLAS gets its workspace from us, as it may not allocate while a graph is recorded. */
 static bool open_blas(struct dev *d)
 {
     struct cuda *c = d->cuda;
@@ -207,7 +207,7 @@ static bool open_staging(struct dev *d)
         c->staged_rows[i] = cuda_alloc(d, STAGING_BYTES);
         if (!new_event(d, &c->staged[i]) || !new_event(d, &c->emptied[i]) ||
             !cuda_good(d, cudaEventRecord(c->emptied[i], c->stream), "recording an event"))
-            return false; // recorded once they have been cleared
+            return false; // emptied: the first copy waits until the memory has been zeroed
     }
     return cuda_works(d) &&
            cuda_good(d, cudaStreamCreateWithFlags(&c->copying, cudaStreamNonBlocking),
@@ -228,7 +228,7 @@ int dev_open_cuda(struct dev *d, int gpu, enum isa isa, int threads)
     d->kernels = &kernels_cuda;
     d->isa = isa;
     d->threads = threads;
-    d->joint_rows = CUDA_JOINT_ROWS;
+    d->joint_ffn_max_rows = CUDA_JOINT_FFN_MAX_ROWS;
     d->cuda = (struct cuda *)arena_alloc(&d->memory, sizeof *d->cuda);
     d->cuda->gpu = gpu;
     d->cuda->early = can_be_early(gpu);

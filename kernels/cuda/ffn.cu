@@ -1,8 +1,9 @@
-/* Experts and dense blocks. A few rows of any number of jobs take two launches, whose tiles read
- * the weights of the blocks that have rows once each (stream.cuh); many rows: ffn_many.cu.
+/* Experts and dense MLPs: ffns. Jobs of few rows share two launches, one for gate and up and one
+ * for down, which read the weights of each ffn that has rows once (stream.cuh). Jobs of many rows
+ * go to ffn_many.cu.
  *
- * Which block has which rows is known on the device alone. Grids have the size of the worst case,
- * and what finds no tile leaves. */
+ * Only the device knows which ffn has which rows. So a grid is sized for the worst case, and a
+ * block of threads that finds no tile of work ends. */
 #include "base/check.h"
 #include "kernels/cuda/ffn.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -12,17 +13,17 @@
 
 enum {
     MOST_PARTS = 8,
-    MEAN_ROWS = 8, // of a block; with more the other way is better
+    MEAN_ROWS = 8, // with more rows than this for each ffn, ffn_many.cu is faster
 };
 
-/* Jobs that share their launches. Those whose tiles take longest come first. */
+/* Jobs that share their launches. Those with the largest tiles come first, as they take longest. */
 struct ffn_call {
     ffn_part parts[MOST_PARTS];
     int n_parts;
     int ahead; // see prefetch_weights
 };
 
-/* hidden := swiglu(gate_up x): gate and up of a hidden value are two outputs of one tile. */
+/* The first launch: hidden := silu(gate x) * up x. A tile has both outputs of a hidden value. */
 struct gate_up_side {
     static __host__ __device__ int outputs(const ffn_part &p)
     {
@@ -54,7 +55,7 @@ struct gate_up_side {
     }
 };
 
-/* y := down hidden, zero beyond dim. */
+/* The second launch: y := down hidden, zero beyond dim. */
 struct down_side {
     static __host__ __device__ int outputs(const ffn_part &p)
     {
@@ -199,7 +200,7 @@ ffn_part ffn_part_of(const struct ffn_job *job, void *hidden)
             job->y_type == DTYPE_F32};
 }
 
-/* Keep the parts in order of width, the widest first. */
+/* Add a part; parts stay in order of width, the widest first. */
 static void insert_part(ffn_call *call, const ffn_part &part)
 {
     int at = call->n_parts++;
@@ -208,8 +209,9 @@ static void insert_part(ffn_call *call, const ffn_part &part)
     call->parts[at] = part;
 }
 
-/* Floats have no tensor cores to make tiles for: only cuBLAS does better than streaming. A job
- * without rows may have a list without blocks. */
+/* Whether a job goes to ffn_many.cu. The grouped kernel there needs tensor cores, which f32 models
+ * cannot use; so f32 jobs with counts stay here, and those without go to cuBLAS. A job without rows
+ * may have an empty list. */
 static bool is_many(const struct ffn_job *job)
 {
     if (ffn_rows(job) == 0 || job->list->n == 0)
@@ -219,12 +221,13 @@ static bool is_many(const struct ffn_job *job)
     return job->n > STREAM_ROWS && ffn_rows(job) > MEAN_ROWS * job->list->n;
 }
 
-/* As many jobs of few rows, from the first on, as there is room for together; returns how many. */
+/* Run the jobs of few rows from the first on, as many as the scratch and ffn_call have room for.
+ * Returns how many that are. */
 static int run_together(struct dev *d, const struct ffn_job *jobs, int n_jobs)
 {
     ffn_call call = {};
     size_t used = 0;
-    enum dtype type = DTYPE_F32; // of the jobs that have rows
+    enum dtype type = DTYPE_F32; // becomes that of the jobs that have rows
     int i = 0;
     for (; i < n_jobs && call.n_parts < MOST_PARTS && !is_many(&jobs[i]); i++) {
         if (ffn_rows(&jobs[i]) == 0 || jobs[i].list->n == 0)
@@ -253,7 +256,7 @@ void cuda_ffn(struct dev *d, const struct ffn_job *jobs, int n_jobs)
             i += run_together(d, jobs + i, n_jobs - i);
 }
 
-/* The lists of a model are opened once and never freed before the device is. */
+/* A list is opened once; its device memory lasts until the device is closed. */
 void cuda_ffn_list_open(struct dev *d, struct ffn_list *list)
 {
     size_t bytes = (size_t)list->n * sizeof(ffn_weights);

@@ -3,11 +3,11 @@
  * are one launch per projection of tiles of 128 rows by 128 outputs, with SwiGLU in the first one's
  * epilogue.
  *
- * A tile's 4 warps have 32 outputs each, of all its rows: steps of 16 rows that a block's last tile
- * does not have are skipped, which with some 100 rows a block is a good part. k passes through
- * shared memory in slices of 32, STAGES of them at a time. Rows there are 64 bytes, whose pieces of
- * 16 are moved about so that 8 rows' pieces of one k are in 8 different places modulo 128 bytes:
- * ldmatrix then reads without conflicts. */
+ * Each of a tile's 4 warps has 32 outputs of all the tile's rows. Rows are multiplied in steps of
+ * 16, and steps that the last tile of a block has no rows for are skipped; with some 100 rows a
+ * block that saves much. k passes through shared memory in slices of 64 bytes, STAGES of them at a
+ * time. There, the 16-byte pieces of a row are permuted (piece_at), so that the pieces of one k of
+ * 8 rows are in 8 different places modulo 128 bytes: ldmatrix then reads without bank conflicts. */
 #include "base/check.h"
 #include "kernels/cuda/async.cuh"
 #include "kernels/cuda/ffn.cuh"
@@ -22,10 +22,10 @@ enum {
     TILE_WARPS = 4,
     TILE_THREADS = TILE_WARPS * 32,
     WARP_COLUMNS = TILE_COLUMNS / TILE_WARPS,
-    SLICE_BYTES = 64, // of k, in each row
+    SLICE_BYTES = 64, // of a row, in a slice of k
     STAGES = 4,
     STAGE_BYTES = (TILE_ROWS + TILE_COLUMNS) * SLICE_BYTES,
-    ROWS_AT_ONCE = TILE_THREADS / 4, // whose pieces the threads copy together
+    ROWS_AT_ONCE = TILE_THREADS / 4, // the threads copy a slice of so many rows together
     PASSES = TILE_ROWS / ROWS_AT_ONCE,
     ROW_STEPS = TILE_ROWS / 16,
     COLUMN_STEPS = WARP_COLUMNS / 8,
@@ -35,17 +35,18 @@ enum {
 struct many_call {
     ffn_part p;
     bool gate_up;
-    int n, stride, k_bytes; // outputs that there are; with padding; of a row of weights and of x
+    int n, stride; // outputs, without and with padding
+    int k_bytes;   // of a row of weights and of a row of inputs
 };
 
 struct many_sums {
     float d[ROW_STEPS][COLUMN_STEPS][4];
 };
 
-/* Where a thread copies from: pieces of PASSES rows of x and of weights, of slice 0. */
+/* Where a thread copies from: its pieces of slice 0, of PASSES rows of x and of weights. */
 struct many_source {
     const char *x[PASSES], *w[PASSES];
-    int rows; // of x that are read, a multiple of 16
+    int rows; // how many rows of x the block of threads reads, a multiple of 16
 };
 
 __device__ __forceinline__ int piece_at(int row, int piece)
@@ -53,8 +54,8 @@ __device__ __forceinline__ int piece_at(int row, int piece)
     return row * SLICE_BYTES + ((piece ^ (row / 2 % 4)) * 16);
 }
 
-/* Rows beyond the strip's and outputs beyond the last are read as the last; nobody looks at them.
- */
+/* For a row beyond the strip's last, or an output beyond the last, the thread copies the last one:
+ * the sums made of it are not written. */
 __device__ __forceinline__ many_source find_source(const many_call &c, const strip &s)
 {
     many_source from;
@@ -75,7 +76,7 @@ __device__ __forceinline__ many_source find_source(const many_call &c, const str
     return from;
 }
 
-/* Slice `slice` of k into its stage. */
+/* Start copying slice `slice` of k into its stage. */
 __device__ __forceinline__ void copy_slice(char *shared, const many_source &from, int slice)
 {
     char *x = shared + slice % STAGES * STAGE_BYTES, *w = x + TILE_ROWS * SLICE_BYTES;
@@ -90,7 +91,7 @@ __device__ __forceinline__ void copy_slice(char *shared, const many_source &from
     }
 }
 
-/* The warp's columns of 16 inputs (half a slice). */
+/* Operands b (tile.cuh) of the warp's columns for 16 inputs, half a slice. */
 __device__ __forceinline__ void load_weights(uint32_t (&b)[COLUMN_STEPS][2], const char *w,
                                              int first, int inner, int lane)
 {
@@ -142,7 +143,7 @@ __device__ __forceinline__ void multiply_all(many_sums &sums, char *shared, cons
     }
     for (int i = 0; i < slices; i++) {
         cp_async_wait<STAGES - 2>();
-        __syncthreads(); // slice i is here, and all have done with slice i - 1
+        __syncthreads(); // slice i is in its stage, and all warps are done with slice i - 1
         if (i + STAGES - 1 < slices)
             copy_slice(shared, from, i + STAGES - 1);
         cp_async_commit();
@@ -150,7 +151,7 @@ __device__ __forceinline__ void multiply_all(many_sums &sums, char *shared, cons
     }
 }
 
-/* Two neighbouring sums of a row: gate and up of one hidden value, or two outputs. */
+/* Write two neighbouring sums of a row: gate and up of one hidden value, or two outputs. */
 template <class T>
 __device__ __forceinline__ void put_pair(const many_call &c, int row, int column, float low,
                                          float high)
@@ -196,7 +197,8 @@ __global__ void __launch_bounds__(TILE_THREADS, 2) ffn_grouped(const __grid_cons
     put_sums<T>(c, sums, s, warp, lane);
 }
 
-/* Row tiles are neighbours: those of one block read its weights at about the same time. */
+/* Tiles of rows are the grid's first dimension, so that the tiles of one block read its weights at
+ * about the same time. */
 template <class T> static void launch_many(struct dev *d, const many_call &call)
 {
     unsigned rows =
@@ -217,7 +219,7 @@ template <class T> static void grouped(struct dev *d, const struct ffn_job *job)
 
 enum { ELEMENT_THREADS = 256 };
 
-/* Two hidden values a thread, of gate_up [][4]. */
+/* Each thread makes two hidden values of four numbers of gate_up. */
 template <class T>
 __global__ void __launch_bounds__(ELEMENT_THREADS)
     swiglu_pairs(T *hidden, const float4 *gate_up, size_t pairs)
@@ -230,7 +232,7 @@ __global__ void __launch_bounds__(ELEMENT_THREADS)
     set(hidden + 2 * i + 1, swiglu(two.z, two.w));
 }
 
-/* Columns [dim, stride) of a block's row := 0; of any type, as 0 is the same in all. */
+/* Columns [dim, stride) of y := 0, a block of threads for each row. All types have the same 0. */
 __global__ void __launch_bounds__(ROW_ALIGN)
     clear_padding(char *y, int dim, int stride, int element_bytes)
 {
@@ -239,7 +241,7 @@ __global__ void __launch_bounds__(ROW_ALIGN)
         row[i] = 0;
 }
 
-/* x and y begin with the slice, scratch has room for it. */
+/* One slice of n rows; x and y point to the slice's first row. */
 template <class T>
 static void dense_slice(struct dev *d, const struct ffn *f, void *y, enum dtype y_type,
                         const void *x, int n)

@@ -1,15 +1,16 @@
-/* Sequences of calls that come again, as CUDA graphs: one launch for some hundred kernels.
+/* Sequences of calls that are repeated, as CUDA graphs: one launch for some hundred kernels.
  *
- * A key's first sequence runs call by call, so that libraries do what they do once; the second is
- * recorded; from then on it is played. When there are too many keys the oldest makes room. */
+ * The first time, the sequence of a key runs call by call, so that libraries do their one-time
+ * work; the second time it is recorded; from then on the recording is played. When there are more
+ * keys than entries, a new key replaces the oldest. */
 #include "base/check.h"
 #include "kernels/cuda/cuda.h"
 
 enum { MOST_GRAPHS = 128 };
 
 struct graph {
-    uint64_t key;         // 0: free
-    cudaGraphExec_t exec; // NULL: seen once
+    uint64_t key;         // 0: the entry is free
+    cudaGraphExec_t exec; // NULL: not recorded yet
 };
 
 static void forget(struct graph *g)
@@ -20,7 +21,7 @@ static void forget(struct graph *g)
     g->key = 0;
 }
 
-/* The key's entry, or a new one. */
+/* The key's entry, or a new one, which replaces the oldest. */
 static struct graph *find(struct dev *d, uint64_t key, bool *is_new)
 {
     struct cuda *c = d->cuda;
@@ -44,9 +45,9 @@ bool cuda_graph_begin(struct dev *d, uint64_t key)
     bool is_new;
     CHECK(key && !c->recording, "graph %llu within another", (unsigned long long)key);
     if (!cuda_works(d))
-        return true; // every call does nothing
+        return true; // the caller's calls will do nothing
     if (c->marks)
-        return true; // played as one, its phases would have no time of their own
+        return true; // a sequence that is played has no marks in it, so its phases had no times
     struct graph *g = find(d, key, &is_new);
     if (is_new)
         return true;
@@ -62,8 +63,8 @@ bool cuda_graph_begin(struct dev *d, uint64_t key)
     return true;
 }
 
-/* Where something went wrong meanwhile (a launch that CUDA refused, say), the capture ends, with or
- * without a graph; one that lacks a kernel is neither kept nor played. */
+/* After an error during the recording (a launch that CUDA refused, say) the capture must still be
+ * ended. A graph may come of it that lacks a kernel; it is neither kept nor played. */
 void cuda_graph_end(struct dev *d)
 {
     struct cuda *c = d->cuda;

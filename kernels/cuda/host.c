@@ -4,7 +4,7 @@
 
 #include "base/pulse.h"
 
-enum { LEAST_BYTES = 128 << 10, PAGE_BYTES = 4 << 10 }; // what is worth a thread
+enum { LEAST_BYTES = 128 << 10, PAGE_BYTES = 4 << 10 }; // least: for one more thread to pay
 
 void stage_bytes(void *to, const void *from, size_t bytes, int threads)
 {

@@ -1,4 +1,5 @@
-/* The host's part in what a GPU does, where it takes C: its threads, and signs of progress. */
+/* What the CUDA sources need of the host and cannot do in C++: OpenMP threads that copy, and the
+ * rank's pulse. */
 #pragma once
 
 #include <stddef.h>
@@ -7,12 +8,11 @@
 extern "C" {
 #endif
 
-/* Pinned memory to := from, by at most `threads`: one alone is slower than PCIe. No alignment is
- * asked for. */
+/* Copy `bytes` bytes to pinned memory by at most `threads` threads: one thread alone copies slower
+ * than PCIe. Both may be unaligned. */
 void stage_bytes(void *to, const void *from, size_t bytes, int threads);
 
-/* This thread's pulse (base/pulse.h): it moves; the thread begins, and ends, to wait for the GPU.
- */
+/* pulse(), pulse_device_begin() and pulse_device_end() of base/pulse.h, for this thread. */
 void host_pulse(void);
 void host_wait_begin(void);
 void host_wait_end(void);

@@ -4,7 +4,8 @@
 
 #include "base/check.h"
 
-/* A kernel's name as the source says it, without the brackets that a comma needs. */
+/* A kernel's name as LAUNCH got it, without the brackets around a template with a comma. Returns
+ * the length; *begin := the first letter. */
 static int name_of(const launch_shape &s, const char **begin)
 {
     int length = (int)strlen(s.kernel);
@@ -24,9 +25,9 @@ static void describe(char *text, size_t size, const char *doing, const launch_sh
              s.shared_bytes, more);
 }
 
-/* CUDA keeps a refusal for whoever asks for the thread's last error, until it is taken. What cannot
- * be taken is no refusal: a kernel that had begun before has broken the GPU's context, and every
- * call says so. */
+/* Make a refused launch the device's error. CUDA keeps a refusal as the thread's last error until
+ * cudaGetLastError() takes it. If an error remains after that, it is not this launch that is at
+ * fault: an earlier kernel has failed and broken the GPU's context, and every call reports that. */
 void launch_refused(struct dev *d, cudaError_t error, const launch_shape &shape)
 {
     char doing[256];
@@ -36,8 +37,9 @@ void launch_refused(struct dev *d, cudaError_t error, const launch_shape &shape)
     cuda_good(d, error, doing);
 }
 
-/* The most dynamic shared memory that a kernel can have beside its own, which others who share the
- * GPU may count on, too: so never less. */
+/* Allow a kernel the most dynamic shared memory that fits beside its static one. The limit belongs
+ * to the kernel, not to a device of ours: ranks that are threads of one process share it. So each
+ * asks for the most, and none lowers what another needs. */
 static bool ask_for_most(struct dev *d, shared_grant *g, const launch_shape &shape)
 {
     char doing[256];
@@ -51,7 +53,8 @@ static bool ask_for_most(struct dev *d, shared_grant *g, const launch_shape &sha
     return true;
 }
 
-/* What a kernel has and may have, asked for the first time. NULL after an error. */
+/* Ask CUDA for a kernel's static and allowed dynamic shared memory, and remember both. NULL after
+ * an error. */
 static shared_grant *new_grant(struct dev *d, const void *function, const launch_shape &shape)
 {
     struct cuda *c = d->cuda;

@@ -1,20 +1,21 @@
-/* Launching kernels, and a block's dynamic shared memory, in words that both nvcc and the emulation
- * (tests/emulated_cuda) understand. A template with a comma goes in brackets:
- *     LAUNCH(d, (rows<T, 4>), grid, block, shared_bytes, x, n);
- * puts a kernel on the device's stream. CUDA says at once when it refuses a launch (too much shared
- * memory, too large a grid, no code for this GPU), and no later wait repeats it. So a refusal
- * becomes the device's error right here, with the kernel's name; nothing is launched after it.
- * Dynamic shared memory beyond what CUDA grants every kernel is asked for where a launch needs it.
+/* Launching kernels, and a block's dynamic shared memory, in macros that both nvcc and the
+ * emulation (tests/emulated_cuda) can compile. LAUNCH(d, (rows<T, 4>), grid, block, shared_bytes,
+ * x, n); puts a kernel on the device's stream. A template with a comma stands in brackets. When
+ * CUDA refuses a launch (too much shared memory, too large a grid, no code for this GPU), the call
+ * says so, and no later wait repeats it. So LAUNCH makes a refusal the device's error, with the
+ * kernel's name, and the device launches nothing more. If a launch needs more dynamic shared memory
+ * than CUDA grants every kernel, LAUNCH asks CUDA for it.
  *
- * LAUNCH_EARLY lets a kernel begin before the one before it in the stream has ended, where the
- * device can and if that one was told to by let_next_begin() (CUDA: programmatic dependent launch,
- * sm_90 on). So a kernel can bring what never changes, its weights, while the one before is still
- * at work. Until wait_for_previous() returns it may read nothing that a kernel of the same step
- * writes, and write nothing at all: the kernels before are then over, all of them, since each of
- * them has waited, too. What is read early must be read again by plain loads: __ldg and const
+ * LAUNCH_EARLY lets a kernel begin before the one before it in the stream has ended, if the device
+ * can do that and if the kernel before calls let_next_begin() (CUDA's programmatic dependent
+ * launch, from sm_90 on). So a kernel can load its weights, which never change, while the kernel
+ * before is still running. Until wait_for_previous() returns, a kernel may read nothing that a
+ * kernel of the same step writes, and may write nothing. After it, all kernels before have ended,
+ * as each of them has itself waited. A kernel that begins early must read with plain loads: __ldg
+ * and const
  * __restrict__ promise that memory does not change while the kernel runs.
  *
- * LAUNCH_ON is for who has a stream and no device: the value is CUDA's error. */
+ * LAUNCH_ON launches on a stream without a device; its value is CUDA's error. */
 #pragma once
 
 #include <cuda_runtime.h>
@@ -22,15 +23,16 @@
 
 #include "kernels/cuda/cuda.h"
 
-/* What is launched, for people. */
+/* A launch, for error messages too. */
 struct launch_shape {
-    const char *kernel; // as the source says it
+    const char *kernel; // as written in the source
     dim3 grid, block;
     size_t shared_bytes;
 };
 
-/* Whether a kernel may be launched with so much dynamic shared memory; false after an error. */
+/* See that the kernel may be launched with shape.shared_bytes; false after an error. */
 bool launch_may_share(struct dev *d, const void *function, const launch_shape &shape);
+/* Make a refused launch the device's error. */
 void launch_refused(struct dev *d, cudaError_t error, const launch_shape &shape);
 
 #ifdef EPMOE_EMULATED
@@ -61,7 +63,8 @@ __device__ __forceinline__ void prefetch_l2(const void *at)
 
 #else
 
-/* The runtime's own form of the attribute, with the types of arguments that the kernel wants. */
+/* Launch with CUDA's attribute for early kernels, and with each argument cast to the kernel's
+ * parameter type, as cudaLaunchKernelEx demands. */
 template <class... P, class... A>
 [[nodiscard]] cudaError_t launch_on(cudaStream_t stream, bool early, const launch_shape &s,
                                     void (*kernel)(P...), A &&...arguments)
@@ -79,13 +82,14 @@ template <class... P, class... A>
     return cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...);
 }
 
-/* One array for all kernels, of a type that suits all: extern arrays of one name must agree. */
+/* The extern array must have one type in all kernels, so it is bytes, aligned for every type. */
 #define DYNAMIC_SHARED(type, name)                                                                 \
     extern __shared__ __align__(1024) unsigned char dynamic_shared_memory[];                       \
     type *name = (type *)dynamic_shared_memory
 
-/* Until the kernels before are over and what they wrote can be read. By each thread that goes on to
- * touch it; somebody in every kernel must. */
+/* Returns when the kernels before have ended and what they wrote can be read. Each thread that
+ * reads it must call this. At least one thread of every early kernel must, even if it reads
+ * nothing. */
 __device__ __forceinline__ void wait_for_previous()
 {
 #if __CUDA_ARCH__ >= 900
@@ -93,8 +97,8 @@ __device__ __forceinline__ void wait_for_previous()
 #endif
 }
 
-/* Once all of this kernel's blocks have said so, or left, the next may begin where there is room.
- */
+/* Once every block of this kernel has called this or ended, the next kernel may begin on what the
+ * GPU has free. */
 __device__ __forceinline__ void let_next_begin()
 {
 #if __CUDA_ARCH__ >= 900
@@ -102,7 +106,7 @@ __device__ __forceinline__ void let_next_begin()
 #endif
 }
 
-/* Ask for 32 bytes from memory, at a multiple of that, without waiting for them. */
+/* Ask for 32 bytes to be brought to L2, without waiting for them; `at` is a multiple of 32. */
 __device__ __forceinline__ void prefetch_l2(const void *at)
 {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(at));

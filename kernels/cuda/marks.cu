@@ -1,8 +1,10 @@
-/* The marks of a log (base/trace.h) on this device: an event in the stream for each, whose times
- * are read between steps, and a range of NVTX for each phase, for profilers that are attached.
+/* The marks of a log (base/trace.h) on this device. For each mark there is an event in the stream,
+ * whose time is read between steps, and an NVTX range, which names the phase to an attached
+ * profiler.
  *
- * An event's time is known from another's. So each settling ends with an event that the host sees
- * happen, and the next one counts from there: the two clocks meet every few dozen steps. */
+ * CUDA only tells the time between two events. So each settle() ends with an event, the origin, for
+ * which the host waits and reads its own clock; the times of the next marks count from it. The two
+ * clocks are so compared anew every few dozen steps. */
 #include <nvtx3/nvToolsExt.h>
 
 #include "base/check.h"
@@ -15,10 +17,10 @@ extern "C" {
 struct marks {
     struct trace_timer timer;
     cudaEvent_t *events; // [timer.room]
-    size_t n;            // recorded
+    size_t n;            // how many are recorded
     cudaEvent_t origin;
-    int64_t origin_ns; // clock_ns() when it happened
-    bool in_range;     // a phase is open for NVTX
+    int64_t origin_ns; // clock_ns() when the GPU came to it
+    bool in_range;     // an NVTX range is open
 };
 
 static void name_phase(struct marks *m, const char *phase)
@@ -39,7 +41,7 @@ static void mark(void *of, const char *phase)
         cuda_good(d, cudaEventRecord(m->events[m->n++], d->cuda->stream), "marking a phase");
 }
 
-/* Here the host's clock and the device's meet. */
+/* Record the origin, and take the host's time of it: the middle between before and after. */
 static bool set_origin(struct dev *d)
 {
     struct marks *m = d->cuda->marks;

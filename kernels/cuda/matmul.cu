@@ -1,4 +1,4 @@
-/* Dense products: few rows by streaming the weights, many by cuBLAS. */
+/* Dense products: of few rows by stream.cuh, of many by cuBLAS. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/product.cuh"
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(WARPS *WARP_SIZE,
     stream<T, FRAGMENTS, WARPS>(dense_tiles<FRAGMENTS>{call});
 }
 
-/* Where there are fewer tiles than multiprocessors, each gets more warps. */
+/* If there are fewer tiles than multiprocessors, each tile gets more warps. */
 template <class T, int FRAGMENTS> static void launch_stream(struct dev *d, dense_call call)
 {
     int strips = (call.rows - 1) / (FRAGMENTS * FRAGMENT_ROWS) + 1;
@@ -99,7 +99,7 @@ static cudaDataType_t blas_type(enum dtype type)
     return type == DTYPE_F32 ? CUDA_R_32F : type == DTYPE_F16 ? CUDA_R_16F : CUDA_R_16BF;
 }
 
-/* cuBLAS counts by columns: our rows of x and w are its columns, of y too. */
+/* cuBLAS stores matrices by columns, so our rows of x, w and y are its columns. */
 void blas_product(struct dev *d, void *y, enum dtype y_type, int ldy, const void *x,
                   const struct matrix *w, int n, float beta)
 {

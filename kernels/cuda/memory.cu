@@ -1,6 +1,6 @@
-/* The GPU's memory and the host's that it reads fast: pieces of large allocations, zeroed, until
- * the device is closed. With d->cuda->own_allocations each piece is an allocation of its own, of
- * exactly the bytes that were asked for. */
+/* Memory of the GPU, and pinned memory of the host. Pieces are cut from large allocations, are
+ * zeroed, and last until the device is closed. With d->cuda->own_allocations each piece is an
+ * allocation of its own, of exactly the bytes asked for. */
 #include <stdio.h>
 #include <string.h>
 
@@ -8,7 +8,7 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/host.h"
 
-/* A chunk that pieces are cut from. */
+/* An allocation that pieces are cut from. */
 struct allocation {
     struct allocation *next;
     char *data;
@@ -23,7 +23,8 @@ static size_t round_up(size_t n, size_t unit)
     return (n + unit - 1) / unit * unit;
 }
 
-/* As much again as there is, within bounds: few allocations, little waste. */
+/* The size of the next allocation: as much as there is already, within bounds. So allocations are
+ * few, and not much of the last one is wasted. */
 static size_t chunk_bytes(const struct dev *d, size_t need)
 {
     size_t total = 0, least = (size_t)1 << 20, most = (size_t)256 << 20;
@@ -84,7 +85,7 @@ void *cuda_alloc(struct dev *d, size_t bytes)
 void *cuda_alloc_host(struct dev *d, size_t bytes)
 {
     void *piece = take_piece(d, bytes, true);
-    // what is built in host memory after an error is never used, but it is written
+    // after an error the caller still writes to this memory, but nothing uses it
     return piece ? piece : arena_alloc(&d->memory, bytes);
 }
 
@@ -167,7 +168,7 @@ void cuda_close(struct dev *d)
     for (cudaStream_t stream : {c->stream, c->copying})
         if (stream)
             cudaStreamDestroy(stream);
-    cudaGetLastError(); // of a device that has failed, closing may fail, too
+    cudaGetLastError(); // clear it: closing a device that has failed may fail, too
     arena_free(&d->memory);
     memset(d, 0, sizeof *d);
 }

@@ -1,4 +1,4 @@
-/* A build without CUDA: there is no GPU to open. */
+/* The functions of device.h and side.h for a build without CUDA, which has no GPU to open. */
 #include <stdio.h>
 
 #include "base/log.h"

@@ -1,7 +1,7 @@
-/* The residual stream: what a layer adds to it, and its norm, which the next one reads. A block of
- * threads does a row, so that one launch does both; a row that fits stays in registers. Which
- * columns a thread has depends on the width alone, so a norm is the same bits however it is called.
- */
+/* The residual stream: adding a layer's outputs to it, and the norm that the next layer reads. A
+ * block of threads does a whole row, so one launch does both. As much of a row as fits stays in
+ * registers. Which columns a thread has depends on the width alone, so rmsnorm and add_norm give
+ * the same bits. */
 #include <math.h>
 
 #include "kernels/cuda/cuda.h"
@@ -22,7 +22,7 @@ struct norm_call {
     int n_pieces, ld_pieces; //
     int ld_gate, n;          // n: rows
     struct sum_call experts; // k 0: none
-    int dim, stride;         // of h's rows
+    int dim, stride;         // width and stride of h's rows
     float eps;
 };
 
@@ -31,7 +31,7 @@ static bool aligned(const void *at)
     return (uintptr_t)at % sizeof(float4) == 0;
 }
 
-/* `left` columns of a row, PIECE at most; WIDE: all of them, at a multiple of their size. */
+/* Load min(left, PIECE) columns of a row. WIDE: PIECE of them, aligned, by one load. */
 template <bool WIDE>
 __device__ __forceinline__ floats<PIECE> load_piece(const float *from, int left)
 {
@@ -85,7 +85,7 @@ __device__ __forceinline__ floats<PIECE> add_up(const norm_call &c, float gate, 
     return x;
 }
 
-/* A piece of h := x scale norm, zero beyond the row. */
+/* A piece of h := x * scale * norm, zero beyond the row. */
 template <class T>
 __device__ __forceinline__ void put_scaled(T *h, const floats<PIECE> &x, float scale,
                                            const floats<PIECE> &norm, int left)
@@ -123,7 +123,7 @@ static __global__ void __launch_bounds__(NORM_THREADS, 2) add_norm(const norm_ca
     const float *x = (c.sum ? c.sum : c.x) + (size_t)row * c.dim;
     T *h = (T *)c.h + (size_t)row * c.stride;
     for (int i = first; i < c.stride; i += step) {
-        if (i > first && i < c.dim) { // what did not fit
+        if (i > first && i < c.dim) { // columns that did not fit in registers
             kept = load_piece<WIDE>(x + i, c.dim - i);
             norm = load_piece<WIDE>(c.norm + i, c.dim - i);
         }

@@ -1,5 +1,5 @@
-/* Numbers of the three types in kernels: to float and back (to nearest, ties to even), 16 bytes of
- * them at a time, and choosing a template's type by enum dtype. */
+/* Numbers of the three types in kernels: converting to float and back (rounding to nearest, ties to
+ * even), loading 16 bytes of them at a time, and choosing a template's type by enum dtype. */
 #pragma once
 
 #include <cuda_bf16.h>
@@ -38,7 +38,7 @@ __device__ __forceinline__ void set(__nv_bfloat16 *to, float x)
     *to = __float2bfloat16_rn(x);
 }
 
-/* 16 bytes, one load or store. */
+/* 16 bytes of numbers: loaded or stored by one instruction. */
 template <class T> struct __align__(16) vec
 {
     static constexpr int N = 16 / (int)sizeof(T);
@@ -55,7 +55,7 @@ template <class T> __device__ __forceinline__ void store16(T *to, const vec<T> &
     *(vec<T> *)to = x;
 }
 
-/* The statement once for each type, T naming it. */
+/* Run the statement with T as the C++ type of `type`. */
 #define FOR_TYPE(type, T, ...)                                                                     \
     do {                                                                                           \
         if ((type) == DTYPE_F32) {                                                                 \

@@ -1,11 +1,12 @@
-/* Packing weights: the checkpoint's rows go through pinned memory to the GPU, where a kernel puts
- * them in their places, converted. Two pieces take turns: while the host fills one in pinned
- * memory, the other is copied, on a stream of its own, and what was copied before is put in its
- * place; so PCIe rests for none of it. What the host waits for is only that its next piece has been
- * read. Rows of noise are made on the GPU, and the host waits for nothing.
+/* Packing weights. The host copies a piece of the checkpoint's rows to pinned memory, the GPU
+ * copies it to device memory, and a kernel converts it and writes it to its place. There are two
+ * pieces of each memory, and the copy to the device has a stream of its own. So the three steps run
+ * at the same time, on different pieces, and PCIe is always busy. The host waits only until the
+ * piece that it fills next has been copied. Rows of noise are made on the GPU, and the host does
+ * not wait.
  *
- * Every row is written up to its stride, zero beyond k. Rows of padding are never written: the
- * memory comes zeroed. */
+ * Every row is written up to its stride, zero beyond k. Rows of padding are not written: the memory
+ * comes zeroed. */
 #include "base/check.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/host.h"
@@ -18,7 +19,7 @@ extern "C" {
 
 enum { PACK_THREADS = 256, PACK_ELEMENTS = 8 };
 
-/* Where rows of a source go: row r to row (first + r) * step + offset of the matrix. */
+/* Source row r goes to row (first + r) * step + offset of the matrix. */
 struct placing {
     int first, step, offset;
 };
@@ -40,7 +41,7 @@ template <> __device__ __forceinline__ __nv_bfloat16 converted(__nv_bfloat16 x)
     return x;
 }
 
-/* Eight elements of a destination row a thread. */
+/* Each thread writes PACK_ELEMENTS elements of a destination row. */
 template <class To, class From>
 __global__ void __launch_bounds__(PACK_THREADS)
     pack_rows(To *to, const From *from, int rows, int columns, int pitch, int stride, placing at)
@@ -84,7 +85,7 @@ static void place_rows(struct dev *d, const struct matrix *w, const void *from, 
            (To *)w->data, (const From *)from, rows, columns, pitch, stride, at);
 }
 
-/* Elements first, first + 1, … of a tensor of noise, a draw of four a thread. */
+/* Elements first, first + 1, … of a tensor of noise; each thread makes the four of one draw. */
 template <class Bits>
 __global__ void __launch_bounds__(PACK_THREADS)
     make_noise(Bits *to, const Bits *levels, uint64_t key, uint64_t first, size_t count)
@@ -111,7 +112,7 @@ __global__ void __launch_bounds__(PACK_THREADS)
             to[begin + i - skip] = four.v[i];
 }
 
-/* The levels of the noise, on the device. */
+/* The levels of the noise in device memory; uploaded unless they are those of the last call. */
 static const void *levels_of(struct dev *d, const struct noise *n)
 {
     struct cuda *c = d->cuda;
@@ -137,8 +138,9 @@ static void launch_noise(struct dev *d, void *to, const struct values *source, s
                (Bits *)to, (const Bits *)levels, source->key, begin, count);
 }
 
-/* To be copied once the GPU has come as far as emptied[turn]; what it is given from now on finds it
- * there. */
+/* Copy a piece to device memory: fill pinned memory when it is free, and put the copy on its own
+ * stream, where it waits until `to` is free (emptied[turn]). The device's stream waits for the
+ * copy, so that later calls find the piece there. */
 static void copy_piece(struct dev *d, int turn, void *to, const void *source, size_t bytes)
 {
     struct cuda *c = d->cuda;
@@ -156,7 +158,7 @@ static void copy_piece(struct dev *d, int turn, void *to, const void *source, si
         cuda_good(d, cudaStreamWaitEvent(c->stream, c->staged[turn], 0), doing);
 }
 
-/* Elements [first, first + count) of the source, STAGING_BYTES at most, to device memory. */
+/* Bring elements [first, first + count) of the source, STAGING_BYTES at most, to device memory. */
 static void bring(struct dev *d, int turn, void *to, const struct values *source, size_t first,
                   size_t count)
 {
@@ -228,7 +230,7 @@ void cuda_fill(struct dev *d, void *to, const struct values *source, size_t coun
     size_t width = (size_t)dtype_bytes(source->type), most = (size_t)STAGING_BYTES / width;
     for (size_t done = 0; done < count && cuda_works(d); done += most) {
         int turn = next_turn(d->cuda);
-        note_emptied(d, turn); // `to` may be written from here on
+        note_emptied(d, turn); // from here on in the stream, the piece may be overwritten
         bring(d, turn, (char *)to + done * width, source, done,
               count - done < most ? count - done : most);
     }

@@ -1,12 +1,13 @@
-/* What products share on the host's side. */
+/* What matmul.cu and the ffn files share on the host's side. */
 #pragma once
 
 #include "kernels/cuda/cuda.h"
 
-/* Up to so many rows a product's weights are streamed; FEW_ROWS fit the smaller kernel. */
-enum { STREAM_ROWS = CUDA_JOINT_ROWS, FEW_ROWS = 8 };
+/* Products of at most STREAM_ROWS rows go to stream.cuh, by the smaller of its kernels if there are
+ * at most FEW_ROWS. */
+enum { STREAM_ROWS = CUDA_JOINT_FFN_MAX_ROWS, FEW_ROWS = 8 };
 
-/* y [n][ldy] of y_type := x w^T + beta y by cuBLAS, in f32 sums; beta 0 or 1. No bias. */
+/* y [n][ldy] of y_type := x w^T + beta y by cuBLAS, with sums in f32; beta is 0 or 1. No bias. */
 void blas_product(struct dev *d, void *y, enum dtype y_type, int ldy, const void *x,
                   const struct matrix *w, int n, float beta);
 

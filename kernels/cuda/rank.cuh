@@ -1,5 +1,6 @@
-/* One number to order scores by: larger is better, and among equals the lower index. Every number
- * has a key of its own, 0 is nobody's. Adding 0 makes a zero positive, so that zeros are equal. */
+/* A score and its index as one key to order by: the larger score has the larger key, and among
+ * equal scores the lower index has. No two indices have the same key, and none has key 0. Adding 0
+ * turns -0 into +0, so that the two count as equal. */
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,5 +1,6 @@
-/* Sums and maxima over the lanes of a warp and the warps of a block, always in the same order: the
- * same call gives the same bits. Every lane (thread) gets the result and must take part. */
+/* Sums and maxima over the lanes of a warp, and over the threads of a block, always in the same
+ * order, so that the same call gives the same bits. All lanes (threads) must call, and all get the
+ * result. */
 #pragma once
 
 #include <cuda_runtime.h>
@@ -22,13 +23,13 @@ __device__ __forceinline__ float warp_max(float x)
     return x;
 }
 
-/* Of blocks of one dimension, whole warps, at most 32. */
+/* The block must have one dimension and at most 32 warps, all of them whole. */
 __device__ __forceinline__ float block_sum(float x)
 {
     __shared__ float of_warp[WARP_LANES];
     int lane = (int)threadIdx.x % WARP_LANES, warps = (int)blockDim.x / WARP_LANES;
     x = warp_sum(x);
-    __syncthreads(); // the last call's have been read
+    __syncthreads(); // all threads have read what the last call wrote to of_warp
     if (lane == 0)
         of_warp[threadIdx.x / WARP_LANES] = x;
     __syncthreads();

@@ -1,4 +1,5 @@
-/* What this GPU could do at best, measured now: the roofs that other figures are shares of. */
+/* Measures the most FLOP/s and bytes/s that this GPU reaches. Benchmarks print other figures as
+ * shares of these two. */
 extern "C" {
 #include "base/hash.h"
 }
@@ -16,7 +17,7 @@ enum { RUNS = 11, ROUNDS = 1 << 14, PRODUCT_SIZE = 4096, READ_BYTES = 1 << 30 };
 
 enum { ROOF_THREADS = 256, ROOF_BLOCKS = 4, CHAINS = 8, LOADS = 8 };
 
-/* One thing to be timed, and its memory. */
+/* What is timed, and its memory. */
 struct trial {
     struct dev *d;
     enum dtype type;
@@ -25,7 +26,7 @@ struct trial {
     void *memory; // [bytes]
 };
 
-/* The best of RUNS, in seconds; 0 after an error. The first run warms up. */
+/* The shortest time of RUNS runs, in seconds, after one run to warm up; 0 after an error. */
 static double best_time(const trial &t, void (*work)(const trial &t))
 {
     cudaStream_t stream = t.d->cuda->stream;
@@ -51,7 +52,8 @@ static double best_time(const trial &t, void (*work)(const trial &t))
     return good ? (double)best * 1e-3 : 0;
 }
 
-/* Numbers of either sign from 0.5 to 1: zeros would take less power, and so less time. */
+/* Fill with numbers of both signs from 0.5 to 1. With zeros the GPU would use less power, run at a
+ * higher clock, and so be faster than with real numbers. */
 __global__ void __launch_bounds__(ROOF_THREADS)
     scatter(uint16_t *to, size_t n, unsigned random, unsigned fixed)
 {
@@ -70,21 +72,21 @@ static bool take(trial *t, size_t bytes)
                (uint16_t *)t->memory, n, is_half ? 0x83ff : 0x807f, is_half ? 0x3800 : 0x3f00);
         return true;
     }
-    cudaGetLastError(); // a model fills the memory: there is no measuring then
+    cudaGetLastError(); // clear it: a loaded model may leave too little memory to measure
     t->memory = NULL;
     return false;
 }
 
 /* ---- FLOP/s ---- */
 
-/* Products in registers, CHAINS of them that do not wait for each other. */
+/* Products in registers, in CHAINS chains that do not depend on each other. */
 template <class T>
 __global__ void __launch_bounds__(ROOF_THREADS) spin(float *sink, const float *from)
 {
     float d[CHAINS][4];
 #pragma unroll
     for (int i = 0; i < CHAINS * 4; i++)
-        d[i / 4][i % 4] = (float)i; // equal chains would be made one
+        d[i / 4][i % 4] = (float)i; // different, or the compiler would merge the chains
     uint32_t x = __float_as_uint(from[threadIdx.x]), a[4] = {x, x, x, x}, b[2] = {x, x};
     for (int i = 0; i < ROUNDS; i++)
 #pragma unroll
@@ -128,7 +130,7 @@ static void run_spin(const trial &t)
     FOR_TYPE(t.type, T, LAUNCH(t.d, spin<T>, t.blocks, ROOF_THREADS, 0, sink, from));
 }
 
-/* cuBLAS may know faster instructions than ours. */
+/* A large product by cuBLAS, which may use faster instructions than spin(). */
 static void run_product(const trial &t)
 {
     size_t each = (size_t)PRODUCT_SIZE * PRODUCT_SIZE * (size_t)dtype_bytes(t.type);
@@ -161,7 +163,7 @@ double cuda_peak_flops(struct dev *d, enum dtype type, bool quick)
 
 /* ---- bytes/s ---- */
 
-/* Each block LOADS times its threads' 16 bytes at a time, all blocks side by side. */
+/* Each thread reads LOADS times 16 bytes at a time. The blocks read neighbouring parts. */
 __global__ void __launch_bounds__(ROOF_THREADS)
     read_all(uint32_t *sink, const uint4 *from, size_t pieces)
 {

@@ -1,6 +1,6 @@
 /* Rotary embedding, and appending to the cache. A block of keys or values is
- * [n_kv_heads][KV_BLOCK][row_stride(head_dim)]; each position is written whole, padding too, so
- * that what an earlier sequence left in it does not matter. A warp does a head of a row. */
+ * [n_kv_heads][KV_BLOCK][row_stride(head_dim)]. Each position is written with its padding, so what
+ * an earlier sequence wrote there does not matter. A warp does a head of a row. */
 #include <math.h>
 
 #include "kernels/cuda/cuda.h"
@@ -8,7 +8,7 @@
 #include "kernels/cuda/number.cuh"
 #include "kernels/cuda/reduce.cuh"
 
-enum { HEADS = 4 }; // of a block of threads
+enum { HEADS = 4 }; // how many heads a block of threads does
 
 size_t cuda_kv_block_bytes(enum dtype type, int n_kv_heads, int head_dim)
 {
@@ -23,10 +23,11 @@ template <class T> struct rope_call {
     struct rope_table rope;
     struct positions at;
     int ldqkv, n_heads, stride;
-    float scale; // of queries
+    float scale; // for queries: 1 / sqrt(head_dim)
 };
 
-/* Where a head of a row goes; heads count through queries, keys, values. */
+/* Where a head of a row is written. Heads are numbered through: query heads, key heads, value
+ * heads. */
 template <class T>
 __device__ __forceinline__ T *destination(const rope_call<T> &c, int row, int head, int pos)
 {

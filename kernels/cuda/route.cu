@@ -1,9 +1,10 @@
-/* The router, and the plan: which rows go to which experts, and where they stand.
+/* Routing: which rows go to which experts, and the sort of these assignments by rank and expert.
  *
- * route: a warp does a row, its scores in registers; the next best expert is a maximum over keys
- * that order by score and, among equals, the lower number. sort_rows: a stable counting sort by one
- * block of threads. Each warp counts a stretch of the assignments, 32 at a time, the counts become
- * beginnings, and the same walk again hands out slots: nothing depends on who comes first. */
+ * route: a warp does a row and has its scores in registers. It finds the best experts one by one,
+ * as the largest rank_key() (rank.cuh). sort_rows: a stable counting sort by one block of threads.
+ * Each warp counts the groups of a stretch of the assignments, 32 at a time. From the counts
+ * follows where each warp's assignments of each group begin. Then each warp goes through its
+ * stretch again and assigns the slots. No result depends on which warp is first. */
 #include <math.h>
 
 #include "base/check.h"
@@ -15,8 +16,8 @@
 enum {
     ROUTE_WARPS = 4,
     SORT_WARPS = 32,
-    FEW_WARPS = 8, // of the block that routes and sorts
-    FEW_ROWS = 32, // for which that is faster than two launches
+    FEW_ROWS = 32, // at most so many rows are routed and sorted by one launch, which is faster then
+    FEW_WARPS = 8, // the most warps of that launch's block
     SORT_SHARED_BYTES = 40 << 10
 };
 
@@ -37,8 +38,9 @@ static __device__ __forceinline__ unsigned long long warp_best(unsigned long lon
     return key;
 }
 
-/* The expert that comes after `last` in order of score, equals by number; the first when last is
- * -1. NaN is never chosen; where nothing else is left it is expert 0, again if need be. */
+/* The best expert after `last`, the one chosen before it (-1: none was chosen). Experts are ordered
+ * by score, largest first, and equal scores by number. A score of NaN is never chosen; when only
+ * those are left, the result is expert 0. */
 template <int PER_LANE>
 __device__ __forceinline__ int next_best(const float (&score)[PER_LANE], float last_score, int last)
 {
@@ -56,7 +58,8 @@ __device__ __forceinline__ int next_best(const float (&score)[PER_LANE], float l
     return best ? rank_index(best) : 0;
 }
 
-/* PER_LANE * WARP_LANES >= n_experts; scores beyond are NaN. */
+/* Route one row. PER_LANE * WARP_LANES >= n_experts; lanes without an expert have a score of NaN.
+ */
 template <int PER_LANE> __device__ __forceinline__ void route_row(const route_call &c, int row)
 {
     int lane = (int)threadIdx.x % WARP_LANES;
@@ -77,7 +80,7 @@ template <int PER_LANE> __device__ __forceinline__ void route_row(const route_ca
         }
         float w = expf(last_score - top);
         chosen += w;
-        if (lane == j % WARP_LANES) { // who divides it below
+        if (lane == j % WARP_LANES) { // the lane that divides it below
             expert[j] = last;
             weight[j] = w;
         }
@@ -105,11 +108,12 @@ struct sort_call {
     uint64_t *hit; // or NULL
     const int32_t *expert, *group_of;
     int assignments, k, n_groups;
-    int stretch; // of assignments, for a warp; a multiple of 32
+    int stretch; // assignments of a warp; a multiple of 32
 };
 
-/* Lane by lane in order: where each of the warp's next 32 assignments stands among those of its
- * group, given that so many came before it; next[group] moves on. -1: there is no assignment. */
+/* The warp takes 32 assignments, one a lane, in order of lane. next[group] is how many assignments
+ * of the group came before these, and is raised by those among them. Returns a lane's place in its
+ * group; -1 for a lane without an assignment (not `there`). */
 static __device__ __forceinline__ int take_places(int *next, int group, bool there)
 {
     int lane = (int)threadIdx.x % WARP_LANES;
@@ -122,7 +126,9 @@ static __device__ __forceinline__ int take_places(int *next, int group, bool the
     return at;
 }
 
-/* counts [warps][n_groups] to where each warp's assignments of each group begin. */
+/* On entry next [warps][n_groups] has the counts of each warp. On return it has how many
+ * assignments of the group earlier warps have, total [n_groups] where each group begins, and
+ * c.count the size of each group. */
 static __device__ __forceinline__ void begin_groups(const sort_call &c, int *next, int *total,
                                                     int warps)
 {
@@ -137,7 +143,7 @@ static __device__ __forceinline__ void begin_groups(const sort_call &c, int *nex
         total[g] = c.count[g] = sum;
     }
     __syncthreads();
-    if (threadIdx.x < WARP_LANES) { // totals to beginnings, 32 at a time
+    if (threadIdx.x < WARP_LANES) { // total: from sizes to beginnings, 32 groups at a time
         int sum = 0, groups = 0;
         for (int first = 0; first < c.n_groups; first += WARP_LANES) {
             int g = first + lane, mine = g < c.n_groups ? total[g] : 0, upto = mine;
@@ -187,7 +193,7 @@ static __global__ void __launch_bounds__(SORT_WARPS *WARP_LANES) sort_rows(const
     sort_all(c);
 }
 
-/* Both for a few rows, by one block: what it has chosen it sorts. */
+/* Route and sort a few rows by one block of threads. */
 template <int PER_LANE>
 static __global__ void __launch_bounds__(FEW_WARPS *WARP_LANES)
     route_sort(const route_call r, const sort_call s)
@@ -203,7 +209,7 @@ static __global__ void __launch_bounds__(FEW_WARPS *WARP_LANES)
 
 /* ---- launches ---- */
 
-/* A sort by at most so many warps, as shared memory allows. */
+/* The arguments of a sort. *warps, the number wanted, is lowered to what shared memory allows. */
 static sort_call sort_by(int *warps, const struct sorting *to, const int32_t *expert, int n, int k)
 {
     int assignments = n * k, row_bytes = to->n_groups * (int)sizeof(int);

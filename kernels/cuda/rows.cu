@@ -1,5 +1,5 @@
-/* What works row by row: embedding, moving rows about and adding them up. Memory is all that these
- * cost, so each thread moves 16 bytes at a time where widths and addresses allow. */
+/* Embedding, gathering rows and summing them. Memory bandwidth alone limits these, so each thread
+ * moves 16 bytes at a time if width and address allow it. */
 #include <math.h>
 #include <string.h>
 
@@ -27,7 +27,7 @@ struct embed_call {
     const int32_t *tokens;
     enum dtype from, as;
     int dim;
-    bool aligned; // to whole numbers
+    bool aligned; // the table is aligned to its elements
 };
 
 static __global__ void __launch_bounds__(ROW_THREADS) embed(const embed_call c)
@@ -111,7 +111,7 @@ static __global__ void __launch_bounds__(ROW_THREADS) sum_rows(T *out, const sum
     store16(out + (size_t)row * c.stride + column, rounded);
 }
 
-/* A thread for every 16 bytes of a row. */
+/* The grid in which each thread has 16 bytes of a row. */
 static dim3 sum_grid(int n, enum dtype type, int dim)
 {
     int pieces = row_stride(dim) * dtype_bytes(type) / 16;

@@ -1,9 +1,10 @@
-/* What sampling does to whole rows of logits, so that only candidates leave the GPU.
+/* The part of sampling that works on whole rows of logits, so that only candidates leave the GPU.
  *
- * top: a block of threads takes a slice of a row and keeps its `most` best; the same is done to
- * what the slices keep until one slice is left (two launches for 151,936 tokens). A slice's keys
- * stay in registers while their threshold is found bit by bit: the largest number that `most` of
- * them reach. Keys are all different, so what is kept does not depend on any order of work. */
+ * top: a block of threads takes a slice of a row and keeps its `most` best tokens. Then the same is
+ * done to what the slices kept, until one slice is left (two launches for 151,936 tokens). The keys
+ * (rank.cuh) of a slice stay in registers while the block finds, bit by bit, the largest number
+ * that `most` of them reach. All keys are different, so what is kept does not depend on the order
+ * of work. */
 #include <math.h>
 
 #include "base/check.h"
@@ -15,7 +16,7 @@
 enum {
     THREADS = 256,
     WARPS = THREADS / WARP_LANES,
-    EACH = 8, // keys of a thread
+    EACH = 8, // keys that a thread has
     SLICE = THREADS * EACH
 };
 
@@ -26,7 +27,8 @@ static int slices_of(int count)
     return (count + SLICE - 1) / SLICE;
 }
 
-/* Keys of the first slices, and of those that they leave: the stages take turns. */
+/* Room for what the slices of the first launch keep, and for what those of the second keep. Later
+ * launches use the two in turn. */
 size_t cuda_top_scratch_bytes(const struct dev_limits *limits)
 {
     int first = slices_of(limits->vocab), second = slices_of(first * TOP_MOST);
@@ -36,56 +38,57 @@ size_t cuda_top_scratch_bytes(const struct dev_limits *limits)
 /* ---- penalties ---- */
 
 static __global__ void __launch_bounds__(THREADS)
-    mark(uint32_t *marks, const int32_t *tokens, const int32_t *seq, int n, int words)
+    add_seen(uint32_t *seen, const int32_t *tokens, const int32_t *seq, int n, int words)
 {
     int i = (int)(blockIdx.x * THREADS + threadIdx.x);
     if (i < n)
-        atomicOr(&marks[(size_t)seq[i] * words + tokens[i] / 32], 1u << tokens[i] % 32);
+        atomicOr(&seen[(size_t)seq[i] * words + tokens[i] / 32], 1u << tokens[i] % 32);
 }
 
-void cuda_mark(struct dev *d, uint32_t *marks, const int32_t *tokens, const int32_t *seq, int n,
-               int vocab)
+void cuda_add_seen(struct dev *d, uint32_t *seen, const int32_t *tokens, const int32_t *seq, int n,
+                   int vocab)
 {
     if (cuda_works(d) && n)
-        LAUNCH(d, mark, (n + THREADS - 1) / THREADS, THREADS, 0, marks, tokens, seq, n,
-               mark_words(vocab));
+        LAUNCH(d, add_seen, (n + THREADS - 1) / THREADS, THREADS, 0, seen, tokens, seq, n,
+               seen_words(vocab));
 }
 
-/* A thread for every word of marks. */
+/* Each thread does one word of a bitmap: 32 tokens. */
 static __global__ void __launch_bounds__(THREADS)
-    penalise(float *logits, const uint32_t *marks, const struct penalty *penalties, int vocab)
+    penalise(float *logits, const uint32_t *seen, const struct penalty *penalties, int vocab)
 {
     int row = (int)blockIdx.y, word = (int)(blockIdx.x * THREADS + threadIdx.x);
     struct penalty p = penalties[row];
-    if (word >= mark_words(vocab) || p.factor == 1)
+    if (word >= seen_words(vocab) || p.factor == 1)
         return;
     float *z = logits + (size_t)row * vocab + word * 32;
-    uint32_t left = marks[(size_t)p.seq * mark_words(vocab) + word];
+    uint32_t left = seen[(size_t)p.seq * seen_words(vocab) + word];
     for (; left; left &= left - 1) {
         int i = __ffs((int)left) - 1;
         z[i] = z[i] > 0 ? z[i] / p.factor : z[i] * p.factor;
     }
 }
 
-void cuda_penalise(struct dev *d, float *logits, const uint32_t *marks,
+void cuda_penalise(struct dev *d, float *logits, const uint32_t *seen,
                    const struct penalty *penalties, int n, int vocab)
 {
-    dim3 grid((unsigned)((mark_words(vocab) + THREADS - 1) / THREADS), (unsigned)n);
+    dim3 grid((unsigned)((seen_words(vocab) + THREADS - 1) / THREADS), (unsigned)n);
     if (cuda_works(d) && n)
-        LAUNCH(d, penalise, grid, THREADS, 0, logits, marks, penalties, vocab);
+        LAUNCH(d, penalise, grid, THREADS, 0, logits, seen, penalties, vocab);
 }
 
 /* ---- top ---- */
 
 struct top_call {
-    const float *logits;    // [n][count], or NULL and
+    const float *logits;    // [n][count] what to choose from; if NULL:
     const rank *keys;       // [n][count]
-    rank *kept;             // [n][slices][most], or NULL and
+    rank *kept;             // [n][slices][most] what is kept; if NULL:
     struct candidate *best; // [n][most]
     int count, most;
 };
 
-/* Calls take turns with two sets of sums, so that one barrier a call is enough. */
+/* The sum of `mine` over the block. Calls use two arrays in turn (turn 0, 1, 0, ...), so that one
+ * barrier a call is enough. */
 static __device__ __forceinline__ int count_in_block(int mine, int turn)
 {
     __shared__ int of_warp[2][WARPS];
@@ -99,7 +102,7 @@ static __device__ __forceinline__ int count_in_block(int mine, int turn)
     return all;
 }
 
-/* The largest number that at least `most` keys reach; 1 when there are fewer keys. */
+/* The largest number that at least `most` keys reach; 1 if there are fewer keys than `most`. */
 static __device__ __forceinline__ rank threshold(const rank (&key)[EACH], int most)
 {
     rank least = 0;
@@ -153,7 +156,7 @@ static __global__ void __launch_bounds__(THREADS) top(const top_call c)
     if (thread >= c.most)
         return;
     int place = 0;
-    for (int i = 0; i < c.most; i++) // places without a key come last, in any order
+    for (int i = 0; i < c.most; i++) // a found[i] without a key is 0 and so comes last
         place += found[i] > found[thread] || (found[i] == found[thread] && i < thread);
     if (c.kept)
         c.kept[((size_t)row * gridDim.x + blockIdx.x) * c.most + place] = found[thread];

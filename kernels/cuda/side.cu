@@ -49,7 +49,7 @@ bool side_is_done(struct side *s)
     cudaError_t state = cudaStreamQuery(stream_of(s));
     if (state != cudaErrorNotReady)
         return cuda_good(s->dev, state, "moving rows"), true;
-    cudaGetLastError(); // CUDA keeps this answer as the thread's last error
+    cudaGetLastError(); // clear it: CUDA keeps "not ready" as the thread's last error
     return false;
 }
 

@@ -1,14 +1,16 @@
-/* Products with few rows, where reading the weights is all the work: every weight goes once from
- * memory into a tensor-core tile, past shared memory.
+/* Products with few rows. Their time is the time to read the weights, so every weight is read once,
+ * from memory straight to the registers of a tensor-core tile, without shared memory.
  *
- * A tile of work is 16 outputs for a strip of rows. Its k is cut into chunks of 64 bytes, dealt to
- * the block's warps two by two; the warps' sums are added in order at the end, so a row's result
- * depends on neither the number of rows nor on the grid. While a warp multiplies two chunks, the
- * next two are on their way, those of the next tile at a tile's end: a block's reads never pause.
- * The first tile's set out while the kernels before are still at work (launch.cuh).
+ * A tile of work is 16 outputs for a strip of rows. Its k is divided into chunks of 64 bytes, which
+ * the block's warps take two at a time, in turn. At the end the warps' sums are added in order, so
+ * a row's result depends neither on the number of rows nor on the grid. While a warp multiplies two
+ * chunks, its reads of the next two are under way; at the end of a tile these are the first two of
+ * the next tile, so a block never stops reading. A block starts reading its first tile while the
+ * kernels before are still running (launch.cuh).
  *
- * The order of k within a chunk is the same for weights and rows but not the fragment's own: lane
- * 4 g + t holds bytes [16 t, 16 t + 16) of rows g, so that all loads are of 16 bytes. */
+ * Lane 4 g + t holds bytes [16 t, 16 t + 16) of a chunk of row g, so that all loads are of 16
+ * bytes. That is not the order of k which the tensor core's fragments have (tile.cuh), but it is
+ * the same for weights and rows, so the same numbers meet. */
 #pragma once
 
 #include "kernels/cuda/launch.cuh"
@@ -25,26 +27,27 @@ enum {
     WARP_SIZE = 32,
 };
 
-/* Blocks of STREAM_WARPS that a multiprocessor has registers for. */
+/* How many blocks of STREAM_WARPS warps a multiprocessor has registers for. */
 template <class T, int FRAGMENTS> constexpr int stream_blocks()
 {
     return FRAGMENTS == 1 && sizeof(T) == 2 ? 3 : 2;
 }
 
-/* What one lane reads of a tile, and what the tile is. */
+/* A tile of work, and where one lane reads its pieces of it. */
 template <int FRAGMENTS> struct stream_tile {
-    const char *w[2];         // its pieces of chunk 0 of two outputs
-    const char *x[FRAGMENTS]; // and of its rows, NULL where there is none
+    const char *w[2]; // the lane's pieces of chunk 0 of two outputs
+    const char
+        *x[FRAGMENTS]; // the lane's pieces of chunk 0 of its rows; NULL: there is no such row
     int chunks;
-    int rows; // 0: there is no such tile
-    int first, output, job;
+    int rows;               // 0: there is no such tile
+    int first, output, job; // the tile's first row and first output, and the job it belongs to
 };
 
 struct stream_weights {
     uint4 of[2][GROUP_CHUNKS];
 };
 
-/* Nothing beyond the last chunk. */
+/* Load the lane's weights of a group of chunks; zeros beyond the last chunk. */
 template <int FRAGMENTS>
 __device__ __forceinline__ void load_weights(stream_weights &to, const stream_tile<FRAGMENTS> &tile,
                                              int group)
@@ -61,7 +64,8 @@ __device__ __forceinline__ void load_weights(stream_weights &to, const stream_ti
         }
 }
 
-/* A warp's sums of 16 outputs and 8 rows a fragment, in halves by tensor cores. */
+/* A warp's sums of 16 outputs and, for each fragment, 8 rows. This is for 16-bit types, by tensor
+ * cores. */
 template <class T, int FRAGMENTS> struct stream_sums {
     float d[FRAGMENTS][4];
 
@@ -89,7 +93,8 @@ template <class T, int FRAGMENTS> struct stream_sums {
     }
 };
 
-/* In floats by lanes: each adds up its pieces for all rows, which their lanes pass round. */
+/* The same for f32, without tensor cores: each lane sums its pieces of two outputs for all 8 rows
+ * of a fragment, and gets the rows' inputs from the lanes that loaded them, by shuffles. */
 template <int FRAGMENTS> struct stream_sums<float, FRAGMENTS> {
     float d[FRAGMENTS][2][FRAGMENT_ROWS];
 
@@ -170,7 +175,7 @@ __device__ __forceinline__ void multiply_group(stream_sums<T, FRAGMENTS> &sums,
     }
 }
 
-/* Of the warps' sums of an output and a row. */
+/* The sum of the warps' sums of one output and one row. */
 template <int WARPS, int ROWS>
 __device__ __forceinline__ float add_warps(const float (*sums)[TILE_OUTPUTS][ROWS], int output,
                                            int row)
@@ -182,8 +187,8 @@ __device__ __forceinline__ float add_warps(const float (*sums)[TILE_OUTPUTS][ROW
     return sum;
 }
 
-/* The rest of a block's first tile on its way to L2, while the kernels before are at work; of each
- * output so many chunks at most. */
+/* While the kernels before are still running, prefetch to L2 what the warps have not yet loaded of
+ * the block's first tile, up to chunk `most` of each output. */
 template <int WARPS, int FRAGMENTS>
 __device__ __forceinline__ void prefetch_weights(const stream_tile<FRAGMENTS> &tile, int most,
                                                  int warp, int lane)
@@ -192,20 +197,22 @@ __device__ __forceinline__ void prefetch_weights(const stream_tile<FRAGMENTS> &t
     for (int chunk = WARPS * GROUP_CHUNKS + warp; chunk < most; chunk += WARPS)
 #pragma unroll
         for (int upper = 0; upper < 2; upper++)
-            if (lane % 2 == 0) // two pieces are a sector
+            if (lane % 2 == 0) // a prefetch brings 32 bytes, the pieces of two lanes
                 prefetch_l2(tile.w[upper] + (size_t)chunk * CHUNK_BYTES);
 }
 
-/* What so many blocks may prefetch of each output of their first tiles, `bytes` in all. */
+/* How many chunks of each output a block may prefetch, if all blocks together may prefetch `bytes`.
+ */
 static inline int chunks_ahead(int bytes, int blocks)
 {
     return blocks ? bytes / (TILE_OUTPUTS * CHUNK_BYTES) / blocks : 0;
 }
 
-/* All tiles of a call, by blocks of WARPS warps, as many as there are. The call's
- * find(number, lane) gives tile after tile, to whole warps; is_known(number) says whether that
- * takes nothing that an earlier kernel writes, ahead() what to prefetch then; finish(tile, sums)
- * gets sums [WARPS][16][rows], and all threads. */
+/* Do all tiles of a call, with a grid of any size, in blocks of WARPS warps. The call has:
+ *   find(number, lane)   the tile of this number; called by whole warps
+ *   is_known(number)     whether find() reads nothing that an earlier kernel writes
+ *   ahead()              how many chunks to prefetch of a tile that is known
+ *   finish(tile, sums)   writes the results; called by all threads, sums [WARPS][16][rows] */
 template <class T, int FRAGMENTS, int WARPS, class Call>
 __device__ __forceinline__ void stream(const Call &call)
 {
@@ -247,8 +254,8 @@ __device__ __forceinline__ void stream(const Call &call)
     }
 }
 
-/* Tile of outputs [output, output + 16) of w [n][row_bytes], of which the lane reads two; beyond
- * the last output it reads that one. */
+/* Make `tile` one of outputs [output, output + 16) of w [n][row_bytes]. The lane reads two of them;
+ * instead of an output beyond the last, it reads the last. */
 template <int FRAGMENTS>
 __device__ __forceinline__ void stream_outputs(stream_tile<FRAGMENTS> &tile, const void *w,
                                                int row_bytes, int n, int output, int lane)

@@ -10,6 +10,7 @@ struct strip {
     int x_first;            // the first row's place in x (or in `source`); first: in y
 };
 
+/* The sum of x over this lane and all lanes below it. */
 __device__ __forceinline__ int sum_below(int x, int lane)
 {
 #pragma unroll
@@ -31,7 +32,7 @@ __device__ __forceinline__ strip find_strip(const int32_t *count, int n_blocks, 
                    ? strip{block, block * n + first, min(n - first, height), first}
                    : strip{of_block * n_blocks, 0, 0, 0};
     }
-    int strips = 0, rows = 0; // of the blocks before
+    int strips = 0, rows = 0; // of the blocks before `base`
     for (int base = 0; base < n_blocks; base += 32) {
         int own = base + lane < n_blocks ? count[base + lane] : 0;
         int own_strips = (own + height - 1) / height;
@@ -39,7 +40,7 @@ __device__ __forceinline__ strip find_strip(const int32_t *count, int n_blocks, 
         unsigned beyond = __ballot_sync(0xffffffffu, number < end);
         if (beyond) {
             int owner = __ffs((int)beyond) - 1;
-            int at = number - (end - own_strips); // of the owner's strips
+            int at = number - (end - own_strips); // which of the owner's strips
             int first = row - own + at * height, left = own - at * height;
             first = __shfl_sync(0xffffffffu, first, owner);
             return {base + owner, first, min(__shfl_sync(0xffffffffu, left, owner), height), first};

@@ -1,9 +1,9 @@
-/* Weighted sums over rows that lie at their slots, N columns a thread. */
+/* Weighted sums over the rows of y at a row's slots (kernels.h, sum_rows), N columns a thread. */
 #pragma once
 
 #include "kernels/cuda/number.cuh"
 
-/* N columns at once: as one access where the address is a multiple of its size. */
+/* N columns, loaded or stored by one instruction; the address must be a multiple of their size. */
 template <int N> struct __align__(4 * N) floats
 {
     float v[N];
@@ -18,12 +18,12 @@ struct sum_call {
     const void *y;
     const int32_t *slot;
     const float *weight;
-    int k, dim, stride; // of y's rows
+    int k, dim, stride; // slots of a row; width and stride of y's rows
 };
 
-enum { PLACES = 4 }; // whose rows are asked for together
+enum { PLACES = 4 }; // the rows of so many slots are loaded together
 
-/* sum += weight * y over the row's slots, columns [column, column + N). */
+/* sum += the sum of weight * y over the row's slots, for columns [column, column + N). */
 template <class T, int N>
 __device__ __forceinline__ void add_places(floats<N> &sum, const sum_call &c, int row, int column)
 {

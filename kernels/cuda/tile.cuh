@@ -1,10 +1,16 @@
-/* Tensor-core tiles of bf16 and f16: a warp multiplies, and brings its operands from shared memory.
- * Under emulation the same fragments are multiplied by loops.
+/* Tensor-core tiles of bf16 and f16: a warp multiplies two operands, and can load them from shared
+ * memory. On the emulation, loops do the same with the same fragments.
  *
- * Fragments, for lane 4 g + t of a warp; a word holds two neighbours of k, the lower first:
- *   a [16][16] row-major   a[0]: row g, k 2t   a[1]: row g + 8, k 2t   a[2], a[3]: same rows, k 2t
- * + 8 b [16][8] by columns   b[0]: k 2t, column g                        b[1]: k 2t + 8, column g
- *   d [16][8] f32          d[0], d[1]: row g, columns 2t, 2t + 1       d[2], d[3]: row g + 8 */
+ * The fragment of lane 4 g + t of a warp (PTX ISA, mma.m16n8k16). A word holds two neighbours of k,
+ * the lower one in its lower half:
+ *   a [16][16] row-major
+ *       a[0]: row g, k 2t         a[1]: row g + 8, k 2t
+ *       a[2]: row g, k 2t + 8     a[3]: row g + 8, k 2t + 8
+ *   b [16][8] by columns
+ *       b[0]: k 2t, column g      b[1]: k 2t + 8, column g
+ *   d [16][8] f32
+ *       d[0], d[1]: row g, columns 2t, 2t + 1
+ *       d[2], d[3]: row g + 8, columns 2t, 2t + 1 */
 #pragma once
 
 #include <cuda_bf16.h>
@@ -20,7 +26,7 @@
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                           \
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
 
-/* d += a b, by the whole warp. */
+/* d += a b; called by the whole warp. */
 template <class T>
 __device__ __forceinline__ void mma_16816(float (&d)[4], const uint32_t (&a)[4],
                                           const uint32_t (&b)[2]);
@@ -41,8 +47,9 @@ __device__ __forceinline__ void mma_16816<__half>(float (&d)[4], const uint32_t 
 
 #undef MMA_16816
 
-/* Four matrices of 8 rows of 16 bytes in shared memory: lane 8 i + j names row j of matrix i. Word
- * i of a lane is of matrix i: two neighbours of row g, or (trans) of column g. */
+/* Load four matrices of 8 rows of 16 bytes from shared memory. Lane 8 i + j passes the address of
+ * row j of matrix i. Word i that lane 4 g + t gets is of matrix i: elements 2t and 2t + 1 of row g,
+ * or (trans) of column g. */
 __device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], const void *shared)
 {
     unsigned from = (unsigned)__cvta_generic_to_shared(shared);
@@ -65,7 +72,8 @@ __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], const void *
 
 #include <string.h>
 
-/* The emulation spends most of its time in the twins, on indices that are known: no checks. */
+/* The emulation spends most of its time in the functions marked so. Their indices are known to be
+ * right, so they go without sanitizers. */
 #define TWIN __attribute__((no_sanitize("address", "undefined", "thread"), optimize("O3"))) inline
 
 namespace emulated_tile
@@ -91,7 +99,7 @@ template <class T> TWIN float half_of(uint32_t word, int i)
     return (float)x;
 }
 
-/* Element k (0 .. 15) of row `row` of a; of column `column` of b. */
+/* Element k of row `row` of operand a; element k of column `column` of operand b. k is 0 .. 15. */
 template <class T> TWIN float a_at(const operands *const in[32], int row, int k)
 {
     int lane = row % 8 * 4 + k % 8 / 2, word = row / 8 + k / 8 * 2;

@@ -1,6 +1,7 @@
-/* Rows in a narrower form, for the wire: a block of threads does a row. The arithmetic is the CPU's
- * (cpu/wire.c), exact or one rounding an element, with the conversions of base/dtype.h, so the
- * bytes are the CPU's too. The error is measured row by row and added up by one more launch. */
+/* Rows in the narrower forms that they have on the wire. A block of threads does a row. The
+ * arithmetic is that of cpu/wire.c: each operation on an element is exact or is rounded once, and
+ * conversions are those of base/dtype.h, so the bytes are the same as on the CPU. The error is
+ * measured for each row, and one more launch adds it up. */
 #include <string.h>
 
 #include "base/check.h"
@@ -15,7 +16,7 @@ struct wire_call {
     const char *from;
     struct wire_error *of_row; // [n]
     int width;
-    size_t to_bytes, from_bytes; // of a row
+    size_t to_bytes, from_bytes; // from one row to the next
 };
 
 size_t cuda_wire_scratch_bytes(const struct dev_limits *limits)
@@ -31,7 +32,8 @@ template <enum dtype TYPE> __device__ __forceinline__ float element(const void *
     return TYPE == DTYPE_BF16 ? bf16_to_float(bits) : f16_to_float(bits);
 }
 
-/* As bits, magnitudes are ordered like integers, with infinity and then NaN above all numbers. */
+/* The bits of positive floats, read as integers, have the order of the floats, with infinity and
+ * then NaN above all numbers. */
 template <enum dtype TYPE>
 __device__ __forceinline__ float largest_magnitude(const void *row, int width)
 {
@@ -48,7 +50,7 @@ __device__ __forceinline__ float largest_magnitude(const void *row, int width)
     return bits_to_float(most);
 }
 
-/* Adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the low bits. */
+/* The integer nearest to v, ties to even, within +-127: v + 1.5 * 2^23 has it in its low bits. */
 static __device__ __forceinline__ int8_t nearest(float v)
 {
     v = v > 127 ? 127 : v;
@@ -56,7 +58,7 @@ static __device__ __forceinline__ int8_t nearest(float v)
     return (int8_t)(int32_t)(float_to_bits(v + 12582912.0f) - 0x4b400000u);
 }
 
-/* What the receiver makes of a value that travels. */
+/* The value that the receiver will have for element i. */
 template <enum dtype TYPE, enum wire WIRE>
 __device__ __forceinline__ float arrived(const char *from, float scale, int i)
 {
@@ -75,7 +77,7 @@ static __global__ void __launch_bounds__(THREADS) narrow(const wire_call c)
     if (WIRE == WIRE_INT8) {
         float largest = largest_magnitude<TYPE>(row, c.width);
         scale = largest / 127;
-        used = scale > 0 && largest <= 3.402823466e38f ? c.width : 0; // else all steps are 0
+        used = scale > 0 && largest <= 3.402823466e38f ? c.width : 0; // else q is all zeros
         if (threadIdx.x == 0)
             *(float *)to = scale;
     }
@@ -107,7 +109,8 @@ static __global__ void __launch_bounds__(THREADS) widen(const wire_call c)
         dtype_store(TYPE, row, (size_t)i, i < c.width ? arrived<TYPE, WIRE>(from, scale, i) : 0);
 }
 
-/* *error += the sum of n rows': each thread every THREADS-th, then the threads in order. */
+/* *error += the errors of n rows: each thread sums every THREADS-th row, then the threads' sums are
+ * added in order. */
 static __global__ void __launch_bounds__(THREADS)
     add_errors(struct wire_error *error, const struct wire_error *of_row, int n)
 {
@@ -129,7 +132,7 @@ static __global__ void __launch_bounds__(THREADS)
     error->errors += sum.errors;
 }
 
-/* The kernel for a type and a wire that is not the model's. */
+/* Launch the kernel for a type and a wire other than WIRE_MODEL. */
 #define LAUNCH_WIRE(d, kernel, type, wire, n, c)                                                   \
     do {                                                                                           \
         if (wire == WIRE_BF16 && type == DTYPE_F32)                                                \

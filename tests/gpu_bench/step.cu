@@ -162,7 +162,7 @@ static void expert_phases(step &s)
         hit += (double)route.hit / s.variants;
     double routed = ffn_bytes(of, pairs, hit, of.width), flops = ffn_flops(of, pairs, of.width);
     double shared = ffn_bytes(of, n, 1, of.shared), others = ffn_flops(of, n, of.shared);
-    if (s.n <= d->joint_rows) {
+    if (s.n <= d->joint_ffn_max_rows) {
         phase(s, "experts and shared", routed + shared, flops + others, [&s, d](int i) {
             struct ffn_job jobs[] = {shared_job(s, i), routed_job(s, i)};
             run_ffn(d, jobs, 2);

@@ -1,10 +1,10 @@
-# What steps of both parts of tools/gpu_check.sh use; sourced by step.sh. A function that ends with
-# another exit code than 0 has failed, or, with 77, cannot be done here.
+# Functions for the steps of both parts of tools/gpu_check.sh; sourced by step.sh. A function that
+# returns 77 cannot be done here; one that returns another code than 0 has failed.
 
-# Several ranks share the GPU; NCCL 2.30 can, if it is allowed to.
+# Several ranks share the GPU, which NCCL 2.30 can do if it is allowed to.
 export NCCL_MULTI_RANK_GPU_ENABLE=1
 
-# The last line of the log says why.
+# The last line of the log gives the reason.
 cannot() {
     echo "$1"
     exit 77
@@ -15,7 +15,7 @@ wrong() {
     exit 1
 }
 
-# A program of the check, of the build or kit in hand.
+# Run a program of the check, from the build directory or the kit that is used.
 program() { # name arguments…
     [ -x "$binary/tests/$1" ] || wrong "expected $1 among the programs, found it not built"
     "$binary/tests/$1" "${@:2}"
@@ -25,7 +25,7 @@ epmoe() {
     "$binary/epmoe" "$@"
 }
 
-# epmoe bench on the GPU; its figures go to tools/gpu_report.py.
+# Run epmoe bench on the GPU; tools/gpu_report.py reads its figures.
 bench() { # options…
     epmoe bench --device cuda -p "$prompt" -n "$generate" -r "$repeats" -o json "$@" >"$logs/$STEP.json"
 }
@@ -44,7 +44,7 @@ for name in "torch", "transformers":
     epmoe --version
 }
 
-# transformers brings its own libraries, so ours are left out.
+# Run gpu_peer.py without our library path, as transformers has libraries of its own.
 peer() { # arguments of gpu_peer.py
     python3 -c 'import importlib.util as u, sys
 sys.exit(not (u.find_spec("torch") and u.find_spec("transformers")))' ||
@@ -57,7 +57,7 @@ ids() { # how many
     python3 tools/gpu_peer.py --show-tokens "$1"
 }
 
-# The true shape in files, 5.8 GB of them: in memory, if there is room, for those who only want the model.
+# Write a checkpoint of the real shape, 5.8 GB: to memory if there is room, else to disk.
 make_checkpoint() { # memory, disk
     local free
     free=$(df --output=avail -k "$memory" | tail -n 1)

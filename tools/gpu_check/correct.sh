@@ -4,7 +4,7 @@ doctor() {
     epmoe doctor
 }
 
-# Every program of the kit with every library that the loader does not find.
+# List every program of the kit that lacks a library, with the libraries that the loader does not find.
 missing_libraries() {
     local file missing
     for file in "$binary/epmoe" "$binary"/tests/{test_,gpu_}* "$binary"/mpi/bin/*; do
@@ -21,13 +21,13 @@ generated() { # device dtype
         "$([ -n "$quick" ] && echo Emma || echo 'It is a truth universally acknowledged')"
 }
 
-# How many tokens two texts have in common from the start.
+# How many tokens two lists of ids have in common from the start.
 same_tokens() { # ids ids
     paste <(tr ' ' '\n' <<<"$1") <(tr ' ' '\n' <<<"$2") | awk '$1 != $2 { exit } { n++ } END { print n + 0 }'
 }
 
-# In f32 the GPU's rounding differs from the CPU's by too little to choose another token. In bf16 it may,
-# at some later token: the first three must agree, and the number of those that do is told.
+# Compare the tokens that GPU and CPU generate. In f32 the rounding differs by too little to choose
+# another token. In bf16 a later token may differ: the first three must agree, and it prints how many do.
 compare_texts() {
     local gpu cpu type same least
     for type in f32 bf16; do
@@ -61,8 +61,8 @@ peer_logits() {
         "epmoe, one step=$work/together" "epmoe, row by row=$work/alone"
 }
 
-# Small enough to end under a tool that slows kernels down a hundredfold: a prompt of several tiles with
-# sampled tokens after it, a small model row by row, and the kernels that these do not run.
+# Runs for a tool that makes kernels a hundred times slower, so they are small: a prompt of several tiles
+# with sampled tokens after it, a small model row by row, and the kernels that these two do not run.
 sanitized_cases() {
     cat <<CASES
 $binary/epmoe run -m models/austen-moe --device cuda --tokens $(ids 100) -n 4 --temp 0.8 --ids -q
@@ -92,7 +92,7 @@ nccl_threads() { # ranks
     program gpu_ranks -m "$ranks_model" --ranks "$1" --rows "$rows" --steps "$ranks_steps"
 }
 
-# The rows of the true shape are ten times as wide.
+# With the real shape, whose rows are ten times as wide.
 nccl_true_shape() {
     program gpu_ranks -m "synth:$preset:$layers" --ranks 2 --rows "$rows" --steps "$ranks_steps"
 }
@@ -103,13 +103,13 @@ nccl_processes() { # ranks
     launch/mpirun.sh -n "$1" "$binary/tests/gpu_ranks" -m "$ranks_model" --rows "$rows" --steps "$ranks_steps"
 }
 
-# ---- one of three ranks stands still ----
+# ---- one of three ranks is stopped ----
 
 request() { # id
     echo "{\"id\": \"$1\", \"prompt\": \"Emma\", \"max_tokens\": 3, \"ignore_eos\": true}"
 }
 
-# The process of that rank of this step's run.
+# The process id of a rank of this step's run.
 rank_process() { # rank
     local at
     for at in /proc/[0-9]*; do
@@ -118,9 +118,9 @@ rank_process() { # rank
     done 2>/dev/null
 }
 
-# A batch that reads requests from a pipe, so that it is certainly under way when rank 1 stops; then
-# it is asked for more, and must end in time. The emulation has no NCCL between processes, and a step of
-# its GPU can take longer than the timeout.
+# Start a batch that reads requests from a pipe, so that it is certainly running when rank 1 is stopped.
+# Then send more requests: the batch must end in time. The emulation cannot do this: it has no NCCL
+# between processes, and a step of its GPU can take longer than the timeout.
 stopped_rank() {
     local job code start took limit=6 how=(--device cuda --transport nccl)
     [ -z "$quick" ] || limit=4 how=(--device cpu --transport mpi)

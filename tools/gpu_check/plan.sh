@@ -1,13 +1,13 @@
-# What tools/gpu_check.sh does: the programs it needs and the one table of its steps; sourced.
+# The programs that tools/gpu_check.sh needs, and the table of its steps; sourced.
 
 part_limit=270 # seconds of a part
 
 gpu_tests=(test_kernels test_rows test_attention test_chain test_wire test_marks test_sample test_parity)
 gpu_programs=("${gpu_tests[@]}" gpu_bench gpu_same gpu_ranks)
 
-# A line a step, in the order in which they run: part, seconds, name, and the command of
-# tools/gpu_check/correct.sh, speed.sh or common.sh with its arguments. A step may take its seconds
-# and what the steps before it left; it cannot take from those after it.
+# A line for each step, in the order in which they run: part, seconds, name, and a function of
+# tools/gpu_check/correct.sh, speed.sh or common.sh with its arguments. A step may use its own seconds
+# and those that earlier steps did not use, but none of later steps.
 plan() {
     cat <<'PLAN'
 correct   6 device            describe

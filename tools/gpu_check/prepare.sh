@@ -1,7 +1,7 @@
-# Before the steps of tools/gpu_check.sh: which programs, which libraries, whether there is a GPU;
-# sourced. Sets and exports what tools/gpu_check/step.sh reads.
+# Runs before the steps of tools/gpu_check.sh; sourced. Finds the programs, the libraries and the GPU, and
+# exports the variables that tools/gpu_check/step.sh reads.
 
-# What the steps measure, and how much of it.
+# The models and sizes that the steps run with.
 choose_sizes() {
     preset=qwen1.5-moe-a2.7b layers=4 prompt=1500 generate=40 repeats=5
     ranks=5 ranks_model=models/austen-moe ranks_steps=8
@@ -25,7 +25,7 @@ can_build() {
         command -v mpicc protoc-c cmake >/dev/null
 }
 
-# What was named; or the kit, which costs no time; or a build, before the parts' seconds begin.
+# Use the directory that was named; else the kit; else build, before the parts' seconds begin.
 choose_binary() {
     [ -z "$binary" ] || return 0
     command -v nvidia-smi >/dev/null || no_gpu "no GPU found (no nvidia-smi), and no --binary"
@@ -42,7 +42,7 @@ choose_binary() {
     }
 }
 
-# Where Python's packages keep cuBLAS and NCCL.
+# The folders of Python's packages that hold cuBLAS and NCCL.
 python_libraries() {
     python3 - <<'PY' 2>/dev/null
 import glob, os, sys
@@ -52,7 +52,7 @@ print(":".join(p for p in places if any(glob.glob(os.path.join(p, so)) for so in
 PY
 }
 
-# libnccl.so.2 as it is, or unpacked from the .xz of a kit. It goes before all others.
+# Find libnccl.so.2, or unpack it from a kit's .xz. It comes first in the library path.
 unpack_nccl() {
     [ -n "$nccl" ] || [ ! -d "$binary/nccl" ] || nccl=$binary/nccl
     [ -n "$nccl" ] && [ ! -e "$nccl/libnccl.so.2" ] && [ -e "$nccl/libnccl.so.2.xz" ] || return 0
@@ -75,14 +75,15 @@ choose_libraries() {
     export LD_LIBRARY_PATH library_path_before PATH
 }
 
-# The smallest run on a GPU: if it is refused, there is none.
+# Try the smallest run on a GPU; if it fails, there is no GPU.
 probe() {
     timeout 60 "$binary/epmoe" bench -m synth:tiny-moe --device cuda -p 4 -n 1 -r 1 >"$work/probe" 2>&1
     [ $? -eq 2 ] && grep -q 'expected a GPU\|build with CUDA' "$work/probe" &&
         no_gpu "$(tail -n 1 "$work/probe")"
 }
 
-# Files that need not outlive the check, on disk and, where there is such a place, in memory.
+# Folders for files that are removed after the check: on disk, and in memory if the system has such a
+# folder.
 choose_work() {
     work=$(mktemp -d)
     model=$work/model

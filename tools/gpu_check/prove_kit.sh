@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Whether a kit's mpirun runs where Open MPI was never installed: in a root directory with nothing but
-# the C library, a shell and the kit, three ranks must print what one process prints. As root, on Linux.
+# Checks that a kit's mpirun runs without an installed Open MPI: in a root directory with only the C
+# library, a shell and the kit, three ranks must print what one process prints. Needs root, and Linux.
 #   tools/gpu_check/prove_kit.sh gpu_kit
 set -euo pipefail
 kit=$(realpath "$1")
@@ -12,7 +12,7 @@ fi
 root=$(mktemp -d)
 trap 'rm -rf --one-file-system "$root"' EXIT
 
-# Programs with the libraries they need, under the paths they have here.
+# Copy programs and the libraries they need, to the same paths in the new root.
 bring() {
     local file
     for file in "$@" $(ldd "$@" | grep -oE '/[^ ]+ \(' | tr -d '('); do
@@ -20,7 +20,7 @@ bring() {
     done
 }
 
-# What the kit leaves to the machine: CUDA's libraries and NCCL, and the C++ library that these want.
+# Copy what the kit expects on the machine: CUDA's libraries and NCCL, and the C++ library they need.
 cuda_libraries() {
     ldd "$kit/epmoe" | awk '$2 == "=>" && $1 ~ /^lib(cuda|cudart|cublas|cublasLt|nccl|stdc\+\+|gcc_s)\.so/ { print $3 }'
 }
@@ -39,7 +39,7 @@ fill_root() {
     done >"$root/tmp/mounts"
 }
 
-# Inside: no Open MPI, then one process and three ranks.
+# In the new root: check that there is no Open MPI, then run one process and three ranks.
 inside='
 set -eu
 cd /here

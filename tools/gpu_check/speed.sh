@@ -5,7 +5,7 @@ workload() { # early_on, early_off, early_on_again
     bench -m "synth:$preset"
 }
 
-# Tables for people; a profile plays no graph, so its tokens/s are not the workload's.
+# Print the tables of a profile. It runs without CUDA graphs, so its tokens/s are not the workload's.
 profiled_workload() {
     epmoe bench --device cuda -m "synth:$preset" -p "$prompt" -n "$generate" -r $(((repeats + 1) / 2)) --profile
 }
@@ -20,7 +20,7 @@ variants() {
     program gpu_bench $tiny --variants
 }
 
-# Hardware counters of the heaviest kernels: the whole table stays among the logs.
+# Hardware counters of the kernels that take the most time; the whole table is in the logs.
 counters() {
     local log=$logs/$STEP.csv kernels rc
     PATH=$PATH:$(echo /opt/nvidia/nsight-compute/* | tr ' ' :)
@@ -49,7 +49,7 @@ peer_speed() {
     peer -p "$prompt" -n "$generate" -r $(((repeats + 1) / 2)) $tiny
 }
 
-# Two ranks on the one GPU, with each of the two forms of NCCL's communicator.
+# Two ranks on one GPU, with each of the two forms of NCCL's communicator (transport/nccl.h).
 nccl_workload() { # nccl_asking, nccl_blocking
     EPMOE_NCCL_BLOCKING=$([ "$1" = nccl_blocking ] && echo 1 || echo 0) \
         bench -m "synth:$preset:$layers" --ranks 2 --transport nccl
@@ -60,8 +60,8 @@ virtual_ranks() {
     bench -m "synth:$preset" --ranks "$ranks" --transport local
 }
 
-# How fast the checkpoint comes to the GPU, from the page cache and then from storage, beside how fast
-# PCIe and storage are.
+# Time loading the checkpoint to the GPU, from the page cache and from storage, and measure PCIe and
+# storage by themselves.
 loading() {
     local file=$model/model.safetensors
     # shellcheck disable=SC2086

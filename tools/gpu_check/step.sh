@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One step of tools/gpu_check.sh: a function of correct.sh, speed.sh or common.sh, with its arguments.
-# It reads the variables that prepare.sh exports, and writes what is to be kept into $logs, for
-# tools/gpu_report.py as $logs/$STEP.json. Exit: 0 well, 77 cannot be done here (the last line says why).
+# It reads the variables that prepare.sh exports, and writes results to $logs; tools/gpu_report.py reads
+# $logs/$STEP.json. Exit: 0 passed, 77 cannot be done here (the last line of the log gives the reason).
 set -uo pipefail
 . tools/gpu_check/common.sh
 . tools/gpu_check/correct.sh
