@@ -108,7 +108,7 @@ static int blocks_here(struct coordinator *c, int l, struct half *half)
     const void *rows = stage_home_rows(c, &half->s, half->exchange, half->n);
     struct ffn_job jobs[2] = {pieces_job(c, l, half, rows), experts_job(c, l, half, rows)};
     static const enum phase phases[2] = {PHASE_SHARED, PHASE_HOME};
-    int together = half->n <= c->dev.joint_rows ? 2 : 1, status = 0;
+    int together = half->n <= c->dev.joint_ffn_max_rows ? 2 : 1, status = 0;
     for (int i = 0; i < 2 && !status; i += together) {
         trace_mark(c->trace, phases[i]);
         run_ffn(&c->dev, jobs + i, together);

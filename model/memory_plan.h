@@ -13,7 +13,7 @@ struct memory_plan {
     struct sizes sizes;
     struct footprint footprint;
     uint64_t embed_bytes, kv_bytes; // the caller may know them better
-    struct placement placement;     // the caller's; none yet: no experts anywhere, all else on rank 0
+    struct placement placement; // the caller's; none yet: no experts anywhere, all else on rank 0
 };
 
 /* All but the placement: one sequence of `context` positions, the embedding in the config's type.

@@ -56,7 +56,7 @@ static int run_blocks(struct worker *w, int layer, int n_rows, const struct exch
     bring_work(w, layer, work);
     const struct ffn_job jobs[2] = {pieces_job(w, layer, n_rows, work),
                                     experts_job(w, layer, work)};
-    int together = n_rows <= d->joint_rows ? 2 : 1;
+    int together = n_rows <= d->joint_ffn_max_rows ? 2 : 1;
     for (int i = 0; i < 2; i += together)
         run_ffn(d, jobs + i, together);
     if (w->y)
