@@ -11,7 +11,7 @@
  * the rows or on the number of threads: every sum runs in one fixed order of its index.
  *
  * Each primitive exists in plain C (cpu/plain.c, the definition), and faster per instruction set;
- * cases.h lists shapes and error bounds, and tests/test_kernels.c compares. */
+ * cases.h lists shapes and error bounds, and tests/kernels/test_kernels.c compares. */
 #pragma once
 
 #include <stdbool.h>

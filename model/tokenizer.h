@@ -3,7 +3,7 @@
  *
  * Every field of the file is honoured or refused by name; nothing that could change an id is passed
  * over in silence. One thing may differ, for code points newer than the library at hand: \p{...} in
- * a pattern follows PCRE2's version of Unicode. tests/test_tokenizer_split.c holds the list.
+ * a pattern follows PCRE2's version of Unicode. tests/model/test_tokenizer_split.c holds the list.
  *
  * A tokenizer is not changed by use: any number of threads may encode and decode with it. */
 #pragma once
