@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Ranks as threads under ThreadSanitizer: whole runs, every way that rows travel, 1 to 9 workers, even
-# and uneven placements. Each rank has one thread (-t 1): libgomp, which is not built for it, then
+# Ranks as threads under ThreadSanitizer: whole runs, any two choices of how rows travel, 1 to 9 workers,
+# even and uneven placements. Each rank has one thread (-t 1): libgomp, which is not built for it, then
 # starts no team, and every report is a race between ranks.
 #   tests/program/tsan.sh build/tsan/epmoe
 set -uo pipefail
@@ -23,19 +23,18 @@ clean() { # arguments of epmoe
 moe_60=tests/golden/models/moe-60 austen=models/austen-moe
 tokens=$(seq -s, 1 20)
 overlaps=(off on)
+dedups=(on off)
+combines=(rows sum)
 turn=0
-each_way() { # call what is named with every strategy, dedup, combine and wire; overlap the other half next time
-    local strategy dedup combine wire
-    turn=$((turn + 1))
+# Calls what is named with every strategy and wire. Dedup, combine and overlap take turns, so that any
+# two choices are together in a few calls of this function; the full product: tests/exchange/test_exchange.c.
+each_way() {
+    local strategy wire
     for strategy in exact padded allgather; do
-        for dedup in on off; do
-            for combine in rows sum; do
-                for wire in model bf16 int8; do
-                    turn=$((turn + 1))
-                    "$@" --strategy $strategy --dedup $dedup --combine $combine --wire $wire \
-                        --overlap "${overlaps[turn % 2]}"
-                done
-            done
+        for wire in model bf16 int8; do
+            "$@" --strategy $strategy --wire $wire --dedup "${dedups[turn % 2]}" \
+                --combine "${combines[turn / 2 % 2]}" --overlap "${overlaps[turn / 4 % 2]}"
+            turn=$((turn + 1))
         done
     done
 }
