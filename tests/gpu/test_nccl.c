@@ -68,13 +68,21 @@ static void check(const struct setting *s, const struct exchange_options *x)
                  s->dir, s->ranks, s->home, w.strategy, w.combine, w.dedup, w.wire, w.overlap);
 }
 
+/* The communicator whose calls only begin differs from the usual one while it is opened and asked
+ * how it is, whatever its rows: for it a part of the cases is enough. */
+static int every(int usual, int begins)
+{
+    const char *blocking = getenv("EPMOE_NCCL_BLOCKING");
+    return blocking && strcmp(blocking, "0") == 0 ? begins : usual;
+}
+
 /* Strategy, combine, dedup and overlap in full; wires and ranks by turns. */
 static void any_options(void **state)
 {
     (void)state;
     static const long homes[] = {0, 7, 14, 57}; // 3 are left for up to 8 workers
     enum { OTHERS = COMBINE_COUNT * DEDUP_COUNT * OVERLAP_COUNT };
-    for (int i = 0; i < STRATEGY_COUNT * OTHERS; i++) {
+    for (int i = 0; i < STRATEGY_COUNT * OTHERS; i += every(1, 5)) {
         int strategy = i / OTHERS;
         struct exchange_options x = {.strategy = (enum strategy)strategy,
                                      .combine = (enum combine)(i % COMBINE_COUNT),
@@ -106,7 +114,7 @@ static void shared_gpus(void **state)
     (void)state;
     setenv("EPMOE_EMULATED_NCCL", "2.30.3", 1);
     setenv("NCCL_MULTI_RANK_GPU_ENABLE", "1", 1);
-    for (int i = 0; i < STRATEGY_COUNT * OVERLAP_COUNT; i++) {
+    for (int i = 0; i < STRATEGY_COUNT * OVERLAP_COUNT; i += every(1, 3)) {
         struct exchange_options x = {.strategy = (enum strategy)(i / OVERLAP_COUNT),
                                      .overlap = (enum overlap)(i % OVERLAP_COUNT)};
         struct setting s = {MODELS "moe-60", DTYPE_F32, 2 + i, 7};
