@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # All tests: the rules of the source, a release build with warnings as errors, the same under
 # AddressSanitizer and UBSan, a build of plain C alone, ranks as threads under ThreadSanitizer,
-# the GPU's path on an emulated GPU, and there its kernels once more, looking for races.
+# the GPU's path on an emulated GPU, and there its kernels once more, looking for races. The first proves
+# results on all combinations, the others walk every code path (docs/testing.md).
 #   tests/run.sh            everything
 #   tests/run.sh ci         one preset only (ci, asan, plain, tsan, emulated, races, or cuda)
 set -euo pipefail

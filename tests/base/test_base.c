@@ -1,0 +1,223 @@
+/* The ground floor: number conversions, JSON, files, arenas, messages. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/dtype.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/pulse.h"
+#include "tests/rig/cm.h"
+
+static void halves_survive_a_round_trip(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 65536; h++) {
+        float from_f16 = f16_to_float((f16)h), from_bf16 = bf16_to_float((bf16)h);
+        if (!isnan(from_f16))
+            assert_int_equal(float_to_f16(from_f16), h);
+        else
+            assert_true(isnan(f16_to_float(float_to_f16(from_f16))));
+        if (!isnan(from_bf16))
+            assert_int_equal(float_to_bf16(from_bf16), h);
+        else
+            assert_true(isnan(bf16_to_float(float_to_bf16(from_bf16))));
+    }
+}
+
+/* Between two neighbours the nearer one, and of two equally near ones the even one. */
+static void rounding_is_to_nearest_even(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x7bff; h++) {
+        float low = f16_to_float((f16)h), high = f16_to_float((f16)(h + 1));
+        float middle = (low + high) / 2;
+        assert_int_equal(float_to_f16(middle), h % 2 == 0 ? h : h + 1);
+        assert_int_equal(float_to_f16(nextafterf(middle, low)), h);
+        assert_int_equal(float_to_f16(nextafterf(middle, high)), h + 1);
+        assert_int_equal(float_to_f16(-middle), 0x8000 | (h % 2 == 0 ? h : h + 1));
+    }
+    for (uint32_t h = 0x80; h < 0x7f7f; h += 13) {
+        float middle = bits_to_float(h << 16 | 0x8000);
+        assert_int_equal(float_to_bf16(middle), h % 2 == 0 ? h : h + 1);
+        assert_int_equal(float_to_bf16(bits_to_float(h << 16 | 0x7fff)), h);
+        assert_int_equal(float_to_bf16(bits_to_float(h << 16 | 0x8001)), h + 1);
+    }
+    assert_int_equal(float_to_f16(65519.0f), 0x7bff);
+    assert_int_equal(float_to_f16(65520.0f), 0x7c00);
+    assert_int_equal(float_to_f16(-INFINITY), 0xfc00);
+    assert_int_equal(float_to_bf16(INFINITY), 0x7f80);
+}
+
+static void unaligned_elements_load(void **state)
+{
+    (void)state;
+    float f = 1.5f;
+    char bytes[9] = {0};
+    memcpy(bytes + 1, &f, 4);
+    assert_true(dtype_load(DTYPE_F32, bytes + 1, 0) == 1.5f);
+    assert_true(dtype_load(DTYPE_BF16, bytes + 3, 0) == 1.5f); // the upper half
+    assert_true(dtype_round(DTYPE_BF16, 1.0f + 0x1p-9f) == 1.0f);
+    assert_true(dtype_round(DTYPE_F16, 1.0f + 0x1p-9f) == 1.0f + 0x1p-9f);
+}
+
+struct bad_json {
+    const char *text, *says;
+};
+
+static void bad_json_is_refused(void **state)
+{
+    (void)state;
+    static const struct bad_json cases[] = {
+        {"", "expected JSON"},
+        {"{", "expected JSON"},
+        {"{\"a\":1,\"a\":2}", "a"},
+        {"[1e999]", "real number overflow"},
+        {"[99999999999999999999]", "too big integer"},
+        {"[NaN]", "invalid token"},
+        {"[\"\xff\"]", "unable to decode byte"},
+        {"[1] x", "end of file expected"},
+    };
+    error_capture(true);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_null(js_parse(cases[i].text, strlen(cases[i].text), "case.json"));
+        assert_non_null(strstr(error_text(), "case.json"));
+        assert_non_null(strstr(error_text(), cases[i].says));
+    }
+    char deep[8192];
+    memset(deep, '[', sizeof deep);
+    assert_null(js_parse(deep, sizeof deep, "deep"));
+    error_capture(false);
+}
+
+static void json_reads_in_order(void **state)
+{
+    (void)state;
+    const char *text = "{\"z\": 1, \"a\": [true, null, \"x\\u0000y\", 2.5], \"m\": {}}";
+    struct js *root = js_parse(text, strlen(text), "t");
+    const char *expected[] = {"z", "a", "m"};
+    int n = 0;
+    for (struct js_entry e = js_first(root); e.key; e = js_next(root, e))
+        assert_string_equal(e.key, expected[n++]);
+    assert_int_equal(n, 3);
+    size_t bytes;
+    const struct js *a = js_member(root, "a");
+    assert_true(js_bool(js_item(a, 0)) && js_is_null(js_item(a, 1)));
+    assert_memory_equal(js_string(js_item(a, 2), &bytes), "x\0y", 3);
+    assert_int_equal(bytes, 3);
+    assert_true(js_number(js_item(a, 3)) == 2.5);
+    assert_null(js_member(js_member(root, "absent"), "x"));
+    assert_string_equal(js_kind(js_member(root, "m")), "an object");
+    js_free(root);
+}
+
+static void broken_utf8_becomes_a_mark(void **state)
+{
+    (void)state;
+    size_t bytes;
+    struct js *v = js_new_string("a\xe2\x82zé\xff", 7);
+    assert_string_equal(js_string(v, &bytes), "a\xef\xbf\xbd\xef\xbf\xbdzé\xef\xbf\xbd");
+    js_free(v);
+}
+
+static void files_appear_whole_or_not(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/epmoe-test-XXXXXX", path[64];
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/out", dir);
+    struct outfile f;
+    assert_int_equal(outfile_open(&f, path), 0);
+    fputs("half", f.stream);
+    outfile_abort(&f);
+    assert_false(file_exists(path));
+    assert_int_equal(outfile_open(&f, path), 0);
+    fputs("whole", f.stream);
+    assert_false(file_exists(path));
+    assert_int_equal(outfile_commit(&f), 0);
+    size_t bytes;
+    char *text = file_read(path, 100, &bytes);
+    assert_string_equal(text, "whole");
+    free(text);
+    error_capture(true);
+    assert_null(file_read(path, 4, &bytes));
+    assert_non_null(strstr(error_text(), "at most 4 bytes, found 5"));
+    assert_null(file_read(dir, 4, &bytes));
+    unlink(path);
+    rmdir(dir);
+    assert_int_equal(outfile_open(&f, path), STATUS_FAILED);
+    outfile_abort(&f);
+    error_capture(false);
+}
+
+static void arenas_hand_out_zeroed_aligned_memory(void **state)
+{
+    (void)state;
+    struct arena a = {0};
+    for (int round = 0; round < 3; round++) {
+        for (size_t bytes = 1; bytes < 10000000; bytes = bytes * 3 + 1) {
+            char *p = arena_alloc(&a, bytes);
+            assert_int_equal((uintptr_t)p % 64, 0);
+            assert_true(p[0] == 0 && p[bytes - 1] == 0);
+            memset(p, 0xff, bytes);
+        }
+        arena_reset(&a);
+    }
+    arena_free(&a);
+    assert_null(a.blocks);
+}
+
+static void errors_are_kept_and_made_harmless(void **state)
+{
+    (void)state;
+    error_capture(true);
+    assert_int_equal(fail(STATUS_BAD_FILE, "%s: \033[2J\n%d", "f", 7), STATUS_BAD_FILE);
+    assert_string_equal(error_text(), "f: \\x1b[2J\\x0a7");
+    error_capture(false);
+    assert_string_equal(error_text(), "");
+}
+
+/* Others see it move ten times a second for two minutes, and nothing is taken back after. */
+static void a_wait_for_a_gpu_is_a_pulse_for_a_while(void **state)
+{
+    (void)state;
+    const int64_t second = 1000000000;
+    struct pulse p = {.count = 7};
+    assert_int_equal(pulse_seen(&p, second), 7);
+    pulse_device_begin(); // nobody's
+    pulse_bind(&p);
+    pulse_device_begin();
+    int64_t since = p.device_since_ns;
+    assert_true(since > 0);
+    assert_int_equal(pulse_seen(&p, since - second), 7);
+    assert_int_equal(pulse_seen(&p, since + second / 2), 7 + 5);
+    assert_int_equal(pulse_seen(&p, since + 119 * second), 7 + 1190);
+    assert_int_equal(pulse_seen(&p, since + 121 * second), 7 + 1200);
+    assert_int_equal(pulse_seen(&p, since + 3600 * second), 7 + 1200);
+    p.device_since_ns = since - 3600 * second; // it took an hour
+    pulse_device_end();
+    assert_int_equal(p.device_since_ns, 0);
+    assert_int_equal(pulse_seen(&p, since), 7 + 1200);
+    pulse_bind(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(halves_survive_a_round_trip),
+        cmocka_unit_test(rounding_is_to_nearest_even),
+        cmocka_unit_test(unaligned_elements_load),
+        cmocka_unit_test(bad_json_is_refused),
+        cmocka_unit_test(json_reads_in_order),
+        cmocka_unit_test(broken_utf8_becomes_a_mark),
+        cmocka_unit_test(files_appear_whole_or_not),
+        cmocka_unit_test(a_wait_for_a_gpu_is_a_pulse_for_a_while),
+        cmocka_unit_test(arenas_hand_out_zeroed_aligned_memory),
+        cmocka_unit_test(errors_are_kept_and_made_harmless),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

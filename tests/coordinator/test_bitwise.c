@@ -1,0 +1,209 @@
+/* Row invariance, end to end: the same logits, byte for byte, for any number of threads, any chunk
+ * and any number of ranks (more workers than experts too), overlapped or not, and any placement, in
+ * f32 and bf16, on every instruction set that this machine has. tests/program/mpi_bitwise.sh does
+ * the same over MPI. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "model/pieces.h"
+#include "tests/rig/cm.h"
+#include "tests/rig/logits.h"
+#include "tests/rig/pairs.h"
+
+enum { N_TOKENS = 150 };
+
+/* Of the variants, how many are left out between two when pairs are enough. */
+enum { PAIRS_STRIDE = 9 };
+
+static size_t stride(void)
+{
+    return pairs_only() ? PAIRS_STRIDE : 1;
+}
+
+struct variant {
+    int threads, chunk, ranks;
+    enum overlap overlap;
+};
+
+static const struct variant variants[] = {
+    {2, 2048, 1, OVERLAP_OFF}, {3, 2048, 1, OVERLAP_OFF}, {1, 1, 1, OVERLAP_OFF},
+    {2, 7, 1, OVERLAP_OFF},    {1, 64, 1, OVERLAP_OFF},   {1, 2048, 2, OVERLAP_OFF},
+    {1, 2048, 3, OVERLAP_OFF}, {2, 33, 5, OVERLAP_OFF},   {1, 50, 8, OVERLAP_OFF},
+    {1, 2048, 9, OVERLAP_OFF}, {1, 100, 70, OVERLAP_OFF}, {1, 2048, 1, OVERLAP_ON},
+    {1, 2048, 2, OVERLAP_ON},  {2, 33, 5, OVERLAP_ON},    {1, 3, 4, OVERLAP_ON},
+    {1, 1, 3, OVERLAP_ON},     {1, 100, 70, OVERLAP_ON},
+};
+
+/* Tokens that any vocabulary of 64 and more has. */
+static void fill(int32_t *tokens, int n)
+{
+    uint32_t x = 7;
+    for (int i = 0; i < n; i++) {
+        x = x * 1664525u + 1013904223u;
+        tokens[i] = (int32_t)(x >> 26);
+    }
+}
+
+/* Variants from `first` on, in strides. */
+static void check(const char *dir, enum dtype dtype, const char *isa, size_t first)
+{
+    int32_t tokens[N_TOKENS];
+    int vocab;
+    fill(tokens, N_TOKENS);
+    struct logits_case t = {.dir = dir,
+                            .isa = isa,
+                            .dtype = dtype,
+                            .threads = 1,
+                            .chunk = 2048,
+                            .ranks = 1,
+                            .tokens = tokens,
+                            .n = N_TOKENS};
+    float *reference = logits_of(&t, &vocab);
+    assert_non_null(reference);
+    for (size_t i = first % stride(); i < sizeof variants / sizeof *variants; i += stride()) {
+        t.threads = variants[i].threads;
+        t.chunk = variants[i].chunk;
+        t.ranks = variants[i].ranks;
+        struct exchange_options x = {.overlap = variants[i].overlap};
+        float *logits = logits_over(&t, &x, &vocab);
+        assert_non_null(logits);
+        size_t bytes = (size_t)N_TOKENS * (size_t)vocab * sizeof *logits;
+        if (memcmp(logits, reference, bytes) != 0)
+            fail_msg("%s %s %s: other bytes with -t %d --chunk %d --ranks %d --overlap %s", dir,
+                     isa, dtype_name(dtype), t.threads, t.chunk, t.ranks, x.overlap ? "on" : "off");
+        free(logits);
+    }
+    free(reference);
+}
+
+/* A list of ranks for `blocks` blocks, drawn at random from n without `empty`. */
+static void draw_ranks(FILE *f, int blocks, int n, int empty)
+{
+    static uint32_t x = 1;
+    fputs("[", f);
+    for (int b = 0; b < blocks; b++) {
+        x = x * 1664525u + 1013904223u;
+        int rank = (int)((uint64_t)(x >> 8) * (uint64_t)n >> 24);
+        fprintf(f, "%s%d", b ? "," : "", rank == empty ? 0 : rank);
+    }
+    fputs("]", f);
+}
+
+/* A placement file of n ranks, drawn at random: uneven, one worker empty, some experts and pieces
+ * at home, and every layer another. */
+static void draw_placement(const struct config *m, int n, const char *path)
+{
+    int empty = n > 2 ? 1 + n % (n - 1) : -1;
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f, "{\"ranks\": %d, \"layers\": [", n);
+    for (int l = 0; l < m->n_layers; l++) {
+        fputs(l ? ", " : "", f);
+        if (m->sparse[l])
+            draw_ranks(f, m->n_experts, n, empty);
+        else
+            fputs("null", f);
+    }
+    fputs("], \"pieces\": [", f);
+    for (int l = 0; l < m->n_layers; l++) {
+        fputs(l ? ", " : "", f);
+        draw_ranks(f, pieces_of(m, l).n, n, empty);
+    }
+    fputs("]}", f);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* Where pairs are enough, one placement for each number of ranks: others for each of 4 turns. */
+static void check_placements(const char *dir, enum dtype dtype, int home, int turn)
+{
+    int32_t tokens[N_TOKENS];
+    int vocab;
+    char path[] = "/tmp/epmoe-placement-XXXXXX";
+    struct config m;
+    struct generation_defaults unused;
+    fill(tokens, N_TOKENS);
+    assert_int_equal(config_load(&m, &unused, dir), 0);
+    assert_true(close(mkstemp(path)) == 0);
+    struct logits_case t = {.dir = dir,
+                            .dtype = dtype,
+                            .threads = 1,
+                            .chunk = 64,
+                            .ranks = 1,
+                            .tokens = tokens,
+                            .n = N_TOKENS};
+    float *reference = logits_of(&t, &vocab);
+    assert_non_null(reference);
+    const struct placement_spec specs[] = {
+        {"round-robin", 0, false, NULL},   {"even", home, true, NULL},
+        {"round-robin", home, true, NULL}, {path, 0, 0, NULL},
+        {"balanced", 0, false, NULL},      {"balanced", home, true, NULL}};
+    for (t.ranks = 2; t.ranks <= 10; t.ranks++) {
+        draw_placement(&m, t.ranks, path);
+        for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+            struct exchange_options x = {.overlap = (enum overlap)((t.ranks + (int)i) % 2)};
+            if (pairs_only() && (t.ranks + turn) % 4 != (int)i)
+                continue;
+            t.placement = specs[i];
+            float *logits = logits_over(&t, &x, &vocab);
+            assert_non_null(logits);
+            if (memcmp(logits, reference, (size_t)N_TOKENS * (size_t)vocab * sizeof *logits) != 0)
+                fail_msg(
+                    "%s %s: other bytes with --ranks %d --placement %s --home %ld --overlap %s",
+                    dir, dtype_name(dtype), t.ranks, specs[i].text, specs[i].home,
+                    x.overlap ? "on" : "off");
+            free(logits);
+        }
+    }
+    free(reference);
+    unlink(path);
+}
+
+static void placements(void **state)
+{
+    (void)state;
+    check_placements(SOURCE_DIR "/tests/golden/models/moe-60", DTYPE_F32, 7, 0);
+    check_placements(SOURCE_DIR "/tests/golden/models/moe-60", DTYPE_BF16, 7, 1);
+    check_placements(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2", DTYPE_F32, 2, 3);
+    check_placements(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2", DTYPE_BF16, 5, 2);
+}
+
+/* When pairs are enough, all variants go with each instruction set, each type, and each model. */
+static void check_everywhere(const char *dir, size_t model)
+{
+    static const char *const isas[] = {"plain", "avx2", "avx512", "amx"};
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+    for (int isa = 0; isa < ISA_COUNT; isa++) {
+        if (!(isa_available() & 1u << isa)) {
+            printf("skipped: no %s path here\n", isas[isa]);
+            continue;
+        }
+        for (int i = 0; i < 3; i++)
+            check(dir, types[i], isas[isa], 3 * model + (size_t)(2 * isa + i));
+    }
+}
+
+static void tiny_models(void **state)
+{
+    (void)state;
+    check_everywhere(SOURCE_DIR "/tests/golden/models/moe-60", 0);
+    check_everywhere(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2", 1);
+    check_everywhere(SOURCE_DIR "/tests/golden/models/dense-gqa", 2);
+}
+
+static void shipped_model(void **state)
+{
+    (void)state;
+    check(SOURCE_DIR "/models/austen-moe", DTYPE_BF16, NULL, 4); // 13: 5 ranks, overlapped
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tiny_models),
+        cmocka_unit_test(placements),
+        cmocka_unit_test(shipped_model),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# The program on an emulated GPU, from outside: the processor's tokens, one line for each thing that
+# is wrong, and a model that does not fit refused with the sum.
+#   tests/gpu/device.sh build/emulated/epmoe
+set -uo pipefail
+epmoe=$(realpath "$1")
+cd "$(dirname "$0")/../.."
+model=tests/golden/models/moe-60
+. tests/rig/results.sh
+ids() { timeout 300 "$epmoe" run -m $model --tokens 3,14,15,92,65 -n 12 --temp 0 --ignore-eos --ids "$@" 2>"$work/stderr"; }
+
+ids --device cpu >"$work/cpu" && [ "$(wc -w <"$work/cpu")" -eq 12 ]
+result $? "on the processor: $(cat "$work/stderr")"
+# 12 tokens: the decode step is run, recorded and then played
+while read -r options; do
+    # shellcheck disable=SC2086
+    ids $options >"$work/gpu" && cmp -s "$work/gpu" "$work/cpu"
+    result $? "$options differs: $(cat "$work/stderr")"
+done <<'CASES'
+--device cuda
+--device cuda --chunk 2
+--device cuda --ranks 3
+--device cuda --worker-device cpu --ranks 3 --home 20
+--device cpu --worker-device cuda --ranks 2
+--device cuda --worker-device cpu --ranks 4 --strategy padded --overlap on
+--device cuda --ranks 2 --strategy allgather --home 7
+CASES
+
+refused() { # exit code, text of the one line, environment, options…
+    local code=$1 text=$2 setting=$3 found
+    shift 3
+    env "$setting" timeout 300 "$epmoe" run -m $model --tokens 3,14 -n 12 --ignore-eos --ids --temp 0 \
+        "$@" >"$work/stdout" 2>"$work/stderr"
+    found=$?
+    [ $found -eq "$code" ] && [ "$(grep -vc "knows positions up to" "$work/stderr")" -eq 1 ] && grep -q -- "$text" "$work/stderr"
+    result $? "$setting $*: expected exit $code and \"$text\", found $found and: $(cat "$work/stderr")"
+}
+refused 2 'no GPU found' EPMOE_EMULATED_GPUS=0 --device cuda
+refused 1 'GiB free: --device cpu' EPMOE_EMULATED_GPU_MEMORY=200000000 --device cuda
+refused 1 'KV cache of .* -c [0-9]* would fit' EPMOE_EMULATED_GPU_MEMORY=400000000 --device cuda -c 1000000
+refused 1 'GPU 0: allocating .* MB more' EPMOE_EMULATED_FAIL=cudaMalloc:9 --device cuda
+refused 1 'GPU 0: playing a graph' EPMOE_EMULATED_FAIL=cudaGraphLaunch:2 --device cuda
+refused 1 'GPU 0: computing' EPMOE_EMULATED_FAIL=cudaStreamSynchronize:9 --device cuda
+refused 1 'GPU ' EPMOE_EMULATED_FAIL=cudaMemcpyAsync:40 --device cuda --ranks 2
+
+# What a decode step launches: docs/gpu.md says so. Steps of one row, 2 layers.
+launched() { # tokens, file
+    EPMOE_EMULATED_LAUNCHES=$2 timeout 300 "$epmoe" run -m $model --tokens 3,14,15,92,65 -n "$1" \
+        --temp 0 --ignore-eos --ids --device cuda >"$work/stdout" 2>"$work/stderr"
+}
+launched 12 "$work/few" && launched 22 "$work/many"
+result $? "counting launches: $(cat "$work/stderr")"
+awk 'NR == FNR { n[$2] = $1; next } { printf "%s %g\n", $2, ($1 - n[$2]) / 10 }' "$work/few" "$work/many" |
+    awk '$2 > 0' >"$work/step"
+diff "$work/step" - >"$work/stdout" <<'STEP'
+add_norm 6
+decode_split 2
+dense_stream 7
+embed 1
+ffn_stream 4
+gather 1
+mark 1
+rope_append 2
+route_sort 2
+top 1
+STEP
+result $? "launches of a step: $(cat "$work/stdout")"
+
+# Decode of several batches, each beside its roof; times mean nothing here.
+timeout 300 "$epmoe" bench -m synth:tiny-moe --device cuda -p 4 -n 2 -r 1 -b 4,8,16,64 -o csv \
+    >"$work/bench" 2>"$work/stderr"
+result $? "bench of four batches: $(cat "$work/stderr")"
+awk -F, '$1 == "tg2" && $4 > 0 && $8 > 0 && $9 ~ /^(bytes|flops)$/ { print $2 }' "$work/bench" | paste -sd, |
+    grep -qx 4,8,16,64
+result $? "expected decode tokens/s and a roof of batch 4, 8, 16 and 64, found: $(cat "$work/bench")"
+
+EPMOE_EMULATED_GPUS=0 "$epmoe" doctor | grep -qE '^missing +CUDA +built for sm_80 sm_90; no GPU found'
+result $? "doctor without a GPU"
+"$epmoe" doctor | grep -qE '^ok +CUDA +built for .*GPU 0: emulated'
+result $? "doctor with a GPU"
+finish

@@ -1,0 +1,484 @@
+/* config.json and generation_config.json: both forms of transformers read alike, its defaults, and
+ * every switch that is not honoured refused by its name. Bad texts are a good one with one key
+ * changed. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "model/config.h"
+#include "tests/rig/cm.h"
+
+/* As published (4 form), but small. */
+static const char moe4[] =
+    "{\"architectures\":[\"Qwen2MoeForCausalLM\"],\"attention_dropout\":0.0,\"bos_token_id\":643,"
+    "\"eos_token_id\":645,\"hidden_act\":\"silu\",\"hidden_size\":64,\"initializer_range\":0.02,"
+    "\"intermediate_size\":96,\"max_position_embeddings\":8192,\"max_window_layers\":21,"
+    "\"model_type\":\"qwen2_moe\",\"num_attention_heads\":4,\"num_hidden_layers\":6,"
+    "\"num_key_value_heads\":2,\"rms_norm_eps\":1e-05,\"rope_theta\":1000000.0,"
+    "\"sliding_window\":32768,\"tie_word_embeddings\":false,\"torch_dtype\":\"bfloat16\","
+    "\"transformers_version\":\"4.39.0.dev0\",\"use_cache\":true,\"use_sliding_window\":false,"
+    "\"vocab_size\":1000,\"decoder_sparse_step\":1,\"moe_intermediate_size\":32,"
+    "\"shared_expert_intermediate_size\":48,\"num_experts_per_tok\":4,\"num_experts\":8,"
+    "\"norm_topk_prob\":false,\"output_router_logits\":false,\"router_aux_loss_coef\":0.001}";
+
+/* The same model as transformers 5 saves it. */
+static const char moe5[] =
+    "{\"architectures\":[\"Qwen2MoeForCausalLM\"],\"attention_dropout\":0.0,\"bos_token_id\":643,"
+    "\"decoder_sparse_step\":1,\"dtype\":\"bfloat16\",\"eos_token_id\":645,\"hidden_act\":\"silu\","
+    "\"hidden_size\":64,\"initializer_range\":0.02,\"intermediate_size\":96,\"layer_types\":["
+    "\"full_attention\",\"full_attention\",\"full_attention\",\"full_attention\","
+    "\"full_attention\",\"full_attention\"],\"max_position_embeddings\":8192,"
+    "\"max_window_layers\":21,\"mlp_only_layers\":[],\"model_type\":\"qwen2_moe\","
+    "\"moe_intermediate_size\":32,\"norm_topk_prob\":false,\"num_attention_heads\":4,"
+    "\"num_experts\":8,\"num_experts_per_tok\":4,\"num_hidden_layers\":6,"
+    "\"num_key_value_heads\":2,\"output_router_logits\":false,\"pad_token_id\":null,"
+    "\"qkv_bias\":true,\"rms_norm_eps\":1e-05,\"rope_parameters\":{\"rope_theta\":1000000.0,"
+    "\"rope_type\":\"default\"},\"router_aux_loss_coef\":0.001,"
+    "\"shared_expert_intermediate_size\":48,\"sliding_window\":0,\"tie_word_embeddings\":false,"
+    "\"transformers_version\":\"5.23.0\",\"use_cache\":true,\"use_sliding_window\":false,"
+    "\"vocab_size\":1000}";
+
+static struct config parsed;
+static struct generation_defaults defaults;
+
+static int parse(const char *text, const char *generation)
+{
+    memset(&parsed, 0, sizeof parsed); // padding too: some tests compare all bytes
+    return config_parse(&parsed, &defaults, text, strlen(text), generation,
+                        generation ? strlen(generation) : 0);
+}
+
+/* The text with one key set to this JSON. */
+static char *with(const char *text, const char *key, const char *value)
+{
+    char *out = NULL;
+    size_t bytes = 0;
+    struct js *root = js_parse(text, strlen(text), "good");
+    struct js *v = js_parse(value, strlen(value), value);
+    assert_non_null(root);
+    assert_non_null(v);
+    js_set(root, key, v);
+    FILE *memory = open_memstream(&out, &bytes);
+    assert_true(js_print(root, memory, 0));
+    fclose(memory);
+    js_free(root);
+    return out;
+}
+
+static int parse_with(const char *text, const char *key, const char *value)
+{
+    char *changed = with(text, key, value);
+    int status = parse(changed, NULL);
+    free(changed);
+    return status;
+}
+
+static void expect_error(int status, const char *part)
+{
+    if (status != STATUS_BAD_FILE || !strstr(error_text(), part))
+        print_error("expected an error with: %s\nfound status %d: %s\n", part, status,
+                    error_text());
+    assert_int_equal(status, STATUS_BAD_FILE);
+    assert_non_null(strstr(error_text(), part));
+    assert_null(strchr(error_text(), '\n'));
+}
+
+static void published_form_is_read(void **state)
+{
+    (void)state;
+    assert_int_equal(parse(moe4, NULL), 0);
+    assert_int_equal(parsed.architecture, ARCH_QWEN2_MOE);
+    assert_int_equal(parsed.dim, 64);
+    assert_int_equal(parsed.n_layers, 6);
+    assert_int_equal(parsed.n_heads, 4);
+    assert_int_equal(parsed.n_kv_heads, 2);
+    assert_int_equal(parsed.head_dim, 16);
+    assert_int_equal(parsed.vocab_size, 1000);
+    assert_int_equal(parsed.ffn_dim, 96);
+    assert_int_equal(parsed.n_experts, 8);
+    assert_int_equal(parsed.top_k, 4);
+    assert_int_equal(parsed.expert_dim, 32);
+    assert_int_equal(parsed.shared_dim, 48);
+    assert_int_equal(parsed.max_positions, 8192);
+    assert_false(parsed.norm_topk);
+    assert_true(parsed.qkv_bias);
+    assert_false(parsed.tied);
+    assert_true(parsed.norm_eps == 1e-5f);
+    assert_true(parsed.rope_theta == 1e6);
+    assert_int_equal(parsed.dtype, DTYPE_BF16);
+    assert_true(parsed.dtype_given);
+    for (int l = 0; l < 6; l++)
+        assert_true(parsed.sparse[l]);
+    assert_int_equal(parsed.n_eos, 1);
+    assert_int_equal(parsed.eos[0], 645);
+}
+
+static void both_forms_say_the_same(void **state)
+{
+    (void)state;
+    assert_int_equal(parse(moe4, NULL), 0);
+    struct config four = parsed;
+    assert_int_equal(parse(moe5, NULL), 0);
+    assert_memory_equal(&four, &parsed, sizeof four);
+}
+
+static void absent_keys_have_the_defaults_of_transformers(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("{\"model_type\":\"qwen2_moe\"}", NULL), 0);
+    assert_int_equal(parsed.vocab_size, 151936);
+    assert_int_equal(parsed.dim, 2048);
+    assert_int_equal(parsed.ffn_dim, 5632);
+    assert_int_equal(parsed.n_layers, 24);
+    assert_int_equal(parsed.n_heads, 16);
+    assert_int_equal(parsed.n_kv_heads, 16);
+    assert_int_equal(parsed.head_dim, 128);
+    assert_int_equal(parsed.n_experts, 60);
+    assert_int_equal(parsed.top_k, 4);
+    assert_int_equal(parsed.expert_dim, 1408);
+    assert_int_equal(parsed.shared_dim, 5632);
+    assert_int_equal(parsed.max_positions, 32768);
+    assert_true(parsed.qkv_bias && !parsed.norm_topk && !parsed.tied);
+    assert_true(parsed.norm_eps == 1e-6f && parsed.rope_theta == 10000);
+    assert_int_equal(parsed.n_eos, 0);
+    assert_false(parsed.dtype_given);
+    assert_int_equal(parsed.dtype, DTYPE_F32);
+    assert_int_equal(parse("{\"model_type\":\"qwen2\"}", NULL), 0);
+    assert_int_equal(parsed.dim, 4096);
+    assert_int_equal(parsed.ffn_dim, 22016);
+    assert_int_equal(parsed.n_layers, 32);
+    assert_int_equal(parsed.n_kv_heads, 32);
+    assert_int_equal(parsed.n_experts, 0);
+    assert_false(parsed.sparse[0]);
+}
+
+static void sparse_layers(const char *step, const char *dense, const char *expected)
+{
+    char *text = with(moe4, "decoder_sparse_step", step);
+    char found[7] = {0};
+    assert_int_equal(parse_with(text, "mlp_only_layers", dense), 0);
+    for (int l = 0; l < 6; l++)
+        found[l] = parsed.sparse[l] ? 'S' : 'd';
+    assert_string_equal(found, expected);
+    free(text);
+}
+
+static void sparse_layers_follow_step_and_list(void **state)
+{
+    (void)state;
+    sparse_layers("1", "[]", "SSSSSS");
+    sparse_layers("1", "null", "SSSSSS");
+    sparse_layers("2", "[]", "dSdSdS");
+    sparse_layers("3", "[5]", "ddSddd");
+    sparse_layers("1", "[0,3,3,99]", "dSSdSS");
+    sparse_layers("7", "[]", "dddddd");
+    assert_int_equal(parse_with(moe4, "num_experts", "0"), 0);
+    assert_false(parsed.sparse[0]);
+}
+
+static void switches_are_honoured(void **state)
+{
+    (void)state;
+    assert_int_equal(parse_with(moe4, "norm_topk_prob", "true"), 0);
+    assert_true(parsed.norm_topk);
+    assert_int_equal(parse_with(moe4, "qkv_bias", "false"), 0);
+    assert_false(parsed.qkv_bias);
+    assert_int_equal(parse_with(moe4, "tie_word_embeddings", "true"), 0);
+    assert_true(parsed.tied);
+    assert_int_equal(parse_with(moe4, "head_dim", "32"), 0);
+    assert_int_equal(parsed.head_dim, 32);
+    assert_int_equal(parse_with(moe4, "head_dim", "null"), 0);
+    assert_int_equal(parsed.head_dim, 16);
+    assert_int_equal(parse_with(moe4, "num_key_value_heads", "1"), 0);
+    assert_int_equal(parsed.n_kv_heads, 1);
+    assert_int_equal(parse_with(moe4, "num_key_value_heads", "null"), 0);
+    assert_int_equal(parsed.n_kv_heads, 4);
+    assert_int_equal(parse_with(moe4, "rms_norm_eps", "0.001"), 0);
+    assert_true(parsed.norm_eps == 0.001f);
+    assert_int_equal(parse_with(moe4, "hidden_act", "\"swish\""), 0); // silu by another name
+    assert_int_equal(parse_with(moe4, "quantization_config", "null"), 0);
+    assert_int_equal(parse_with(moe4, "architectures", "null"), 0);
+}
+
+static void rope_is_read_as_transformers_reads_it(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key, *value;
+        double theta;
+    } cases[] = {
+        {"rope_theta", "500", 500},
+        {"rope_theta", "5e5", 5e5},
+        {"rope_scaling", "null", 1e6},
+        {"rope_scaling", "{}", 1e6},
+        {"rope_scaling", "{\"type\":\"default\"}", 1e6},
+        {"rope_scaling", "{\"rope_type\":\"default\",\"rope_theta\":2000}", 2000},
+        {"rope_parameters", "{\"rope_theta\":3000}", 3000},
+        {"rope_parameters", "{\"rope_theta\":null,\"rope_type\":null}", 1e6},
+        {"rope_parameters", "null", 1e6},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(parse_with(moe4, cases[i].key, cases[i].value), 0);
+        assert_true(parsed.rope_theta == cases[i].theta);
+    }
+}
+
+static void types_of_weights_are_known(void **state)
+{
+    (void)state;
+    assert_int_equal(parse_with(moe4, "torch_dtype", "\"float16\""), 0);
+    assert_int_equal(parsed.dtype, DTYPE_F16);
+    assert_int_equal(parse_with(moe4, "dtype", "\"float32\""), 0); // wins over torch_dtype
+    assert_int_equal(parsed.dtype, DTYPE_F32);
+    assert_int_equal(parse_with(moe4, "dtype", "null"), 0);
+    assert_int_equal(parsed.dtype, DTYPE_BF16);
+}
+
+static void eos_ids_are_united(void **state)
+{
+    (void)state;
+    char *text = with(moe4, "eos_token_id", "[7, 9, 7]");
+    assert_int_equal(parse(text, "{\"eos_token_id\":[9,11]}"), 0);
+    assert_int_equal(parsed.n_eos, 3);
+    assert_int_equal(parsed.eos[0], 7);
+    assert_int_equal(parsed.eos[1], 9);
+    assert_int_equal(parsed.eos[2], 11);
+    assert_int_equal(parse(text, "{\"eos_token_id\":3}"), 0);
+    assert_int_equal(parsed.n_eos, 3);
+    free(text);
+    text = with(moe4, "eos_token_id", "null");
+    assert_int_equal(parse(text, "{\"eos_token_id\":null,\"bos_token_id\":null}"), 0);
+    assert_int_equal(parsed.n_eos, 0);
+    free(text);
+}
+
+static void generation_defaults_are_read(void **state)
+{
+    (void)state;
+    assert_int_equal(parse(moe4, NULL), 0);
+    assert_true(!defaults.do_sample && defaults.top_k == 50 && defaults.temperature == 1 &&
+                defaults.top_p == 1 && defaults.repetition_penalty == 1);
+    assert_int_equal(parse(moe4, "{\"do_sample\":true,\"temperature\":0.7,\"top_p\":0.8,\"top_k\":"
+                                 "20,\"repetition_penalty\":1.05,\"eos_token_id\":[645,643]}"),
+                     0);
+    assert_true(defaults.do_sample && defaults.top_k == 20 && defaults.temperature == 0.7 &&
+                defaults.top_p == 0.8 && defaults.repetition_penalty == 1.05);
+    assert_int_equal(parse(moe4, "{\"do_sample\":null,\"top_k\":null,\"top_p\":null}"), 0);
+    assert_true(!defaults.do_sample && defaults.top_k == 50 && defaults.top_p == 1);
+}
+
+static const struct {
+    const char *key, *value, *error;
+} bad_keys[] = {
+    {"model_type", "\"llama\"",
+     "config.json: model_type: expected \"qwen2_moe\" or \"qwen2\", found \"llama\""},
+    {"model_type", "null", "model_type: expected \"qwen2_moe\" or \"qwen2\", found null"},
+    {"model_type", "7", "found 7"},
+    {"model_type", "\"qwen2\\u0000\"", "model_type: expected"},
+    {"architectures", "[\"Qwen2MoeForSequenceClassification\"]",
+     "architectures: expected Qwen2MoeForCausalLM, found \"Qwen2MoeForSequenceClassification\""},
+    {"architectures", "\"Qwen2MoeForCausalLM\"", "architectures: expected a list"},
+    {"vocab_size", "0", "vocab_size: expected a whole number from 1 to 16777216, found 0"},
+    {"vocab_size", "1000.0",
+     "vocab_size: expected a whole number from 1 to 16777216, found 1000.0"},
+    {"vocab_size", "null", "vocab_size: expected a whole number from 1 to 16777216, found null"},
+    {"vocab_size", "99999999999", "found 99999999999"},
+    {"hidden_size", "-64", "hidden_size: expected a whole number from 1 to 65536, found -64"},
+    {"hidden_size", "\"64\"", "hidden_size: expected a whole number from 1 to 65536, found \"64\""},
+    {"hidden_size", "66", "hidden_size: expected a multiple of num_attention_heads = 4, found 66"},
+    {"hidden_size", "4294967360", "hidden_size: expected"},
+    {"hidden_size", "[64]", "hidden_size: expected a whole number from 1 to 65536, found an array"},
+    {"intermediate_size", "0", "intermediate_size: expected"},
+    {"num_hidden_layers", "257", "num_hidden_layers: expected a whole number from 1 to 256"},
+    {"num_hidden_layers", "true",
+     "num_hidden_layers: expected a whole number from 1 to 256, found true"},
+    {"num_attention_heads", "0", "num_attention_heads: expected"},
+    {"num_key_value_heads", "3",
+     "num_key_value_heads: expected a divisor of num_attention_heads = 4, found 3"},
+    {"num_key_value_heads", "8",
+     "num_key_value_heads: expected a whole number from 1 to 4, found 8"},
+    {"num_key_value_heads", "\"2\"", "num_key_value_heads: expected a whole number"},
+    {"head_dim", "15", "head_dim: expected an even number up to 1024, found 15"},
+    {"head_dim", "0", "head_dim: expected a whole number from 2 to 1024, found 0"},
+    {"head_dim", "2048", "head_dim: expected a whole number from 2 to 1024, found 2048"},
+    {"max_position_embeddings", "0", "max_position_embeddings: expected"},
+    {"rms_norm_eps", "0", "rms_norm_eps: expected a number from 1e-15 to 0.1, found 0"},
+    {"rms_norm_eps", "-1e-6", "rms_norm_eps: expected"},
+    {"rms_norm_eps", "null", "rms_norm_eps: expected a number from 1e-15 to 0.1, found null"},
+    {"hidden_act", "\"gelu\"", "hidden_act: expected \"silu\", found \"gelu\""},
+    {"hidden_act", "null", "hidden_act: expected \"silu\", found null"},
+    {"tie_word_embeddings", "1", "tie_word_embeddings: expected true or false, found 1"},
+    {"qkv_bias", "null", "qkv_bias: expected true or false, found null"},
+    {"norm_topk_prob", "\"true\"", "norm_topk_prob: expected true or false, found \"true\""},
+    {"use_sliding_window", "true", "use_sliding_window: expected false"},
+    {"is_causal", "false", "is_causal: expected true, found false"},
+    {"quantization_config", "{\"quant_method\":\"gptq\"}", "quantization_config: expected none"},
+    {"per_layer_config", "{}", "per_layer_config: expected none"},
+    {"rope_theta", "0", "rope_theta: expected a number from 1 to 1e+12, found 0"},
+    {"rope_theta", "\"1e6\"", "rope_theta: expected a number"},
+    {"rope_scaling", "{\"type\":\"yarn\",\"factor\":4.0}",
+     "rope_scaling.type: expected \"default\", found \"yarn\""},
+    {"rope_scaling", "{\"rope_type\":\"linear\",\"factor\":4.0}",
+     "rope_scaling.rope_type: expected \"default\", found \"linear\""},
+    {"rope_scaling", "4", "rope_scaling: expected an object, found 4"},
+    {"rope_parameters", "{\"rope_type\":\"llama3\"}",
+     "rope_parameters.rope_type: expected \"default\", found \"llama3\""},
+    {"rope_parameters", "{\"rope_theta\":-1}", "rope_parameters.rope_theta: expected a number"},
+    {"rope_parameters", "{\"full_attention\":{\"rope_theta\":1e4}}",
+     "rope_parameters.full_attention: expected none"},
+    {"rope_parameters", "{\"partial_rotary_factor\":0.5}",
+     "rope_parameters.partial_rotary_factor: expected a number from 1 to 1, found 0.5"},
+    {"partial_rotary_factor", "0.25", "partial_rotary_factor: expected"},
+    {"rope_parameters", "[]", "rope_parameters: expected an object, found an array"},
+    {"layer_types", "[\"full_attention\"]",
+     "layer_types: expected num_hidden_layers = 6 entries, found 1"},
+    {"layer_types",
+     "[\"full_attention\",\"sliding_attention\",\"full_attention\","
+     "\"full_attention\",\"full_attention\",\"full_attention\"]",
+     "layer_types: expected \"full_attention\", found \"sliding_attention\""},
+    {"layer_types", "\"full_attention\"", "layer_types: expected a list"},
+    {"decoder_sparse_step", "0", "decoder_sparse_step: expected a whole number from 1"},
+    {"mlp_only_layers", "[-1]", "mlp_only_layers: expected a whole number from 0"},
+    {"mlp_only_layers", "[\"0\"]", "mlp_only_layers: expected a whole number from 0"},
+    {"mlp_only_layers", "{}", "mlp_only_layers: expected a list, found an object"},
+    {"num_experts", "1025", "num_experts: expected a whole number from 0 to 1024, found 1025"},
+    {"num_experts", "3", "num_experts_per_tok: expected at most num_experts = 3, found 4"},
+    {"num_experts_per_tok", "0", "num_experts_per_tok: expected a whole number from 1"},
+    {"num_experts_per_tok", "9", "num_experts_per_tok: expected at most num_experts = 8, found 9"},
+    {"moe_intermediate_size", "0", "moe_intermediate_size: expected"},
+    {"shared_expert_intermediate_size", "-1", "shared_expert_intermediate_size: expected"},
+    {"torch_dtype", "\"int8\"",
+     "torch_dtype: expected \"float32\", \"float16\" or \"bfloat16\", found \"int8\""},
+    {"dtype", "\"float64\"", "config.json: dtype: expected"},
+    {"dtype", "2", "config.json: dtype: expected"},
+    {"eos_token_id", "1000", "eos_token_id: expected a whole number from 0 to 999, found 1000"},
+    {"eos_token_id", "-1", "eos_token_id: expected a whole number from 0 to 999, found -1"},
+    {"eos_token_id", "\"</s>\"", "eos_token_id: expected an id, a list of ids or null"},
+    {"eos_token_id", "[645, null]",
+     "eos_token_id: expected a whole number from 0 to 999, found null"},
+    {"eos_token_id", "[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]",
+     "eos_token_id: expected at most 16 ids, found more"},
+};
+
+static void bad_keys_are_refused_by_name(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof bad_keys / sizeof *bad_keys; i++)
+        expect_error(parse_with(moe4, bad_keys[i].key, bad_keys[i].value), bad_keys[i].error);
+}
+
+static void bad_texts_are_refused(void **state)
+{
+    (void)state;
+    expect_error(parse("", NULL), "config.json: expected JSON");
+    expect_error(parse("[]", NULL), "config.json: expected an object, found an array");
+    expect_error(parse("{", NULL), "config.json: expected JSON, found at byte");
+    expect_error(parse("{}", NULL), "found nothing");
+    expect_error(parse("{\"model_type\":\"qwen2\",\"model_type\":\"qwen2\"}", NULL), "duplicate");
+    expect_error(parse("{\"model_type\":\"qwen2\"} x", NULL), "config.json: expected JSON");
+    expect_error(parse("{\"model_type\":\"\xff\"}", NULL), "config.json: expected JSON");
+    expect_error(parse("{\"model_type\":\"qwen2\",\"rope_theta\":1e999}", NULL), "expected JSON");
+    expect_error(parse("{\"model_type\":\"qwen2\",\"qkv_bias\":false}", NULL),
+                 "qkv_bias: expected true in a qwen2 model, found false");
+    expect_error(parse("{\"model_type\":\"qwen2_moe\",\"num_attention_heads\":8}", NULL),
+                 "num_key_value_heads: expected a divisor of num_attention_heads = 8, found 16 "
+                 "(the default)");
+}
+
+static void bad_generation_configs_are_refused(void **state)
+{
+    static const char *const cases[][2] = {
+        {"[]", "generation_config.json: expected an object, found an array"},
+        {"{", "generation_config.json: expected JSON"},
+        {"{\"do_sample\":1}", "generation_config.json: do_sample: expected true or false, found 1"},
+        {"{\"top_k\":-1}", "generation_config.json: top_k: expected a whole number from 0"},
+        {"{\"top_k\":2.5}", "top_k: expected a whole number from 0 to 16777216, found 2.5"},
+        {"{\"temperature\":-0.5}", "temperature: expected a number from 0 to 1000, found -0.5"},
+        {"{\"temperature\":\"hot\"}",
+         "temperature: expected a number from 0 to 1000, found \"hot\""},
+        {"{\"top_p\":1.5}", "top_p: expected a number from 0 to 1, found 1.5"},
+        {"{\"repetition_penalty\":0}", "repetition_penalty: expected a number from 0.01"},
+        {"{\"eos_token_id\":1000}", "generation_config.json: eos_token_id: expected"},
+        {"{\"eos_token_id\":true}",
+         "eos_token_id: expected an id, a list of ids or null, found true"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        expect_error(parse(moe4, cases[i][0]), cases[i][1]);
+}
+
+static void failure_leaves_outputs_alone(void **state)
+{
+    (void)state;
+    struct config before;
+    assert_int_equal(parse(moe4, NULL), 0);
+    before = parsed;
+    const char *late = "{\"eos_token_id\":5000}";
+    assert_int_equal(config_parse(&parsed, &defaults, moe4, strlen(moe4), late, strlen(late)),
+                     STATUS_BAD_FILE);
+    assert_memory_equal(&before, &parsed, sizeof before);
+}
+
+static void write_text(const char *dir, const char *name, const char *text)
+{
+    char *path = path_join(dir, name);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+    free(path);
+}
+
+static void directories_are_loaded(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/epmoe-config-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    expect_error(config_load(&parsed, &defaults, dir), "config.json: cannot be read");
+    write_text(dir, "config.json", moe5);
+    assert_int_equal(config_load(&parsed, &defaults, dir), 0);
+    assert_int_equal(defaults.top_k, 50);
+    write_text(dir, "generation_config.json", "{\"top_k\":20,\"eos_token_id\":3}");
+    assert_int_equal(config_load(&parsed, &defaults, dir), 0);
+    assert_int_equal(defaults.top_k, 20);
+    assert_int_equal(parsed.n_eos, 2);
+    write_text(dir, "generation_config.json", "nonsense");
+    expect_error(config_load(&parsed, &defaults, dir), "/generation_config.json: expected JSON");
+    char *path = path_join(dir, "generation_config.json");
+    unlink(path);
+    free(path);
+    path = path_join(dir, "config.json");
+    unlink(path);
+    mkdir(path, 0700);
+    expect_error(config_load(&parsed, &defaults, dir), "config.json: expected a plain file");
+    rmdir(path);
+    free(path);
+    rmdir(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(published_form_is_read),
+        cmocka_unit_test(both_forms_say_the_same),
+        cmocka_unit_test(absent_keys_have_the_defaults_of_transformers),
+        cmocka_unit_test(sparse_layers_follow_step_and_list),
+        cmocka_unit_test(switches_are_honoured),
+        cmocka_unit_test(rope_is_read_as_transformers_reads_it),
+        cmocka_unit_test(types_of_weights_are_known),
+        cmocka_unit_test(eos_ids_are_united),
+        cmocka_unit_test(generation_defaults_are_read),
+        cmocka_unit_test(bad_keys_are_refused_by_name),
+        cmocka_unit_test(bad_texts_are_refused),
+        cmocka_unit_test(bad_generation_configs_are_refused),
+        cmocka_unit_test(failure_leaves_outputs_alone),
+        cmocka_unit_test(directories_are_loaded),
+    };
+    error_capture(true);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,71 @@
+/* A command's options: what is refused, and with which words. */
+#include <string.h>
+
+#include "base/log.h"
+#include "launch/command_line.h"
+#include "tests/rig/cm.h"
+
+struct bad_options {
+    const char *argv[4];
+    const char *says;
+};
+
+static int parse_options(int argc, const char *const *argv, long *n, int *choice)
+{
+    const char *text;
+    double real;
+    bool flag;
+    struct command_spec spec = {"test", "", "", NULL, NULL, NULL};
+    struct option_spec table[] = {{"number", 'n', OPTION_INT, n, "N", "", 1, 10, NULL},
+                                  {"real", 0, OPTION_REAL, &real, "X", "", 0, 1, NULL},
+                                  {"text", 0, OPTION_TEXT, &text, "T", "", 0, 0, NULL},
+                                  {"choice", 0, OPTION_CHOICE, choice, "red|green", "", 0, 0, NULL},
+                                  {"flag", 0, OPTION_FLAG, &flag, NULL, "", 0, 0, NULL},
+                                  {0}};
+    char *copy[8] = {"test"};
+    for (int i = 0; i < argc; i++)
+        copy[i + 1] = (char *)(uintptr_t)argv[i];
+    return options_parse(&spec, table, argc + 1, copy);
+}
+
+static void options_are_checked(void **state)
+{
+    (void)state;
+    long n = 0;
+    int choice = 0;
+    static const struct bad_options cases[] = {
+        {{"--number", "0"}, "from 1 to 10"},
+        {{"--number", "12x"}, "\"12x\""},
+        {{"-n", ""}, "a whole number"},
+        {{"--real", "nan"}, "a number"},
+        {{"--real", "2"}, "from 0 to 1"},
+        {{"--choice", "blue"}, "red|green"},
+        {{"--choice", "re"}, "red|green"},
+        {{"--nothing"}, "unknown option"},
+        {{"extra"}, "unexpected argument"},
+        {{"--number"}, "needs a value"},
+        {{"-n", "99999999999999999999"}, "a whole number"},
+    };
+    error_capture(true);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int argc = 0;
+        while (cases[i].argv[argc])
+            argc++;
+        assert_int_equal(parse_options(argc, cases[i].argv, &n, &choice), STATUS_USAGE);
+        assert_non_null(strstr(error_text(), cases[i].says));
+        assert_non_null(strstr(error_text(), "--help"));
+    }
+    error_capture(false);
+    const char *good[] = {"-n", "7", "--choice=green"};
+    assert_int_equal(parse_options(3, good, &n, &choice), 0);
+    assert_int_equal(n, 7);
+    assert_int_equal(choice, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(options_are_checked),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

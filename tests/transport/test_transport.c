@@ -1,0 +1,72 @@
+/* The battery over `local`: ranks are threads. */
+#include <pthread.h>
+
+#include "tests/rig/battery.h"
+#include "tests/rig/cm.h"
+
+struct rank {
+    pthread_t thread;
+    struct transport end;
+    const struct battery *battery;
+};
+
+static void *run_rank(void *argument)
+{
+    struct rank *r = argument;
+    pulse_bind(r->end.pulse);
+    r->battery->run(&r->end);
+    transport_close(&r->end);
+    return NULL;
+}
+
+static int run_world(const struct battery *b, int size)
+{
+    struct transport *ends = room((size_t)size * sizeof *ends);
+    struct rank *ranks = room((size_t)size * sizeof *ranks);
+    int before = atomic_load(&battery_failures);
+    transport_open_local(ends, size);
+    for (int r = 0; r < size; r++) {
+        ranks[r] = (struct rank){.end = ends[r], .battery = b};
+        assert_int_equal(pthread_create(&ranks[r].thread, NULL, run_rank, &ranks[r]), 0);
+    }
+    for (int r = 0; r < size; r++)
+        pthread_join(ranks[r].thread, NULL);
+    free(ranks);
+    free(ends);
+    return atomic_load(&battery_failures) - before;
+}
+
+static void test_batteries(void **state)
+{
+    static const int sizes[] = {1, 2, 3, 5, 9};
+    (void)state;
+    for (int b = 0; b < N_BATTERIES; b++)
+        for (int i = 0; i < 5; i++)
+            if (sizes[i] >= batteries[b].least_ranks)
+                assert_int_equal(run_world(&batteries[b], sizes[i]), 0);
+}
+
+/* Ends that nobody used close in any order. */
+static void test_unused(void **state)
+{
+    struct transport ends[3];
+    (void)state;
+    transport_open_local(ends, 3);
+    assert_string_equal(ends[2].name, "local");
+    assert_int_equal(ends[2].rank, 2);
+    assert_int_equal(ends[2].size, 3);
+    assert_true(ends[2].hosts[2][0] != 0);
+    assert_int_equal(transport_send(&ends[0], 1, "x", 1), 0); // is never received
+    transport_close(&ends[1]);
+    transport_close(&ends[0]);
+    transport_close(&ends[2]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_batteries),
+        cmocka_unit_test(test_unused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
