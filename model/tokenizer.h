@@ -3,8 +3,8 @@
  *
  * Every field of the file is either followed or refused, with its name in the error; no field that
  * could change an id is ignored. Ids may differ for code points that are newer than the Unicode
- * version of the PCRE2 library, where a pattern has \p{...}; tests/model/test_tokenizer_split.c lists
- * them.
+ * version of the PCRE2 library, where a pattern has \p{...}; tests/model/test_tokenizer_split.c
+ * lists them.
  *
  * Encoding and decoding do not change a tokenizer: any number of threads may use it. */
 #pragma once
