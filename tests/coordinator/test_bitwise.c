@@ -33,7 +33,8 @@ static const struct variant variants[] = {
     {1, 2048, 3, OVERLAP_OFF}, {2, 33, 5, OVERLAP_OFF},   {1, 50, 8, OVERLAP_OFF},
     {1, 2048, 9, OVERLAP_OFF}, {1, 100, 70, OVERLAP_OFF}, {1, 2048, 1, OVERLAP_ON},
     {1, 2048, 2, OVERLAP_ON},  {2, 33, 5, OVERLAP_ON},    {1, 3, 4, OVERLAP_ON},
-    {1, 1, 3, OVERLAP_ON},     {1, 100, 70, OVERLAP_ON},
+    {1, 1, 3, OVERLAP_ON},     {1, 100, 70, OVERLAP_ON},  {1, 2048, 4, OVERLAP_AUTO},
+    {1, 63, 3, OVERLAP_AUTO},
 };
 
 /* Tokens that any vocabulary of 64 and more has. */

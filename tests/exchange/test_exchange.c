@@ -384,7 +384,8 @@ static void check_counters(const struct counted *counted, const struct run *r, e
 
 enum factor { WAY, WIDTHS, RANKS, PLACING, PATTERN, FACTORS };
 
-enum { WAYS = STRATEGY_COUNT * DEDUP_COUNT * OVERLAP_COUNT };
+/* Off and on; OVERLAP_AUTO chooses between them (test_bitwise). */
+enum { OVERLAPS = 2, WAYS = STRATEGY_COUNT * DEDUP_COUNT * OVERLAPS };
 static const int rank_counts[] = {2, 3, 6, MOST_RANKS};
 
 /* The wires of each type, rows and sums of each. */
@@ -397,9 +398,9 @@ static const struct {
 
 static void choose_way(struct run *r, int way)
 {
-    r->options.strategy = (enum strategy)(way / OVERLAP_COUNT / DEDUP_COUNT);
-    r->options.dedup = (enum dedup)(way / OVERLAP_COUNT % DEDUP_COUNT);
-    r->options.overlap = (enum overlap)(way % OVERLAP_COUNT);
+    r->options.strategy = (enum strategy)(way / OVERLAPS / DEDUP_COUNT);
+    r->options.dedup = (enum dedup)(way / OVERLAPS % DEDUP_COUNT);
+    r->options.overlap = (enum overlap)(way % OVERLAPS);
 }
 
 static void choose(struct run *r, const int *row)

@@ -138,9 +138,9 @@ static int compare_all(struct comparison *t)
     int n_different = 0, status = 0;
     printf("%-10s %-7s %10s %10s %10s %10s  %s\n", "strategy", "overlap", "prefill ms", "staged",
            "step ms", "staged", "NCCL's logits");
-    for (int i = 0; i < STRATEGY_COUNT * OVERLAP_COUNT && !status; i++) {
-        struct exchange_options x = {.strategy = (enum strategy)(i / OVERLAP_COUNT),
-                                     .overlap = (enum overlap)(i % OVERLAP_COUNT)};
+    for (int i = 0; i < STRATEGY_COUNT * OVERLAP_AUTO && !status; i++) {
+        struct exchange_options x = {.strategy = (enum strategy)(i / OVERLAP_AUTO),
+                                     .overlap = (enum overlap)(i % OVERLAP_AUTO)};
         struct exchange_words words = exchange_words(&x);
         char text[96];
         status = run_pass(t, &t->staged, &x, false);

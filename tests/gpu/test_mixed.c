@@ -54,7 +54,7 @@ static void check_model(const char *dir, int ranks, long home)
         struct exchange_options x = {.strategy = (enum strategy)(i % STRATEGY_COUNT),
                                      .combine = (enum combine)(i / STRATEGY_COUNT % COMBINE_COUNT),
                                      .dedup = (enum dedup)(i / STRATEGY_COUNT / COMBINE_COUNT),
-                                     .overlap = (enum overlap)(i % OVERLAP_COUNT)};
+                                     .overlap = (enum overlap)(i % OVERLAP_AUTO)};
         float *mixed = run(dir, ranks, home, &x, &vocab);
         double delta = largest_delta(mixed, alone, N_TOKENS * (size_t)vocab);
         worst = isnan(delta) || delta > worst ? delta : worst;

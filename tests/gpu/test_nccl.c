@@ -81,7 +81,7 @@ static void any_options(void **state)
 {
     (void)state;
     static const long homes[] = {0, 7, 14, 57}; // 3 are left for up to 8 workers
-    enum { OTHERS = COMBINE_COUNT * DEDUP_COUNT * OVERLAP_COUNT };
+    enum { OTHERS = COMBINE_COUNT * DEDUP_COUNT * OVERLAP_AUTO };
     for (int i = 0; i < STRATEGY_COUNT * OTHERS; i += every(1, 5)) {
         int strategy = i / OTHERS;
         struct exchange_options x = {.strategy = (enum strategy)strategy,
@@ -114,9 +114,9 @@ static void shared_gpus(void **state)
     (void)state;
     setenv("EPMOE_EMULATED_NCCL", "2.30.3", 1);
     setenv("NCCL_MULTI_RANK_GPU_ENABLE", "1", 1);
-    for (int i = 0; i < STRATEGY_COUNT * OVERLAP_COUNT; i += every(1, 3)) {
-        struct exchange_options x = {.strategy = (enum strategy)(i / OVERLAP_COUNT),
-                                     .overlap = (enum overlap)(i % OVERLAP_COUNT)};
+    for (int i = 0; i < STRATEGY_COUNT * OVERLAP_AUTO; i += every(1, 3)) {
+        struct exchange_options x = {.strategy = (enum strategy)(i / OVERLAP_AUTO),
+                                     .overlap = (enum overlap)(i % OVERLAP_AUTO)};
         struct setting s = {MODELS "moe-60", DTYPE_F32, 2 + i, 7};
         setenv("EPMOE_EMULATED_GPUS", i % 2 ? "1" : "3", 1);
         check(&s, &x);
