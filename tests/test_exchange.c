@@ -178,8 +178,8 @@ static bool send_off(struct open_exchange *x, int i, struct half *half, const st
     for (int at = 0; at < n * WIDTH; at++)
         dtype_store(r->type, half->h, (size_t)(at / WIDTH * row_stride(WIDTH) + at % WIDTH),
                     t->h[first * WIDTH + at]);
-    sort_rows(&x->d, half->count, half->slot, half->source, NULL, expert, r->placed->group_of, n, K,
-              EXPERTS);
+    struct sorting to = {half->count, half->slot, half->source, NULL, r->placed->group_of, EXPERTS};
+    sort_rows(&to, expert, n, K);
     half->routing = (struct routing){n,
                                      K,
                                      expert,
