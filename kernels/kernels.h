@@ -112,11 +112,15 @@ struct rope_table {
     int half; // head_dim / 2
 };
 
-/* Arguments for sort_rows(), which names the shapes. */
+/* What route() makes of the n * k assignments of rows to experts: it sorts them by
+ * group_of[expert], and by row within a group. *hit += the number of groups that have rows, unless
+ * hit is NULL. */
 struct sorting {
-    int32_t *count, *slot, *source;
-    uint64_t *hit; // or NULL
-    const int32_t *group_of;
+    int32_t *count;          // [n_groups] assignments of each group
+    int32_t *slot;           // [n][k] the place of each assignment in the sorted order
+    int32_t *source;         // [n * k] the row of each place
+    uint64_t *hit;           // or NULL
+    const int32_t *group_of; // [n_experts]
     int n_groups;
 };
 
@@ -213,16 +217,9 @@ struct kernels {
     /* Choose k experts for each row. weight [n][k] := the k largest of softmax(scores), largest
      * first, divided by their sum if normalise; expert [n][k] := their numbers. Among equal scores
      * the lower expert comes first. scores [n][ld] has n_experts columns. Unless sorting is NULL,
-     * then sort the assignments as sort_rows() does. */
+     * then sort the assignments (struct sorting). */
     void (*route)(struct dev *d, int32_t *expert, float *weight, const struct sorting *sorting,
                   const float *scores, int ld, int n, int n_experts, int k, bool normalise);
-
-    /* Sort the n * k assignments of rows to experts by group_of[expert], and by row within a group.
-     * count [n_groups] := assignments of each group; slot [n][k] := the place of each assignment in
-     * the sorted order; source [n * k] := the row of each place. *hit += the number of groups that
-     * have rows, unless hit is NULL. */
-    void (*sort_rows)(struct dev *d, int32_t *count, int32_t *slot, int32_t *source, uint64_t *hit,
-                      const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups);
 
     /* to[i] := from[index[i]], rows of row_bytes. */
     void (*gather)(struct dev *d, void *to, const void *from, const int32_t *index, int n,

@@ -66,12 +66,8 @@ static inline void route_rows(struct dev *d, int32_t *expert, float *weight,
     d->kernels->route(d, expert, weight, sorting, scores, ld, n, n_experts, k, normalise);
 }
 
-static inline void sort_rows(struct dev *d, int32_t *count, int32_t *slot, int32_t *source,
-                             uint64_t *hit, const int32_t *expert, const int32_t *group_of, int n,
-                             int k, int n_groups)
-{
-    d->kernels->sort_rows(d, count, slot, source, hit, expert, group_of, n, k, n_groups);
-}
+/* The sort of route() for assignments that are in host memory; expert [n][k]. */
+void sort_rows(const struct sorting *to, const int32_t *expert, int n, int k);
 
 static inline void gather(struct dev *d, void *to, const void *from, const int32_t *index, int n,
                           size_t row_bytes)

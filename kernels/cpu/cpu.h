@@ -29,8 +29,6 @@ void cpu_rmsnorm(struct dev *d, void *h, enum dtype type, const float *x, const 
                  int n, int dim, float eps);
 void cpu_route(struct dev *d, int32_t *expert, float *weight, const struct sorting *sorting,
                const float *scores, int ld, int n, int n_experts, int k, bool normalise);
-void cpu_sort_rows(struct dev *d, int32_t *count, int32_t *slot, int32_t *source, uint64_t *hit,
-                   const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups);
 void cpu_gather(struct dev *d, void *to, const void *from, const int32_t *index, int n,
                 size_t bytes);
 void cpu_add_norm(struct dev *d, float *x, void *h, enum dtype type,

@@ -102,7 +102,6 @@ static const struct kernels kernels_cpu = {
     .rope_append = cpu_rope_append,
     .attention = cpu_attention,
     .route = cpu_route,
-    .sort_rows = cpu_sort_rows,
     .gather = cpu_gather,
     .add_norm = cpu_add_norm,
     .sum_rows = cpu_sum_rows,

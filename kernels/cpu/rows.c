@@ -58,26 +58,27 @@ static void route_row(const struct cpu_isa *isa, int32_t *expert, float *weight,
         weight[j] /= normalise ? chosen : all;
 }
 
-void cpu_sort_rows(struct dev *d, int32_t *count, int32_t *slot, int32_t *source, uint64_t *hit,
-                   const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups)
+void sort_rows(const struct sorting *to, const int32_t *expert, int n, int k)
 {
-    (void)d;
-    memset(count, 0, (size_t)n_groups * sizeof *count);
+    const int32_t *group_of = to->group_of;
+    int32_t *count = to->count;
+    int groups = to->n_groups;
+    memset(count, 0, (size_t)groups * sizeof *count);
     for (int i = 0; i < n * k; i++)
         count[group_of[expert[i]]]++;
     // count[g] becomes the end of group g; the loop after that fills each group from its end, and
     // so brings count[g] down to the group's begin
-    for (int g = 1; g < n_groups; g++)
+    for (int g = 1; g < groups; g++)
         count[g] += count[g - 1];
     for (int i = n * k - 1; i >= 0; i--) {
-        slot[i] = --count[group_of[expert[i]]];
-        source[slot[i]] = i / k;
+        to->slot[i] = --count[group_of[expert[i]]];
+        to->source[to->slot[i]] = i / k;
     }
     // from begins back to counts
-    for (int g = 0; g < n_groups; g++)
-        count[g] = (g + 1 < n_groups ? count[g + 1] : n * k) - count[g];
-    for (int g = 0; hit && g < n_groups; g++)
-        *hit += count[g] > 0;
+    for (int g = 0; g < groups; g++)
+        count[g] = (g + 1 < groups ? count[g + 1] : n * k) - count[g];
+    for (int g = 0; to->hit && g < groups; g++)
+        *to->hit += count[g] > 0;
 }
 
 void cpu_route(struct dev *d, int32_t *expert, float *weight, const struct sorting *sorting,
@@ -89,8 +90,7 @@ void cpu_route(struct dev *d, int32_t *expert, float *weight, const struct sorti
         route_row(d->cpu, expert + (size_t)i * (size_t)k, weight + (size_t)i * (size_t)k,
                   scores + (size_t)i * (size_t)ld, n_experts, k, normalise);
     if (sorting)
-        cpu_sort_rows(d, sorting->count, sorting->slot, sorting->source, sorting->hit, expert,
-                      sorting->group_of, n, k, sorting->n_groups);
+        sort_rows(sorting, expert, n, k);
 }
 
 void cpu_gather(struct dev *d, void *to, const void *from, const int32_t *index, int n,

@@ -107,8 +107,6 @@ void cuda_add_norm(struct dev *d, float *x, void *h, enum dtype type,
 /* route.cu */
 void cuda_route(struct dev *d, int32_t *expert, float *weight, const struct sorting *sorting,
                 const float *scores, int ld, int n, int n_experts, int k, bool normalise);
-void cuda_sort_rows(struct dev *d, int32_t *count, int32_t *slot, int32_t *source, uint64_t *hit,
-                    const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups);
 
 /* sample.cu */
 void cuda_add_seen(struct dev *d, uint32_t *seen, const int32_t *tokens, const int32_t *seq, int n,

@@ -31,7 +31,6 @@ static struct kernels cuda_table(void)
     k.rope_append = cuda_rope_append;
     k.attention = cuda_attention;
     k.route = cuda_route;
-    k.sort_rows = cuda_sort_rows;
     k.gather = cuda_gather;
     k.add_norm = cuda_add_norm;
     k.sum_rows = cuda_sum_rows;

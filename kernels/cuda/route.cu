@@ -1,7 +1,7 @@
 /* Routing: which rows go to which experts, and the sort of these assignments by rank and expert.
  *
  * route: a warp does a row and has its scores in registers. It finds the best experts one by one,
- * as the largest rank_key() (rank.cuh). sort_rows: a stable counting sort by one block of threads.
+ * as the largest rank_key() (rank.cuh). The sort is a stable counting sort by one block of threads.
  * Each warp counts the groups of a stretch of the assignments, 32 at a time. From the counts
  * follows where each warp's assignments of each group begin. Then each warp goes through its
  * stretch again and assigns the slots. No result depends on which warp is first. */
@@ -101,7 +101,7 @@ static __global__ void __launch_bounds__(ROUTE_WARPS *WARP_LANES) route(const ro
         route_row<PER_LANE>(c, row);
 }
 
-/* ---- sort_rows ---- */
+/* ---- sorting ---- */
 
 struct sort_call {
     int32_t *count, *slot, *source;
@@ -188,7 +188,7 @@ static __device__ __forceinline__ void sort_all(const sort_call &c)
     }
 }
 
-static __global__ void __launch_bounds__(SORT_WARPS *WARP_LANES) sort_rows(const sort_call c)
+static __global__ void __launch_bounds__(SORT_WARPS *WARP_LANES) sort_assignments(const sort_call c)
 {
     sort_all(c);
 }
@@ -233,6 +233,14 @@ template <int PER_LANE> static void launch_route(struct dev *d, const route_call
            c);
 }
 
+static void launch_sort(struct dev *d, const route_call &c, const struct sorting *sorting)
+{
+    int warps = (c.n * c.k + WARP_LANES - 1) / WARP_LANES;
+    warps = warps < 1 ? 1 : warps < SORT_WARPS ? warps : (int)SORT_WARPS;
+    sort_call s = sort_by(&warps, sorting, c.expert, c.n, c.k);
+    LAUNCH(d, sort_assignments, 1, warps * WARP_LANES, sort_bytes(s, warps), s);
+}
+
 template <int PER_LANE>
 static void launch_both(struct dev *d, const route_call &c, const struct sorting *sorting)
 {
@@ -250,8 +258,7 @@ static void route_rows(struct dev *d, const route_call &c, const struct sorting 
     }
     launch_route<PER_LANE>(d, c);
     if (sorting)
-        cuda_sort_rows(d, sorting->count, sorting->slot, sorting->source, sorting->hit, c.expert,
-                       sorting->group_of, c.n, c.k, sorting->n_groups);
+        launch_sort(d, c, sorting);
 }
 
 void cuda_route(struct dev *d, int32_t *expert, float *weight, const struct sorting *sorting,
@@ -267,15 +274,4 @@ void cuda_route(struct dev *d, int32_t *expert, float *weight, const struct sort
         route_rows<8>(d, c, sorting);
     else
         route_rows<32>(d, c, sorting);
-}
-
-void cuda_sort_rows(struct dev *d, int32_t *count, int32_t *slot, int32_t *source, uint64_t *hit,
-                    const int32_t *expert, const int32_t *group_of, int n, int k, int n_groups)
-{
-    int warps = (n * k + WARP_LANES - 1) / WARP_LANES;
-    struct sorting to = {count, slot, source, hit, group_of, n_groups};
-    warps = warps < 1 ? 1 : warps < SORT_WARPS ? warps : (int)SORT_WARPS;
-    sort_call c = sort_by(&warps, &to, expert, n, k);
-    if (cuda_works(d))
-        LAUNCH(d, sort_rows, 1, warps * WARP_LANES, sort_bytes(c, warps), c);
 }

@@ -145,16 +145,6 @@ static inline void call_route_rows(struct dev *d, int32_t *expert, float *weight
     called();
 }
 
-static inline void call_sort_rows(struct dev *d, int32_t *count, int32_t *slot, int32_t *source,
-                                  uint64_t *hit, const int32_t *expert, const int32_t *group_of,
-                                  int n, int k, int n_groups)
-{
-    to_device();
-    sort_rows(d, writes(count), writes(slot), writes(source), writes(hit), reads(expert),
-              reads(group_of), n, k, n_groups);
-    called();
-}
-
 static inline void call_gather(struct dev *d, void *to, const void *from, const int32_t *index,
                                int n, size_t bytes)
 {
@@ -229,7 +219,6 @@ static inline void call_top_tokens(struct dev *d, struct candidate *best, const 
 #define rope_append(...) call_rope_append(__VA_ARGS__)
 #define attention(...)   call_attention(__VA_ARGS__)
 #define route_rows(...)  call_route_rows(__VA_ARGS__)
-#define sort_rows(...)   call_sort_rows(__VA_ARGS__)
 #define gather(...)      call_gather(__VA_ARGS__)
 #define add_norm(...)    call_add_norm(__VA_ARGS__)
 #define sum_rows(...)    call_sum_rows(__VA_ARGS__)
