@@ -79,7 +79,7 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.execvp(sys.argv[1], sys.argv[1:])' "${run[@]}" "$epmoe" batch -m "$model" -i "$work/in" -o "$work/out" \
         --max-batch 4 -t 1 -q --timeout "$timeout" "$@" >"$work/stdout" 2>"$work/stderr" </dev/null &
     job_pid=$!
-    for ((wait = 0; wait < 2000; wait++)); do
+    while kill -0 "$job_pid" 2>/dev/null; do # it has its own end: the number of requests
         [ -s "$work/out" ] && [ "$(wc -l <"$work/out")" -ge 10 ] && return
         sleep 0.01
     done

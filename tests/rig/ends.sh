@@ -17,15 +17,20 @@ less() { # a < b
 # The processes of this test that run the program, whoever started them: by an entry of their
 # environment that all inherit.
 export EPMOE_TEST_RUN=$$-$RANDOM
-has_entry() { # pid, entry
-    tr '\0' '\n' 2>/dev/null <"/proc/$1/environ" | grep -qx "$2"
+has_entry() { # pid, entry; without a pipe, whose reader may leave before its writer is done
+    local entry
+    while IFS= read -r -d '' entry; do
+        [ "$entry" = "$2" ] && return 0
+    done 2>/dev/null <"/proc/$1/environ"
+    return 1
 }
 
 ours() { # [rank]
-    local p
+    local p name
     for p in /proc/[0-9]*; do
+        read -r name <"$p/comm" && [ "$name" = epmoe ] || continue
         p=${p#/proc/}
-        [ "$(cat "/proc/$p/comm")" = epmoe ] && has_entry "$p" "EPMOE_TEST_RUN=$EPMOE_TEST_RUN" &&
+        has_entry "$p" "EPMOE_TEST_RUN=$EPMOE_TEST_RUN" &&
             { [ -z "${1:-}" ] || has_entry "$p" "OMPI_COMM_WORLD_RANK=$1"; } && echo "$p"
     done 2>/dev/null
 }
