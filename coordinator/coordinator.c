@@ -246,6 +246,12 @@ static bool is_worth_measuring(const struct coordinator *c, const struct cluster
     return c->transport && terms->exchange.combine == COMBINE_ROWS && bytes > WORTH_MEASURING;
 }
 
+/* Of how many rows a step must be to go in two halves; 0: none does. */
+static int halved_rows(enum overlap overlap)
+{
+    return overlap == OVERLAP_OFF ? 0 : overlap == OVERLAP_ON ? 2 : OVERLAP_AUTO_ROWS;
+}
+
 /* With COMBINE_SUM results depend on the placement, so that goes by the shapes of the model alone.
  */
 static int place_balanced(struct coordinator *c, const struct coordinator_options *o,
@@ -258,7 +264,7 @@ static int place_balanced(struct coordinator *c, const struct coordinator_option
                         .type = c->dtype,
                         .load = o->expect,
                         .chunk = c->chunk,
-                        .overlap = terms->exchange.overlap != OVERLAP_OFF,
+                        .halved = halved_rows(terms->exchange.overlap),
                         .n_ranks = n_ranks};
     if (terms->exchange.combine == COMBINE_ROWS)
         spec.balance = &b;

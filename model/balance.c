@@ -88,7 +88,7 @@ static struct step_cost step_cost(const struct balance *b, int layer, enum balan
     double share = (double)m->top_k / n_experts;
     struct step_cost c = {.rows = rows,
                           .times = prefill ? (double)w->batch * w->prompt / rows : w->generated,
-                          .overlapped = b->overlap && rows > 1,
+                          .overlapped = b->halved && rows >= b->halved,
                           .own = own_cost(b, layer, rows, keys),
                           .piece = block_cost(b, width, rows)};
     if (m->sparse[layer])
@@ -351,19 +351,47 @@ static struct cost all_blocks(const struct solver *v, const struct step_cost *c)
                          v->s.n_pieces * c->piece.bytes + hits * c->expert.bytes};
 }
 
-/* The least time of a layer if its blocks could be cut at will: the coordinator's own work, and
- * what all ranks do at once. */
-static double bound_of(const struct balance *b, const struct step_cost *c, struct cost blocks)
+/* The least time in which all ranks together do the coordinator's own work and `shared`: no rank
+ * computes or reads faster than it can, whatever part is its own. Unless overlapped, `shared`
+ * begins when the coordinator's own work is done. */
+static double least_time(const struct balance *b, struct cost own, struct cost shared,
+                         bool overlapped)
 {
-    double rate = 0, own = seconds(b, 0, c->own);
-    for (int rank = 0; rank < b->n_ranks; rank++)
-        rate += 1 / seconds(b, rank, blocks);
-    double others = rate - 1 / seconds(b, 0, blocks), together = 1 / rate;
-    if (!c->overlapped)
-        return own + together;
-    // the coordinator joins in once it has done its own
-    double shared = others > 0 ? (1 + own / seconds(b, 0, blocks)) / rate : own + together;
-    return shared > own ? shared : own;
+    double flops = 0, bytes = 0, alone = seconds(b, 0, own), wait = overlapped ? alone : 0;
+    for (int rank = 0; rank < b->n_ranks; rank++) {
+        flops += speed_of(b, rank)->flops;
+        bytes += speed_of(b, rank)->bytes;
+    }
+    double compute = (shared.flops + wait * speed_of(b, 0)->flops) / flops;
+    double read = (shared.bytes + wait * speed_of(b, 0)->bytes) / bytes;
+    double together = compute > read ? compute : read;
+    if (!overlapped)
+        return alone + together;
+    return together > alone ? together : alone;
+}
+
+/* So many rows of the output matrix, for a row of each sequence. */
+static struct cost outputs_cost(const struct balance *b, int outputs)
+{
+    double weights = (double)b->m->dim * outputs;
+    return (struct cost){2 * weights * b->load.batch, weights * dtype_bytes(b->type)};
+}
+
+/* The logits of a decode step: every rank goes through its outputs, at the same time. */
+static void add_outputs(struct balance_times *t, const struct balance *b, const struct placement *p,
+                        double *busy)
+{
+    struct cost all = outputs_cost(b, b->m->vocab_size);
+    double slowest = 0;
+    for (int rank = 0; rank < b->n_ranks; rank++) {
+        int outputs = p->output_first[rank + 1] - p->output_first[rank];
+        double time = seconds(b, rank, outputs_cost(b, outputs));
+        busy[rank] += time;
+        slowest = time > slowest ? time : slowest;
+    }
+    t->step += slowest;
+    t->alone += seconds(b, 0, all);
+    t->bound += least_time(b, (struct cost){0}, all, false);
 }
 
 struct balance_times balance_times(const struct balance *b, const struct placement *p,
@@ -380,8 +408,10 @@ struct balance_times balance_times(const struct balance *b, const struct placeme
         t.step += step_time(&v, c, busy);
         t.own += seconds(b, 0, c->own);
         t.alone += seconds(b, 0, c->own) + seconds(b, 0, blocks);
-        t.bound += bound_of(b, c, blocks);
+        t.bound += least_time(b, c->own, blocks, c->overlapped);
         arena_free(&v.arena);
     }
+    if (phase == BALANCE_DECODE)
+        add_outputs(&t, b, p, busy);
     return t;
 }

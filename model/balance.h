@@ -29,8 +29,8 @@ struct balance {
     const struct config *m;
     enum dtype type;
     struct workload load;
-    int chunk;    // rows of a prompt's step
-    bool overlap; // steps go in two halves
+    int chunk;  // rows of a prompt's step
+    int halved; // steps of so many rows or more go in two halves; 0: none does
     int n_ranks;
     const struct rank_speed *speeds; // [n_ranks]; NULL: all ranks are alike
     long home;                       // experts of each layer that rank 0 is to hold; -1: as is best
@@ -39,13 +39,14 @@ struct balance {
 /* Fill p's ranks (memory as placement_build has it): rank_of of every expert and piece. */
 void balance_place(struct placement *p, const struct balance *b);
 
-/* What the cost model says of any placement. */
+/* What the cost model says of any placement: of all layers, and in a decode step of the output
+ * matrix, which each rank with outputs goes through once. */
 enum balance_phase { BALANCE_PREFILL, BALANCE_DECODE, BALANCE_PHASES };
 struct balance_times {
     double step;  // seconds of a step: a chunk of a prompt, or a token of each sequence
     double own;   // of these, what the coordinator alone must do
     double alone; // seconds if rank 0 held everything
-    double bound; // seconds if all blocks could be cut at will among the ranks
+    double bound; // no placement takes less: all work cut at will among the ranks
     int rows;     // of the step
 };
 /* busy [n_ranks]: seconds that each rank works in such a step. */

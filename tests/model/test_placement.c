@@ -111,7 +111,8 @@ static void balance_is_between_its_bounds(void **state)
     for (int ranks = 1; ranks <= 70; ranks += ranks < 10 ? 1 : 20)
         for (int overlap = 0; overlap < 2; overlap++)
             for (int phase = 0; phase < BALANCE_PHASES; phase++) {
-                struct balance b = {.load = usual_workload, .n_ranks = ranks, .overlap = overlap};
+                struct balance b = {
+                    .load = usual_workload, .n_ranks = ranks, .halved = overlap ? 2 : 0};
                 struct placement p;
                 struct balance_times t = place_large(&p, &b, &m, (enum balance_phase)phase);
                 check_layer(&p.layers[1], 60, ranks);
@@ -132,7 +133,7 @@ static void balance_minds_who_is_busy_and_who_is_fast(void **state)
     struct placement p;
     struct rank_speed speeds[5] = {
         {1e11, 1e10, 0}, {1e11, 1e10, 0}, {3e11, 3e10, 0}, {1e11, 1e10, 0}, {1e11, 1e10, 0}};
-    struct balance alike = {.load = usual_workload, .n_ranks = 5, .overlap = true};
+    struct balance alike = {.load = usual_workload, .n_ranks = 5, .halved = 2};
     place_large(&p, &alike, &m, BALANCE_PREFILL);
     for (int r = 1; r < 5; r++) {
         assert_true(placement_count(&p.layers[0], 0) < placement_count(&p.layers[0], r));
@@ -158,7 +159,7 @@ static void balance_respects_memory(void **state)
     struct config m = large_model();
     uint64_t expert = 3ull * 2048 * 1408 * 2;
     struct rank_speed speeds[3] = {{1e11, 1e10, 0}, {1e11, 1e10, 2 * 7 * expert}, {1e11, 1e10, 0}};
-    struct balance b = {.load = usual_workload, .n_ranks = 3, .overlap = true, .speeds = speeds};
+    struct balance b = {.load = usual_workload, .n_ranks = 3, .halved = 2, .speeds = speeds};
     struct placement p;
     place_large(&p, &b, &m, BALANCE_PREFILL);
     assert_int_equal(placement_count(&p.layers[0], 1) + placement_count(&p.pieces[0], 1), 7);
