@@ -1,8 +1,9 @@
 /* Numbers as people read them, in decimal units: bytes_text 28.6 GB, 17.3 MB, 512 B;
- * count_text 14.32 billion, 7.33 million, 512. Use them inside the call that prints:
- * bytes_text(n).text. */
+ * count_text 14.32 billion, 7.33 million, 512; seconds_text 1.23 s, 12.3 ms, 4.56 us. Use them
+ * inside the call that prints: bytes_text(n).text. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -31,5 +32,15 @@ static inline struct unit_text count_text(double n)
         snprintf(t.text, sizeof t.text, "%.2f million", n * 1e-6);
     else
         snprintf(t.text, sizeof t.text, "%.0f", n);
+    return t;
+}
+
+static inline struct unit_text seconds_text(double seconds)
+{
+    struct unit_text t;
+    bool long_enough = seconds >= 0.9995, milli = seconds >= 0.9995e-3;
+    double n = long_enough ? seconds : milli ? seconds * 1e3 : seconds * 1e6;
+    int digits = n >= 99.95 ? 0 : n >= 9.995 ? 1 : 2;
+    snprintf(t.text, sizeof t.text, "%.*f %s", digits, n, long_enough ? "s" : milli ? "ms" : "us");
     return t;
 }

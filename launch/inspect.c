@@ -1,5 +1,5 @@
-/* epmoe inspect: prints what is in a model, how much memory it needs, and which rank would hold
- * what. It reads config.json and the headers of the weights; config.json alone is enough. */
+/* epmoe inspect: what is in a model, what it needs, and who would hold what. Reads config.json and
+ * the headers of the weights; works from config.json alone. */
 #include "launch/inspect.h"
 
 #include <stdlib.h>
@@ -11,8 +11,8 @@
 #include "model/hub.h"
 
 struct inspect_options {
-    const char *model, *emit, *gpu_memory;
-    long ranks, context;
+    const char *model, *emit, *gpu_memory, *expect, *speeds;
+    long ranks, context, threads;
     int dtype, format;
     struct placement_spec placement;
 };
@@ -34,6 +34,14 @@ static int parse(struct inspect_options *o, int argc, char **argv)
          "which rank holds what (balanced); docs/placement.md", 0, 0, NULL},
         {"home", 0, OPTION_INT, &o->placement.home, "N",
          "experts of each layer that stay on rank 0 (0)", 0, MAX_EXPERTS, &o->placement.home_given},
+        {"expect", 0, OPTION_TEXT, &o->expect, "PROMPT,NEW[,BATCH]",
+         "tokens in and out, and sequences at a time, that steps are timed for (1500,40,1)", 0, 0,
+         NULL},
+        {"speeds", 0, OPTION_TEXT, &o->speeds, "FILE",
+         "what each rank can do (this machine's, measured, for all); docs/placement.md", 0, 0,
+         NULL},
+        {"threads", 't', OPTION_INT, &o->threads, "N",
+         "threads of a rank, where this machine is measured (1)", 1, 1024, NULL},
         {"emit", 0, OPTION_TEXT, &o->emit, "FILE", "write the placement, to be edited and used", 0,
          0, NULL},
         {"dtype", 0, OPTION_CHOICE, &o->dtype, "auto|f32|f16|bf16",
@@ -59,8 +67,25 @@ static char *model_name(const char *model)
     return name;
 }
 
-/* Place the experts. Unless the user has said how many rank 0 holds, it holds as many as its GPU
- * has room for, and a worker holds the others. */
+/* What the ranks can do, unless that is of no use, or of a GPU that is not at hand. */
+static int forecast(struct inspection *i, const struct inspect_options *o, int n_ranks,
+                    struct arena *memory)
+{
+    struct forecast *f = &i->forecast;
+    *f = (struct forecast){.file = o->speeds, .threads = (int)o->threads};
+    f->balance = (struct balance){.m = &i->plan.config,
+                                  .type = i->plan.type,
+                                  .chunk = USUAL_CHUNK,
+                                  .halved = OVERLAP_AUTO_ROWS,
+                                  .n_ranks = n_ranks};
+    int status = parse_expect(o->expect, &f->balance.load);
+    if (status || (!o->speeds && (n_ranks == 1 || i->gpu_memory)))
+        return status;
+    return forecast_speeds(f, memory);
+}
+
+/* Unless the user has said which experts stay at home: as many as the GPU has room for; and a
+ * worker for the others. */
 static int place(struct inspection *i, const struct inspect_options *o, struct arena *memory)
 {
     struct placement_spec spec = o->placement;
@@ -74,7 +99,13 @@ static int place(struct inspection *i, const struct inspect_options *o, struct a
         if (by_rule && !spec.home_given)
             spec.home = home > 0 ? home : 0;
     }
-    return placement_build(&i->plan.placement, memory, &i->plan.config, n_ranks, &spec);
+    int status = forecast(i, o, n_ranks, memory);
+    spec.balance = &i->forecast.balance;
+    if (!status)
+        status = placement_build(&i->plan.placement, memory, &i->plan.config, n_ranks, &spec);
+    if (!status && n_ranks > 1 && i->forecast.speeds)
+        forecast_make(&i->forecast, &i->plan.placement, memory);
+    return status;
 }
 
 static int inspect(const struct inspect_options *o, const char *dir, const char *name,
@@ -110,7 +141,7 @@ static int inspect(const struct inspect_options *o, const char *dir, const char 
 
 int command_inspect(struct process *p, int argc, char **argv)
 {
-    struct inspect_options o = {.ranks = 1};
+    struct inspect_options o = {.ranks = 1, .threads = 1};
     struct arena memory = {0};
     char *dir;
     (void)p;

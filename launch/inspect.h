@@ -1,21 +1,21 @@
-/* What epmoe inspect has found out: inspect.c fills it in, inspect_text.c and inspect_json.c print
- * it. */
+/* What epmoe inspect has found out, between the part that looks and the parts that print. */
 #pragma once
 
 #include <stdbool.h>
 #include <stdio.h>
 
 #include "coordinator/gpu_plan.h"
+#include "launch/forecast.h"
 #include "model/weight_files.h"
 
 struct inspection {
     const char *name;
     struct weight_files weights;
     struct memory_plan plan;
-    const char *rule;    // of the placement: "even", "round-robin" or a file
-    uint64_t gpu_memory; // of rank 0's GPU, in bytes; 0: the user has not asked about a GPU
+    const char *rule;         // "balanced", "even", "round-robin" or a file
+    uint64_t gpu_memory;      // of rank 0's GPU; 0: none was asked about
+    struct forecast forecast; // made where there are several ranks, and their speeds are known
 };
 
-/* Print as text, or as one JSON object; false when the stream failed. */
 void inspect_print(const struct inspection *i, FILE *out);
 bool inspect_print_json(const struct inspection *i, FILE *out);

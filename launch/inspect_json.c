@@ -84,9 +84,12 @@ static void set_types(struct js *to, const struct inspection *i)
 static struct js *rank_json(const struct inspection *i, int rank, uint64_t all)
 {
     struct rank_share s = memory_plan_share(&i->plan, rank);
+    const int32_t *outputs = i->plan.placement.output_first;
     struct js *o = js_new_object();
     js_set(o, "rank", js_new_int(rank));
     js_set(o, "experts", js_new_int(s.holding.experts));
+    js_set(o, "pieces", js_new_int(s.holding.pieces));
+    js_set(o, "outputs", js_new_int(outputs[rank + 1] - outputs[rank]));
     js_set(o, "fewest_of_a_layer", js_new_int(s.holding.least));
     js_set(o, "most_of_a_layer", js_new_int(s.holding.most));
     set_int(o, "expert_bytes", s.experts);
@@ -122,14 +125,57 @@ static struct js *gpu_json(const struct inspection *i)
     return o;
 }
 
-bool inspect_print_json(const struct inspection *i, FILE *out)
+static struct js *speed_json(const struct inspection *i, int rank)
 {
-    struct js *o = js_new_object(), *plan = js_new_object(), *ranks = js_new_array();
+    const struct forecast *f = &i->forecast;
+    struct range pieces = forecast_pieces(&i->plan.placement, rank);
+    struct js *o = js_new_object();
+    js_set(o, "rank", js_new_int(rank));
+    js_set(o, "flops", js_new_real(f->speeds[rank].flops));
+    js_set(o, "read_bytes_per_s", js_new_real(f->speeds[rank].bytes));
+    if (f->speeds[rank].memory)
+        set_int(o, "memory_bytes", f->speeds[rank].memory);
+    js_set(o, "fewest_pieces_of_a_layer", js_new_int(pieces.least));
+    js_set(o, "most_pieces_of_a_layer", js_new_int(pieces.most));
+    js_set(o, "prefill_busy_s", js_new_real(f->busy[BALANCE_PREFILL][rank]));
+    js_set(o, "decode_busy_s", js_new_real(f->busy[BALANCE_DECODE][rank]));
+    return o;
+}
+
+static struct js *step_json(const struct balance_times *t)
+{
+    struct js *o = js_new_object();
+    js_set(o, "rows", js_new_int(t->rows));
+    js_set(o, "step_s", js_new_real(t->step));
+    js_set(o, "coordinator_s", js_new_real(t->own));
+    js_set(o, "alone_s", js_new_real(t->alone));
+    js_set(o, "least_s", js_new_real(t->bound));
+    js_set(o, "speed_up", js_new_real(t->alone / t->step));
+    js_set(o, "speed_up_at_most", js_new_real(t->alone / t->bound));
+    return o;
+}
+
+static struct js *forecast_json(const struct inspection *i)
+{
+    const struct forecast *f = &i->forecast;
+    const struct workload *w = &f->balance.load;
+    struct js *o = js_new_object(), *ranks = js_new_array();
+    js_set(o, "prompt", js_new_int(w->prompt));
+    js_set(o, "new", js_new_int(w->generated));
+    js_set(o, "batch", js_new_int(w->batch));
+    set_text(o, "speeds", f->file ? f->file : "measured");
+    for (int rank = 0; rank < f->balance.n_ranks; rank++)
+        js_push(ranks, speed_json(i, rank));
+    js_set(o, "ranks", ranks);
+    js_set(o, "prefill", step_json(&f->times[BALANCE_PREFILL]));
+    js_set(o, "decode", step_json(&f->times[BALANCE_DECODE]));
+    return o;
+}
+
+static struct js *plan_json(const struct inspection *i)
+{
+    struct js *plan = js_new_object(), *ranks = js_new_array();
     uint64_t all = memory_plan_bytes(&i->plan);
-    set_architecture(o, i);
-    js_set(o, "weights", weights_json(&i->weights));
-    js_set(o, "parameters", parameters_json(i));
-    set_types(o, i);
     set_text(plan, "placement", i->rule);
     set_text(plan, "dtype", dtype_name(i->plan.type));
     js_set(plan, "context", js_new_int(i->plan.context));
@@ -138,7 +184,19 @@ bool inspect_print_json(const struct inspection *i, FILE *out)
     for (int rank = 0; rank < i->plan.placement.n_ranks; rank++)
         js_push(ranks, rank_json(i, rank, all));
     js_set(plan, "ranks", ranks);
-    js_set(o, "plan", plan);
+    if (i->forecast.made)
+        js_set(plan, "expected", forecast_json(i));
+    return plan;
+}
+
+bool inspect_print_json(const struct inspection *i, FILE *out)
+{
+    struct js *o = js_new_object();
+    set_architecture(o, i);
+    js_set(o, "weights", weights_json(&i->weights));
+    js_set(o, "parameters", parameters_json(i));
+    set_types(o, i);
+    js_set(o, "plan", plan_json(i));
     if (i->gpu_memory)
         js_set(o, "gpu", gpu_json(i));
     bool good = js_print(o, out, 2);

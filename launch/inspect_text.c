@@ -118,15 +118,22 @@ static void print_types(const struct inspection *i, FILE *out)
         print_type(i, types[t], columns, n, out);
 }
 
+/* "3", or "2-3". */
+static struct unit_text range_text(int least, int most)
+{
+    struct unit_text t;
+    if (least == most)
+        snprintf(t.text, sizeof t.text, "%d", most);
+    else
+        snprintf(t.text, sizeof t.text, "%d-%d", least, most);
+    return t;
+}
+
 static void print_rank(const struct inspection *i, int rank, double all, FILE *out)
 {
     struct rank_share s = memory_plan_share(&i->plan, rank);
-    char per_layer[32];
-    if (s.holding.least == s.holding.most)
-        snprintf(per_layer, sizeof per_layer, "%d", s.holding.most);
-    else
-        snprintf(per_layer, sizeof per_layer, "%d-%d", s.holding.least, s.holding.most);
-    fprintf(out, "%4d%17s%10d%14s%12s%12s%7.1f %%\n", rank, per_layer, s.holding.experts,
+    fprintf(out, "%4d%17s%10d%14s%12s%12s%7.1f %%\n", rank,
+            range_text(s.holding.least, s.holding.most).text, s.holding.experts,
             bytes_text((double)s.experts).text,
             bytes_text((double)(s.rest + s.pieces + s.outputs)).text,
             bytes_text((double)s.bytes).text, 100 * (double)s.bytes / all);
@@ -197,12 +204,63 @@ static void print_gpu(const struct inspection *i, FILE *out)
         fprintf(out, "what would make room: a shorter context (-c), fewer experts at home\n");
 }
 
+static void print_speeds(const struct forecast *f, FILE *out)
+{
+    const struct workload *w = &f->balance.load;
+    fprintf(out, "\nexpected, for prompts of %d tokens and %d new ones, %d at a time; ", w->prompt,
+            w->generated, w->batch);
+    if (f->file)
+        fprintf(out, "ranks as fast as %s says:\n\n", f->file);
+    else
+        fprintf(out,
+                "every rank taken to be as fast\nas this machine's processor with %d thread%s: "
+                "%.4g GFLOP/s, reads %s/s:\n\n",
+                f->threads, f->threads == 1 ? "" : "s", f->speeds[0].flops * 1e-9,
+                bytes_text(f->speeds[0].bytes).text);
+}
+
+static void print_busy(const struct inspection *i, int rank, FILE *out)
+{
+    const struct forecast *f = &i->forecast;
+    const struct placement *p = &i->plan.placement;
+    struct holding h = placement_holding(p, rank);
+    struct range pieces = forecast_pieces(p, rank);
+    fprintf(out, "%4d%17s%16s%10d%14s%13s\n", rank, range_text(h.least, h.most).text,
+            range_text(pieces.least, pieces.most).text,
+            p->output_first[rank + 1] - p->output_first[rank],
+            seconds_text(f->busy[BALANCE_PREFILL][rank]).text,
+            seconds_text(f->busy[BALANCE_DECODE][rank]).text);
+}
+
+static void print_step(const char *phase, const struct balance_times *t, FILE *out)
+{
+    fprintf(out, "%s: a step of %d row%s %s, on rank 0 alone %s: %.2f times as fast, ", phase,
+            t->rows, t->rows == 1 ? "" : "s", seconds_text(t->step).text,
+            seconds_text(t->alone).text, t->alone / t->step);
+    fprintf(out, "at most %.2f\n", t->alone / t->bound);
+}
+
+static void print_forecast(const struct inspection *i, FILE *out)
+{
+    const struct forecast *f = &i->forecast;
+    print_speeds(f, out);
+    fprintf(out, "%4s%17s%16s%10s%14s%13s\n", "rank", "experts a layer", "pieces a layer",
+            "outputs", "busy: prefill", "decode");
+    for (int rank = 0; rank < f->balance.n_ranks; rank++)
+        print_busy(i, rank, out);
+    fputc('\n', out);
+    print_step("prefill", &f->times[BALANCE_PREFILL], out);
+    print_step("decode", &f->times[BALANCE_DECODE], out);
+}
+
 void inspect_print(const struct inspection *i, FILE *out)
 {
     print_architecture(i, out);
     print_parameters(i, out);
     print_types(i, out);
     print_ranks(i, out);
+    if (i->forecast.made)
+        print_forecast(i, out);
     if (i->gpu_memory)
         print_gpu(i, out);
 }

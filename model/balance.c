@@ -103,14 +103,19 @@ static bool is_drawn(const struct solver *v, const struct step_cost *c)
     return v->s.n_experts && c->rows < MANY_ROWS;
 }
 
-/* What `rank` has to do: in a drawn step `hits` of its experts have rows, and share them all. */
-static struct cost share_cost(const struct solver *v, const struct step_cost *c, int rank, int hits)
+/* What `rank` has to do. In a drawn step only those of its experts that are hit are read, and the
+ * rows are equally many for each expert that is hit anywhere. */
+static struct cost share_cost(const struct solver *v, const struct step_cost *c, int rank, int draw,
+                              int first)
 {
-    double pieces = v->s.pieces[rank], experts = v->s.experts[rank];
-    struct cost sum = {pieces * c->piece.flops, pieces * c->piece.bytes};
-    sum.flops += experts * c->expert.flops;
-    sum.bytes += (hits < 0 ? experts : hits) * c->expert.bytes;
-    return sum;
+    double pieces = v->s.pieces[rank], read = v->s.experts[rank], rows = read;
+    if (draw >= 0) {
+        const int16_t *below = v->prefix[draw];
+        read = below[first + v->s.experts[rank]] - below[first];
+        rows = read * v->s.n_experts / below[v->s.n_experts];
+    }
+    return (struct cost){pieces * c->piece.flops + rows * c->expert.flops,
+                         pieces * c->piece.bytes + read * c->expert.bytes};
 }
 
 static double layer_time(const struct solver *v, const struct step_cost *c, int draw, double *busy)
@@ -118,9 +123,7 @@ static double layer_time(const struct solver *v, const struct step_cost *c, int 
     const struct balance *b = v->b;
     double own = seconds(b, 0, c->own), home = 0, slowest = 0;
     for (int rank = 0, first = 0; rank < v->s.n_ranks; first += v->s.experts[rank++]) {
-        int end = first + v->s.experts[rank];
-        int hits = draw < 0 ? -1 : v->prefix[draw][end] - v->prefix[draw][first];
-        double time = seconds(b, rank, share_cost(v, c, rank, hits));
+        double time = seconds(b, rank, share_cost(v, c, rank, draw, first));
         if (busy)
             busy[rank] += (rank ? time : own + time) / (draw < 0 ? 1 : DRAWS);
         home = rank ? home : time;

@@ -113,6 +113,84 @@ expect("as told", inspect(moe, "--gpu-memory", "24G", "--ranks", "3", "--home", 
 if subprocess.run([epmoe, "inspect", moe, "--gpu-memory", "24X"], capture_output=True).returncode != 2:
     sys.exit("inspect: --gpu-memory 24X was taken")
 
+# how long steps are expected to take, of ranks with the speeds of a file
+def speeds(ranks):
+    with open(f"{work}/speeds.json", "w") as f:
+        json.dump(ranks, f)
+    return ["--ranks", str(len(ranks)), "--speeds", f"{work}/speeds.json"]
+
+alike = {"flops": 1e11, "read_bytes_per_s": 1e10}
+
+def check_expected(name, plan, phase):
+    e = plan["expected"]
+    step = e[phase]
+    if not step["coordinator_s"] <= step["least_s"] <= step["step_s"] <= step["alone_s"]:
+        sys.exit(f"inspect: {name}: {phase}: expected a step between least and alone: {step}")
+    # what one rank does alone is what all do together: here nothing is done twice
+    near(f"{name}, {phase}: all that ranks do", sum(r[phase + "_busy_s"] for r in e["ranks"]),
+         step["alone_s"])
+    near("speed-up", step["speed_up"], step["alone_s"] / step["step_s"])
+    near("most speed-up", step["speed_up_at_most"], step["alone_s"] / step["least_s"])
+    if step["step_s"] < 0.999 * max(r[phase + "_busy_s"] for r in e["ranks"]):
+        sys.exit(f"inspect: {name}: {phase}: a rank is busy for longer than the step: {plan}")
+
+for name in published:
+    for placement in "balanced", "even":
+        i = inspect(f"{work}/{name}", *speeds([alike] * 5), "--placement", placement)
+        plan = i["plan"]
+        expect(name + " rows", [plan["expected"][p]["rows"] for p in ("prefill", "decode")], [1500, 1])
+        expect(name + " outputs", sum(r["outputs"] for r in plan["ranks"]), i["vocabulary"])
+        expect(name + " experts", sum(r["experts"] for r in plan["ranks"]),
+               i["sparse_layers"] * i["experts"])
+        check_expected(name, plan, "prefill")
+        check_expected(name, plan, "decode")
+        # one token: the weights it reads, and keys and values of 1500 + 40 / 2 tokens
+        read = 2 * i["parameters"]["read_per_token"] + 1520 * i["kv_bytes_per_token"]["bf16"]
+        near(name + " alone", plan["expected"]["decode"]["alone_s"], read / 1e10)
+
+def shares(*arguments):
+    return inspect(moe, *arguments)["plan"]["ranks"]
+
+fast = {"flops": 4e11, "read_bytes_per_s": 4e10}
+ranks = shares(*speeds([alike, alike, fast]))
+for key in "experts", "outputs", "bytes":
+    if not ranks[2][key] > 2 * ranks[1][key]:
+        sys.exit(f"inspect: a rank four times as fast has no more {key}: {ranks}")
+ranks = shares(*speeds([alike, {**alike, "memory_bytes": 1e9}, alike]))
+if not ranks[1]["expert_bytes"] <= 1e9 < ranks[2]["expert_bytes"]:
+    sys.exit(f"inspect: a rank has experts beyond its memory: {ranks}")
+expected = inspect(moe, *speeds([alike] * 2), "--expect", "100,10,80")["plan"]["expected"]
+expect("--expect", [expected[k] for k in ("prompt", "new", "batch")], [100, 10, 80])
+expect("--expect: rows", [expected[p]["rows"] for p in ("prefill", "decode")], [100, 80])
+
+# without a file all ranks are what this machine is; one rank alone has nothing to compare
+expected = inspect(moe, "--ranks", "3")["plan"]["expected"]
+expect("measured", expected["speeds"], "measured")
+expect("speeds", len({(r["flops"], r["read_bytes_per_s"]) for r in expected["ranks"]}), 1)
+if "expected" in inspect(moe)["plan"] or "expected" in inspect(moe, "--gpu-memory", "24G")["plan"]:
+    sys.exit("inspect: times are expected of one rank, or of a GPU that is not here")
+
+def refused(code, says, *arguments):
+    run = subprocess.run([epmoe, "inspect", moe, *arguments], capture_output=True, text=True)
+    if run.returncode != code or says not in run.stderr or run.stderr.count("\n") > 2:
+        sys.exit(f"inspect: {arguments}: expected exit code {code} and {says!r}, found {run}")
+
+for ranks, says in (
+        ([alike, {**alike, "flops": 0}], "[1].flops: expected a number from 1 to 1e+18, found 0"),
+        ([alike, {"flops": 1e11}], "[1].read_bytes_per_s: expected a number from 1"),
+        ([{**alike, "flops": "fast"}, alike], '[0].flops: expected a number from 1 to 1e+18, found "fast"'),
+        ([alike, {**alike, "memory_bytes": -1}], "[1].memory_bytes: expected a number from 1"),
+        ([alike, {**alike, "memory": 1}], '[1]: expected the keys flops, read_bytes_per_s and'),
+        ([alike, 3], "[1]: expected an object with flops and read_bytes_per_s, found 3")):
+    refused(3, says, *speeds(ranks))
+refused(3, "expected an object for each of 2 ranks, found 3", *speeds([alike] * 3)[2:], "--ranks", "2")
+with open(f"{work}/speeds.json", "w") as f:
+    json.dump({"ranks": []}, f)
+refused(3, "expected a list of 2 ranks, found an object", "--ranks", "2", "--speeds",
+        f"{work}/speeds.json")
+refused(3, "expected a file, found no such file", "--ranks", "2", "--speeds", f"{work}/none.json")
+refused(2, "--expect: expected PROMPT,NEW", "--ranks", "2", "--expect", "100")
+
 # an index without its files: no weights either
 with open(f"{moe}/model.safetensors.index.json", "w") as f:
     json.dump({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}, f)
@@ -141,6 +219,15 @@ python3 "$work/check.py" "$epmoe" "$work"
 "$epmoe" inspect "$work/Qwen1.5-MoE-A2.7B" --ranks 8 --placement even >"$work/text"
 for words in '14.32 billion' '2.69 billion a token' '2.38 billion a token' '28.6 GB' '192 KiB' \
     '60 a layer, top 4' 'not here' 'placement even'; do
+    grep -qF "$words" "$work/text" || {
+        echo "inspect: expected \"$words\" in: $(cat "$work/text")"
+        exit 1
+    }
+done
+"$epmoe" inspect "$work/Qwen1.5-MoE-A2.7B" --ranks 2 -t 1 >"$work/text"
+for words in 'for prompts of 1500 tokens and 40 new ones, 1 at a time' 'every rank taken to be as fast' \
+    "this machine's processor with 1 thread: " 'prefill: a step of 1500 rows ' \
+    'decode: a step of 1 row ' ' times as fast, at most '; do
     grep -qF "$words" "$work/text" || {
         echo "inspect: expected \"$words\" in: $(cat "$work/text")"
         exit 1
