@@ -175,23 +175,31 @@ static void make_draws(struct solver *v, int rows)
 
 /* ---- sharing out ---- */
 
-static bool fits(const struct solver *v, int rank)
+static uint64_t held_bytes(const struct solver *v, int rank)
 {
-    uint64_t used = (uint64_t)v->s.experts[rank] * v->expert_bytes +
-                    (uint64_t)v->s.pieces[rank] * v->piece_bytes;
-    return !v->memory || used <= v->memory[rank];
+    return (uint64_t)v->s.experts[rank] * v->expert_bytes +
+           (uint64_t)v->s.pieces[rank] * v->piece_bytes;
 }
 
-/* One more of `kind` for the rank with which all takes the least time; the first of equals, and of
- * all if none has memory for it. Rank 0 has as many experts as it was told to, if it was. */
+static bool fits(const struct solver *v, int rank)
+{
+    return !v->memory || held_bytes(v, rank) <= v->memory[rank];
+}
+
+/* One more of `kind` for the rank with which all takes the least time; of equals the one that holds
+ * least, since what is measured wanders; and the first if none has memory for it. Rank 0 has as
+ * many experts as it was told to, if it was. */
 static void give_one(struct solver *v, int *kind)
 {
     int best = -1, first = kind == v->s.experts && v->b->home >= 0 ? 1 : 0;
     double least = 0;
     for (int rank = first; rank < v->s.n_ranks; rank++) {
+        uint64_t held = held_bytes(v, rank);
         kind[rank]++;
         double time = workload_time(v);
-        if (fits(v, rank) && (best < 0 || time < least)) {
+        bool equal = best >= 0 && time <= least * (1 + 1e-9) && time >= least * (1 - 1e-9);
+        bool better = best < 0 || (equal ? held < held_bytes(v, best) : time < least);
+        if (fits(v, rank) && better) {
             best = rank;
             least = time;
         }

@@ -190,7 +190,11 @@ int placement_take_outputs(struct placement *p, const struct config *m, const in
                            int n)
 {
     size_t bytes = (size_t)(p->n_ranks + 1) * sizeof *p->output_first;
-    if (n != p->n_ranks + 1 || output_first[0] != 0 || output_first[p->n_ranks] != m->vocab_size)
+    bool whole =
+        n == p->n_ranks + 1 && output_first[0] == 0 && output_first[n - 1] == m->vocab_size;
+    for (int rank = 0; whole && rank < p->n_ranks; rank++)
+        whole = output_first[rank] <= output_first[rank + 1];
+    if (!whole)
         return fail(STATUS_FAILED,
                     "placement: expected outputs 0 to %d over %d ranks, found others",
                     m->vocab_size, p->n_ranks);

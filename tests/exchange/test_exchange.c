@@ -230,8 +230,9 @@ static bool send_off(struct open_exchange *x, int i, struct half *half, const st
     for (int at = 0; at < n * WIDTH; at++)
         dtype_store(r->type, half->h, (size_t)(at / WIDTH * row_stride(WIDTH) + at % WIDTH),
                     t->h[first * WIDTH + at]);
-    sort_rows(half->count, half->slot, half->source, expert, r->placed->experts[s].group_of, n, k,
-              EXPERTS);
+    const struct sorting to = {
+        half->count, half->slot, half->source, NULL, r->placed->experts[s].group_of, EXPERTS};
+    sort_rows(&to, expert, n, k);
     half->routing = (struct routing){n,
                                      k,
                                      expert,
