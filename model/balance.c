@@ -186,22 +186,28 @@ static bool fits(const struct solver *v, int rank)
     return !v->memory || held_bytes(v, rank) <= v->memory[rank];
 }
 
-/* One more of `kind` for the rank with which all takes the least time; of equals the one that holds
- * least, since what is measured wanders; and the first if none has memory for it. Rank 0 has as
- * many experts as it was told to, if it was. */
+/* How long a rank works on its blocks in a step of a prompt, where chance plays no part. */
+static double load_of(const struct solver *v, int rank)
+{
+    return seconds(v->b, rank, share_cost(v, &v->steps[BALANCE_PREFILL], rank, -1, 0));
+}
+
+/* One more of `kind` for the rank with which all takes the least time; of equals the one that is
+ * busy least, since what is measured wanders; and the first if none has memory for it. Rank 0 has
+ * as many experts as it was told to, if it was. */
 static void give_one(struct solver *v, int *kind)
 {
     int best = -1, first = kind == v->s.experts && v->b->home >= 0 ? 1 : 0;
-    double least = 0;
+    double least = 0, best_load = 0;
     for (int rank = first; rank < v->s.n_ranks; rank++) {
-        uint64_t held = held_bytes(v, rank);
         kind[rank]++;
-        double time = workload_time(v);
+        double time = workload_time(v), load = load_of(v, rank);
         bool equal = best >= 0 && time <= least * (1 + 1e-9) && time >= least * (1 - 1e-9);
-        bool better = best < 0 || (equal ? held < held_bytes(v, best) : time < least);
+        bool better = best < 0 || (equal ? load < best_load : time < least);
         if (fits(v, rank) && better) {
             best = rank;
             least = time;
+            best_load = load;
         }
         kind[rank]--;
     }
