@@ -54,12 +54,12 @@ awk 'NR == FNR { n[$2] = $1; next } { printf "%s %g\n", $2, ($1 - n[$2]) / 10 }'
     awk '$2 > 0' >"$work/step"
 diff "$work/step" - >"$work/stdout" <<'STEP'
 add_norm 6
+add_seen 1
 decode_split 2
 dense_stream 7
 embed 1
 ffn_stream 4
 gather 1
-mark 1
 rope_append 2
 route_sort 2
 top 1
