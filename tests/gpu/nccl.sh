@@ -17,7 +17,7 @@ run() {
     local setting
     read -ra setting <<<"$1"
     shift
-    env "${setting[@]}" timeout 100 "$epmoe" logits -m tests/golden/models/moe-60 --tokens 1,2,3 -t 1 \
+    env "${setting[@]}" timeout 100 "$epmoe" logits -m tests/golden/models/moe-60 --tokens 1,2,3 -t 1 --placement even \
         -o "$work/logits" --timeout $timeout --device cuda "$@" >/dev/null 2>"$work/stderr"
     code=$?
     grep '^epmoe: ' "$work/stderr" >"$work/lines"
