@@ -53,7 +53,6 @@ struct coordinator {
     struct root_end *exchange[LANES];
     int n_exchanges;        // how many are open: of a step, or of its halves
     struct outputs outputs; // the output matrix over the ranks
-    void *unembed_rows;     // host: rows whose logits are wanted
     struct kv_cache kv;
     struct rope_table rope;
     const int32_t **group_of; // [n_layers] the placement's, for the device,

@@ -97,12 +97,9 @@ static void advise(char *text, size_t size, const struct memory_plan *p,
 /* Ranks whose experts lie in the memory of rank 0's device, this one included. */
 static int count_in_memory(const struct coordinator *c, const struct coordinator_options *o)
 {
-    int n = 0;
     if (c->dev.cuda)
         return 1 + count_sharing(c, o);
-    for (int rank = 0; c->transport && rank < c->transport->size; rank++)
-        n += strcmp(c->transport->hosts[rank], c->transport->hosts[0]) == 0;
-    return n ? n : 1;
+    return c->transport ? transport_ranks_here(c->transport) : 1;
 }
 
 uint64_t fit_room(struct coordinator *c, const struct coordinator_options *o)

@@ -16,8 +16,6 @@ void unembed_open(struct coordinator *c)
                                   .row_bytes = row,
                                   .counters = root_counters_of_all(c->exchange[0])};
     outputs_open(&c->outputs, &setup);
-    if (c->transport)
-        c->unembed_rows = dev_alloc_host(&c->dev, (size_t)c->logit_rows * row);
 }
 
 bool unembed_is_shared(const struct coordinator *c)
@@ -49,12 +47,12 @@ static int ask_others(struct coordinator *c, int n, int most)
     int status = 0;
     if (!unembed_is_shared(c))
         return 0;
-    dev_download(&c->dev, c->unembed_rows, c->state.h, (size_t)n * c->outputs.s.row_bytes);
+    dev_download(&c->dev, c->outputs.rows, c->state.h, (size_t)n * c->outputs.s.row_bytes);
     status = dev_wait(&c->dev);
     for (int rank = 1; rank < c->transport->size && !status; rank++)
         if (outputs_of(&c->outputs, rank))
             status = control_send(c->transport, rank, &message);
-    return status ? status : outputs_send(&c->outputs, c->unembed_rows, n, most);
+    return status ? status : outputs_send(&c->outputs, n, most);
 }
 
 static int hear_others(struct coordinator *c, int n, int most)
@@ -67,7 +65,7 @@ static int hear_others(struct coordinator *c, int n, int most)
     return status == TRANSPORT_INTERRUPTED ? cluster_fault(c->transport) : status;
 }
 
-/* The slices that came, in their columns of the logits. */
+/* Copy the slices that other ranks sent to their columns of the logits. */
 static void place_slices(struct coordinator *c, int n)
 {
     const struct outputs *x = &c->outputs;
@@ -117,7 +115,9 @@ static bool is_better(struct candidate a, struct candidate b)
     return x > y || (x == y && a.token < b.token);
 }
 
-/* Keep the best `most` of those in order, *n so far, and one more. */
+/* best [*n] is in order: insert `one` at its place, and drop the last when there are more than
+ * `most`.
+ */
 static void insert(struct candidate *best, int *n, int most, struct candidate one)
 {
     if (*n == most && !is_better(one, best[most - 1]))
@@ -128,7 +128,8 @@ static void insert(struct candidate *best, int *n, int most, struct candidate on
     best[at] = one;
 }
 
-/* This rank's own best, at picker.best_host [n][their number], which is returned. */
+/* picker.best_host [n][few] := the best `few` candidates of each row among this rank's outputs;
+ * `few` is returned. */
 static int find_own(struct coordinator *c, int n, int most)
 {
     struct picker *p = &c->picker;

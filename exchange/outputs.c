@@ -65,7 +65,7 @@ static void count(struct outputs *x, int rank, size_t sent, size_t received)
     c->messages += sent > 0;
 }
 
-int outputs_send(struct outputs *x, const void *h, int n, int most)
+int outputs_send(struct outputs *x, int n, int most)
 {
     struct transport *t = x->s.transport;
     size_t bytes = (size_t)n * x->s.row_bytes;
@@ -77,7 +77,7 @@ int outputs_send(struct outputs *x, const void *h, int n, int most)
         count(x, rank, bytes, back);
         status = transport_start_recv(t, LANE, rank, x->slice[rank], back);
         if (!status)
-            status = transport_start_send(t, LANE, rank, h, bytes);
+            status = transport_start_send(t, LANE, rank, x->rows, bytes);
     }
     return status;
 }

@@ -20,7 +20,7 @@ struct outputs_setup {
 struct outputs {
     struct outputs_setup s;
     char **slice;     // root: [n_ranks] what each rank sent
-    char *rows;       // worker: the rows that came
+    char *rows;       // the rows that leave, or that came
     size_t *received; // [n_ranks]
 };
 
@@ -40,10 +40,10 @@ bool outputs_are_shared(const struct outputs *x);
 
 void outputs_open(struct outputs *x, const struct outputs_setup *setup);
 
-/* Root: n rows h leave for all that have outputs, and what comes back is awaited: most > 0: the
- * best outputs_best() candidates of each row, their tokens counted from 0; most == 0: whole slices,
- * f32 [n][outputs of the rank]. Then wait for it: x->slice[rank]. */
-int outputs_send(struct outputs *x, const void *h, int n, int most);
+/* Root: n rows x->rows leave for all that have outputs, and what comes back is awaited: most > 0:
+ * the best outputs_best() candidates of each row, their tokens counted from 0; most == 0: whole
+ * slices, f32 [n][outputs of the rank]. Then wait for it: x->slice[rank]. */
+int outputs_send(struct outputs *x, int n, int most);
 int outputs_take(struct outputs *x, int n, int most);
 
 /* Worker: wait for n rows; then give the slice, or candidates, back and wait until it has left. */

@@ -28,6 +28,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/pulse.h"
 
@@ -116,6 +117,15 @@ static inline int transport_advance(struct transport *t)
 static inline bool transport_is_called_off(struct transport *t)
 {
     return t->ops->is_called_off(t);
+}
+
+/* How many ranks are on this rank's host, this one included. */
+static inline int transport_ranks_here(const struct transport *t)
+{
+    int n = 0;
+    for (int r = 0; r < t->size; r++)
+        n += strcmp(t->hosts[r], t->hosts[t->rank]) == 0;
+    return n;
 }
 
 /* Give up all sends and receives of rows, in all lanes; their buffers belong to the caller again.

@@ -143,21 +143,12 @@ static int answer_stats(struct worker *w)
     return control_send(w->transport, 0, &answer);
 }
 
-/* Ranks of this host. */
-static int neighbours(const struct transport *t)
-{
-    int n = 0;
-    for (int r = 0; r < t->size; r++)
-        n += strcmp(t->hosts[r], t->hosts[t->rank]) == 0;
-    return n;
-}
-
 static int answer_speed(struct worker *w, const struct speed *asked)
 {
     int status = worker_open_device(w, asked->isa);
     if (status)
         return status;
-    int sharing = w->dev.cuda ? 1 : neighbours(w->transport);
+    int sharing = w->dev.cuda ? 1 : transport_ranks_here(w->transport);
     struct rank_speed s = rank_speed_measure(&w->dev, asked->dtype, sharing);
     struct control answer = {.kind = CONTROL_SPEED,
                              .speed = {asked->isa, asked->dtype, s.flops, s.bytes, s.memory}};

@@ -16,7 +16,7 @@ struct worker {
     struct dev host;      // beside a GPU: its host, where rows come and go
     struct dev *wire_dev; // &dev or &host
     void *rows, *y;       // a GPU's copies of what the exchange has; NULL where it is the GPU's own
-    float *z;             //
+    float *z;             // likewise
     int32_t *source;      // likewise
     int32_t *count;       // a GPU's copy; NULL on the CPU
     char *model_dir;

@@ -3,6 +3,8 @@
 
 #include "kernels/cpu/cpu.h"
 
+enum { SUM_BLOCK = 512 }; // columns of a sum that are made at a time: they stay in registers and L1
+
 void cpu_embed(struct dev *d, float *x, const void *table, enum dtype from, enum dtype as,
                const int32_t *tokens, int n, int dim)
 {
@@ -107,7 +109,6 @@ void cpu_gather(struct dev *d, void *to, const void *from, const int32_t *index,
 static void sum_row(const struct cpu_isa *isa, char *out, const char *y, enum dtype type,
                     const int32_t *slot, const float *weight, int k, int dim)
 {
-    enum { SUM_BLOCK = 512 };
     size_t bytes = row_bytes(type, dim), element = (size_t)dtype_bytes(type);
     for (int first = 0; first < dim; first += SUM_BLOCK) {
         float sum[SUM_BLOCK] = {0};
@@ -141,7 +142,6 @@ static float sigmoid(const struct cpu_isa *isa, float x)
 static void add_row_pieces(const struct cpu_isa *isa, float *x, const struct pending_residual *a,
                            int row, int n, int dim, float by)
 {
-    enum { SUM_BLOCK = 512 };
     for (int first = 0; first < dim; first += SUM_BLOCK) {
         float sum[SUM_BLOCK];
         int columns = dim - first < SUM_BLOCK ? dim - first : SUM_BLOCK;
