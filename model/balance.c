@@ -10,12 +10,13 @@
 
 const struct workload usual_workload = {1500, 40, 1};
 
-/* Of the machine that is assumed where nothing is known of the ranks: a few cores of a server. What
- * counts is how many FLOPs it does while it reads a byte. */
+/* The speed that every rank is assumed to have where none was measured: that of a few server cores.
+ * All ranks being alike, only the number of FLOPs for each byte read decides anything. */
 static const struct rank_speed usual_speed = {100e9, 10e9, 0};
 
-/* Draws of which experts the rows of a step choose: the slowest rank of a decode step depends on
- * chance, and its mean is taken over these. Of large steps every rank gets what it expects. */
+/* In a step of fewer than MANY_ROWS rows it depends on chance how many of a rank's experts are hit,
+ * and so which rank is slowest. The model draws the experts of such a step DRAWS times and takes
+ * the mean time. In larger steps each rank gets its expected share of the rows. */
 enum { DRAWS = 64, MANY_ROWS = 8 };
 
 struct cost {
@@ -27,8 +28,9 @@ struct step_cost {
     int rows;
     double times; // such steps that the workload has
     bool overlapped;
-    struct cost own, piece, expert; // the coordinator's; all rows through one piece; the rows that
-                                    // one expert gets, and its weights read once
+    struct cost own;    // what the coordinator alone does
+    struct cost piece;  // all rows through one piece
+    struct cost expert; // one expert's share of the rows through it; its weights are read once
 };
 
 /* What is to be shared out in a layer, and how much of it each rank has. */
@@ -43,7 +45,7 @@ struct solver {
     struct shares s;
     uint64_t expert_bytes, piece_bytes; // of memory, over all layers of the kind
     uint64_t *memory;                   // [n_ranks] left for this kind of layer; NULL: no limit
-    int16_t (*prefix)[MAX_EXPERTS + 1]; // [DRAWS] experts below that are hit
+    int16_t (*prefix)[MAX_EXPERTS + 1]; // [DRAWS][e] how many of the experts 0 .. e - 1 are hit
     struct arena arena;
 };
 
@@ -134,7 +136,7 @@ static double layer_time(const struct solver *v, const struct step_cost *c, int 
     return own + (home > slowest ? home : slowest);
 }
 
-/* Of one layer in a step, over the draws where chance counts. */
+/* Seconds of one layer in a step: the mean over the draws, if the step is drawn. */
 static double step_time(const struct solver *v, const struct step_cost *c, double *busy)
 {
     double sum = 0;
@@ -153,8 +155,8 @@ static double workload_time(const struct solver *v)
     return sum;
 }
 
-/* rows * top_k distinct experts, each draw its own. Equal experts are equally likely, and what a
- * rank holds is a range of them. */
+/* Draw top_k distinct experts for each of the rows, DRAWS times. Every expert is equally likely, so
+ * it does not matter which ones a rank holds, and each rank is taken to hold a range of them. */
 static void make_draws(struct solver *v, int rows)
 {
     bool hit[MAX_EXPERTS];
@@ -275,29 +277,33 @@ static struct solver solver_open(const struct balance *b, int layer)
     return v;
 }
 
-/* A layer of each kind is as any other, and has its part of a rank's memory. */
+/* Bytes of all experts and pieces of a layer. */
+static double block_bytes(const struct balance *b, int layer)
+{
+    const struct config *m = b->m;
+    struct pieces cut = pieces_of(m, layer);
+    double hidden = (double)cut.n * cut.width;
+    hidden += m->sparse[layer] ? (double)m->n_experts * m->expert_dim : 0;
+    return block_cost(b, 1, 0).bytes * hidden;
+}
+
+/* A layer may fill that part of each rank's memory which it is of all layers' blocks. */
 static void limit_memory(struct solver *v, int layer)
 {
     const struct balance *b = v->b;
-    const struct config *m = b->m;
-    double share = 0;
-    v->expert_bytes = (uint64_t)(3.0 * m->dim * m->expert_dim * dtype_bytes(b->type));
-    v->piece_bytes = (uint64_t)(3.0 * m->dim * pieces_of(m, layer).width * dtype_bytes(b->type));
-    double own = (double)v->s.n_experts * (double)v->expert_bytes +
-                 (double)v->s.n_pieces * (double)v->piece_bytes,
-           all = 0;
-    for (int l = 0; l < m->n_layers; l++)
-        all += (m->sparse[l] ? (double)m->n_experts * (double)v->expert_bytes : 0) +
-               3.0 * m->dim * pieces_of(m, l).n * pieces_of(m, l).width * dtype_bytes(b->type);
-    share = all > 0 ? own / all : 0;
-    for (int rank = 0; b->speeds && rank < b->n_ranks; rank++)
-        if (b->speeds[rank].memory) {
-            if (!v->memory) {
-                v->memory = arena_alloc(&v->arena, (size_t)b->n_ranks * sizeof *v->memory);
-                memset(v->memory, 0xff, (size_t)b->n_ranks * sizeof *v->memory);
-            }
-            v->memory[rank] = (uint64_t)((double)b->speeds[rank].memory * share);
-        }
+    double all = 0;
+    v->expert_bytes = (uint64_t)block_cost(b, b->m->expert_dim, 0).bytes;
+    v->piece_bytes = (uint64_t)block_cost(b, pieces_of(b->m, layer).width, 0).bytes;
+    if (!b->speeds)
+        return;
+    for (int l = 0; l < b->m->n_layers; l++)
+        all += block_bytes(b, l);
+    double share = all > 0 ? block_bytes(b, layer) / all : 0;
+    v->memory = arena_alloc(&v->arena, (size_t)b->n_ranks * sizeof *v->memory);
+    for (int rank = 0; rank < b->n_ranks; rank++) {
+        uint64_t memory = b->speeds[rank].memory;
+        v->memory[rank] = memory ? (uint64_t)((double)memory * share) : UINT64_MAX;
+    }
 }
 
 /* Blocks in order, rank by rank. */
@@ -310,7 +316,8 @@ static void lay_out(struct layer_placement *l, const int *share, int n_ranks)
     CHECK(block == l->n, "%d of %d blocks placed", block, l->n);
 }
 
-/* Nothing else is done while logits are made: each rank has as many outputs as it reads fast. */
+/* Each rank gets outputs in proportion to its read bandwidth, so that all make their logits in the
+ * same time: no rank has other work then. */
 static void share_outputs(struct placement *p, const struct balance *b)
 {
     double all = 0, before = 0;
@@ -324,26 +331,36 @@ static void share_outputs(struct placement *p, const struct balance *b)
     p->output_first[b->n_ranks] = b->m->vocab_size;
 }
 
+static void place_layer(struct placement *p, const struct balance *b, int layer)
+{
+    struct solver v = solver_open(b, layer);
+    limit_memory(&v, layer);
+    share_out(&v);
+    lay_out(&p->layers[layer], v.s.experts, b->n_ranks);
+    lay_out(&p->pieces[layer], v.s.pieces, b->n_ranks);
+    arena_free(&v.arena);
+}
+
+static void copy_ranks(struct layer_placement *to, const struct layer_placement *from)
+{
+    if (to->n)
+        memcpy(to->rank_of, from->rank_of, (size_t)to->n * sizeof *to->rank_of);
+}
+
+/* Sparse layers are all alike, and so are dense ones: the first of each kind is solved. */
 void balance_place(struct placement *p, const struct balance *b)
 {
+    int solved[2] = {-1, -1}; // the first dense layer, the first sparse one
     share_outputs(p, b);
-    int like[2] = {-1, -1}; // a layer of each kind that has been placed: dense, sparse
     for (int l = 0; l < b->m->n_layers; l++) {
-        int *same = &like[b->m->sparse[l]];
-        if (*same < 0) {
-            struct solver v = solver_open(b, l);
-            limit_memory(&v, l);
-            share_out(&v);
-            lay_out(&p->layers[l], v.s.experts, b->n_ranks);
-            lay_out(&p->pieces[l], v.s.pieces, b->n_ranks);
-            arena_free(&v.arena);
-            *same = l;
+        int *like = &solved[b->m->sparse[l]];
+        if (*like < 0) {
+            place_layer(p, b, l);
+            *like = l;
             continue;
         }
-        for (int e = 0; e < p->layers[l].n; e++)
-            p->layers[l].rank_of[e] = p->layers[*same].rank_of[e];
-        for (int e = 0; e < p->pieces[l].n; e++)
-            p->pieces[l].rank_of[e] = p->pieces[*same].rank_of[e];
+        copy_ranks(&p->layers[l], &p->layers[*like]);
+        copy_ranks(&p->pieces[l], &p->pieces[*like]);
     }
 }
 

@@ -1,5 +1,5 @@
-/* What a rank's device can do, measured in a fraction of a second: what a balanced placement goes
- * by (model/balance.h). */
+/* Measures what a rank's device can do, for a balanced placement (model/balance.h). It takes a
+ * fraction of a second. */
 #pragma once
 
 #include "kernels/device.h"
