@@ -15,5 +15,5 @@ echo
 echo "== one process"
 "${job[@]}"
 echo
-echo "== five ranks: one coordinator, four workers with 15 experts each"
+echo "== five ranks: one coordinator, four workers; experts and the rest are shared out by cost"
 launch/mpirun.sh -n 5 "${job[@]}"
