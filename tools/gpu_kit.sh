@@ -24,15 +24,15 @@ while [ $# -gt 0 ]; do
 done
 case $kit in / | . | .. | "$source") echo "gpu_kit: expected a folder of its own, found $kit" >&2 && exit 2 ;; esac
 
-# Messages and run paths must not contain paths of this machine, and tests must find their files from
-# the folder they run in. (Line information does name the kernels' sources by their paths here.) Each
-# program contains all kernels, so they are compressed as much as nvcc can. The C++ library is linked
-# statically: a shared one in the kit would replace the newer one that the machine's own tools need.
+# Messages, run paths and line information must not contain paths of this machine, and tests must find
+# their files from the folder they run in. Each program contains all kernels, so they are compressed as
+# much as nvcc can. The C++ library is linked statically: a shared one in the kit would replace the newer
+# one that the machine's own tools need.
 build() {
     local map="-ffile-prefix-map=$source/="
     cmake -S . -B build/kit -G Ninja -DCMAKE_BUILD_TYPE=Release -DEPMOE_CUDA=ON -DEPMOE_NCCL=ON \
         -DCMAKE_CUDA_ARCHITECTURES="$architectures" -DCMAKE_SKIP_RPATH=ON -DEPMOE_TEST_ROOT=. \
-        -DCMAKE_C_FLAGS="$map" \
+        -DCMAKE_C_FLAGS="$map" -DCMAKE_CUDA_COMPILER_LAUNCHER="$source/tools/gpu_check/relative_paths.sh;$source" \
         -DCMAKE_EXE_LINKER_FLAGS="-static-libstdc++ -static-libgcc" \
         -DCMAKE_CUDA_FLAGS="-lineinfo -Xcompiler=$map --compress-mode=size"
     cmake --build build/kit --target epmoe "${gpu_programs[@]}"
