@@ -57,8 +57,8 @@ static void attention_block(struct coordinator *c, int l, struct half *half)
     matmul_add(d, s->x, m->dim, s->a, &L->o, n);
 }
 
-/* Of n rows through one layer. Layers without experts have no routing: their rows go through pieces
- * only. */
+/* The routing of n rows in layer l, whose arrays are r's. In a layer without experts each row has 0
+ * experts, and goes through pieces only. */
 static struct routing routing_of(struct coordinator *c, int l, const struct routed *r, int n)
 {
     const struct layer_placement *experts = &c->placement.layers[l];
@@ -102,7 +102,7 @@ static struct ffn_job pieces_job(struct coordinator *c, int l, const struct half
     return job;
 }
 
-/* The pieces and the experts at home, while rows are away. */
+/* Run the pieces and experts that rank 0 holds, while rows are with other ranks. */
 static int blocks_here(struct coordinator *c, int l, struct half *half)
 {
     const void *rows = stage_home_rows(c, &half->s, half->exchange, half->n);
@@ -117,7 +117,7 @@ static int blocks_here(struct coordinator *c, int l, struct half *half)
     return status;
 }
 
-/* scores, then the experts of each row and their weights and slots */
+/* Compute the router's scores, then each row's experts with their weights and slots. */
 static void route_layer(struct coordinator *c, int l, struct half *half)
 {
     const struct config *m = &c->config;
@@ -132,9 +132,10 @@ static void route_layer(struct coordinator *c, int l, struct half *half)
                m->norm_topk);
 }
 
-/* x is to get what a dense MLP makes of h; or gate * shared(h) + sum over k of weight[k] *
- * expert[k](h). The MLP and the shared expert are sums of pieces, and all of them are wherever they
- * are. */
+/* Start a layer's MLP on h: rows leave for the ranks that hold its pieces and experts, and rank 0
+ * runs its own. The results are added to x by the next layer (experts_back): mlp(h) in a dense
+ * layer, gate * shared(h) + sum over k of weight[k] * expert[k](h) in a sparse one. mlp and shared
+ * are sums of pieces. */
 static int expert_block(struct coordinator *c, int l, struct half *half)
 {
     struct state *s = &half->s;
@@ -157,7 +158,7 @@ static int expert_block(struct coordinator *c, int l, struct half *half)
     return status ? status : blocks_here(c, l, half);
 }
 
-/* What x is to get of the layer whose results are back. */
+/* What add_norm is to add to x, once the results of layer half->layer are back. */
 static struct pending_residual pending_of(struct coordinator *c, const struct half *half,
                                           const struct row_terms *terms)
 {
@@ -175,7 +176,7 @@ static struct pending_residual pending_of(struct coordinator *c, const struct ha
                                      .k = half->routing.k};
 }
 
-/* x is to get what the layer before made of the rows, if there was one. */
+/* Wait for the results of the layer before, if there was one, and note them in half->pending. */
 static int experts_back(struct coordinator *c, struct half *half)
 {
     struct row_terms terms;

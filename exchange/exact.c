@@ -25,8 +25,9 @@ void exact_place(struct root_end *x)
     CHECK(at <= x->out_capacity, "%zu bytes of messages, room for %zu", at, x->out_capacity);
 }
 
-/* Which row each slot reads, and which sum it adds to with which weight. Where all rows travel, a
- * row's number is its own. */
+/* Write for each of the rank's slots which row it reads, and with sum which sum it adds to and with
+ * which weight. A rank with pieces gets all rows in order, so there a row has its number in the
+ * step; elsewhere its number among the rank's distinct rows. */
 static void pack_slots(const struct root_end *x, int rank, char *to, const struct layout *at,
                        size_t slots)
 {

@@ -73,8 +73,9 @@ static int check_rounds(const struct message_form *f, const struct message_heade
                 header->rounds, header->rounds_back);
 }
 
-/* Rows that must come: the distinct rows of its experts, of which only the most are known (-1), or
- * one for each slot; and all, for pieces. */
+/* How many rows must come. A rank with pieces gets all rows of the step. Without dedup there is
+ * also a row for each slot. With dedup and without pieces the distinct rows of its experts come,
+ * whose number is not known before: -1. */
 static int rows_expected(const struct message_form *f, const struct expected *known, int slots)
 {
     int all = known->pieces ? known->n : 0;

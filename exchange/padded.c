@@ -10,9 +10,9 @@
 #include "exchange/strategy.h"
 #include "kernels/ops.h"
 
-/* Room for half as many rows again as an even routing has for a worker, and for all rows where any
- * worker has pieces. What comes back from pieces is known to both ends, and goes in the first
- * round: as much from every worker as from the one that has most. */
+/* A round has room for 1.5 times the rows that an even routing sends to a worker. If any worker has
+ * pieces, it also has room for all rows of the step. The results of pieces come back in the first
+ * round; every worker sends as many rows as the worker with the most pieces. */
 static struct padded_round round_of(const struct exchange_end *e, const struct expected *most)
 {
     int pairs = most->n * most->k, workers = e->transport->size - 1;
@@ -121,7 +121,7 @@ static void place_round(struct root_end *x, int round)
                    end_least(x->plan.back[rank] - done, room), e->wire_row_bytes);
 }
 
-/* And those of pieces. */
+/* The results of pieces leave their staging area for z. */
 static void place_pieces(struct root_end *x)
 {
     struct exchange_end *e = &x->end;

@@ -69,7 +69,8 @@ static void share_all(struct plan *p, const struct routing *r)
             share_rows(p, r, rank);
 }
 
-/* The list of the rows that leave for one rank. Of a rank with pieces, all rows are among them. */
+/* List the rows that leave for one rank, and return their number. A rank with pieces gets all rows:
+ * with dedup these alone, without dedup after a row for each slot. */
 static int list_leaving(struct plan *p, const struct routing *r, int rank, int32_t *list)
 {
     bool all = layer_pieces(&r->layer, rank) > 0;

@@ -175,8 +175,8 @@ int root_advance(struct root_end *x)
     return x->end.transport ? transport_advance(x->end.transport) : 0;
 }
 
-/* What has come back from pieces becomes rows of z; those at home answer through the same narrow
- * wire. */
+/* z := the results of all pieces, from their form on the wire. Those of rank 0 are narrowed first,
+ * so that results do not depend on where a piece is. */
 static void widen_pieces(struct root_end *x)
 {
     struct exchange_end *e = &x->end;
@@ -188,7 +188,7 @@ static void widen_pieces(struct root_end *x)
     widen_rows(e->dev, x->z, DTYPE_F32, x->piece_results, e->options.wire, all, width);
 }
 
-/* The same of experts, and of y. */
+/* y := the results of all experts, likewise. */
 static void widen_output(struct root_end *x)
 {
     struct exchange_end *e = &x->end;
