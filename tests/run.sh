@@ -26,5 +26,5 @@ for preset in "${presets[@]}"; do
             continue
         }
     fi
-    "${settled[@]}" ctest --preset "$preset" -j "$(nproc)"
+    "${settled[@]}" ctest --preset "$preset" -j "$((2 * $(nproc)))"
 done
