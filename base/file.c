@@ -57,9 +57,16 @@ char *path_join(const char *dir, const char *name)
     return path;
 }
 
-/* The temporary file of the outfile that is open. One outfile is open at a time. */
+/* What must go if the process ends now: the temporary file of the outfile that is open (one is open
+ * at a time), and the files and the directory of a set that is not complete. */
 static pthread_mutex_t unfinished_mutex = PTHREAD_MUTEX_INITIALIZER;
 static char *unfinished;
+static struct {
+    bool open;
+    char *made_dir; // NULL: the directory was there before
+    char **paths;   // [n]
+    int n;
+} set;
 
 static void note_unfinished(char *temporary)
 {
@@ -68,11 +75,58 @@ static void note_unfinished(char *temporary)
     pthread_mutex_unlock(&unfinished_mutex);
 }
 
+/* A file is complete: it now belongs to the open set, if there is one. */
+static void note_finished(const char *path)
+{
+    pthread_mutex_lock(&unfinished_mutex);
+    unfinished = NULL;
+    if (set.open) {
+        set.paths = realloc(set.paths, (size_t)(set.n + 1) * sizeof *set.paths);
+        char *copy = strdup(path);
+        CHECK(set.paths && copy, "no memory for a path");
+        set.paths[set.n++] = copy;
+    }
+    pthread_mutex_unlock(&unfinished_mutex);
+}
+
+static void remove_set(void)
+{
+    for (int i = 0; i < set.n; i++)
+        unlink(set.paths[i]);
+    if (set.made_dir)
+        rmdir(set.made_dir);
+}
+
+void outfiles_begin(const char *made_dir)
+{
+    pthread_mutex_lock(&unfinished_mutex);
+    CHECK(!set.open, "a set of files is open already");
+    set.open = true;
+    set.made_dir = made_dir ? strdup(made_dir) : NULL;
+    pthread_mutex_unlock(&unfinished_mutex);
+}
+
+int outfiles_end(bool keep)
+{
+    pthread_mutex_lock(&unfinished_mutex);
+    int removed = keep ? 0 : set.n;
+    if (!keep)
+        remove_set();
+    for (int i = 0; i < set.n; i++)
+        free(set.paths[i]);
+    free(set.paths);
+    free(set.made_dir);
+    memset(&set, 0, sizeof set);
+    pthread_mutex_unlock(&unfinished_mutex);
+    return removed;
+}
+
 void outfile_discard(void)
 {
     pthread_mutex_lock(&unfinished_mutex); // never unlocked, so that no other outfile opens
     if (unfinished)
         unlink(unfinished);
+    remove_set();
 }
 
 int directory_sync(const char *path_of_file)
@@ -104,10 +158,14 @@ int outfile_open(struct outfile *f, const char *path)
         snprintf(f->temporary, size, "%s.part-%ld", path, (long)getpid());
     }
     note_unfinished(f->temporary);
-    f->stream = fopen(f->temporary ? f->temporary : path, "wb");
-    if (f->stream)
+    int fd =
+        open(f->temporary ? f->temporary : path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int why = errno;
+    f->stream = sink_open(&f->sink, fd);
+    CHECK(f->stream, "no memory for a stream");
+    if (fd >= 0)
         return 0;
-    int code = fail(STATUS_FAILED, "%s: cannot be written: %s", path, strerror(errno));
+    int code = fail(STATUS_FAILED, "%s: cannot be written: %s", path, strerror(why));
     note_unfinished(NULL);
     free(f->temporary);
     f->temporary = NULL; // outfile_abort has no file to remove
@@ -115,19 +173,29 @@ int outfile_open(struct outfile *f, const char *path)
     return code;
 }
 
+/* Flush, sync and close; 0, or the errno of what failed first. */
+static int finish(struct outfile *f)
+{
+    fflush(f->stream);
+    int error = f->sink.error;
+    if (!error && f->temporary && fsync(f->sink.fd) != 0)
+        error = errno;
+    fclose(f->stream);
+    f->stream = NULL;
+    if (close(f->sink.fd) != 0 && !error)
+        error = errno;
+    return error;
+}
+
 int outfile_commit(struct outfile *f)
 {
-    bool good = !ferror(f->stream) && fflush(f->stream) == 0;
-    if (good && f->temporary)
-        good = fsync(fileno(f->stream)) == 0;
-    good = fclose(f->stream) == 0 && good;
-    f->stream = NULL;
-    if (good && f->temporary)
-        good = rename(f->temporary, f->path) == 0;
+    int error = finish(f);
+    if (!error && f->temporary && rename(f->temporary, f->path) != 0)
+        error = errno;
     int code =
-        good ? 0 : fail(STATUS_FAILED, "%s: cannot be written: %s", f->path, strerror(errno));
-    if (good) {
-        note_unfinished(NULL);
+        error ? fail(STATUS_FAILED, "%s: cannot be written: %s", f->path, strerror(error)) : 0;
+    if (!error && f->temporary) {
+        note_finished(f->path);
         free(f->temporary);
         f->temporary = NULL;
     }
@@ -137,8 +205,11 @@ int outfile_commit(struct outfile *f)
 
 void outfile_abort(struct outfile *f)
 {
-    if (f->stream)
+    if (f->stream) {
         fclose(f->stream);
+        if (f->sink.fd >= 0)
+            close(f->sink.fd);
+    }
     if (f->temporary) {
         note_unfinished(NULL);
         unlink(f->temporary);

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "base/sink.h"
+
 /* The file's bytes, then a 0 that *bytes does not count; the caller frees them. NULL on error,
  * which it has told to fail(): the file cannot be read, or is larger than max_bytes. */
 char *file_read(const char *path, size_t max_bytes, size_t *bytes);
@@ -15,16 +17,23 @@ char *path_join(const char *dir, const char *name);
 
 /* A file that appears whole: it is written under a temporary name in the same directory, and
  * renamed when it is complete. A path that exists and is no plain file (a pipe, /dev/null) is
- * written directly. */
+ * written directly. The struct must not move between open and commit. */
 struct outfile {
-    FILE *stream;
+    FILE *stream; // ferror(stream): there is no use in writing more; commit says why
+    struct sink sink;
     char *path, *temporary; // temporary NULL: the path is written directly
 };
 int outfile_open(struct outfile *f, const char *path);
 int outfile_commit(struct outfile *f); // flush, sync, rename; 0 or STATUS_FAILED
 void outfile_abort(struct outfile *f); // remove; legal after a failed open or commit
-/* Remove the temporary file of the outfile that is open, if one is, and let no other open. For any
- * thread of a process that is about to end. */
+/* Files that are of use only together, such as a checkpoint's. Between begin and end all files that
+ * are committed belong to the set, one at a time. made_dir: the directory that the caller has made
+ * for them; NULL: it was there before. end(false) removes files and directory. Returns how many
+ * files were removed. */
+void outfiles_begin(const char *made_dir);
+int outfiles_end(bool keep);
+/* Remove the temporary file of the outfile that is open, if one is, and an open set; let no other
+ * open. For any thread of a process that is about to end. */
 void outfile_discard(void);
 /* Sync the file's directory, so that a new file's name is on the disk; 0, or -1 with errno set. */
 int directory_sync(const char *path_of_file);

@@ -5,7 +5,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -369,7 +368,6 @@ static int batch_here(struct process *p, const void *options)
     struct batch_run b = {.o = o, .fd = -1, .output = {.fd = -1}};
     b.terms = (struct job_terms){
         .no_chat = b.no_chat, .system = o->system, .n_predict = (int)o->n_predict};
-    signal(SIGXFSZ, SIG_IGN); // so that write() returns an error when a file grows too large
     int status = prompt_tokenizer(&b.tokenizer, o->model.model);
     b.terms.tokenizer = b.tokenizer;
     if (!status)

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/sink.h"
 #include "launch/lines.h"
 
 static const char beginning[] = "{\"id\": \"";
@@ -113,17 +114,12 @@ int output_open(struct batch_output *o, const char *path, bool resume, struct na
 
 int output_write(struct batch_output *o, const char *line, size_t bytes)
 {
-    for (size_t done = 0; done < bytes;) {
-        ssize_t n = write(o->fd, line + done, bytes - done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0) {
-            int why = errno;
-            if (o->plain && done && ftruncate(o->fd, (off_t)o->bytes) != 0)
-                warn("%s: the last line is torn; --resume will cut it", o->path);
-            return refuse(o, strerror(why));
-        }
-        done += (size_t)n;
+    size_t done;
+    if (write_fully(o->fd, line, bytes, &done) != 0) {
+        int why = errno;
+        if (o->plain && done && ftruncate(o->fd, (off_t)o->bytes) != 0)
+            warn("%s: the last line is torn; --resume will cut it", o->path);
+        return refuse(o, strerror(why));
     }
     o->bytes += bytes;
     o->unsynced = true;

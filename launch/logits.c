@@ -74,7 +74,7 @@ static int write_chunk(void *context, struct coordinator *c, int first, int n)
             return STATUS_FAILED;
         fwrite(logits, sizeof(float), (size_t)count * vocab, out->stream);
     }
-    return 0; // outfile_commit() reports errors of the stream
+    return ferror(out->stream) ? STATUS_FAILED : 0; // outfile_commit() says why
 }
 
 static int write_logits(struct coordinator *c, const struct prompt *prompt, const char *path)
@@ -87,7 +87,7 @@ static int write_logits(struct coordinator *c, const struct prompt *prompt, cons
         return status;
     write_header(out.stream, prompt->n, c->config.vocab_size);
     status = prefill(c, prompt->ids, prompt->n, write_chunk, &out);
-    if (!status)
+    if (!status || ferror(out.stream))
         return outfile_commit(&out);
     outfile_abort(&out);
     return status;

@@ -72,7 +72,7 @@ static void *wait_for_signal(void *unused)
         tell_runner("at");
     outfile_discard();
     if (!silent)
-        say(number == SIGINT ? "interrupted" : "terminated");
+        say(number == SIGINT ? "interrupted" : number == SIGHUP ? "hung up" : "terminated");
     _exit(128 + number);
 }
 
@@ -96,6 +96,8 @@ void signals_open(bool quiet, bool place_follows)
     sigemptyset(&awaited);
     await(SIGINT);
     await(SIGTERM);
+    await(SIGHUP);
+    signal(SIGXFSZ, SIG_IGN); // so that write() returns an error when a file grows too large
     pthread_sigmask(SIG_BLOCK, &awaited, NULL);
     CHECK(pthread_create(&thread, NULL, wait_for_signal, NULL) == 0, "no thread for signals");
     pthread_detach(thread);

@@ -1,11 +1,12 @@
-/* Ctrl-C and SIGTERM: the process prints one line and ends at once, with the conventional exit code
- * (130, 143). Finished results are not lost by that: they are on disk before the next step begins.
- */
+/* Ctrl-C, SIGTERM and SIGHUP (the terminal is gone): the process prints one line and ends at once,
+ * with the conventional exit code (130, 143, 129), and no unfinished file is left. Finished results
+ * are not lost by that: they are on disk before the next step begins. */
 #pragma once
 
 #include "transport/transport.h"
 
-/* Begin to watch for signals; must be called before any other thread is started. quiet: print no
+/* Begin to watch for signals, and have writes beyond the limit of a file's size fail as on a full
+ * disk, not end the process. Must be called before any other thread is started. quiet: print no
  * line (for workers under mpirun). place_follows: the command runs a model, so the line says that
  * the run is starting until signals_place() is called. */
 void signals_open(bool quiet, bool place_follows);

@@ -20,7 +20,6 @@
 
 enum { CHUNK_BYTES = 1 << 20, MAX_NAME = 64 };
 
-/* The files written so far; they are removed if the run fails. */
 struct synth {
     const struct synth_options *options;
     struct synth_plan plan;
@@ -28,8 +27,6 @@ struct synth {
     char *chunk; // [CHUNK_BYTES]
     struct progress progress;
     uint64_t done; // bytes written
-    char **written;
-    int n_written;
     bool made_dir;
 };
 
@@ -76,26 +73,15 @@ static int open_directory(struct synth *s)
                 room * 1e-9);
 }
 
-static void remove_written(struct synth *s)
-{
-    if (s->n_written > 0)
-        warn("%s: removed what had been written", s->options->dir);
-    for (int i = 0; i < s->n_written; i++)
-        unlink(s->written[i]);
-    if (s->made_dir)
-        rmdir(s->options->dir);
-}
-
-/* Create a file, and remember it for removal if the run fails. */
-static int create(struct synth *s, struct outfile *f, const char *name)
+static int create(const struct synth *s, struct outfile *f, const char *name)
 {
     char *path = path_join(s->options->dir, name);
     int status = outfile_open(f, path);
-    s->written[s->n_written++] = path;
+    free(path);
     return status;
 }
 
-static int write_json(struct synth *s, const char *name, const struct js *value)
+static int write_json(const struct synth *s, const char *name, const struct js *value)
 {
     struct outfile f;
     int status = create(s, &f, name);
@@ -213,11 +199,7 @@ static int write_shard(struct synth *s, int file)
     for (size_t i = 0; i < s->plan.count && good; i++)
         if (s->plan.tensors[i].file == file)
             good = write_tensor(s, &f, &s->plan.tensors[i]);
-    if (good)
-        return outfile_commit(&f);
-    status = fail(STATUS_FAILED, "%s: cannot be written: %s", f.path, strerror(errno));
-    outfile_abort(&f);
-    return status;
+    return outfile_commit(&f); // reports errors of the stream
 }
 
 static int write_index(struct synth *s)
@@ -252,19 +234,16 @@ static int write_files(struct synth *s)
 static int write_checkpoint(struct synth *s)
 {
     int status = open_directory(s);
+    outfiles_begin(s->made_dir ? s->options->dir : NULL);
     s->chunk = malloc(CHUNK_BYTES);
-    s->written = calloc((size_t)s->plan.n_files + 3, sizeof *s->written);
-    CHECK(s->chunk && s->written, "no memory for a chunk");
+    CHECK(s->chunk, "no memory for a chunk");
     noise_build(&s->noise, s->plan.type, SYNTH_DEVIATION);
     progress_open(&s->progress, "writing", "GB", (double)s->plan.bytes * 1e-9, 1e9);
     if (!status)
         status = write_files(s);
     progress_close(&s->progress);
-    if (status)
-        remove_written(s);
-    for (int i = 0; i < s->n_written; i++)
-        free(s->written[i]);
-    free(s->written);
+    if (outfiles_end(status == 0) > 0)
+        warn("%s: removed what had been written", s->options->dir);
     free(s->chunk);
     return status;
 }

@@ -1,4 +1,5 @@
 /* The ground floor: number conversions, JSON, files, arenas, messages. */
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,6 +155,56 @@ static void files_appear_whole_or_not(void **state)
     error_capture(false);
 }
 
+/* A stream says why its first failed write failed, also if errno has changed since. */
+static void a_file_says_why_it_cannot_be_written(void **state)
+{
+    (void)state;
+    struct outfile f;
+    char text[10000] = {1};
+    assert_int_equal(outfile_open(&f, "/dev/full"), 0);
+    fwrite(text, 1, sizeof text, f.stream);
+    errno = 0;
+    error_capture(true);
+    assert_int_equal(outfile_commit(&f), STATUS_FAILED);
+    assert_string_equal(error_text(), "/dev/full: cannot be written: No space left on device");
+    error_capture(false);
+}
+
+static void write_one(const char *path)
+{
+    struct outfile f;
+    assert_int_equal(outfile_open(&f, path), 0);
+    assert_int_equal(outfile_commit(&f), 0);
+}
+
+static void a_set_of_files_stays_or_goes(void **state)
+{
+    (void)state;
+    char root[] = "/tmp/epmoe-test-XXXXXX";
+    assert_non_null(mkdtemp(root));
+    char *dir = path_join(root, "made"), *path = path_join(dir, "file"),
+         *own = path_join(root, "own");
+    mkdir(dir, 0700);
+    write_one(own); // not of the set
+    outfiles_begin(dir);
+    write_one(path);
+    assert_int_equal(outfiles_end(false), 1);
+    assert_false(file_exists(dir));
+    assert_true(file_exists(own));
+    mkdir(dir, 0700);
+    outfiles_begin(NULL);
+    write_one(path);
+    assert_int_equal(outfiles_end(true), 0);
+    assert_true(file_exists(path));
+    unlink(path);
+    rmdir(dir);
+    unlink(own);
+    rmdir(root);
+    free(own);
+    free(path);
+    free(dir);
+}
+
 static void arenas_hand_out_zeroed_aligned_memory(void **state)
 {
     (void)state;
@@ -215,6 +266,8 @@ int main(void)
         cmocka_unit_test(json_reads_in_order),
         cmocka_unit_test(broken_utf8_becomes_a_mark),
         cmocka_unit_test(files_appear_whole_or_not),
+        cmocka_unit_test(a_file_says_why_it_cannot_be_written),
+        cmocka_unit_test(a_set_of_files_stays_or_goes),
         cmocka_unit_test(a_wait_for_a_gpu_is_a_pulse_for_a_while),
         cmocka_unit_test(arenas_hand_out_zeroed_aligned_memory),
         cmocka_unit_test(errors_are_kept_and_made_harmless),
