@@ -11,6 +11,7 @@
 #include "coordinator/cluster.h"
 #include "launch/launch.h"
 #include "launch/signals.h"
+#include "launch/stdout.h"
 
 static const struct command commands[] = {
     {"run", "text to text", command_run, true},
@@ -92,6 +93,8 @@ static int run_under_mpi(const struct command *command, int argc, char **argv)
         status = command->run(&p, argc, argv);
     else if (mpi.rank == 0)
         status = command->run(&(struct process){.local_size = 1}, argc, argv);
+    int unwritten = stdout_close();
+    status = status ? status : unwritten;
     if (mpi.rank == 0)
         cluster_stop(&mpi); // also after an error, so that no worker waits for rank 0
     signals_place(NULL);
@@ -101,29 +104,34 @@ static int run_under_mpi(const struct command *command, int argc, char **argv)
     return status ? status : lost;
 }
 
-int main(int argc, char **argv)
+static int run_command(int argc, char **argv)
 {
-    if (argc < 2) {
-        usage(stderr);
-        return STATUS_USAGE;
-    }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
-        usage(stdout);
-        return 0;
-    }
-    if (strcmp(argv[1], "--version") == 0) {
-        print_version();
-        return 0;
-    }
     const struct command *command = find(argv[1]);
     if (!command)
         return fail(STATUS_USAGE, "expected a command (epmoe --help lists them), found \"%s\"",
                     argv[1]);
     if (command->uses_ranks)
         choose_waiting(argv);
-    if (!transport_under_mpi()) {
-        signals_open(false, false);
-        return command->run(&(struct process){.local_size = 1}, argc - 1, argv + 1);
+    if (transport_under_mpi())
+        return run_under_mpi(command, argc - 1, argv + 1);
+    signals_open(false, false);
+    int status = command->run(&(struct process){.local_size = 1}, argc - 1, argv + 1);
+    int lost = stdout_close();
+    return status ? status : lost;
+}
+
+int main(int argc, char **argv)
+{
+    stdout_open();
+    if (argc < 2) {
+        usage(stderr);
+        return STATUS_USAGE;
     }
-    return run_under_mpi(command, argc - 1, argv + 1);
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+        usage(stdout);
+    else if (strcmp(argv[1], "--version") == 0)
+        print_version();
+    else
+        return run_command(argc, argv);
+    return stdout_close();
 }

@@ -7,6 +7,7 @@
 #include "coordinator/generate.h"
 #include "launch/prompt.h"
 #include "launch/ranks.h"
+#include "launch/stdout.h"
 #include "model/text_out.h"
 
 struct run_options {
@@ -93,12 +94,12 @@ static bool print_token(void *context, int32_t token)
         printf("%s%d", p->any ? " " : "", token);
         p->any = true;
         fflush(stdout);
-        return false;
+        return stdout_status() != 0;
     }
     bool stopped = text_out_push(&p->out, token);
     if (p->out.bytes > p->printed)
         print_new(p);
-    return stopped;
+    return stopped || stdout_status() != 0;
 }
 
 static int print_end(void *context, const struct request_result *r)
@@ -109,7 +110,7 @@ static int print_end(void *context, const struct request_result *r)
     if (p->out.bytes > p->printed)
         print_new(p);
     write_out("\n", 1); // comes before the summary, also if both go to the same file
-    return 0;
+    return stdout_status();
 }
 
 static void print_summary(const struct request_result *r, const struct ranks *ranks)

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "launch/launch.h"
 #include "launch/prompt.h"
+#include "launch/stdout.h"
 #include "model/tokenizer.h"
 
 struct tokenize_options {
@@ -154,6 +155,8 @@ static int all_lines(const struct tokenizer *t, const struct tokenize_options *o
         if (n > 0 && text[n - 1] == '\n')
             text[--n] = 0;
         status = one_line(t, o, text, (size_t)n, ++line);
+        if (!status)
+            status = stdout_status();
     }
     free(text);
     return status;
