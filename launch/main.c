@@ -114,6 +114,8 @@ static int run_command(int argc, char **argv)
         choose_waiting(argv);
     if (transport_under_mpi())
         return run_under_mpi(command, argc - 1, argv + 1);
+    if (command->uses_ranks && transport_refuse_alone())
+        return STATUS_USAGE;
     signals_open(false, false);
     int status = command->run(&(struct process){.local_size = 1}, argc - 1, argv + 1);
     int lost = stdout_close();

@@ -337,6 +337,37 @@ bool transport_under_mpi(void)
     return false;
 }
 
+/* How many processes the launcher says that it has started; 0: nothing says so. *rank := this one's
+ * number among them. */
+static int launched(int *rank)
+{
+    static const char *const words[][2] = {
+        {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"}, // Open MPI's mpirun
+        {"PMI_SIZE", "PMI_RANK"},                         // srun --mpi=pmi2, mpiexec.hydra
+        {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID"},         // srun, also without any MPI
+    };
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        const char *size = getenv(words[i][0]), *number = getenv(words[i][1]);
+        *rank = number ? atoi(number) : 0;
+        if (size && number)
+            return atoi(size);
+    }
+    return 0;
+}
+
+int transport_refuse_alone(void)
+{
+    int rank, tasks = launched(&rank);
+    if (tasks <= 1)
+        return 0;
+    return rank > 0 ? STATUS_USAGE
+                    : fail(STATUS_USAGE,
+                           "expected the %d processes that were started to be ranks of one run, "
+                           "found each alone: start them with Open MPI's mpirun (launch/mpirun.sh) "
+                           "or srun --mpi=pmix",
+                           tasks);
+}
+
 /* Find the ranks on this host. s->crowded := they are more than the cores that they may all use. */
 static void look_around(struct mpi_state *s, int *local_rank, int *local_size)
 {
@@ -412,7 +443,10 @@ int transport_open_mpi(struct transport *t, int *local_rank, int *local_size)
     pulse_bind(&s->pulse);
     beater_guard(s, 0, NULL);
     beater_begin(s, t->size);
-    return 0;
+    int status = t->size == 1 ? transport_refuse_alone() : 0;
+    if (status)
+        transport_close(t);
+    return status;
 }
 
 const char *transport_mpi_version(void)

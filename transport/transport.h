@@ -149,7 +149,13 @@ void transport_open_local(struct transport *ends, int size);
 /* Was this process started by mpirun or another MPI launcher? Asks the environment only. MPI is not
  * called before this is true, so a plain start needs no MPI at run time. */
 bool transport_under_mpi(void);
+/* Refuse, with STATUS_USAGE, to be a run of one process where the environment says that a launcher
+ * has started several; else 0. They would all do the same work and write the same files, as happens
+ * with another MPI's launcher. The first of them says so. */
+int transport_refuse_alone(void);
 /* Ranks that are processes: start MPI and make this process's end. *local_rank and *local_size: its
- * number among the ranks of this host, and how many these are. A run of one process is legal. */
+ * number among the ranks of this host, and how many these are. A run of one process is legal unless
+ * the launcher has started more. 0, STATUS_FAILED or STATUS_USAGE; then there is nothing to close.
+ */
 int transport_open_mpi(struct transport *t, int *local_rank, int *local_size);
 const char *transport_mpi_version(void); // "Open MPI v4.1.4, …"; may be called without MPI started
