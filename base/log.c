@@ -1,7 +1,9 @@
 #include "base/log.h"
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { TEXT_BYTES = 1024 };
@@ -9,6 +11,7 @@ enum { TEXT_BYTES = 1024 };
 static _Thread_local bool captured;
 static _Thread_local char last_error[TEXT_BYTES];
 static bool verbose;
+static FILE *follower; // what log_follow_output() has opened
 
 /* Copy `text`, with control characters as \xNN. A message may quote a file, whose escape sequences
  * must not reach the terminal. */
@@ -24,12 +27,12 @@ static void escape_controls(char *out, size_t size, const char *text)
     out[n] = 0;
 }
 
-static void print_line(const char *format, va_list args)
+static void print_line(FILE *out, const char *format, va_list args)
 {
     char raw[TEXT_BYTES], line[TEXT_BYTES];
     vsnprintf(raw, sizeof raw, format, args);
     escape_controls(line, sizeof line, raw);
-    fprintf(stderr, "epmoe: %s\n", line);
+    fprintf(out, "epmoe: %s\n", line);
 }
 
 int fail(enum status code, const char *format, ...)
@@ -49,7 +52,7 @@ void warn(const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    print_line(format, args);
+    print_line(stderr, format, args);
     va_end(args);
 }
 
@@ -59,8 +62,24 @@ void note(const char *format, ...)
         return;
     va_list args;
     va_start(args, format);
-    print_line(format, args);
+    print_line(log_stream(), format, args);
     va_end(args);
+}
+
+void log_follow_output(void)
+{
+    const char *path = getenv("EPMOE_SUMMARY");
+    int fd = path && !follower ? open(path, O_WRONLY | O_APPEND | O_CLOEXEC) : -1;
+    if (fd < 0)
+        return; // also if the script is on another host
+    follower = fdopen(fd, "a");
+    if (follower)
+        setvbuf(follower, NULL, _IOLBF, BUFSIZ);
+}
+
+FILE *log_stream(void)
+{
+    return follower ? follower : stderr;
 }
 
 void log_verbose(bool on)

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdio.h>
 
 enum status {
     STATUS_OK = 0,
@@ -26,6 +27,12 @@ int fail(enum status code, const char *format, ...) __attribute__((format(printf
 void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_verbose(bool on);
+
+/* All of the text on stdout has been written, and what note() prints from now on shall come after
+ * it. launch/mpirun.sh names a file in EPMOE_SUMMARY, which it prints when mpirun has passed on all
+ * of stdout; without one this is stderr. log_stream() is where it goes. */
+void log_follow_output(void);
+FILE *log_stream(void);
 
 /* Keep this thread's errors instead of printing them; error_text() is the last one, "" when there
  * was none since. */

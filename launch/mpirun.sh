@@ -5,7 +5,7 @@
 #   launch/mpirun.sh --per-numa build/release/epmoe run …    this host: a worker bound to each NUMA node
 #   launch/mpirun.sh -n 9 --hostfile launch/hosts.example epmoe run …
 # All other options are mpirun's. Exit codes are epmoe's: 4 for a lost rank, however it was lost; 130
-# after Ctrl-C.
+# after Ctrl-C; and 127 or 126 for a program that is not there or cannot be executed.
 set -uo pipefail
 
 # Let mpirun run as root and start more ranks than cores, and do not bind a rank to one core.
@@ -15,6 +15,10 @@ export OMPI_MCA_hwloc_base_binding_policy=${OMPI_MCA_hwloc_base_binding_policy:-
 # Open MPI does not start without a remote shell, even if it needs none on this host.
 command -v ssh >/dev/null || command -v rsh >/dev/null ||
     export OMPI_MCA_plm_rsh_agent=${OMPI_MCA_plm_rsh_agent:-sh}
+# In a container that a Slurm job has started, mpirun sees the job and wants srun, which is not there.
+if [ -n "${SLURM_JOBID:-}${SLURM_JOB_ID:-}" ] && ! command -v srun >/dev/null; then
+    export OMPI_MCA_plm=${OMPI_MCA_plm:-^slurm} OMPI_MCA_ras=${OMPI_MCA_ras:-^slurm}
+fi
 # Notice after half a minute that a host was cut off; by TCP's default it would take two hours.
 export OMPI_MCA_oob_tcp_keepalive_time=${OMPI_MCA_oob_tcp_keepalive_time:-10}
 export OMPI_MCA_oob_tcp_keepalive_intvl=${OMPI_MCA_oob_tcp_keepalive_intvl:-5}
@@ -45,6 +49,7 @@ arguments+=("$@")
 # ---- what mpirun and the ranks say on stderr ----
 
 lost='' died='' exited='' daemon='' where='' ended='' signalled='' partial='' block='' in_block=''
+absent='' unexecuted='' unreached='' reason='' unstarted='' unwritten=''
 symptoms='' # Open MPI's messages about a lost peer; printed only if nothing better is known
 limit=0
 
@@ -52,8 +57,9 @@ be_over() { # from now on mpirun has $patience seconds to end
     [ "$limit" -ne 0 ] || limit=$((SECONDS + patience))
 }
 
-# Take a message of mpirun, which stands between two lines of dashes.
-take_block() {
+# Take a message of mpirun about how a run ended, which stands between two lines of dashes. False if it
+# is about something else.
+take_end() {
     local noticed='process rank ([0-9]+) with PID [0-9]+ on node ([^ ]+) exited on (signal [0-9]+ \([^)]*\))'
     local code='Process name: \[\[[0-9]+,[0-9]+\],([0-9]+)\][[:space:]]+Exit code: +([0-9]+)'
     local cut='Remote daemon: +[^ ]+ on node ([^ ]+)'
@@ -63,15 +69,38 @@ take_block() {
     elif [[ $block == *'exited with non-zero status'* && $block =~ $code ]]; then
         exited=${BASH_REMATCH[1]}
         code=${BASH_REMATCH[2]}
-        [ "$code" -gt 128 ] && [ "$exited" -gt 0 ] && died="rank $exited: ended by signal $((code - 128))"
+        [ "$code" -le 128 ] || [ "$exited" -eq 0 ] || died="rank $exited: ended by signal $((code - 128))"
     elif [[ $block == *'lost communication with a remote daemon'* && $block =~ $cut ]]; then
         daemon=${BASH_REMATCH[1]}
         be_over
     elif [[ $block == *'failed to TCP connect to a peer'* || $block == *'has unexpectedly disconnected'* ]]; then
         symptoms+=$block
-    elif [[ $block != *'Primary job  terminated normally'* && $block != *'mpirun has exited due to'* ]]; then
-        printf '%s' "$block" >&4
+    else
+        [[ $block == *'Primary job  terminated normally'* || $block == *'mpirun has exited due to'* ]]
     fi
+}
+
+# The same, about how a run began.
+take_start() {
+    local program='(Executable|Application name): +([^'$'\n'']+)' space='Space Available: ([0-9]+) B'
+    if [[ $block == *'unable to find the specified executable'* && $block =~ $program ]]; then
+        absent=${BASH_REMATCH[2]}
+    elif [[ $block == *'or execute an executable'* || $block == *'via the "execve" system call'* ]] &&
+        [[ $block =~ $program ]]; then
+        unexecuted=${BASH_REMATCH[2]}
+    elif [[ $block == *'unable to start the specified application'* ]]; then
+        unexecuted=${unexecuted:-the program}
+    elif [[ $block == *'unable to reliably start one or more daemons'* ]]; then
+        unreached=1
+    elif [[ $block == *'not enough space for /dev/shm/'* && $block =~ $space ]]; then
+        echo "epmoe: /dev/shm: expected some 4 MB for each rank, found ${BASH_REMATCH[1]} bytes: rows take a slower way" >&4
+    else
+        return 1
+    fi
+}
+
+take_block() {
+    take_end || take_start || printf '%s' "$block" >&4
     block='' in_block=''
 }
 
@@ -90,8 +119,23 @@ take_line() {
         if [ -n "$in_block" ]; then take_block; else in_block=1; fi
         ;;
     'mpirun: abort is already in progress'* | 'mpirun: killing job'*) ;;
+    *'mpirun: SIGPIPE detected on fd '*) ;;
+    'ssh: '* | *'orted: command not found'* | *'orted: No such file'*)
+        reason=${reason:-$1}
+        symptoms+=$1$'\n'
+        ;;
+    *'*** An error occurred in MPI_Init'* | *'Local abort before MPI_INIT'*) # mpirun may wait for ever
+        unstarted=1
+        symptoms+=$1$'\n'
+        be_over
+        ;;
+    '['*'] PMIX ERROR: '* | '['*'] OPAL ERROR: '* | *'*** on a NULL communicator'* | *'*** MPI_ERRORS_ARE_FATAL'* | \
+        *'***    and potentially your MPI job'*)
+        symptoms+=$1$'\n'
+        ;;
     '['*'] plm:rsh: Warning: setpgid('*) ;; # the agent had begun already, in a group of its own
-    '[warn] Epoll '* | '['*'] ORTE_ERROR_LOG: '* | '['*'] plm:rsh: Warning: '* | '['*' sent help message '* | '['*'"orte_base_help_aggregate" to 0'*) symptoms+=$1$'\n' ;;
+    '[warn] Epoll '* | '['*'] ORTE_ERROR_LOG: '* | '['*'] plm:rsh: Warning: '*) symptoms+=$1$'\n' ;;
+    '['*' sent help message '* | '['*'"orte_base_help_aggregate" to 0'*) ;; # the same from another rank
     '['*'] Read -1, expected '*', errno = 3') ;; # reading the memory of a rank that has ended
     *)
         if [ -n "$in_block" ] && [[ $1 != epmoe:* ]]; then
@@ -112,18 +156,63 @@ on_signal() { # mpirun gets Ctrl-C from the terminal, too, but not a kill of thi
     kill -TERM "$job" 2>/dev/null
 }
 
+# mpirun neither notices that its stdout cannot be written nor stands it when its reader leaves. So what
+# the ranks print comes here. A pipe is opened anew: its reader may have made this end non-blocking.
+relay() {
+    trap '' INT TERM HUP # this ends when mpirun has ended
+    [ -e /dev/fd/1 ] || exec 1</dev/null
+    [ ! -p /dev/fd/1 ] || exec 1>/dev/fd/1
+    LC_ALL=C cat 2>"$folder/why" || echo $? >"$folder/unwritten"
+    cat >/dev/null 2>&1
+}
+
+# What Open MPI leaves behind when it is killed: shared memory with the job's number in its name, and a
+# directory with mpirun's. It calls this host by its name with the domain or without.
+clean() {
+    local number='' host
+    read -r number 2>/dev/null <"$folder/uri"
+    number=${number%%.*}
+    for host in "$HOSTNAME" "${HOSTNAME%%.*}"; do
+        [ -z "$number" ] || rm -f /dev/shm/vader_segment."$host.$UID.$(printf '%x' $((number + 1)))".*
+        [ -z "${job:-}" ] || rm -rf "${TMPDIR:-/tmp}/ompi.$host.$UID/pid.$job"
+    done
+    rm -rf "$folder"
+}
+
+# This process waits until the script has ended, however, and cleans up after it.
+janitor() {
+    trap '' INT TERM HUP
+    read -r job
+    read -r _
+    [ -d "$folder" ] || return # the script has cleaned up itself
+    kill -TERM "$job" && sleep "$patience" && kill -KILL "$job"
+    clean
+}
+
 folder=$(mktemp -d) || exit 1
-trap 'rm -rf "$folder"' EXIT
+trap clean EXIT
 export EPMOE_LAST_WORDS=$folder/words # rank 0 writes here where the run is, if it is on this host
-mkfifo "$folder/stderr" || exit 1
+export EPMOE_SUMMARY=$folder/summary  # and here what is to come after all of stdout
+: >"$folder/summary"
+mkfifo "$folder/stderr" "$folder/stdout" "$folder/janitor" || exit 1
 exec 4>&2
-mpirun "${arguments[@]}" <&0 2>"$folder/stderr" 4>&- &
+relay <"$folder/stdout" 4>&- &
+relayed=$!
+janitor <"$folder/janitor" >/dev/null 2>&1 4>&- &
+exec 5>"$folder/janitor"
+mpirun --report-uri "$folder/uri" "${arguments[@]}" <&0 >"$folder/stdout" 2>"$folder/stderr" 4>&- 5>&- &
 job=$!
+echo "$job" >&5
 exec 2>/dev/null # hides what the shell prints about children that were killed
 exec 3<"$folder/stderr"
 trap 'on_signal 2' INT
 trap 'on_signal 15' TERM
 trap 'on_signal 1' HUP
+
+kill_all() {
+    # ranks end themselves when mpirun is gone, except those that are stopped
+    kill -KILL $(cat "/proc/$job/task/"*/children 2>/dev/null) "$job" 2>/dev/null
+}
 
 while :; do
     if IFS= read -r -t 0.2 -u 3 line; then
@@ -134,9 +223,13 @@ while :; do
         partial+=$line
         kill -0 "$job" 2>/dev/null || be_over # mpirun has ended, but a process holds the pipe open
     fi
+    if [ -e "$folder/unwritten" ] && [ -z "$unwritten" ]; then
+        unwritten=1
+        kill -TERM "$job" 2>/dev/null
+        be_over
+    fi
     if [ "$limit" -ne 0 ] && [ "$SECONDS" -ge "$limit" ]; then
-        # ranks end themselves when mpirun is gone, except those that are stopped
-        kill -KILL $(cat "/proc/$job/task/"*/children 2>/dev/null) "$job" 2>/dev/null
+        kill_all
         break
     fi
 done
@@ -148,26 +241,58 @@ while [ "$code" -gt 128 ] && kill -0 "$job" 2>/dev/null; do # a signal to this s
     wait "$job" 2>/dev/null
     code=$?
 done
+for ((tick = 0; tick < 10 * patience; tick++)); do # the reader of stdout may need time for the rest
+    kill -0 "$relayed" 2>/dev/null || break
+    sleep 0.1
+done
+
+# ---- the last words ----
 
 if read -r word place <"$folder/words" 2>/dev/null; then
     where=${place:+ $place}
     [ "$word" = at ] || ended="epmoe: $word$where"
 fi
 
+finish() { # exit code, the last line
+    [ -z "${2:-}" ] || printf 'epmoe: %s\n' "$2" >&4
+    exit "$1"
+}
+
+# Why MPI did not start: most likely there was no room for its files.
+tell_unstarted() {
+    local place free
+    for place in "${TMPDIR:-/tmp}" /dev/shm; do
+        free=$(df -Pk "$place" | awk 'NR == 2 { print $4 }')
+        [ "${free:-8192}" -ge 8192 ] ||
+            finish 1 "MPI did not start: expected 8 MB free in $place for Open MPI's files, found $free kB"
+    done
+    printf '%s' "$symptoms" >&4
+    finish 1 "MPI did not start on all ranks"
+}
+
 if [ -n "$signalled" ]; then
-    word=terminated
-    [ "$signalled" -ne 2 ] || word=interrupted
-    echo "epmoe: $word$where" >&4
-    exit $((128 + signalled))
+    case $signalled in
+    1) word='hung up' ;;
+    2) word=interrupted ;;
+    *) word=terminated ;;
+    esac
+    finish $((128 + signalled)) "$word$where"
 fi
+if [ -e "$folder/unwritten" ]; then
+    [ "$(cat "$folder/unwritten")" -lt 128 ] && ! grep -q 'Broken pipe' "$folder/why" || finish 141
+    finish 1 "standard output: cannot be written: $(sed -n '1s/.*: //p' "$folder/why")"
+fi
+cat "$folder/summary" >&4
 [ -z "$lost" ] || exit 4
-if [ -n "$died" ]; then
-    echo "epmoe: lost $died${where:+,$where}" >&4
-    exit 4
+[[ $unexecuted != */* ]] || [ -e "$unexecuted" ] || absent=$unexecuted
+[ -z "$absent" ] || finish 127 "$absent: expected a program, found none of this name"
+[ -z "$unexecuted" ] || finish 126 "$unexecuted: expected a program, found a file that cannot be executed"
+[ -z "$unstarted" ] || tell_unstarted
+[ -z "$died" ] || finish 4 "lost $died${where:+,$where}"
+[ -z "$daemon" ] || finish 4 "lost host $daemon: no connection${where:+,$where}"
+if [ -n "$unreached" ]; then
+    finish 1 "expected every host to start Open MPI's daemon, found one that did not: ${reason:-orted has said nothing}"
 fi
-if [ -n "$daemon" ]; then
-    echo "epmoe: lost host $daemon: no connection${where:+,$where}" >&4
-    exit 4
-fi
-printf '%s' "$symptoms${ended:+$ended$'\n'}" >&4
+[ "$code" -eq 0 ] || printf '%s' "$symptoms${ended:+$ended$'\n'}" >&4
+[ "$code" -ne 137 ] || [ -n "$ended" ] || finish 4 "lost mpirun: killed by signal 9${where:+,$where}"
 exit "$code"

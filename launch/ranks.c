@@ -330,7 +330,7 @@ int ranks_report_exchange(struct ranks *r)
         return 0;
     int status = coordinator_wire_error(&r->coordinator, &error);
     if (!status)
-        fprintf(stderr, "wire %s: RMS error %.3g of the rows, %.6g MB travelled\n",
+        fprintf(log_stream(), "wire %s: RMS error %.3g of the rows, %.6g MB travelled\n",
                 exchange_words(x).wire, error, (double)(moved->sent + moved->received) * 1e-6);
     return status;
 }

@@ -38,9 +38,9 @@ int ranks_command(struct process *p, int parsed, const struct model_options *o,
  * there is nothing to close. */
 int ranks_open(struct ranks *r, const struct process *p, const struct model_options *o,
                const struct session_needs *needs);
-/* After a run, print on stderr: with -v, how long the coordinator waited for rows, and how long it
- * worked while they were away; if the wire is narrower than the model, the error and the bytes. 0,
- * or a status. */
+/* After a run, print on log_stream(): with -v, how long the coordinator waited for rows, and how
+ * long it worked while they were away; if the wire is narrower than the model, the error and the
+ * bytes. 0, or a status. */
 int ranks_report_exchange(struct ranks *r);
 /* After a run, if a profile was asked for: complete it, write its files, and print its tables to
  * `table` (NULL: do not print them). 0, or a status. */

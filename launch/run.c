@@ -110,19 +110,21 @@ static int print_end(void *context, const struct request_result *r)
     if (p->out.bytes > p->printed)
         print_new(p);
     write_out("\n", 1); // comes before the summary, also if both go to the same file
+    log_follow_output();
     return stdout_status();
 }
 
 static void print_summary(const struct request_result *r, const struct ranks *ranks)
 {
+    FILE *out = log_stream();
     double tpot = r->n_new > 1 ? r->decode_s / (r->n_new - 1) : 0;
-    fprintf(stderr, "prompt %d tokens, generated %d (%s)", r->n_prompt, r->n_new,
+    fprintf(out, "prompt %d tokens, generated %d (%s)", r->n_prompt, r->n_new,
             r->finish == FINISH_STOP ? "stop" : "length");
-    fprintf(stderr, " | TTFT %.1f ms, prefill %.1f tokens/s", r->ttft_s * 1e3,
+    fprintf(out, " | TTFT %.1f ms, prefill %.1f tokens/s", r->ttft_s * 1e3,
             r->ttft_s > 0 ? r->n_prompt / r->ttft_s : 0);
     if (tpot > 0)
-        fprintf(stderr, " | TPOT %.2f ms, decode %.1f tokens/s", tpot * 1e3, 1 / tpot);
-    fprintf(stderr, " | %s, %d rank%s\n", isa_name(ranks->coordinator.dev.isa),
+        fprintf(out, " | TPOT %.2f ms, decode %.1f tokens/s", tpot * 1e3, 1 / tpot);
+    fprintf(out, " | %s, %d rank%s\n", isa_name(ranks->coordinator.dev.isa),
             ranks->coordinator.placement.n_ranks,
             ranks->coordinator.placement.n_ranks == 1 ? "" : "s");
 }
@@ -175,7 +177,7 @@ static int generate_and_print(struct ranks *ranks, const struct run_options *o,
         print_summary(&printer.result, ranks);
         status = ranks_report_exchange(ranks);
     }
-    return status ? status : ranks_report_profile(ranks, &o->model.profile, stderr);
+    return status ? status : ranks_report_profile(ranks, &o->model.profile, log_stream());
 }
 
 /* What rank 0 does, once the options are parsed. */
