@@ -83,6 +83,12 @@ int request_check(const struct coordinator *c, const int32_t *tokens, int n, int
     return 0;
 }
 
+int request_room(const struct coordinator *c, int n)
+{
+    int room = kv_cache_positions(&c->kv);
+    return (room < c->context ? room : c->context) - n;
+}
+
 static int free_slot(const struct scheduler *s)
 {
     for (int slot = 0; slot < s->max_sequences; slot++)

@@ -52,6 +52,10 @@ void scheduler_close(struct scheduler *s); // sequences that still run end witho
  * within the context and the KV cache; or STATUS_USAGE. */
 int request_check(const struct coordinator *c, const int32_t *tokens, int n, int n_predict);
 
+/* How many new tokens a prompt of n leaves room for, in the context and in the KV cache; negative
+ * if the prompt itself has no room. */
+int request_room(const struct coordinator *c, int n);
+
 /* Take a checked request; false: not now, because no slot or no memory is free. */
 bool scheduler_admit(struct scheduler *s, const struct request *r);
 

@@ -54,7 +54,7 @@ static int read_real(const struct job *j, const char *key, double least, double 
     const struct js *v = field(j, key);
     char expected[96];
     if (v && (!js_is_number(v) || js_number(v) < least || js_number(v) > most)) {
-        snprintf(expected, sizeof expected, "a number from %g to %g", least, most);
+        snprintf(expected, sizeof expected, "a number from %.15g to %.15g", least, most);
         return refuse(key, expected, v);
     }
     if (v)
@@ -194,8 +194,7 @@ static int read_prompt(struct job *j, const struct job_terms *terms)
 static int read_length(struct job *j, const struct job_terms *terms)
 {
     int64_t most = -1;
-    int room = kv_cache_positions(&terms->c->kv);
-    int left = (room < terms->c->context ? room : terms->c->context) - j->request.n;
+    int left = request_room(terms->c, j->request.n);
     int status = read_int(j, "max_tokens", 0, MAX_NEW, &most);
     if (left < 0 || terms->n_predict < left)
         left = terms->n_predict;

@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "launch/spelling.h"
 
 enum { MAX_OPTIONS = 64, FIRST_LONG = 256 }; // getopt's code of option i is FIRST_LONG + i
 
@@ -39,7 +40,7 @@ static int refuse(const struct command_spec *command, const struct option_spec *
 {
     char range[96] = "";
     if (o->least != o->most)
-        snprintf(range, sizeof range, " from %g to %g", o->least, o->most);
+        snprintf(range, sizeof range, " from %.15g to %.15g", o->least, o->most);
     const char *what = o->kind == OPTION_INT    ? "a whole number"
                        : o->kind == OPTION_REAL ? "a number"
                                                 : o->placeholder;
@@ -89,6 +90,19 @@ static int set_choice(const struct command_spec *command, const struct option_sp
     return refuse(command, o, text);
 }
 
+static int add_text(const struct command_spec *command, const struct option_spec *o,
+                    const char *text)
+{
+    struct text_list *list = o->value;
+    if (list->n == MAX_TEXTS)
+        return fail(STATUS_USAGE,
+                    "%s: expected --%s at most %d times, found it more often; see "
+                    "epmoe %s --help",
+                    command->name, o->name, MAX_TEXTS, command->name);
+    list->at[list->n++] = text;
+    return 0;
+}
+
 static int set_value(const struct command_spec *command, const struct option_spec *o,
                      const char *text)
 {
@@ -105,6 +119,8 @@ static int set_value(const struct command_spec *command, const struct option_spe
     case OPTION_TEXT:
         *(const char **)o->value = text;
         return 0;
+    case OPTION_TEXTS:
+        return add_text(command, o, text);
     default:
         return set_choice(command, o, text);
     }
@@ -140,6 +156,33 @@ static const struct option_spec *find(const struct option_spec *table, int code)
     return NULL;
 }
 
+/* An unknown option: with the one that the user may have meant. Options of other programs for the
+ * same thing are known by name. */
+static int unknown(const struct command_spec *command, const struct option_spec *table,
+                   const char *option)
+{
+    static const char *const others[][2] = {{"max-tokens", "n-predict"},
+                                            {"max-new-tokens", "n-predict"},
+                                            {"max_tokens", "n-predict"},
+                                            {"ctx-size", "ctx"},
+                                            {"context", "ctx"},
+                                            {"num-threads", "threads"},
+                                            {"repetition-penalty", "repeat-penalty"}};
+    char hint[96] = "", word[64];
+    snprintf(word, sizeof word, "%.*s", (int)strcspn(option, "="), option);
+    struct spelling s = {.word = word + strspn(word, "-")};
+    for (const struct option_spec *o = table; o->name; o++) {
+        spelling_try(&s, o->name);
+        for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+            if (strcmp(s.word, others[i][0]) == 0 && strcmp(o->name, others[i][1]) == 0)
+                s.best = o->name, s.distance = 0;
+    }
+    if (s.best && option[0] == '-' && option[1] == '-')
+        snprintf(hint, sizeof hint, " (did you mean --%s?)", s.best);
+    return fail(STATUS_USAGE, "%s: unknown option \"%s\"%s; see epmoe %s --help", command->name,
+                option, hint, command->name);
+}
+
 static int positional(const struct command_spec *command, int argc, char **argv)
 {
     int extra = argc - optind;
@@ -173,8 +216,7 @@ int options_parse(const struct command_spec *command, const struct option_spec *
             return fail(STATUS_USAGE, "%s: %s needs a value; see epmoe %s --help", command->name,
                         argv[optind - 1], command->name);
         if (code == '?')
-            return fail(STATUS_USAGE, "%s: unknown option \"%s\"; see epmoe %s --help",
-                        command->name, argv[optind - 1], command->name);
+            return unknown(command, table, argv[optind - 1]);
         int status = set_value(command, find(table, code), optarg);
         if (status)
             return status;

@@ -9,13 +9,21 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum option_kind { OPTION_FLAG, OPTION_INT, OPTION_REAL, OPTION_TEXT, OPTION_CHOICE };
+enum option_kind { OPTION_FLAG, OPTION_INT, OPTION_REAL, OPTION_TEXT, OPTION_TEXTS, OPTION_CHOICE };
+
+/* The values of an option that may be given several times. */
+enum { MAX_TEXTS = 16 };
+struct text_list {
+    const char *at[MAX_TEXTS];
+    int n;
+};
 
 struct option_spec {
     const char *name; // without dashes; NULL ends the table
     char letter;      // 0: there is no short form
     enum option_kind kind;
-    void *value;             // bool *, long *, double *, const char **, int * (a choice's index)
+    /* bool *, long *, double *, const char **, struct text_list *, int * (a choice's index) */
+    void *value;
     const char *placeholder; // "N", "FILE"; for a choice "a|b|c", which also lists the choices
     const char *help;        // one line; the default is part of it
     double least, most;      // of INT and REAL; both 0: any value

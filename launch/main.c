@@ -11,6 +11,7 @@
 #include "coordinator/cluster.h"
 #include "launch/launch.h"
 #include "launch/signals.h"
+#include "launch/spelling.h"
 #include "launch/stdout.h"
 
 static const struct command commands[] = {
@@ -28,13 +29,22 @@ static const struct command commands[] = {
 
 static void usage(FILE *out)
 {
-    fputs(
-        "usage: epmoe COMMAND [options]\n"
-        "       mpirun -n 5 epmoe COMMAND [options]   (rank 0 coordinates, 1..4 hold experts)\n\n",
-        out);
+    fputs("usage: epmoe COMMAND [options]\n"
+          "       launch/mpirun.sh -n 5 epmoe COMMAND [options]   (rank 0 coordinates, 1 to 4 hold "
+          "experts)\n\n",
+          out);
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
     fputs("\nepmoe COMMAND --help tells a command's options; epmoe --version the build.\n", out);
+}
+
+static int refuse(const char *name)
+{
+    struct spelling s = {.word = name};
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        spelling_try(&s, commands[i].name);
+    return fail(STATUS_USAGE, "expected a command (epmoe --help lists them), found \"%s\"%s%s%s",
+                name, s.best ? "; did you mean " : "", s.best ? s.best : "", s.best ? "?" : "");
 }
 
 static const struct command *find(const char *name)
@@ -108,8 +118,7 @@ static int run_command(int argc, char **argv)
 {
     const struct command *command = find(argv[1]);
     if (!command)
-        return fail(STATUS_USAGE, "expected a command (epmoe --help lists them), found \"%s\"",
-                    argv[1]);
+        return refuse(argv[1]);
     if (command->uses_ranks)
         choose_waiting(argv);
     if (transport_under_mpi())
@@ -122,17 +131,25 @@ static int run_command(int argc, char **argv)
     return status ? status : lost;
 }
 
+static bool is_one_of(const char *word, const char *a, const char *b)
+{
+    return strcmp(word, a) == 0 || strcmp(word, b) == 0;
+}
+
 int main(int argc, char **argv)
 {
+    char option[] = "--help", *help[] = {argv[0], argc > 2 ? argv[2] : NULL, option, NULL};
     stdout_open();
     if (argc < 2) {
         usage(stderr);
         return STATUS_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
-        usage(stdout);
-    else if (strcmp(argv[1], "--version") == 0)
+    if (is_one_of(argv[1], "--version", "version"))
         print_version();
+    else if (strcmp(argv[1], "help") == 0 && argc > 2)
+        return run_command(3, help);
+    else if (is_one_of(argv[1], "--help", "-h") || strcmp(argv[1], "help") == 0)
+        usage(stdout);
     else
         return run_command(argc, argv);
     return stdout_close();

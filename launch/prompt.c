@@ -32,12 +32,29 @@ static char *read_stdin(size_t *bytes)
     return text;
 }
 
+/* Drop each CR before an LF, and one LF at the end. */
+static void tidy(char *text, size_t *bytes)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < *bytes; i++)
+        if (text[i] != '\r' || i + 1 == *bytes || text[i + 1] != '\n')
+            text[n++] = text[i];
+    n -= n > 0 && text[n - 1] == '\n';
+    text[n] = 0;
+    *bytes = n;
+}
+
 static char *read_text(const struct prompt_options *o, size_t *bytes)
 {
+    char *text = NULL;
     if (o->file)
-        return file_read(o->file, MAX_PROMPT_BYTES, bytes);
-    if (strcmp(o->text, "-") == 0)
-        return read_stdin(bytes);
+        text = file_read(o->file, MAX_PROMPT_BYTES, bytes);
+    else if (strcmp(o->text, "-") == 0)
+        text = read_stdin(bytes);
+    if (text && !o->raw)
+        tidy(text, bytes);
+    if (text || o->file)
+        return text;
     *bytes = strlen(o->text);
     return strdup(o->text);
 }
@@ -88,6 +105,8 @@ static int check_options(const struct prompt_options *o)
         return fail(STATUS_USAGE, "expected one of -p, -f and --tokens, found %d of them", given);
     if (o->chat && o->tokens)
         return fail(STATUS_USAGE, "expected --chat with -p or -f, found it with --tokens");
+    if (o->raw && !o->file && (!o->text || strcmp(o->text, "-") != 0))
+        return fail(STATUS_USAGE, "expected --raw with -f or -p -, found another prompt");
     if (o->system && !o->chat)
         return fail(STATUS_USAGE, "expected --system with --chat, found it alone");
     return 0;

@@ -10,6 +10,7 @@
 struct prompt_options {
     const char *text;   // -p; "-": stdin
     const char *file;   // -f
+    bool raw;           // --raw: as the file or stdin has it; else see prompt_read()
     const char *tokens; // --tokens
     bool chat;          // --chat: the text is the message of a user
     const char *system; // --system
@@ -21,7 +22,9 @@ struct prompt {
 };
 
 /* Exactly one of text, file and tokens must be given. t may be NULL with tokens. With chat, the
- * template is that of the model. 0, STATUS_USAGE or STATUS_BAD_FILE. */
+ * template is that of the model. Of a text from a file or stdin one newline at its end is dropped,
+ * as editors and echo add it and a model goes on differently after it, and CR LF become LF. 0,
+ * STATUS_USAGE or STATUS_BAD_FILE. */
 int prompt_read(struct prompt *p, const struct prompt_options *o, const struct tokenizer *t,
                 const char *model);
 bool prompt_needs_tokenizer(const struct prompt_options *o);

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/units.h"
 #include "coordinator/cluster.h"
 #include "model/hub.h"
 #include "study/profile.h"
@@ -330,8 +331,9 @@ int ranks_report_exchange(struct ranks *r)
         return 0;
     int status = coordinator_wire_error(&r->coordinator, &error);
     if (!status)
-        fprintf(log_stream(), "wire %s: RMS error %.3g of the rows, %.6g MB travelled\n",
-                exchange_words(x).wire, error, (double)(moved->sent + moved->received) * 1e-6);
+        fprintf(log_stream(), "wire %s: RMS error %.3g of the rows, %s travelled\n",
+                exchange_words(x).wire, error,
+                bytes_text((double)(moved->sent + moved->received)).text);
     return status;
 }
 

@@ -17,7 +17,7 @@ struct run_options {
     double temperature, top_p, penalty;
     bool temperature_given, top_k_given, top_p_given, penalty_given;
     bool ignore_eos, ids, no_echo, quiet;
-    const char *stop;
+    struct text_list stop;
 };
 
 /* What has been generated, and how much of its text is printed. */
@@ -38,28 +38,31 @@ static int parse(struct run_options *o, int argc, char **argv)
         NULL,
         NULL,
         NULL};
-    struct option_spec table[MODEL_OPTIONS + PROFILE_OPTIONS + 19] = {{0}};
+    struct option_spec table[MODEL_OPTIONS + PROFILE_OPTIONS + 20] = {{0}};
     const struct option_spec own[] = {
         {"prompt", 'p', OPTION_TEXT, &o->prompt.text, "TEXT", "the prompt (-: from stdin)", 0, 0,
          0},
         {"file", 'f', OPTION_TEXT, &o->prompt.file, "FILE", "the prompt from a file", 0, 0, 0},
+        {"raw", 0, OPTION_FLAG, &o->prompt.raw, NULL,
+         "with -f or -p -: keep a newline at the end, and CR before newlines", 0, 0, 0},
         {"chat", 0, OPTION_FLAG, &o->prompt.chat, NULL,
          "the prompt is a user's message: apply the checkpoint's chat template", 0, 0, 0},
         {"system", 0, OPTION_TEXT, &o->prompt.system, "TEXT",
          "with --chat: this system prompt instead of the template's", 0, 0, 0},
         {"tokens", 0, OPTION_TEXT, &o->prompt.tokens, "IDS", "the prompt as ids: 1,2,3", 0, 0, 0},
-        {"n-predict", 'n', OPTION_INT, &o->n_predict, "N", "at most N new tokens (128)", 0, 1 << 24,
-         0},
+        {"n-predict", 'n', OPTION_INT, &o->n_predict, "N",
+         "at most N new tokens (128); -1: until the context is full", -1, 1 << 24, 0},
         {"temp", 0, OPTION_REAL, &o->temperature, "T", "temperature; 0: greedy", 0, 100,
          &o->temperature_given},
-        {"top-k", 0, OPTION_INT, &o->top_k, "K", "sample from the K best; 0: all", 0, 1 << 24,
-         &o->top_k_given},
+        {"top-k", 0, OPTION_INT, &o->top_k, "K", "sample from the K best; 0 or -1: all", -1,
+         1 << 24, &o->top_k_given},
         {"top-p", 0, OPTION_REAL, &o->top_p, "P", "sample from the best that sum to P", 0, 1,
          &o->top_p_given},
         {"repeat-penalty", 0, OPTION_REAL, &o->penalty, "X",
          "divide the logits of tokens seen before; 1: off", 0.01, 100, &o->penalty_given},
         {"seed", 's', OPTION_INT, &o->seed, "N", "same seed, same text (0)", 0, 0, NULL},
-        {"stop", 0, OPTION_TEXT, &o->stop, "TEXT", "end before this text", 0, 0, 0},
+        {"stop", 0, OPTION_TEXTS, &o->stop, "TEXT", "end before this text; may be given 16 times",
+         0, 0, 0},
         {"ignore-eos", 0, OPTION_FLAG, &o->ignore_eos, NULL, "go on after an end-of-text token", 0,
          0, 0},
         {"ids", 0, OPTION_FLAG, &o->ids, NULL, "print new token ids, one line", 0, 0, 0},
@@ -70,8 +73,9 @@ static int parse(struct run_options *o, int argc, char **argv)
     profile_options_table(table + MODEL_OPTIONS, &o->model.profile);
     memcpy(table + MODEL_OPTIONS + PROFILE_OPTIONS, own, sizeof own);
     int status = options_parse(&spec, table, argc, argv);
-    if (!status && o->stop && !*o->stop)
-        return fail(STATUS_USAGE, "run: --stop takes a text, found none");
+    for (int i = 0; i < o->stop.n && !status; i++)
+        if (!*o->stop.at[i])
+            status = fail(STATUS_USAGE, "run: --stop takes a text, found none");
     return status;
 }
 
@@ -118,8 +122,8 @@ static void print_summary(const struct request_result *r, const struct ranks *ra
 {
     FILE *out = log_stream();
     double tpot = r->n_new > 1 ? r->decode_s / (r->n_new - 1) : 0;
-    fprintf(out, "prompt %d tokens, generated %d (%s)", r->n_prompt, r->n_new,
-            r->finish == FINISH_STOP ? "stop" : "length");
+    fprintf(out, "prompt %d token%s, generated %d (%s)", r->n_prompt, r->n_prompt == 1 ? "" : "s",
+            r->n_new, r->finish == FINISH_STOP ? "stop" : "length");
     fprintf(out, " | TTFT %.1f ms, prefill %.1f tokens/s", r->ttft_s * 1e3,
             r->ttft_s > 0 ? r->n_prompt / r->ttft_s : 0);
     if (tpot > 0)
@@ -135,7 +139,7 @@ static struct sampler_options sampling(const struct run_options *o, const struct
     if (o->temperature_given)
         s.temperature = o->temperature;
     if (o->top_k_given)
-        s.top_k = (int)o->top_k;
+        s.top_k = o->top_k > 0 ? (int)o->top_k : 0;
     if (o->top_p_given)
         s.top_p = o->top_p;
     if (o->penalty_given)
@@ -152,14 +156,34 @@ static void echo(const struct tokenizer *t, const struct prompt *prompt)
     free(text);
 }
 
+/* The new tokens that are asked for, as far as the context has room for them. */
+static int new_tokens(const struct run_options *o, const struct coordinator *c, int n_prompt)
+{
+    int room = request_room(c, n_prompt);
+    if (room < 0 || (o->n_predict >= 0 && o->n_predict <= room))
+        return (int)o->n_predict; // request_check() refuses a prompt that has no room
+    if (o->n_predict > room)
+        warn("-n %ld: expected at most %d new token%s after a prompt of %d in %d positions%s; "
+             "generating so many",
+             o->n_predict, room, room == 1 ? "" : "s", n_prompt, n_prompt + room,
+             c->context < c->config.max_positions ? " (-c sets them)" : "");
+    return room;
+}
+
+_Static_assert((int)MAX_TEXTS <= (int)MAX_STOPS, "all values of --stop are kept");
+
 static int generate_and_print(struct ranks *ranks, const struct run_options *o,
                               const struct tokenizer *t, const struct prompt *prompt)
 {
-    struct stop_strings stops = {.n = o->stop != NULL, .at = {o->stop}};
+    struct stop_strings stops = {.n = o->stop.n};
+    for (int i = 0; i < o->stop.n; i++) {
+        stops.at[i] = o->stop.at[i];
+        stops.bytes[i] = strlen(o->stop.at[i]);
+    }
     struct printer printer = {.out = {.tokenizer = o->ids ? NULL : t, .stops = &stops}};
     struct request request = {.tokens = prompt->ids,
                               .n = prompt->n,
-                              .n_predict = (int)o->n_predict,
+                              .n_predict = new_tokens(o, &ranks->coordinator, prompt->n),
                               .ignore_eos = o->ignore_eos,
                               .sampler = sampling(o, &ranks->coordinator),
                               .on_token = print_token,
@@ -168,7 +192,6 @@ static int generate_and_print(struct ranks *ranks, const struct run_options *o,
     int status = request_check(&ranks->coordinator, request.tokens, request.n, request.n_predict);
     if (status)
         return status;
-    stops.bytes[0] = o->stop ? strlen(o->stop) : 0;
     if (printer.out.tokenizer && !o->no_echo && !o->prompt.chat)
         echo(t, prompt);
     status = generate(&ranks->coordinator, &request);
@@ -192,7 +215,7 @@ static int run_here(struct process *p, const void *options)
         status = prompt_tokenizer(&t, o->model.model);
     if (!status)
         status = prompt_read(&prompt, &o->prompt, t, o->model.model);
-    struct session_needs needs = {1, 1, prompt.n + (int)o->n_predict};
+    struct session_needs needs = {1, 1, o->n_predict < 0 ? 0 : prompt.n + (int)o->n_predict};
     if (!status)
         status = ranks_open(&ranks, p, &o->model, &needs);
     if (!status) {

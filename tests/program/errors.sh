@@ -62,7 +62,16 @@ expect 2 'expected ids such as 1,2,3, found "2;3"' logits -m "$model" --tokens '
 expect 2 'expected token ids from 0 to' logits -m "$model" --tokens 1,99999 -o "$work/o"
 expect 2 'expected -o FILE' logits -m "$model" --tokens 1
 expect 2 'the prompt is empty' run -m "$austen" -p ''
-expect 2 'positions, found' run -m "$austen" -p x -c 4 -n 100
+expect 2 'positions, found' run -m "$austen" -p 'It is a truth' -c 2 -n 100
+expect 2 'positions, found' run -m "$austen" -p 'It is a truth' -c 2 -n -1
+expect 2 'found "rnu"; did you mean run?' rnu
+expect 2 'expected a command (epmoe --help lists them), found "zzz"' help zzz
+expect 2 'unknown option "--tepm" (did you mean --temp?)' run --tepm 4
+expect 2 'unknown option "--temperature=0" (did you mean --temp?)' run --temperature=0
+expect 2 'unknown option "--max-tokens" (did you mean --n-predict?)' run --max-tokens 5
+expect 2 'unknown option "--quite" (did you mean --quiet?)' batch --quite
+expect 2 '--top-k takes a whole number from -1 to 16777216, found "-2"' run -m "$austen" -p x --top-k -2
+expect 2 'expected --raw with -f or -p -' run -m "$austen" -p x --raw
 expect 2 '--threads takes a whole number' run -m "$austen" -p x -t 2x
 expect 2 'expected --preset' synth -o "$work/synth"
 expect 2 'qwen1.5-moe-a2.7b' synth --preset gpt-5 -o "$work/synth"

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# What people write because other programs take it, and what they then get.
+#   tests/program/habits.sh build/ci/epmoe
+set -uo pipefail
+epmoe=$(realpath "$1")
+cd "$(dirname "$0")/../.."
+model=$PWD/models/austen-moe
+. tests/rig/results.sh
+run=("$epmoe" run -m "$model")
+
+same() { # WHAT: stdout is that of the file "expected"
+    cmp -s "$work/expected" "$work/stdout"
+    result $? "$1: expected $(head -c 200 "$work/expected" | od -c | head -5), found $(head -c 200 "$work/stdout" | od -c | head -5)"
+}
+
+# ---- help and version ----
+
+for word in help -h; do
+    "$epmoe" --help >"$work/expected"
+    "$epmoe" $word >"$work/stdout"
+    same "epmoe $word"
+done
+"$epmoe" run --help >"$work/expected"
+"$epmoe" help run >"$work/stdout"
+same "epmoe help run"
+"$epmoe" --version >"$work/expected"
+"$epmoe" version >"$work/stdout"
+same "epmoe version"
+"$epmoe" help | grep -q 'launch/mpirun.sh -n'
+result $? "help: expected the name of the script that starts ranks"
+
+# ---- lengths ----
+
+"${run[@]}" -p Emma -c 64 -n 63 --ignore-eos -q >"$work/expected" 2>"$work/stderr"
+"${run[@]}" -p Emma -c 64 -n -1 --ignore-eos >"$work/stdout" 2>"$work/stderr"
+same "-n -1: until the context is full"
+grep -q '^prompt 1 token, generated 63 (length)' "$work/stderr"
+result $? "-n -1: expected 63 new tokens, and one token in the singular"
+"${run[@]}" -p Emma -c 64 -n 100 --ignore-eos -q >"$work/stdout" 2>"$work/stderr"
+same "-n beyond the context: as many as fit"
+[ "$(cat "$work/stderr")" = 'epmoe: -n 100: expected at most 63 new tokens after a prompt of 1 in 64 positions (-c sets them); generating so many' ]
+result $? "-n beyond the context: expected a line that says so"
+"${run[@]}" -p Emma -n 16777216 --stop ' ' -q >"$work/stdout" 2>"$work/stderr"
+[ $? -eq 0 ] && grep -q 'generating so many' "$work/stderr" && ! grep -q -- '-c sets' "$work/stderr"
+result $? "-n beyond what the model knows: expected no hint at -c, which cannot help"
+
+# ---- sampling ----
+
+sampled=(-p Emma -n 30 --temp 1.5 --top-p 1 --seed 3 -q)
+"${run[@]}" "${sampled[@]}" --top-k 0 >"$work/expected"
+"${run[@]}" "${sampled[@]}" --top-k -1 >"$work/stdout"
+same "--top-k -1: all, as 0"
+"${run[@]}" "${sampled[@]}" --top-k 1 >"$work/stdout"
+! cmp -s "$work/expected" "$work/stdout"
+result $? "--top-k 1: expected another text"
+"${run[@]}" -p Emma -n 40 -q >"$work/whole"
+cut=$(cut -c 12-16 "$work/whole" | head -1)
+"${run[@]}" -p Emma -n 40 -q --stop "$cut" >"$work/expected"
+"${run[@]}" -p Emma -n 40 -q --stop 'never this' --stop "$cut" --stop 'nor this' >"$work/stdout"
+same "several --stop: the text ends before the first that comes"
+[ "$(wc -c <"$work/stdout")" -lt "$(wc -c <"$work/whole")" ]
+result $? "several --stop: expected a shorter text"
+
+# ---- prompts from files ----
+
+printf 'It is\na truth' >"$work/plain"
+printf 'It is\r\na truth\r\n' >"$work/dos"
+"${run[@]}" -f "$work/plain" -n 12 -q >"$work/expected"
+"${run[@]}" -f "$work/dos" -n 12 -q >"$work/stdout"
+same "-f: one newline at the end is dropped, and CR before LF"
+"${run[@]}" -p - -n 12 -q <"$work/dos" >"$work/stdout"
+same "-p -: the same"
+{ cat "$work/plain" && printf '\n\n'; } | "${run[@]}" -p - -n 0 -q >"$work/stdout"
+printf 'It is\na truth\n\n' >"$work/expected" # one stays, and the program ends the line
+same "-p -: no more than one newline is dropped"
+"${run[@]}" -f "$work/dos" -n 0 -q --raw >"$work/stdout"
+{ cat "$work/dos" && echo; } >"$work/expected"
+same "--raw: as the file has it"
+printf '\n' | "${run[@]}" -p - -n 1 >"$work/stdout" 2>"$work/stderr"
+[ $? -eq 2 ] && grep -q 'the prompt is empty' "$work/stderr"
+result $? "a file with a newline alone is an empty prompt"
+finish
