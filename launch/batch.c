@@ -73,19 +73,21 @@ static int parse(struct batch_command *o, int argc, char **argv)
         "A line of input: {\"id\", \"prompt\"} or {\"id\", \"messages\": [{\"role\", "
         "\"content\"}]}, "
         "and\nmax_tokens, temperature, top_p, top_k, repetition_penalty, seed (0), stop, "
-        "ignore_eos.\nA line of output: {\"id\", \"text\", \"token_ids\", \"finish_reason\", "
+        "stop_token_ids,\nignore_eos; or as OpenAI's batches have it, {\"custom_id\", "
+        "\"body\"}.\nA line of output: {\"id\", \"text\", \"token_ids\", \"finish_reason\", "
         "\"usage\"} or {\"id\", \"error\"}."};
     struct option_spec table[MODEL_OPTIONS + PROFILE_OPTIONS + 9] = {{0}};
     const struct option_spec own[] = {
         {"input", 'i', OPTION_TEXT, &o->input, "FILE", "requests, one a line (-: stdin)", 0, 0, 0},
-        {"output", 'o', OPTION_TEXT, &o->output, "FILE", "results, one a line, as they come", 0, 0,
-         0},
+        {"output", 'o', OPTION_TEXT, &o->output, "FILE",
+         "results, one a line, as they come (-: stdout)", 0, 0, 0},
         {"resume", 0, OPTION_FLAG, &o->resume, NULL, "skip what is in the output already", 0, 0, 0},
         {"max-batch", 0, OPTION_INT, &o->max_batch, "N", "sequences at once (32)", 1, MAX_BATCH, 0},
         {"kv-memory", 0, OPTION_TEXT, &o->kv_memory, "BYTES",
          "for keys and values, e.g. 4G (half of what is available)", 0, 0, 0},
         {"n-predict", 'n', OPTION_INT, &o->n_predict, "N",
-         "new tokens of a request without max_tokens (128)", 0, 1 << 24, 0},
+         "new tokens of a request without max_tokens (128); -1: until the context is full", -1,
+         1 << 24, 0},
         {"system", 0, OPTION_TEXT, &o->system, "TEXT",
          "system prompt of messages without one, instead of the template's", 0, 0, 0},
         {"quiet", 'q', OPTION_FLAG, &o->quiet, NULL, "no summary", 0, 0, 0},
@@ -279,18 +281,20 @@ static void print_summary(const struct batch_run *b)
 {
     const struct scheduler *s = &b->scheduler;
     const struct coordinator *c = &b->ranks.coordinator;
+    size_t n = b->n_done - b->n_errors;
+    FILE *out = log_stream();
     double seconds = seconds_since(b->start_ns);
-    fprintf(stderr, "%zu requests", b->n_done - b->n_errors);
+    fprintf(out, "%zu request%s", n, n == 1 ? "" : "s");
     if (b->n_errors)
-        fprintf(stderr, ", %zu error%s", b->n_errors, b->n_errors == 1 ? "" : "s");
+        fprintf(out, ", %zu error%s", b->n_errors, b->n_errors == 1 ? "" : "s");
     if (b->n_skipped)
-        fprintf(stderr, ", %zu done before", b->n_skipped);
-    fprintf(stderr, " | prompts %llu tokens, generated %llu in %.1f s, %.1f tokens/s",
-            (unsigned long long)b->prompt_tokens, (unsigned long long)b->new_tokens, seconds,
+        fprintf(out, ", %zu done before", b->n_skipped);
+    fprintf(out, " | prompts %llu token%s, generated %llu in %.1f s, %.1f tokens/s",
+            (unsigned long long)b->prompt_tokens, b->prompt_tokens == 1 ? "" : "s",
+            (unsigned long long)b->new_tokens, seconds,
             seconds > 0 ? (double)b->new_tokens / seconds : 0);
-    fprintf(stderr, " | mean batch %.1f",
-            s->steps ? (double)s->sequence_steps / (double)s->steps : 0);
-    fprintf(stderr, " | %s, %d rank%s\n", isa_name(c->dev.isa), c->placement.n_ranks,
+    fprintf(out, " | mean batch %.1f", s->steps ? (double)s->sequence_steps / (double)s->steps : 0);
+    fprintf(out, " | %s, %d rank%s\n", isa_name(c->dev.isa), c->placement.n_ranks,
             c->placement.n_ranks == 1 ? "" : "s");
 }
 
@@ -349,10 +353,11 @@ static int run_model(struct batch_run *b, struct process *p)
     CHECK(b->jobs, "no memory for %d requests", rows);
     status = work(b);
     progress_close(&b->bar);
+    log_follow_output();
     if (!status && !b->o->quiet)
         print_summary(b);
     if (!status)
-        status = ranks_report_profile(&b->ranks, &b->o->model.profile, stderr);
+        status = ranks_report_profile(&b->ranks, &b->o->model.profile, log_stream());
     for (int i = 0; i <= rows; i++)
         if (b->jobs[i].run) // a job is left only when the run has failed
             drop(&b->jobs[i]);

@@ -1,5 +1,6 @@
-/* The parts of epmoe batch. batch_job.c makes a job of a line of input, and a line of output of the
- * job's result. batch_output.c writes the lines, so that a crash loses none that was synced. */
+/* The parts of epmoe batch. batch_job.c makes a job of a line of input (batch_fields.c,
+ * batch_prompt.c), and a line of output of the job's result. batch_output.c writes the lines, so
+ * that a crash loses none that was synced. */
 #pragma once
 
 #include "coordinator/scheduler.h"
@@ -13,17 +14,22 @@ struct job_terms {
     const struct tokenizer *tokenizer;
     const struct chat *chat; // NULL: requests with messages are refused, for the reason no_chat
     const char *no_chat, *system;
-    int n_predict; // new tokens of a request without max_tokens, as far as the context allows
+    int n_predict; // new tokens of a request without max_tokens, as far as the context allows; -1:
+                   // so many
 };
 
 struct job {
     char *id;
     size_t id_bytes, line_number;
-    char error[1024];       // why it was refused
-    struct js *line;        // the line as JSON; stop strings point into it
-    struct request request; // the caller sets on_end and its context
+    char error[1024];        // why it was refused
+    struct js *line;         // the line as JSON; stop strings point into it
+    const struct js *fields; // the object in it that has the fields of the request
+    struct request request;  // the caller sets on_end and its context
     int32_t *prompt;
     struct stop_strings stops;
+    int32_t *stop_ids; // [n_stop_ids] tokens that end the text, without being part of it
+    size_t n_stop_ids;
+    bool stopped; // by one of them
     struct text_out out;
     int32_t *new_ids; // [n_new]
     int n_new, room;
@@ -42,6 +48,7 @@ void job_close(struct job *j);
 /* The output file. Each line is appended by one write; output_sync() brings them to the disk. */
 struct batch_output {
     int fd;
+    bool to_stdout; // the path is "-", and there is no fd
     const char *path;
     bool plain;     // a plain file, not a pipe or a device
     bool unsynced;  // lines were written since the last sync

@@ -4,45 +4,38 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "base/json.h"
 #include "base/log.h"
-#include "launch/batch.h"
+#include "launch/batch_fields.h"
 
-enum { MAX_TOP_K = 1 << 24, MAX_NEW = 1 << 24 };
+enum { MAX_TOP_K = 1 << 24, MAX_NEW = 1 << 24, MAX_STOP_IDS = 64 };
 
-static const char *const line_fields[] = {
-    "id",          "prompt", "messages",   "max_tokens",
-    "temperature", "top_p",  "top_k",      "repetition_penalty",
-    "seed",        "stop",   "ignore_eos", NULL};
-static const char *const message_fields[] = {"role", "content", NULL};
-
-/* Refuse a field: it says what was expected for the key, and what was found. */
-static int refuse(const char *key, const char *expected, const struct js *found)
-{
-    if (js_is_number(found))
-        return fail(STATUS_BAD_FILE, "%s: expected %s, found %.15g", key, expected,
-                    js_number(found));
-    size_t bytes = 1;
-    js_string(found, &bytes);
-    return fail(STATUS_BAD_FILE, "%s: expected %s, found %s", key, expected,
-                js_is_string(found) && !bytes ? "an empty string" : js_kind(found));
-}
-
-/* The value of a field; NULL if it is absent or null, which both mean the default. */
-static const struct js *field(const struct job *j, const char *key)
-{
-    const struct js *v = js_member(j->line, key);
-    return js_is_null(v) ? NULL : v;
-}
+/* The fields of a line; from request_fields on those of a request, which OpenAI's batch lines have
+ * in a body of their own. */
+static const char *const line_fields[] = {"id",
+                                          "prompt",
+                                          "messages",
+                                          "max_tokens",
+                                          "max_completion_tokens",
+                                          "temperature",
+                                          "top_p",
+                                          "top_k",
+                                          "repetition_penalty",
+                                          "seed",
+                                          "stop",
+                                          "stop_token_ids",
+                                          "ignore_eos",
+                                          NULL};
+static const char *const *const request_fields = line_fields + 1;
+static const char *const envelope_fields[] = {"custom_id", "method", "url", "body", NULL};
 
 static int read_int(const struct job *j, const char *key, int64_t least, int64_t most,
                     int64_t *value)
 {
-    const struct js *v = field(j, key);
+    const struct js *v = batch_field(j->fields, key);
     char expected[96];
     if (v && (!js_is_int(v) || js_int(v) < least || js_int(v) > most)) {
         snprintf(expected, sizeof expected, "an integer from %" PRId64 " to %" PRId64, least, most);
-        return refuse(key, expected, v);
+        return batch_refuse(key, expected, v);
     }
     if (v)
         *value = js_int(v);
@@ -51,11 +44,11 @@ static int read_int(const struct job *j, const char *key, int64_t least, int64_t
 
 static int read_real(const struct job *j, const char *key, double least, double most, double *value)
 {
-    const struct js *v = field(j, key);
+    const struct js *v = batch_field(j->fields, key);
     char expected[96];
     if (v && (!js_is_number(v) || js_number(v) < least || js_number(v) > most)) {
         snprintf(expected, sizeof expected, "a number from %.15g to %.15g", least, most);
-        return refuse(key, expected, v);
+        return batch_refuse(key, expected, v);
     }
     if (v)
         *value = js_number(v);
@@ -68,7 +61,7 @@ static int read_stop(struct job *j, const struct js *v)
     size_t bytes;
     const char *text = js_string(v, &bytes);
     if (!text || !bytes)
-        return refuse("stop", "a text, or a list of texts", v);
+        return batch_refuse("stop", "a text, or a list of texts", v);
     s->at[s->n] = text;
     s->bytes[s->n++] = bytes;
     return 0;
@@ -76,11 +69,11 @@ static int read_stop(struct job *j, const struct js *v)
 
 static int read_stops(struct job *j)
 {
-    const struct js *v = field(j, "stop");
+    const struct js *v = batch_field(j->fields, "stop");
     if (!v || js_is_string(v))
         return v ? read_stop(j, v) : 0;
     if (!js_is_array(v))
-        return refuse("stop", "a text, or a list of texts", v);
+        return batch_refuse("stop", "a text, or a list of texts", v);
     if (js_count(v) > MAX_STOPS)
         return fail(STATUS_BAD_FILE, "stop: expected at most %d texts, found %zu", MAX_STOPS,
                     js_count(v));
@@ -90,113 +83,47 @@ static int read_stops(struct job *j)
     return status;
 }
 
+static int read_stop_ids(struct job *j)
+{
+    const struct js *v = batch_field(j->fields, "stop_token_ids");
+    return v ? batch_read_ids("stop_token_ids", v, MAX_STOP_IDS, &j->stop_ids, &j->n_stop_ids) : 0;
+}
+
 static int read_sampling(struct job *j)
 {
     struct sampler_options *s = &j->request.sampler;
     int64_t top_k = s->top_k, seed = 0;
-    const struct js *ignore = field(j, "ignore_eos");
+    const struct js *ignore = batch_field(j->fields, "ignore_eos");
     int status = read_real(j, "temperature", 0, 100, &s->temperature);
     if (!status)
         status = read_real(j, "top_p", 0, 1, &s->top_p);
     if (!status)
-        status = read_int(j, "top_k", 0, MAX_TOP_K, &top_k);
+        status = read_int(j, "top_k", -1, MAX_TOP_K, &top_k);
     if (!status)
         status = read_real(j, "repetition_penalty", 0.01, 100, &s->repetition_penalty);
     if (!status)
         status = read_int(j, "seed", INT64_MIN, INT64_MAX, &seed);
     if (!status && ignore && !js_is_bool(ignore))
-        status = refuse("ignore_eos", "true or false", ignore);
+        status = batch_refuse("ignore_eos", "true or false", ignore);
     j->request.ignore_eos = js_bool(ignore);
-    s->top_k = (int)top_k;
+    s->top_k = top_k > 0 ? (int)top_k : 0;
     s->seed = (uint64_t)seed;
-    return status ? status : read_stops(j);
-}
-
-/* Refuse a field that is not known: a misspelled field would otherwise change the result without a
- * word. */
-static int check_fields(const struct js *object, const char *const *known, const char *where)
-{
-    for (struct js_entry e = js_first(object); e.key; e = js_next(object, e)) {
-        int i = 0;
-        while (known[i] && strcmp(known[i], e.key) != 0)
-            i++;
-        if (known[i])
-            continue;
-        char list[256] = "";
-        for (i = 0; known[i]; i++)
-            strcat(strcat(list, i ? ", " : ""), known[i]);
-        return fail(STATUS_BAD_FILE, "%sexpected the fields %s, found \"%.40s\"", where, list,
-                    e.key);
-    }
-    return 0;
-}
-
-static int read_message(struct chat_message *m, const struct js *v, size_t number)
-{
-    char where[48];
-    snprintf(where, sizeof where, "messages: %zu: ", number);
-    if (!js_is_object(v))
-        return fail(STATUS_BAD_FILE, "%sexpected an object, found %s", where, js_kind(v));
-    int status = check_fields(v, message_fields, where);
-    m->role = js_string(js_member(v, "role"), &m->role_bytes);
-    m->content = js_string(js_member(v, "content"), &m->content_bytes);
-    if (!status && (!m->role || !m->role_bytes))
-        status = fail(STATUS_BAD_FILE, "%sexpected a role, found %s", where,
-                      m->role ? "an empty string" : js_kind(js_member(v, "role")));
-    if (!status && !m->content)
-        status = fail(STATUS_BAD_FILE, "%sexpected content that is a string, found %s", where,
-                      js_kind(js_member(v, "content")));
-    return status;
-}
-
-static int render(const struct job_terms *terms, const struct js *v, char **text, size_t *bytes)
-{
-    size_t n = js_count(v);
-    if (!js_is_array(v) || n == 0)
-        return refuse("messages", "a list of at least one message", v);
-    if (!terms->chat)
-        return fail(STATUS_BAD_FILE, "%s", terms->no_chat);
-    struct chat_message *messages = calloc(n, sizeof *messages);
-    CHECK(messages, "no memory for %zu messages", n);
-    int status = 0;
-    for (size_t i = 0; i < n && !status; i++)
-        status = read_message(&messages[i], js_item(v, i), i + 1);
     if (!status)
-        *text = chat_render(terms->chat, terms->system, messages, n, bytes);
-    free(messages);
-    return status;
-}
-
-static int read_prompt(struct job *j, const struct job_terms *terms)
-{
-    const struct js *prompt = field(j, "prompt"), *messages = field(j, "messages");
-    size_t bytes, n = 0;
-    char *rendered = NULL;
-    int status = 0;
-    if (!prompt == !messages)
-        return fail(STATUS_BAD_FILE, "expected prompt or messages, found %s",
-                    prompt ? "both" : "neither");
-    if (prompt && !js_is_string(prompt))
-        return refuse("prompt", "a string", prompt);
-    const char *text = js_string(prompt, &bytes);
-    if (messages) {
-        status = render(terms, messages, &rendered, &bytes);
-        text = rendered;
-    }
-    if (!status)
-        status = tokenizer_encode(terms->tokenizer, text, bytes, &j->prompt, &n);
-    free(rendered);
-    j->request.tokens = j->prompt;
-    j->request.n = (int)n;
-    return status;
+        status = read_stops(j);
+    return status ? status : read_stop_ids(j);
 }
 
 static int read_length(struct job *j, const struct job_terms *terms)
 {
     int64_t most = -1;
     int left = request_room(terms->c, j->request.n);
-    int status = read_int(j, "max_tokens", 0, MAX_NEW, &most);
-    if (left < 0 || terms->n_predict < left)
+    bool newer = batch_field(j->fields, "max_completion_tokens");
+    if (newer && batch_field(j->fields, "max_tokens"))
+        return fail(STATUS_BAD_FILE, "expected max_tokens or max_completion_tokens, found both");
+    int status = read_int(j, newer ? "max_completion_tokens" : "max_tokens", 0, MAX_NEW, &most);
+    if (left < 0) // then request_check() refuses the prompt
+        left = 0;
+    if (terms->n_predict >= 0 && terms->n_predict < left)
         left = terms->n_predict;
     j->request.n_predict = most >= 0 ? (int)most : left;
     return status;
@@ -224,31 +151,59 @@ static bool is_another_line(const struct job *j, const char *id, size_t bytes)
 
 static int read_id(struct job *j)
 {
-    const struct js *v = field(j, "id");
+    const char *key = j->fields == j->line ? "id" : "custom_id";
+    const struct js *v = batch_field(j->line, key);
     size_t bytes;
     const char *id = js_string(v, &bytes);
     if (!v)
         return 0;
     if (!id || !bytes)
-        return refuse("id", "a text", v);
+        return batch_refuse(key, "a text", v);
     if (is_another_line(j, id, bytes))
-        return fail(STATUS_BAD_FILE, "id: expected a name that is not another line's, found \"%s\"",
-                    id);
+        return fail(STATUS_BAD_FILE, "%s: expected a name that is not another line's, found \"%s\"",
+                    key, id);
     set_id(j, id, bytes);
     return 0;
+}
+
+/* A field of the envelope, which may be absent, else must be this text. */
+static int check_text(const struct job *j, const char *key, const char *right)
+{
+    const struct js *v = batch_field(j->line, key);
+    const char *found = js_string(v, NULL);
+    if (!v || (found && strcmp(found, right) == 0))
+        return 0;
+    return found ? fail(STATUS_BAD_FILE, "%s: expected %s, found \"%.60s\"", key, right, found)
+                 : batch_refuse(key, right, v);
+}
+
+/* A line as OpenAI's batches have it: {"custom_id", "method": "POST", "url", "body"}. */
+static int check_envelope(const struct job *j)
+{
+    bool chat = js_member(j->fields, "messages") != NULL;
+    int status = batch_check_fields(j->line, envelope_fields, false, "");
+    if (!status && !js_is_object(j->fields))
+        status = batch_refuse("body", "an object", j->fields);
+    if (!status)
+        status = check_text(j, "method", "POST");
+    if (!status)
+        status = check_text(j, "url", chat ? "/v1/chat/completions" : "/v1/completions");
+    return status ? status : batch_check_fields(j->fields, request_fields, true, "body: ");
 }
 
 static int read_fields(struct job *j, const struct job_terms *terms)
 {
     if (!js_is_object(j->line))
         return fail(STATUS_BAD_FILE, "expected an object, found %s", js_kind(j->line));
+    bool enveloped = js_member(j->line, "body") || js_member(j->line, "custom_id");
+    j->fields = enveloped ? js_member(j->line, "body") : j->line;
     int status = read_id(j);
     if (!status)
-        status = check_fields(j->line, line_fields, "");
+        status = enveloped ? check_envelope(j) : batch_check_fields(j->line, line_fields, true, "");
     if (!status)
         status = read_sampling(j);
     if (!status)
-        status = read_prompt(j, terms);
+        status = batch_read_prompt(j, terms);
     if (!status)
         status = read_length(j, terms);
     return status ? status : request_check(terms->c, j->prompt, j->request.n, j->request.n_predict);
@@ -276,6 +231,9 @@ int job_read(struct job *j, const struct job_terms *terms, const char *line, siz
 bool job_token(void *job, int32_t token)
 {
     struct job *j = job;
+    for (size_t i = 0; i < j->n_stop_ids; i++)
+        if (j->stop_ids[i] == token)
+            return j->stopped = true;
     if (j->n_new == j->room) {
         j->room = j->room * 2 + 64;
         j->new_ids = realloc(j->new_ids, (size_t)j->room * sizeof *j->new_ids);
@@ -301,8 +259,8 @@ char *job_result(struct job *j, const struct request_result *r, size_t *bytes)
     for (int i = 0; i < j->n_new; i++)
         js_push(ids, js_new_int(j->new_ids[i]));
     js_set(usage, "prompt_tokens", js_new_int(r->n_prompt));
-    js_set(usage, "completion_tokens", js_new_int(r->n_new));
-    bool stop = r->finish == FINISH_STOP || j->out.stopped;
+    js_set(usage, "completion_tokens", js_new_int(r->n_new - j->stopped));
+    bool stop = r->finish == FINISH_STOP || j->out.stopped || j->stopped;
     js_set(line, "id", js_new_string(j->id, j->id_bytes));
     js_set(line, "text", js_new_string(j->out.bytes ? j->out.text : "", j->out.bytes));
     js_set(line, "token_ids", ids);
@@ -323,6 +281,7 @@ void job_close(struct job *j)
 {
     free(j->id);
     free(j->prompt);
+    free(j->stop_ids);
     free(j->new_ids);
     text_out_free(&j->out);
     js_free(j->line);

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/sink.h"
 #include "launch/lines.h"
+#include "launch/stdout.h"
 
 static const char beginning[] = "{\"id\": \"";
 
@@ -99,7 +100,9 @@ static int look_into(struct batch_output *o, bool resume, struct names *names)
 
 int output_open(struct batch_output *o, const char *path, bool resume, struct names *names)
 {
-    *o = (struct batch_output){.path = path};
+    *o = (struct batch_output){.path = path, .fd = -1, .to_stdout = strcmp(path, "-") == 0};
+    if (o->to_stdout)
+        return resume ? fail(STATUS_USAGE, "-o -: --resume takes a plain file") : 0;
     o->created = access(path, F_OK) != 0;
     o->fd = open(path, (resume ? O_RDWR : O_WRONLY) | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
     if (o->fd < 0)
@@ -115,6 +118,11 @@ int output_open(struct batch_output *o, const char *path, bool resume, struct na
 int output_write(struct batch_output *o, const char *line, size_t bytes)
 {
     size_t done;
+    if (o->to_stdout) {
+        fwrite(line, 1, bytes, stdout);
+        fflush(stdout);
+        return stdout_status();
+    }
     if (write_fully(o->fd, line, bytes, &done) != 0) {
         int why = errno;
         if (o->plain && done && ftruncate(o->fd, (off_t)o->bytes) != 0)

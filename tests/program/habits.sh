@@ -79,4 +79,30 @@ same "--raw: as the file has it"
 printf '\n' | "${run[@]}" -p - -n 1 >"$work/stdout" 2>"$work/stderr"
 [ $? -eq 2 ] && grep -q 'the prompt is empty' "$work/stderr"
 result $? "a file with a newline alone is an empty prompt"
+
+# ---- batches ----
+
+printf '{"id": "a", "prompt": "Emma", "max_tokens": 4}\n{"id": "b", "prompt": 4}\n' >"$work/in.jsonl"
+rm "$work/expected"
+"$epmoe" batch -m "$model" -i "$work/in.jsonl" -o "$work/expected" -q
+"$epmoe" batch -m "$model" -i "$work/in.jsonl" -o - >"$work/stdout" 2>"$work/stderr"
+same "batch -o -: the results on stdout"
+grep -q '^1 request, 1 error | ' "$work/stderr"
+result $? "batch -o -: expected the summary on stderr, of one request in the singular"
+[ ! -e "./-" ]
+result $? "batch -o -: expected no file called -"
+"$epmoe" batch -m "$model" -i "$work/in.jsonl" -o - --resume >"$work/stdout" 2>"$work/stderr"
+[ $? -eq 2 ] && grep -q -- '--resume takes a plain file' "$work/stderr"
+result $? "batch -o - --resume: expected to be refused"
+"$epmoe" batch -m "$model" -i "$work/in.jsonl" -o - -q >/dev/full 2>"$work/stderr"
+[ $? -eq 1 ] && grep -q 'standard output: cannot be written' "$work/stderr"
+result $? "batch -o - on a full disk: expected exit code 1 and the reason"
+
+block() { # heading: the first block of code under it in docs/batch.md
+    awk -v heading="## $1" '$0 == heading { here = 1 } here && /^```/ { if (inside) exit; inside = 1; next } inside' docs/batch.md
+}
+block 'A line of input' >"$work/in.jsonl"
+block 'A line of output' | sort >"$work/expected"
+"$epmoe" batch -m models/austen-moe -i "$work/in.jsonl" -o - -q | sort >"$work/stdout"
+[ -s "$work/expected" ] && same "the example of docs/batch.md"
 finish

@@ -66,8 +66,10 @@ static const struct {
     {"{\"id\": \"line-2\", \"prompt\": \"a\"}", "line-1", "another line's"},
     {"{\"id\": \"x\"}", "x", "expected prompt or messages, found neither"},
     {"{\"id\": \"x\", \"prompt\": \"a\", \"messages\": []}", "x", "found both"},
-    {"{\"id\": \"x\", \"prompt\": 5}", "x", "prompt: expected a string, found 5"},
-    {"{\"id\": \"x\", \"prompt\": [\"a\"]}", "x", "prompt: expected a string, found an array"},
+    {"{\"id\": \"x\", \"prompt\": 5}", "x",
+     "prompt: expected a string, or a list of token ids, found 5"},
+    {"{\"id\": \"x\", \"prompt\": [\"a\"]}", "x",
+     "prompt: expected a list of token ids, found a string"},
     {"{\"id\": \"x\", \"prompt\": \"\"}", "x", "the prompt is empty"},
     {"{\"id\": \"x\", \"promt\": \"a\"}", "x", "found \"promt\""},
     {"{\"id\": \"x\", \"prompt\": \"a\", \"max_token\": 4}", "x", "found \"max_token\""},
@@ -93,7 +95,7 @@ static const struct {
      "\"9\",\"0\",\"a\",\"b\",\"c\",\"d\",\"e\",\"f\",\"g\"]}",
      "x", "at most 16 texts, found 17"},
     {"{\"id\": \"x\", \"prompt\": \"a\", \"ignore_eos\": 1}", "x", "ignore_eos: expected true"},
-    {"{\"id\": \"x\", \"messages\": []}", "x", "messages: expected a list of at least one"},
+    {"{\"id\": \"x\", \"messages\": []}", "x", "at least one message, found an empty list"},
     {"{\"id\": \"x\", \"messages\": \"hi\"}", "x", "messages: expected a list"},
     {"{\"id\": \"x\", \"messages\": [\"hi\"]}", "x", "messages: 1: expected an object"},
     {"{\"id\": \"x\", \"messages\": [{\"role\": \"user\"}]}", "x", "found nothing"},
@@ -101,7 +103,42 @@ static const struct {
     {"{\"id\": \"x\", \"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": "
      "\"user\", "
      "\"content\": [{\"type\": \"text\"}]}]}",
-     "x", "messages: 2: expected content that is a string, found an array"},
+     "x", "messages: 2: part 1 of content: expected {\"type\": \"text\", \"text\": a string}"},
+    {"{\"id\": \"x\", \"messages\": [{\"role\": \"user\", \"content\": [{\"type\": "
+     "\"image_url\"}]}]}",
+     "x", "found type image_url"},
+    {"{\"id\": \"x\", \"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", "
+     "\"text\": "
+     "\"a\", \"cache\": 1}]}]}",
+     "x", "found \"cache\""},
+    {"{\"id\": \"x\", \"messages\": [{\"role\": \"user\", \"content\": 4}]}", "x",
+     "expected content that is a string or text parts"},
+    {"{\"id\": \"x\", \"prompt\": []}", "x", "the prompt is empty"},
+    {"{\"id\": \"x\", \"prompt\": [1, -1]}", "x", "prompt: expected a list of token ids, found -1"},
+    {"{\"id\": \"x\", \"prompt\": [1, 2.5]}", "x",
+     "prompt: expected a list of token ids, found 2.5"},
+    {"{\"id\": \"x\", \"prompt\": [99999]}", "x", "expected token ids from 0 to"},
+    {"{\"id\": \"x\", \"prompt\": \"a\", \"max_tokens\": 4.0}", "x", "found 4.0"},
+    {"{\"id\": \"x\", \"prompt\": \"a\", \"max_tokens\": 4, \"max_completion_tokens\": 4}", "x",
+     "expected max_tokens or max_completion_tokens, found both"},
+    {"{\"id\": \"x\", \"prompt\": \"a\", \"top_k\": -2}", "x", "an integer from -1 to 16777216"},
+    {"{\"id\": \"x\", \"prompt\": \"a\", \"stop_token_ids\": 3}", "x",
+     "stop_token_ids: expected a list of token ids, found 3"},
+    {"{\"id\": \"x\", \"prompt\": \"a\", \"n\": 2}", "x", "n: expected 1, as batch does no other"},
+    {"{\"id\": \"x\", \"prompt\": \"a\", \"stream\": true}", "x", "stream: expected false"},
+    {"{\"id\": \"x\", \"prompt\": \"a\", \"presence_penalty\": 0.5}", "x",
+     "presence_penalty: expected 0"},
+    {"{\"custom_id\": \"x\", \"body\": {\"prompt\": \"a\", \"max_token\": 1}}", "x",
+     "body: expected the fields prompt"},
+    {"{\"custom_id\": \"x\", \"body\": {\"prompt\": \"a\", \"max_token\": 1}}", "x",
+     "did you mean max_tokens?"},
+    {"{\"custom_id\": \"x\", \"body\": \"a\"}", "x", "body: expected an object, found a string"},
+    {"{\"custom_id\": \"x\", \"prompt\": \"a\"}", "x", "found \"prompt\""},
+    {"{\"custom_id\": \"x\", \"method\": \"GET\", \"body\": {\"prompt\": \"a\"}}", "x",
+     "method: expected POST, found \"GET\""},
+    {"{\"custom_id\": \"x\", \"url\": \"/v1/embeddings\", \"body\": {\"prompt\": \"a\"}}", "x",
+     "url: expected /v1/completions, found \"/v1/embeddings\""},
+    {"{\"custom_id\": 7, \"body\": {\"prompt\": \"a\"}}", "line-1", "custom_id: expected a text"},
     {"{\"id\": \"x\", \"messages\": [{\"role\": \"user\", \"content\": \"a\", \"tool_calls\": "
      "[]}]}",
      "x", "found \"tool_calls\""},
@@ -221,6 +258,70 @@ static void messages_are_the_prompt_that_the_template_makes(void **state)
     free(text);
 }
 
+/* Two ways to write one request: the same prompt and the same tokens. */
+static void the_same_request_gives_the_same(void **state)
+{
+    (void)state;
+    static const char *const ways[][2] = {
+        {"\"prompt\": [39, 72], \"max_tokens\": 9", "\"prompt\": \"Hi\", \"max_tokens\": 9"},
+        {"\"prompt\": \"Hi\", \"max_completion_tokens\": 9",
+         "\"prompt\": \"Hi\", \"max_tokens\": 9"},
+        {"\"prompt\": \"Hi\", \"max_tokens\": 9, \"model\": \"m\", \"n\": 1, \"stream\": false, "
+         "\"logprobs\": null, \"presence_penalty\": 0, \"user\": \"u\"",
+         "\"prompt\": \"Hi\", \"max_tokens\": 9"},
+        {"\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"H\"}, "
+         "{\"text\": \"i\", \"type\": \"text\"}]}], \"max_tokens\": 9",
+         "\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"max_tokens\": 9"},
+        {"\"prompt\": \"Hi\", \"max_tokens\": 9, \"temperature\": 1, \"top_k\": -1",
+         "\"prompt\": \"Hi\", \"max_tokens\": 9, \"temperature\": 1, \"top_k\": 0"},
+    };
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        char in[1024];
+        snprintf(in, sizeof in,
+                 "{\"id\": \"a\", %s}\n{\"id\": \"b\", %s}\n{\"custom_id\": \"c\", "
+                 "\"method\": \"POST\", \"body\": {%s}}\n",
+                 ways[i][0], ways[i][1], ways[i][0]);
+        char *text = batch_text(in, "");
+        struct js *v[] = {line_of(text, "a"), line_of(text, "b"), line_of(text, "c")};
+        for (int k = 0; k < 3; k++) {
+            if (js_member(v[k], "error"))
+                complain("%zu: %s", i, js_string(js_member(v[k], "error"), NULL));
+            const char *found = js_string(js_member(v[k], "text"), NULL);
+            assert_string_equal(found, js_string(js_member(v[1], "text"), NULL));
+            const struct js *usage = js_member(v[k], "usage"), *other = js_member(v[1], "usage");
+            assert_int_equal(js_int(js_member(usage, "prompt_tokens")),
+                             js_int(js_member(other, "prompt_tokens")));
+        }
+        for (int k = 0; k < 3; k++)
+            js_free(v[k]);
+        free(text);
+    }
+}
+
+/* A stop token ends the text, is not part of it, and is not counted. */
+static void a_text_ends_before_its_stop_token(void **state)
+{
+    (void)state;
+    static const char line[] = "{\"id\": \"%s\", \"prompt\": \"Once\", \"max_tokens\": 20, "
+                               "\"ignore_eos\": true%s}\n";
+    char in[512], field[64];
+    snprintf(in, sizeof in, line, "free", "");
+    char *text = batch_text(in, "");
+    struct js *v = line_of(text, "free");
+    const struct js *ids = js_member(v, "token_ids");
+    int64_t stop = js_int(js_item(ids, 7));
+    size_t first = 0;
+    while (js_int(js_item(ids, first)) != stop)
+        first++;
+    snprintf(field, sizeof field, ", \"stop_token_ids\": [0, %d]", (int)stop);
+    snprintf(in, sizeof in, line, "cut", field);
+    char *cut_text = batch_text(in, "");
+    expect_result(cut_text, "cut", (int64_t)first, "stop");
+    js_free(v);
+    free(text);
+    free(cut_text);
+}
+
 static void a_text_ends_before_its_stop_string(void **state)
 {
     (void)state;
@@ -295,6 +396,8 @@ int main(void)
         TEST(a_line_may_be_too_long),
         TEST(company_changes_nothing),
         TEST(messages_are_the_prompt_that_the_template_makes),
+        TEST(the_same_request_gives_the_same),
+        TEST(a_text_ends_before_its_stop_token),
         TEST(a_text_ends_before_its_stop_string),
         TEST(too_little_memory_is_the_request_s_error),
         TEST(garbage_stops_nothing),
