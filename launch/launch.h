@@ -71,7 +71,8 @@ void profile_options_table(struct option_spec *table, struct profile_command *o)
 
 /* --expect: 0 or STATUS_USAGE. NULL: usual_workload. */
 int parse_expect(const char *text, struct workload *w);
-/* "24G", "512M", "1e9": bytes; 0 for NULL. STATUS_USAGE names the option. */
+/* "24G", "24GB", "24 GiB", "512M", "1e9": bytes, units being powers of 1024; 0 for NULL.
+ * STATUS_USAGE names the option. */
 int parse_memory(const char *option, const char *text, uint64_t *bytes);
 
 /* *ids := the *n token ids in a text such as "1,2,3"; the caller frees them. 0, or STATUS_USAGE

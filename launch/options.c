@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -82,20 +83,33 @@ int model_options_dtype(const struct model_options *o)
     return types[o->dtype];
 }
 
+/* The bytes of a unit's name: "", "G", "GB" or "GiB", and so for K, M and T, in either case; 0: it
+ * is none. All are powers of 1024, as memory is sold. */
+static double unit_bytes(const char *unit)
+{
+    static const char letters[] = "KMGT";
+    double bytes = 1;
+    if (!*unit)
+        return 1;
+    const char *letter = strchr(letters, toupper((unsigned char)*unit));
+    if (!letter || (unit[1] && strcasecmp(unit + 1, "B") != 0 && strcasecmp(unit + 1, "iB") != 0))
+        return 0;
+    for (long i = letter - letters + 1; i > 0; i--)
+        bytes *= 1024;
+    return bytes;
+}
+
 int parse_memory(const char *option, const char *text, uint64_t *bytes)
 {
-    static const char units[] = "KMGT";
     char *end;
     *bytes = 0;
     if (!text)
         return 0;
     double number = strtod(text, &end);
-    const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
-    for (long i = unit ? unit - units + 1 : 0; i > 0; i--)
-        number *= 1024;
-    if (end == text || end[unit != NULL] || !(number >= 1 && number < 0x1p62))
-        return fail(STATUS_USAGE, "%s takes bytes such as 4G or 512M, found \"%.40s\"", option,
-                    text);
+    number *= unit_bytes(*end == ' ' ? end + 1 : end);
+    if (end == text || !(number >= 1 && number < 0x1p62))
+        return fail(STATUS_USAGE, "%s takes bytes such as 4G, 4GiB or 512M, found \"%.40s\"",
+                    option, text);
     *bytes = (uint64_t)number;
     return 0;
 }

@@ -19,6 +19,7 @@
 #include "base/check.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "model/place.h"
 #include "model/synth_made.h"
 
 #define SINGLE "model.safetensors"
@@ -204,16 +205,16 @@ static void other_weights(const char *dir, char *out, size_t size)
     static const char *const kinds[][2] = {
         {".safetensors", "not a whole checkpoint, and no index says of what"},
         {".safetensors.incomplete", "an unfinished download"},
-        {".gguf", "this program reads safetensors"},
-        {".bin", "this program reads safetensors"},
-        {".pth", "this program reads safetensors"},
     };
     DIR *d = opendir(dir);
     out[0] = 0;
-    for (struct dirent *e; d && !out[0] && (e = readdir(d));)
+    for (struct dirent *e; d && !out[0] && (e = readdir(d));) {
+        if (place_other_form(e->d_name))
+            snprintf(out, size, "%s, %s", e->d_name, place_other_form(e->d_name));
         for (size_t i = 0; i < sizeof kinds / sizeof *kinds && !out[0]; i++)
             if (ends_with(e->d_name, kinds[i][0]))
                 snprintf(out, size, "%s (%s)", e->d_name, kinds[i][1]);
+    }
     if (d)
         closedir(d);
 }

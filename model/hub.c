@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "model/checkpoint.h"
+#include "model/place.h"
 
 enum { MAX_REF_BYTES = 256 };
 
@@ -122,8 +123,23 @@ static int split_model(struct hub_lookup *r, const char *model)
     return 0;
 }
 
+/* Is Org/Model a name of the hub's, and not a path whose last part is misspelled? */
+static bool is_hub_name(const char *name)
+{
+    const char *slash = strchr(name, '/');
+    char *folder = slash ? strndup(name, (size_t)(slash - name)) : NULL;
+    bool good = folder && !is_directory(folder);
+    free(folder);
+    return good;
+}
+
 static int not_found(const struct hub_lookup *r, const char *path)
 {
+    if (!is_hub_name(r->name))
+        return fail(STATUS_BAD_FILE,
+                    "%s: expected a directory, or a Hugging Face name (Org/Model) in the local "
+                    "cache; found neither",
+                    r->model);
     bool usual = strcmp(r->revision, "main") == 0;
     return fail(STATUS_BAD_FILE,
                 "%s: expected a directory, or a model in the Hugging Face cache; found no %s: "
@@ -176,11 +192,13 @@ int hub_resolve(char **dir, const char *model)
 {
     struct hub_lookup r;
     if (checkpoint_is_place(model)) {
-        *dir = copy(model);
-        return 0;
+        int bad = place_check(model);
+        if (!bad)
+            *dir = copy(model);
+        return bad;
     }
     if (file_exists(model))
-        return fail(STATUS_BAD_FILE, "%s: expected a model's directory, found a file", model);
+        return place_refuse_file(model);
     int status = split_model(&r, model);
     if (!status)
         status = find_snapshot(dir, &r);

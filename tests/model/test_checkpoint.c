@@ -265,7 +265,7 @@ static void directories_of_something_else_are_named(void **state)
     expect_error(try_open(), "expected model.safetensors or model.safetensors.index.json, found "
                              "neither");
     write_text("model-q4_k.gguf", "GGUF");
-    expect_error(try_open(), "found model-q4_k.gguf (this program reads safetensors)");
+    expect_error(try_open(), "found model-q4_k.gguf, a GGUF file, which epmoe does not read: take");
     expect_error(checkpoint_open(&c, "/nowhere/at/all"),
                  "expected a model's directory, found none");
     char *path = path_join(dir, "model-q4_k.gguf");
@@ -273,7 +273,7 @@ static void directories_of_something_else_are_named(void **state)
     unlink(path);
     free(path);
     write_text("pytorch_model.bin", "PK");
-    expect_error(try_open(), "found pytorch_model.bin (this program reads safetensors)");
+    expect_error(try_open(), "found pytorch_model.bin, weights that PyTorch has pickled");
 }
 
 #define ONE(name) "{" T(name, "F32", "[1]", "[0,4]") "}"

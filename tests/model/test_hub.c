@@ -146,6 +146,38 @@ static void what_is_missing_is_said(void **state)
     expect_error("file", "file: expected a model's directory, found a file");
 }
 
+/* hf download is proposed for what can be its argument. */
+static void only_names_are_to_be_downloaded(void **state)
+{
+    (void)state;
+    setenv("HF_HUB_CACHE", "hub", 1);
+    shell("mkdir models");
+    expect_error("models/austin", "models/austin: expected a directory, or a Hugging Face name "
+                                  "(Org/Model) in the local cache; found neither");
+    expect_error("austin", "found neither");
+    expect_error("other/austin", "hf download other/austin");
+}
+
+static void what_lies_there_instead_is_said(void **state)
+{
+    (void)state;
+    shell("mkdir -p all/b all/a all/no gguf pickled one/sub && touch all/a/config.json "
+          "all/b/config.json gguf/model-Q4.gguf pickled/pytorch_model.bin m.gguf m.safetensors "
+          "one/config.json one/sub/config.json one/old.bin");
+    expect_error("all",
+                 "all: expected a model's directory, found one with 2 below it: all/a, all/b");
+    expect_error("gguf", "found model-Q4.gguf, a GGUF file");
+    expect_error("pickled", "found pytorch_model.bin, weights that PyTorch has pickled");
+    expect_error("m.gguf", "m.gguf: expected a model's directory, found a GGUF file");
+    expect_error("./m.safetensors", "found a file: give the directory it is in, .");
+    expect_found("one", "one");
+    expect_found("all/no", "all/no");
+    for (int i = 0; i < 9; i++)
+        shell("mkdir -p many/m%d && touch many/m%d/config.json", i, i);
+    expect_error("many", "found one with 9 below it: many/m0, many/m1");
+    expect_error("many", "many/m7, ...");
+}
+
 static void names_cannot_leave_the_cache(void **state)
 {
     (void)state;
@@ -186,8 +218,9 @@ static void names_cannot_leave_the_cache(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(directories_win_over_names),    TEST(environment_says_where_the_cache_is),
-        TEST(revisions_are_refs_or_commits), TEST(what_is_missing_is_said),
+        TEST(directories_win_over_names),      TEST(environment_says_where_the_cache_is),
+        TEST(revisions_are_refs_or_commits),   TEST(what_is_missing_is_said),
+        TEST(only_names_are_to_be_downloaded), TEST(what_lies_there_instead_is_said),
         TEST(names_cannot_leave_the_cache),
     };
     error_capture(true);

@@ -140,6 +140,11 @@ expect 3 'config.json' "${logits[@]}" "$work/empty-dir"
 expect 3 'tokenizer.json' run -m "$model" -p x
 expect 3 "$work/no-file" run -m "$austen" -f "$work/no-file"
 
+expect 3 'expected a model'"'"'s directory, found one with' run -m "${austen%/*}" -p x
+rm "$(variant pickled)"/*.safetensors
+touch "$work/pickled/pytorch_model.bin"
+expect 3 'found pytorch_model.bin, weights that PyTorch has pickled' "${logits[@]}" "$work/pickled"
+
 # config.json
 edit "$(variant llama)" model_type '"llama"'
 expect 3 'found "llama"' "${logits[@]}" "$work/llama"

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "launch/command_line.h"
+#include "launch/launch.h"
 #include "launch/spelling.h"
 #include "tests/rig/cm.h"
 
@@ -93,6 +94,45 @@ static void an_option_may_be_given_several_times(void **state)
     error_capture(false);
 }
 
+static void bytes_are_read_in_any_spelling(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        uint64_t bytes; // 0: refused
+    } cases[] = {{"24G", 24ull << 30},
+                 {"24GB", 24ull << 30},
+                 {"24GiB", 24ull << 30},
+                 {"24 gib", 24ull << 30},
+                 {"1.5k", 1536},
+                 {"2T", 2ull << 40},
+                 {"1e9", 1000000000},
+                 {"7", 7},
+                 {"24Gx", 0},
+                 {"24GBs", 0},
+                 {"G", 0},
+                 {"", 0},
+                 {"-4G", 0},
+                 {"0", 0},
+                 {"4X", 0},
+                 {"nan", 0},
+                 {"24B", 0},
+                 {"24Gi", 0},
+                 {"4  G", 0},
+                 {"inf", 0}};
+    error_capture(true);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint64_t bytes;
+        int status = parse_memory("--memory", cases[i].text, &bytes);
+        if (status != (cases[i].bytes ? 0 : STATUS_USAGE) || bytes != cases[i].bytes)
+            print_error("\"%s\"\n", cases[i].text);
+        assert_int_equal(status, cases[i].bytes ? 0 : STATUS_USAGE);
+        assert_int_equal(bytes, cases[i].bytes);
+    }
+    assert_non_null(strstr(error_text(), "--memory takes bytes"));
+    error_capture(false);
+}
+
 /* The candidate among a few words, or "" for none. */
 static const char *meant(const char *word)
 {
@@ -122,6 +162,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(options_are_checked),
         cmocka_unit_test(an_option_may_be_given_several_times),
+        cmocka_unit_test(bytes_are_read_in_any_spelling),
         cmocka_unit_test(misspelled_words_are_recognised),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
