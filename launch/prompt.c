@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "launch/launch.h"
 #include "model/hub.h"
+#include "model/synth_made.h"
 
 enum { MAX_PROMPT_BYTES = 256 << 20 };
 
@@ -62,6 +63,11 @@ static char *read_text(const struct prompt_options *o, size_t *bytes)
 int prompt_tokenizer(struct tokenizer **t, const char *model)
 {
     char *dir, *path;
+    if (synth_is_made(model))
+        return fail(STATUS_USAGE,
+                    "%s: expected a model with a tokenizer, found one made of shapes, which has "
+                    "none: run takes --tokens 1,2,3 with --ids, logits --tokens",
+                    model);
     int status = hub_resolve(&dir, model);
     if (status)
         return status;

@@ -29,6 +29,7 @@ int prompt_read(struct prompt *p, const struct prompt_options *o, const struct t
                 const char *model);
 bool prompt_needs_tokenizer(const struct prompt_options *o);
 
-/* Open the tokenizer, or the chat template, of a model; 0 or STATUS_BAD_FILE. */
+/* Open the tokenizer, or the chat template, of a model; 0, STATUS_BAD_FILE, or STATUS_USAGE for a
+ * model that is made in memory and has none. */
 int prompt_tokenizer(struct tokenizer **t, const char *model);
 int prompt_template(struct chat *c, const char *model);

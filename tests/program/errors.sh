@@ -145,6 +145,9 @@ rm "$(variant pickled)"/*.safetensors
 touch "$work/pickled/pytorch_model.bin"
 expect 3 'found pytorch_model.bin, weights that PyTorch has pickled' "${logits[@]}" "$work/pickled"
 
+expect 2 'found one made of shapes, which has none: run takes --tokens' run -m synth:tiny-moe -p x
+expect 2 'found one made of shapes' batch -m synth:tiny-moe -i /dev/null -o "$work/o"
+
 # config.json
 edit "$(variant llama)" model_type '"llama"'
 expect 3 'found "llama"' "${logits[@]}" "$work/llama"
