@@ -3,6 +3,15 @@
 #   launch/install.sh [--tests]     --tests: also what only the test suite and CI use
 set -euo pipefail
 
+case ${1:-} in
+'' | --tests) ;;
+*)
+    sed -n '2,/^set/s/^# \{0,1\}//p' "$0"
+    [ "$1" = -h ] || [ "$1" = --help ]
+    exit
+    ;;
+esac
+
 packages=(build-essential cmake ninja-build pkg-config git
     openmpi-bin libopenmpi-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libpcre2-dev
     libutf8proc-dev iproute2)

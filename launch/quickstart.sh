@@ -1,7 +1,14 @@
 #!/usr/bin/env bash
 # Install what is missing, build, and run the main job on the shipped model: in one process, then
 # with a coordinator and four workers. Both print the same text.
+#   launch/quickstart.sh ["a prompt"]
 set -euo pipefail
+case ${1:-} in
+-h | --help)
+    sed -n '2,/^set/s/^# \{0,1\}//p' "$0"
+    exit
+    ;;
+esac
 cd "$(dirname "$0")/.."
 
 launch/install.sh

@@ -8,6 +8,21 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Before anything is installed or built: was the call meant?
+for preset in "$@"; do
+    case $preset in
+    ci | asan | plain | tsan | emulated | races | cuda) ;;
+    -h | --help)
+        sed -n '2,/^set/s/^# \{0,1\}//p' "$0"
+        exit
+        ;;
+    *)
+        echo "run.sh: expected a preset (ci, asan, plain, tsan, emulated, races, cuda), found \"$preset\"" >&2
+        exit 2
+        ;;
+    esac
+done
+
 launch/install.sh --tests
 # the tests use more threads and ranks than there are cores: waiting must not spin
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
