@@ -253,11 +253,12 @@ static int admit(struct batch_run *b)
 static void show_progress(struct batch_run *b)
 {
     double seconds = seconds_since(b->start_ns);
+    char text[80];
     if (!b->bar.visible)
         return;
-    snprintf(b->bar.extra, sizeof b->bar.extra, "%zu done, %d running, %.1f tokens/s", b->n_done,
+    snprintf(text, sizeof text, "%zu done, %d running, %.1f tokens/s", b->n_done,
              b->scheduler.n_running, seconds > 0 ? (double)b->new_tokens / seconds : 0);
-    b->bar.total = b->expected - (double)b->n_skipped;
+    progress_describe(&b->bar, b->expected - (double)b->n_skipped, text);
     progress_update(&b->bar, (double)b->n_done);
 }
 

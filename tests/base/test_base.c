@@ -1,6 +1,7 @@
 /* The ground floor: number conversions, JSON, files, arenas, messages. */
 #include <errno.h>
 #include <math.h>
+#include <pty.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -11,6 +12,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/progress.h"
 #include "base/pulse.h"
 #include "tests/rig/cm.h"
 
@@ -205,6 +207,38 @@ static void a_set_of_files_stays_or_goes(void **state)
     free(dir);
 }
 
+/* A bar on a terminal, here one end of a pair, that is updated once and then left alone. */
+static void a_bar_that_stands_says_so(void **state)
+{
+    (void)state;
+    int terminal, end, saved = dup(STDERR_FILENO);
+    assert_int_equal(openpty(&terminal, &end, NULL, NULL, NULL), 0);
+    dup2(end, STDERR_FILENO);
+    struct progress p;
+    char text[4096];
+    size_t n = 0;
+    progress_open(&p, "loading", "GB", 10, 1);
+    pthread_mutex_lock(&p.mutex);
+    p.stall_ns = 1000000; // or the test would take five seconds
+    pthread_mutex_unlock(&p.mutex);
+    progress_update(&p, 5);
+    text[0] = 0;
+    while (n + 256 < sizeof text && !strstr(text, "no progress for")) {
+        ssize_t got = read(terminal, text + n, 255);
+        assert_true(got > 0);
+        n += (size_t)got;
+        text[n] = 0;
+    }
+    progress_close(&p);
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    close(end);
+    close(terminal);
+    assert_non_null(strstr(text, "loading ["));
+    assert_non_null(strstr(text, " 50 %"));
+    assert_non_null(strstr(text, "no progress for"));
+}
+
 static void arenas_hand_out_zeroed_aligned_memory(void **state)
 {
     (void)state;
@@ -267,6 +301,7 @@ int main(void)
         cmocka_unit_test(broken_utf8_becomes_a_mark),
         cmocka_unit_test(files_appear_whole_or_not),
         cmocka_unit_test(a_file_says_why_it_cannot_be_written),
+        cmocka_unit_test(a_bar_that_stands_says_so),
         cmocka_unit_test(a_set_of_files_stays_or_goes),
         cmocka_unit_test(a_wait_for_a_gpu_is_a_pulse_for_a_while),
         cmocka_unit_test(arenas_hand_out_zeroed_aligned_memory),
