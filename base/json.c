@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/file.h"
+#include "base/json_numbers.h"
 #include "base/log.h"
 
 /* struct js is never defined. A struct js * is a json_t * under a name that needs no jansson. */
@@ -19,14 +20,27 @@ static struct js *out(json_t *v)
     return (struct js *)v;
 }
 
+static json_t *parse(const char *text, size_t bytes, json_error_t *error)
+{
+    return json_loadb(text, bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY,
+                      error);
+}
+
 struct js *js_parse(const char *text, size_t bytes, const char *name)
 {
     json_error_t error;
-    json_t *root =
-        json_loadb(text, bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
+    size_t respelled_bytes, place;
+    json_t *root = parse(text, bytes, &error);
+    char *respelled = root ? NULL : json_numbers_spell(text, bytes, &respelled_bytes);
+    if (respelled)
+        root = parse(respelled, respelled_bytes, &error);
+    place = root ? 0 : (size_t)error.position;
+    if (respelled && !root)
+        place = json_numbers_place(text, bytes, place);
+    free(respelled);
     if (!root)
-        fail(STATUS_BAD_FILE, "%s: expected JSON, found at byte %d (line %d): %s", name,
-             error.position, error.line, error.text);
+        fail(STATUS_BAD_FILE, "%s: expected JSON, found at byte %zu (line %d): %s", name, place,
+             error.line, error.text);
     return out(root);
 }
 
@@ -126,7 +140,7 @@ int64_t js_int(const struct js *v)
 
 double js_number(const struct js *v)
 {
-    return json_number_value(in(v));
+    return json_numbers_value(json_number_value(in(v)));
 }
 
 bool js_bool(const struct js *v)

@@ -2,8 +2,9 @@
  *
  * A document is a tree of const struct js *, owned by its root. Lookups on NULL or on a value of
  * another kind return NULL, 0 or false, so a chain of lookups needs one check at its end. The
- * parser refuses duplicate keys, NaN, numbers beyond int64 or double, bad UTF-8 and depth over
- * 2048: the files come from others. */
+ * parser refuses duplicate keys, bad UTF-8 and depth over 2048: the files come from others.
+ * Integers beyond int64 are reals, and NaN, Infinity and reals beyond double are read as Python
+ * does; a range check must therefore be one that NaN fails. */
 #pragma once
 
 #include <stdbool.h>
@@ -34,7 +35,7 @@ const struct js *js_member(const struct js *object, const char *key);
 const struct js *js_item(const struct js *array, size_t i);
 size_t js_count(const struct js *array_or_object);
 int64_t js_int(const struct js *v);
-double js_number(const struct js *v);
+double js_number(const struct js *v); // may be NaN or infinite
 bool js_bool(const struct js *v);
 /* The text, owned by v. It may hold U+0000; its length in bytes goes to *bytes, unless that is
  * NULL. */

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "launch/spelling.h"
+#include "model/found.h"
 
 /* Fields of OpenAI's requests for what is not done here, and what they may be beside null. */
 static const struct {
@@ -18,20 +19,16 @@ static const struct {
               {"best_of", ONE},    {"frequency_penalty", ZERO}, {"presence_penalty", ZERO}};
 enum { N_OTHERS = sizeof others / sizeof *others };
 
-int batch_refuse(const char *key, const char *expected, const struct js *found)
+int batch_refuse(const char *key, const char *expected, const struct js *v)
 {
     size_t bytes = 1;
-    js_string(found, &bytes);
-    if (js_is_number(found)) {
-        char number[32];
-        snprintf(number, sizeof number, "%.15g", js_number(found));
-        bool bare = strspn(number, "-0123456789") == strlen(number);
-        return fail(STATUS_BAD_FILE, "%s: expected %s, found %s%s", key, expected, number,
-                    bare && !js_is_int(found) ? ".0" : ""); // 4.0 is no integer
-    }
-    const char *what = js_is_string(found) && !bytes                ? "an empty string"
-                       : js_is_array(found) && js_count(found) == 0 ? "an empty list"
-                                                                    : js_kind(found);
+    struct found number = found(v);
+    const char *what = js_is_number(v) ? number.text : js_kind(v);
+    js_string(v, &bytes);
+    if (js_is_string(v) && !bytes)
+        what = "an empty string";
+    if (js_is_array(v) && js_count(v) == 0)
+        what = "an empty list";
     return fail(STATUS_BAD_FILE, "%s: expected %s, found %s", key, expected, what);
 }
 

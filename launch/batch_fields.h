@@ -5,7 +5,7 @@
 #include "launch/batch.h"
 
 /* Refuse a field: it says what was expected for the key, and what was found. STATUS_BAD_FILE. */
-int batch_refuse(const char *key, const char *expected, const struct js *found);
+int batch_refuse(const char *key, const char *expected, const struct js *v);
 /* The value of a field; NULL if it is absent or null, which both mean the default. */
 const struct js *batch_field(const struct js *object, const char *key);
 /* Refuse a field that is not among `known` (ends with NULL): a misspelled field would otherwise

@@ -46,7 +46,7 @@ static int read_real(const struct job *j, const char *key, double least, double 
 {
     const struct js *v = batch_field(j->fields, key);
     char expected[96];
-    if (v && (!js_is_number(v) || js_number(v) < least || js_number(v) > most)) {
+    if (v && (!js_is_number(v) || !(js_number(v) >= least && js_number(v) <= most))) {
         snprintf(expected, sizeof expected, "a number from %.15g to %.15g", least, most);
         return batch_refuse(key, expected, v);
     }

@@ -51,7 +51,7 @@ static int read_number(double *to, const char *file, int rank, const struct js *
 {
     const struct js *v = js_member(one, key);
     *to = js_number(v);
-    if (!js_is_number(v) || *to < 1 || *to > most_number)
+    if (!js_is_number(v) || !(*to >= 1 && *to <= most_number))
         return fail(STATUS_BAD_FILE, "%s: [%d].%s: expected a number from 1 to %.15g, found %s",
                     file, rank, key, most_number, found(v).text);
     return 0;

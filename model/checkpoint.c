@@ -269,18 +269,18 @@ static int check_unique(const struct checkpoint *c)
     return 0;
 }
 
-static int check_index(const struct checkpoint *c)
+/* The headers say which tensors there are. An index that says something else is of no consequence:
+ * a tensor that a model needs and that no file has is refused by its name (checkpoint_need). */
+static void note_index(const struct checkpoint *c)
 {
     for (size_t i = 0; i < c->n_index; i++) {
         const struct index_entry *e = &c->index[i];
         const struct tensor *t = checkpoint_find(c, e->tensor);
         const char *found = t ? c->shards[t->file].name : "no file";
         if (!t || strcmp(found, e->file) != 0)
-            return fail(STATUS_BAD_FILE,
-                        "%s/%s: weight_map: tensor \"%s\": expected in %s, found in %s", c->dir,
-                        INDEX, e->tensor, e->file, found);
+            note("%s/%s: weight_map: tensor \"%s\": expected in %s, found in %s", c->dir, INDEX,
+                 e->tensor, e->file, found);
     }
-    return 0;
 }
 
 static int read_all(struct checkpoint *c)
@@ -296,7 +296,9 @@ static int read_all(struct checkpoint *c)
     if (c->n_tensors)
         qsort(c->tensors, c->n_tensors, sizeof *c->tensors, by_name);
     status = check_unique(c);
-    return status ? status : check_index(c);
+    if (!status)
+        note_index(c);
+    return status;
 }
 
 /* Make the tensors of a synthetic model. They are listed as if they were in one file. */

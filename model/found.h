@@ -3,6 +3,7 @@
 #pragma once
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -32,9 +33,16 @@ static inline struct found found(const struct js *v)
         snprintf(f.text, sizeof f.text, "\"%.*s%s\"", n, text, (size_t)n < bytes ? "…" : "");
     } else if (js_is_int(v))
         snprintf(f.text, sizeof f.text, "%" PRId64, js_int(v));
-    else if (js_is_number(v))
-        snprintf(f.text, sizeof f.text, "%#.9g", js_number(v)); // shows 2048.0 as no integer
-    else if (js_is_bool(v))
+    else if (js_is_number(v) && !isfinite(js_number(v)))
+        snprintf(f.text, sizeof f.text, "%s",
+                 isnan(js_number(v)) ? "NaN"
+                 : js_number(v) < 0  ? "-Infinity"
+                                     : "Infinity");
+    else if (js_is_number(v)) {
+        int n = snprintf(f.text, sizeof f.text, "%.9g", js_number(v));
+        if (!strpbrk(f.text, ".e")) // 2048.0 is no integer
+            snprintf(f.text + n, sizeof f.text - (size_t)n, ".0");
+    } else if (js_is_bool(v))
         snprintf(f.text, sizeof f.text, "%s", js_bool(v) ? "true" : "false");
     else
         snprintf(f.text, sizeof f.text, "%s", js_kind(v));

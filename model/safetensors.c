@@ -183,6 +183,8 @@ static int read_tensor(const struct header *h, struct tensor *t, const struct js
 
 static int check_metadata(const struct header *h, const struct js *v)
 {
+    if (js_is_null(v))
+        return 0;
     if (!js_is_object(v))
         return fail(STATUS_BAD_FILE, "%s: __metadata__: expected an object, found %s", h->file,
                     found(v).text);

@@ -79,9 +79,11 @@ static void bad_json_is_refused(void **state)
         {"", "expected JSON"},
         {"{", "expected JSON"},
         {"{\"a\":1,\"a\":2}", "a"},
-        {"[1e999]", "real number overflow"},
-        {"[99999999999999999999]", "too big integer"},
-        {"[NaN]", "invalid token"},
+        {"[nan]", "at byte 4 (line 1): invalid token"},
+        {"[NaN, Infinit]", "at byte 13 (line 1): invalid token"},
+        {"[99999999999999999999, 1e999, -Infinity,\n x]", "at byte 43 (line 2): invalid token"},
+        {"[99999999999999999999999-]", "at byte"},
+        {"[\"NaN\", \"\\\"", "expected JSON"},
         {"[\"\xff\"]", "unable to decode byte"},
         {"[1] x", "end of file expected"},
     };
@@ -95,6 +97,26 @@ static void bad_json_is_refused(void **state)
     memset(deep, '[', sizeof deep);
     assert_null(js_parse(deep, sizeof deep, "deep"));
     error_capture(false);
+}
+
+static void numbers_of_pythons_json_are_read(void **state)
+{
+    (void)state;
+    const char *text = "{\"NaN\": [\"\\\"NaN, 99999999999999999999\", NaN, Infinity, -Infinity, "
+                       "1000000000000000019884624838656, -1e999, 9223372036854775807, "
+                       "9223372036854775808, 1.5]}";
+    struct js *root = js_parse(text, strlen(text), "t");
+    const struct js *a = js_member(root, "NaN");
+    assert_string_equal(js_string(js_item(a, 0), NULL), "\"NaN, 99999999999999999999");
+    assert_true(isnan(js_number(js_item(a, 1))));
+    assert_true(js_number(js_item(a, 2)) == (double)INFINITY);
+    assert_true(js_number(js_item(a, 3)) == -(double)INFINITY);
+    assert_true(js_number(js_item(a, 4)) == 1e30 && !js_is_int(js_item(a, 4)));
+    assert_true(js_number(js_item(a, 5)) == -(double)INFINITY);
+    assert_true(js_int(js_item(a, 6)) == INT64_MAX);
+    assert_true(js_number(js_item(a, 7)) == 0x1p63 && !js_is_int(js_item(a, 7)));
+    assert_true(js_number(js_item(a, 8)) == 1.5);
+    js_free(root);
 }
 
 static void json_reads_in_order(void **state)
@@ -298,6 +320,7 @@ int main(void)
         cmocka_unit_test(unaligned_elements_load),
         cmocka_unit_test(bad_json_is_refused),
         cmocka_unit_test(json_reads_in_order),
+        cmocka_unit_test(numbers_of_pythons_json_are_read),
         cmocka_unit_test(broken_utf8_becomes_a_mark),
         cmocka_unit_test(files_appear_whole_or_not),
         cmocka_unit_test(a_file_says_why_it_cannot_be_written),
