@@ -62,7 +62,7 @@ static char *read_text(const struct prompt_options *o, size_t *bytes)
 
 int prompt_tokenizer(struct tokenizer **t, const char *model)
 {
-    char *dir, *path;
+    char *dir;
     if (synth_is_made(model))
         return fail(STATUS_USAGE,
                     "%s: expected a model with a tokenizer, found one made of shapes, which has "
@@ -71,9 +71,7 @@ int prompt_tokenizer(struct tokenizer **t, const char *model)
     int status = hub_resolve(&dir, model);
     if (status)
         return status;
-    path = path_join(dir, "tokenizer.json");
-    status = tokenizer_open(t, path);
-    free(path);
+    status = tokenizer_open_model(t, dir);
     free(dir);
     return status;
 }

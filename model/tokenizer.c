@@ -7,20 +7,33 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "model/tokenizer_config.h"
 #include "model/tokenizer_parts.h"
 
 enum { MAX_FILE_BYTES = 256 << 20 };
 
-static int read_tree(struct tokenizer **out, struct js *root, const char *name)
+/* Owns root and config. Without a config (NULL) the tokens of tokenizer.json are all. */
+static int read_tree(struct tokenizer **out, struct js *root, const char *name, struct js *config,
+                     const char *config_name)
 {
-    if (!root)
-        return STATUS_BAD_FILE;
+    struct js *extra = NULL;
+    int status = root ? 0 : STATUS_BAD_FILE;
+    if (!status && config)
+        status =
+            tokenizer_config_tokens(&extra, config, config_name, js_member(root, "added_tokens"));
+    js_free(config);
+    if (status) {
+        js_free(root);
+        return status;
+    }
     struct tokenizer *t = calloc(1, sizeof *t);
     CHECK(t, "no memory for a tokenizer");
-    int status = tokenizer_read(t, root, name);
+    status = tokenizer_read(t, root, name, extra);
     js_free(root);
+    js_free(extra);
     if (status) {
         tokenizer_close(t);
         return status;
@@ -31,12 +44,29 @@ static int read_tree(struct tokenizer **out, struct js *root, const char *name)
 
 int tokenizer_open(struct tokenizer **out, const char *path)
 {
-    return read_tree(out, js_load(path, MAX_FILE_BYTES), path);
+    return read_tree(out, js_load(path, MAX_FILE_BYTES), path, NULL, NULL);
+}
+
+int tokenizer_open_model(struct tokenizer **out, const char *dir)
+{
+    char *path = path_join(dir, "tokenizer.json"),
+         *config = path_join(dir, "tokenizer_config.json");
+    struct js *said = NULL;
+    int status = 0;
+    if (file_exists(config)) {
+        said = js_load(config, MAX_FILE_BYTES);
+        status = said ? 0 : STATUS_BAD_FILE;
+    }
+    if (!status)
+        status = read_tree(out, js_load(path, MAX_FILE_BYTES), path, said, config);
+    free(path);
+    free(config);
+    return status;
 }
 
 int tokenizer_parse(struct tokenizer **out, const char *json, size_t bytes, const char *name)
 {
-    return read_tree(out, js_parse(json, bytes, name), name);
+    return read_tree(out, js_parse(json, bytes, name), name, NULL, NULL);
 }
 
 void tokenizer_close(struct tokenizer *t)

@@ -18,6 +18,9 @@ struct tokenizer;
 /* Read a tokenizer.json. 0, or STATUS_BAD_FILE with *out untouched; fail() has then named the file,
  * the key, what was expected and what was found. `name` is what errors call the text. */
 int tokenizer_open(struct tokenizer **out, const char *path);
+/* The same of a model's directory, with what its tokenizer_config.json, if there is one, says about
+ * tokens, as AutoTokenizer takes it. */
+int tokenizer_open_model(struct tokenizer **out, const char *dir);
 int tokenizer_parse(struct tokenizer **out, const char *json, size_t bytes, const char *name);
 void tokenizer_close(struct tokenizer *t); // NULL is legal
 

@@ -89,6 +89,14 @@ static void strip(const struct added_token *added, const char *text, size_t byte
         *end = *spaces_to;
 }
 
+/* A token that counts only as a word of its own is no match within a longer one. */
+static bool is_within_word(const struct added_token *added, const char *text, size_t bytes,
+                           size_t start, size_t end)
+{
+    return added->single_word &&
+           (word_at_end(text, start) || word_at_start(text + end, bytes - end));
+}
+
 int added_split(struct encoding *e, const struct trie *t, const char *text, size_t bytes,
                 encode_text *rest)
 {
@@ -97,6 +105,8 @@ int added_split(struct encoding *e, const struct trie *t, const char *text, size
     while ((added = match_next(t, text, bytes, &at))) {
         size_t start = at, end = at + added->pattern_bytes;
         at = end;
+        if (is_within_word(added, text, bytes, start, end))
+            continue;
         strip(added, text, bytes, done, &start, &end, &spaces_to);
         if (start >= end) // the match is white space that the token before has included
             continue;

@@ -21,7 +21,7 @@ static int check_model(struct load *l, const struct js *model)
                                           {"continuing_subword_prefix", IS_NULL | IS_EMPTY},
                                           {"end_of_word_suffix", IS_NULL | IS_EMPTY},
                                           {"fuse_unk", IS_NULL | IS_BOOL},
-                                          {"byte_fallback", IS_NULL | IS_FALSE},
+                                          {"byte_fallback", IS_NULL | IS_BOOL},
                                           {"ignore_merges", IS_NULL | IS_BOOL},
                                           {"vocab", ANYTHING},
                                           {"merges", ANYTHING},
@@ -92,15 +92,21 @@ static int read_vocabulary(struct load *l, const struct js *vocab, size_t n_adde
     return 0;
 }
 
-/* Accept an unknown token only if every byte has a token, so that it cannot occur. */
-static int check_unknown(const struct load *l, const struct js *unknown)
+/* Accept an unknown token, and tokens for the bytes of what has none, only if every byte has a
+ * token, so that neither can occur. */
+static int check_unknown(const struct load *l, const struct js *model)
 {
+    const struct js *unknown = js_member(model, "unk_token");
+    const struct js *fallback = js_member(model, "byte_fallback");
     int missing = 0;
     for (int b = 0; b < 256; b++)
         missing += l->t->vocabulary.byte_ids[b] < 0;
     if (missing && unknown && !js_is_null(unknown))
         return field_refuse(l, "model", "unk_token",
                             "null, since some bytes have no token in model.vocab", unknown);
+    if (missing && js_bool(fallback))
+        return field_refuse(l, "model", "byte_fallback",
+                            "false, since some bytes have no token in model.vocab", fallback);
     if (missing)
         note("%s: %d of 256 bytes have no token and will be left out of texts", l->name, missing);
     return 0;
@@ -207,12 +213,17 @@ static int place_added(struct load *l, const char *where, const struct js *v, in
     if (is_new)
         *id = (*next)++;
     struct token *token = &vocabulary->tokens[*id];
-    if (!js_is_int(js_member(v, "id")) || js_int(js_member(v, "id")) != *id ||
-        (is_new && token->key)) {
+    const struct js *said = js_member(v, "id"); // of an extra token nobody does
+    if (!said && is_new && token->key)
+        return fail(STATUS_BAD_FILE,
+                    "%s: model.vocab: expected no token with the id %" PRId32
+                    ", which \"%.*s\" of tokenizer_config.json gets",
+                    l->name, *id, found_bytes(content, bytes), content);
+    if (said && (!js_is_int(said) || js_int(said) != *id || (is_new && token->key))) {
         char expected[96];
         snprintf(expected, sizeof expected, "%" PRId32 " (%s)", *id,
                  is_new ? "the next after the vocabulary" : "as in model.vocab");
-        return field_refuse(l, where, "id", expected, js_member(v, "id"));
+        return field_refuse(l, where, "id", expected, said);
     }
     if (is_new) {
         char *strings = arena_alloc(&l->t->memory, 2 * bytes);
@@ -248,17 +259,17 @@ static void set_pattern(struct load *l, struct added_token *added, const struct 
     free(nfc);
 }
 
-static int read_added_token(struct load *l, const char *where, const struct js *v, int32_t *next,
-                            struct added_token *added)
+static int read_added_token(struct load *l, const char *where, const struct js *v, bool extra,
+                            int32_t *next, struct added_token *added)
 {
     static const struct field fields[] = {
-        {"id", ANYTHING | REQUIRED},          {"content", ANYTHING | REQUIRED},
-        {"single_word", IS_FALSE | REQUIRED}, {"lstrip", IS_BOOL | REQUIRED},
-        {"rstrip", IS_BOOL | REQUIRED},       {"normalized", IS_BOOL | REQUIRED},
-        {"special", IS_BOOL | REQUIRED},      {0}};
+        {"id", ANYTHING | REQUIRED},         {"content", ANYTHING | REQUIRED},
+        {"single_word", IS_BOOL | REQUIRED}, {"lstrip", IS_BOOL | REQUIRED},
+        {"rstrip", IS_BOOL | REQUIRED},      {"normalized", IS_BOOL | REQUIRED},
+        {"special", IS_BOOL | REQUIRED},     {0}};
     const struct js *content = js_member(v, "content");
     size_t bytes = 0;
-    int status = fields_check(l, where, v, fields);
+    int status = extra ? 0 : fields_check(l, where, v, fields);
     if (status)
         return status;
     if (!js_string(content, &bytes) || bytes == 0 || bytes > MAX_ADDED_BYTES)
@@ -266,6 +277,7 @@ static int read_added_token(struct load *l, const char *where, const struct js *
     status = place_added(l, where, v, next, &added->id);
     if (status)
         return status;
+    added->single_word = js_bool(js_member(v, "single_word"));
     added->strip_left = js_bool(js_member(v, "lstrip"));
     added->strip_right = js_bool(js_member(v, "rstrip"));
     set_pattern(l, added, v);
@@ -281,16 +293,23 @@ static void mark_skipped(struct tokenizer *t, const struct added_token *added)
     t->vocabulary.tokens[added->id].skipped = found && found->added && found->special;
 }
 
+/* The added tokens: those of the file, then the extra ones. */
+static const struct js *added_item(const struct load *l, const struct js *list, size_t i)
+{
+    size_t n = js_count(list);
+    return i < n ? js_item(list, i) : js_item(l->extra, i - n);
+}
+
 static int build_tries(struct load *l, const struct js *list)
 {
     struct tokenizer *t = l->t;
-    size_t count = js_count(list), pattern_bytes = 0;
+    size_t count = js_count(list) + js_count(l->extra), pattern_bytes = 0;
     for (size_t i = 0; i < count; i++)
         pattern_bytes += t->added[i].pattern_bytes;
     trie_build(&t->before_nfc, &t->memory, t->added, pattern_bytes);
     trie_build(&t->after_nfc, &t->memory, t->added, pattern_bytes);
     for (size_t i = 0; i < count; i++) {
-        const struct js *normalized = js_member(js_item(list, i), "normalized");
+        const struct js *normalized = js_member(added_item(l, list, i), "normalized");
         mark_skipped(t, &t->added[i]);
         if (!trie_add(js_bool(normalized) ? &t->after_nfc : &t->before_nfc, (int32_t)i))
             return fail(STATUS_BAD_FILE,
@@ -304,7 +323,7 @@ static int build_tries(struct load *l, const struct js *list)
 static int read_added_tokens(struct load *l, const struct js *list, size_t vocabulary_count)
 {
     struct tokenizer *t = l->t;
-    size_t count = js_count(list);
+    size_t count = js_count(list) + js_count(l->extra);
     int32_t next = (int32_t)vocabulary_count;
     if (list && !js_is_array(list))
         return field_refuse(l, "", "added_tokens", "an array", list);
@@ -312,7 +331,8 @@ static int read_added_tokens(struct load *l, const struct js *list, size_t vocab
     for (size_t i = 0; i < count; i++) {
         char where[40];
         snprintf(where, sizeof where, "added_tokens[%zu]", i);
-        int status = read_added_token(l, where, js_item(list, i), &next, &t->added[i]);
+        int status = read_added_token(l, where, added_item(l, list, i), i >= js_count(list), &next,
+                                      &t->added[i]);
         if (status)
             return status;
     }
@@ -324,9 +344,9 @@ int read_model(struct load *l, const struct js *model, const struct js *added_to
     const struct js *vocab = js_member(model, "vocab");
     int status = check_model(l, model);
     if (!status)
-        status = read_vocabulary(l, vocab, js_count(added_tokens));
+        status = read_vocabulary(l, vocab, js_count(added_tokens) + js_count(l->extra));
     if (!status)
-        status = check_unknown(l, js_member(model, "unk_token"));
+        status = check_unknown(l, model);
     if (!status)
         status = read_merges(l, js_member(model, "merges"));
     if (!status)

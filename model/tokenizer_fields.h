@@ -9,7 +9,8 @@
 
 struct load {
     struct tokenizer *t;
-    const char *name; // of the file
+    const char *name;       // of the file
+    const struct js *extra; // added tokens that the file does not have
 };
 
 /* What a field may be, as a mask. ANYTHING: another function checks it. */

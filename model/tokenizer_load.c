@@ -185,14 +185,15 @@ static int read_post_processor(struct load *l, const struct js *v)
     return read_post_item(l, "post_processor", v);
 }
 
-int tokenizer_read(struct tokenizer *t, const struct js *root, const char *name)
+int tokenizer_read(struct tokenizer *t, const struct js *root, const char *name,
+                   const struct js *extra)
 {
-    static const struct field fields[] = {{"version", ANYTHING},        {"truncation", IS_NULL},
-                                          {"padding", IS_NULL},         {"added_tokens", ANYTHING},
+    static const struct field fields[] = {{"version", ANYTHING},        {"truncation", ANYTHING},
+                                          {"padding", ANYTHING},        {"added_tokens", ANYTHING},
                                           {"normalizer", ANYTHING},     {"pre_tokenizer", ANYTHING},
                                           {"post_processor", ANYTHING}, {"decoder", ANYTHING},
                                           {"model", ANYTHING},          {0}};
-    struct load l = {t, name};
+    struct load l = {t, name, extra};
     const struct js *version = js_member(root, "version");
     int status = fields_check(&l, "", root, fields);
     if (!status && version && !field_is(version, "1.0"))

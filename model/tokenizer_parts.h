@@ -86,6 +86,7 @@ struct added_token {
     const char *pattern; // what is looked for: the content, or its NFC
     uint32_t pattern_bytes;
     int32_t id;
+    bool single_word;             // counts only where no letter or digit is beside it
     bool strip_left, strip_right; // includes the white space on that side
 };
 struct trie_node {
@@ -114,10 +115,11 @@ struct tokenizer {
     int n_splits;
 };
 
-/* Fill a zeroed tokenizer (tokenizer_load.c). After an error, too, the caller must call
- * tokenizer_close(). */
+/* Fill a zeroed tokenizer (tokenizer_load.c); extra: more added tokens (tokenizer_config.h), or
+ * NULL. After an error, too, the caller must call tokenizer_close(). */
 struct js;
-int tokenizer_read(struct tokenizer *t, const struct js *root, const char *name);
+int tokenizer_read(struct tokenizer *t, const struct js *root, const char *name,
+                   const struct js *extra);
 
 /* The scratch of one call of tokenizer_encode. */
 struct encoding {
@@ -162,3 +164,6 @@ char *text_nfc(const char *text, size_t bytes, size_t *nfc_bytes);
  * beginning. */
 size_t space_at_end(const char *text, size_t bytes);
 size_t space_at_start(const char *text, size_t bytes);
+/* Is the last, or the first, character of valid UTF-8 one of a word (Unicode's \w, UTS 18)? */
+bool word_at_end(const char *text, size_t bytes);
+bool word_at_start(const char *text, size_t bytes);

@@ -173,3 +173,41 @@ size_t space_at_end(const char *text, size_t bytes)
     }
     return bytes - left;
 }
+
+/* Unicode's word characters (UTS 18, as \w in Rust): Alphabetic, marks, decimal digits, connecting
+ * punctuation and the two joiners. What is Alphabetic is a letter, a letter number, a mark or one
+ * of the letters in circles and squares. */
+static bool is_word(int32_t c)
+{
+    switch (utf8proc_category(c)) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_PC:
+        return true;
+    default:
+        return c == 0x200c || c == 0x200d || (c >= 0x24b6 && c <= 0x24e9) ||
+               (c >= 0x1f130 && c <= 0x1f149) || (c >= 0x1f150 && c <= 0x1f169) ||
+               (c >= 0x1f170 && c <= 0x1f189);
+    }
+}
+
+bool word_at_start(const char *text, size_t bytes)
+{
+    return bytes && is_word(utf8_code_point(text, bytes));
+}
+
+bool word_at_end(const char *text, size_t bytes)
+{
+    size_t start = bytes ? bytes - 1 : 0;
+    while (start && ((unsigned char)text[start] & 0xc0) == 0x80)
+        start--;
+    return bytes && is_word(utf8_code_point(text + start, bytes - start));
+}

@@ -108,6 +108,41 @@ static void test_added_tokens(void **state)
     expect_ids("[" ADDED "]", "[]", "<s>a", "0");
 }
 
+static void test_single_words(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *ids;
+    } cases[] = {
+        {"<s>a b<s> c <s> a<s>b", "0 1 2 6 0 1"},
+        {"<s><s>", "6 6"},
+        {"a.<s>.b", "0 6 1"},
+        {"-<s>-a", "6 0"},
+        {"_<s> <s>_", ""},
+        {"9<s> <s>9", ""},
+        {"\xc3\xa9<s> <s>\xcc\x81", ""},         // a letter, a mark
+        {"\xe2\x85\xa7<s> <s>\xe2\x92\xb6", ""}, // a Roman number, a letter in a circle
+        {"\xe2\x80\x8d<s> <s>\xe2\x80\xbf", ""}, // a joiner, a tie
+        {"\xc2\xb2<s> <s>\xe2\x80\x8b", "6 6"},  // a superscript, a space without width
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        expect_ids("\"single_word\":false", "\"single_word\":true", cases[i].text, cases[i].ids);
+}
+
+/* AutoTokenizer takes no notice of how texts were cut and filled in training. */
+static void test_training_leftovers(void **state)
+{
+    (void)state;
+    expect_ids("\"truncation\":null",
+               "\"truncation\":{\"direction\":\"Right\",\"max_length\":1,\"strategy\":"
+               "\"LongestFirst\",\"stride\":0}",
+               "abc ab", "5 3");
+    expect_ids("\"padding\":null",
+               "\"padding\":{\"strategy\":{\"Fixed\":8},\"direction\":\"Right\","
+               "\"pad_to_multiple_of\":null,\"pad_id\":0,\"pad_type_id\":0,\"pad_token\":\"a\"}",
+               "abc", "5");
+}
+
 static void test_other_shapes(void **state)
 {
     (void)state;
@@ -137,8 +172,6 @@ static const struct bad bad_files[] = {
     {"{\"version\"", "[\"version\"", "t.json: expected JSON"},
     {"\"1.0\"", "\"2.0\"", "t.json: version: expected \"1.0\", found \"2.0\""},
     {"\"version\"", "\"new\":1,\"version\"", "t.json: new: expected no such key, found 1"},
-    {"\"truncation\":null", "\"truncation\":{\"max_length\":8}", "truncation: expected null"},
-    {"\"padding\":null", "\"padding\":{}", "padding: expected null, found an object"},
     {"\"NFC\"", "\"NFKC\"", "normalizer.type: expected \"NFC\", found \"NFKC\""},
     {"{\"type\":\"NFC\"}", "7", "normalizer: expected an object, found 7"},
     {"{\"type\":\"NFC\"}", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Lowercase\"}]}",
@@ -176,7 +209,8 @@ static const struct bad bad_files[] = {
      "model.unk_token: expected null, since some bytes"},
     {"_prefix\":\"\"", "_prefix\":\"##\"", "continuing_subword_prefix: expected null or \"\""},
     {"_suffix\":\"\"", "_suffix\":\"</w>\"", "end_of_word_suffix: expected null or \"\""},
-    {"\"byte_fallback\":false", "\"byte_fallback\":true", "byte_fallback: expected null or false"},
+    {"\"byte_fallback\":false", "\"byte_fallback\":true",
+     "byte_fallback: expected false, since some bytes have no token in model.vocab, found true"},
     {"\"ignore_merges\":false", "\"ignore_merges\":1",
      "ignore_merges: expected null, true or false"},
     {"\"dropout\"", "\"drop\":1,\"dropout\"", "model.drop: expected no such key"},
@@ -209,7 +243,7 @@ static const struct bad bad_files[] = {
     {"\"content\":\"<s>\"", "\"content\":\"\"",
      "added_tokens[0].content: expected a string of 1 to"},
     {ADDED, ADDED "," ADDED, "added_tokens[1].content: expected a content of its own"},
-    {"\"single_word\":false", "\"single_word\":true", "single_word: expected false, found true"},
+    {"\"single_word\":false", "\"single_word\":1", "single_word: expected true or false, found 1"},
     {"\"lstrip\":false", "\"lstrip\":null", "lstrip: expected true or false, found null"},
     {"\"special\":true", "\"special\":true,\"x\":0", "added_tokens[0].x: expected no such key"},
     {"\"model\":{", "\"model\":7,\"m\":{", "m: expected no such key"},
@@ -295,10 +329,16 @@ static void test_decode(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_merges),       cmocka_unit_test(test_whole_words),
-        cmocka_unit_test(test_added_tokens), cmocka_unit_test(test_other_shapes),
-        cmocka_unit_test(test_bad_files),    cmocka_unit_test(test_missing_parts),
-        cmocka_unit_test(test_cut_files),    cmocka_unit_test(test_decode),
+        cmocka_unit_test(test_merges),
+        cmocka_unit_test(test_whole_words),
+        cmocka_unit_test(test_added_tokens),
+        cmocka_unit_test(test_single_words),
+        cmocka_unit_test(test_training_leftovers),
+        cmocka_unit_test(test_other_shapes),
+        cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_missing_parts),
+        cmocka_unit_test(test_cut_files),
+        cmocka_unit_test(test_decode),
     };
     return cmocka_run_group_tests_name("tokenizer.json", tests, NULL, NULL);
 }

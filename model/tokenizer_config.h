@@ -1,0 +1,11 @@
+/* What tokenizer_config.json says about tokens, as AutoTokenizer takes it. For tokenizer.c. */
+#pragma once
+
+#include "base/json.h"
+
+/* Check the keys of the file (known_keys.h), and its added_tokens_decoder against the added tokens
+ * of tokenizer.json. *extra := an array, which the caller frees, of the tokens that it names and
+ * tokenizer.json does not add, in the order in which they get ids: {"content": …, flags as in
+ * tokenizer.json, but no "id"}. 0, or STATUS_BAD_FILE with *extra untouched. */
+int tokenizer_config_tokens(struct js **extra, const struct js *config, const char *name,
+                            const struct js *added_tokens);
