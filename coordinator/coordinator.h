@@ -3,6 +3,7 @@
 
 #include "coordinator/kv_cache.h"
 #include "coordinator/picker.h"
+#include "coordinator/probe.h"
 #include "coordinator/state.h"
 #include "exchange/outputs.h"
 #include "exchange/root.h"
@@ -59,6 +60,7 @@ struct coordinator {
     const int32_t **piece_at; // [n_layers] and the same of pieces
     struct state state;
     struct picker picker;
+    struct probe *probe;     // a second pass looks for what is not finite; or NULL
     struct profile *profile; // NULL: none is wanted
     struct trace *trace;     // its log of this rank, or NULL
     double load_seconds;

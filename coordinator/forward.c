@@ -32,13 +32,14 @@ struct half {
     struct pending_residual pending; // what x is still to get of the layer before
 };
 
-/* x has all of the layer before, and h := rmsnorm(x) unless norm is NULL. */
-static void add_pending(struct coordinator *c, struct half *half, const float *norm)
+/* x has all of layer l (-1: of the embedding), and h := rmsnorm(x) unless norm is NULL. */
+static int add_pending(struct coordinator *c, struct half *half, int l, const float *norm)
 {
     const struct config *m = &c->config;
     add_norm(&c->dev, half->s.x, half->s.h, c->dtype, &half->pending, norm, half->n, m->dim,
              m->norm_eps);
     half->pending = (struct pending_residual){0};
+    return c->probe ? probe_look(c, half->s.x, half->n, l) : 0;
 }
 
 /* x += Wo attend(q, k, v) of h */
@@ -202,9 +203,10 @@ static int run_layer(struct coordinator *c, int l, struct half *half)
     struct state *s = &half->s;
 
     int status = experts_back(c, half);
+    if (!status)
+        status = add_pending(c, half, l - 1, L->attn_norm);
     if (status)
         return status;
-    add_pending(c, half, L->attn_norm);
     pulse_layer(l);
     trace_at(c->trace, l, root_lane(half->exchange));
     attention_block(c, l, half);
@@ -217,9 +219,7 @@ static int run_layer(struct coordinator *c, int l, struct half *half)
 static int finish_layers(struct coordinator *c, struct half *half)
 {
     int status = experts_back(c, half);
-    if (!status)
-        add_pending(c, half, NULL);
-    return status;
+    return status ? status : add_pending(c, half, c->config.n_layers - 1, NULL);
 }
 
 /* Tell the workers that a step follows. */
@@ -297,7 +297,7 @@ static int run_layers(struct coordinator *c, struct half *halves, int n_halves)
  * context of the same size class. */
 static bool repeats(const struct coordinator *c, struct half *all)
 {
-    if (c->transport || c->trace || all->at.singles < all->n)
+    if (c->transport || c->trace || c->probe || all->at.singles < all->n)
         return false;
     int reach = KV_BLOCK, most = c->kv.blocks_per_sequence * KV_BLOCK;
     while (reach < all->at.longest)

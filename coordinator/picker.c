@@ -1,5 +1,8 @@
 #include "coordinator/picker.h"
 
+#include <math.h>
+#include <string.h>
+
 #include "kernels/ops.h"
 
 void picker_open(struct picker *p, struct dev *d, int vocab, int rows, int sequences)
@@ -14,6 +17,8 @@ void picker_open(struct picker *p, struct dev *d, int vocab, int rows, int seque
         .seq = dev_alloc_host(d, n * sizeof *p->seq),
         .samplers = dev_alloc_host(d, n * sizeof *p->samplers),
         .picked = dev_alloc_host(d, n * sizeof *p->picked),
+        .needs = dev_alloc_host(d, n * sizeof *p->needs),
+        .banned = dev_alloc_host(d, words * sizeof *p->banned),
         .penalties_host = dev_alloc_host(d, penalties),
         .best_host = dev_alloc_host(d, best),
     };
@@ -47,38 +52,70 @@ static void penalise_rows(struct picker *p, struct dev *d, float *logits, int n)
     penalise(d, logits, p->seen, p->penalties, n, p->vocab);
 }
 
-static int needs(const struct picker *p, int row)
+/* p->banned := the tokens that may not come next in a row. Returns how many. */
+static int mark_banned(struct picker *p, const struct sampler *s)
 {
-    return sampler_needs(&p->samplers[row]->options, p->vocab);
+    return s->options.bans ? bans_mark(s->options.bans, &s->history, p->banned) : 0;
 }
 
-int picker_needs(const struct picker *p, int n)
+static void unmark_banned(struct picker *p)
+{
+    memset(p->banned, 0, (size_t)seen_words(p->vocab) * sizeof *p->banned);
+}
+
+/* p->needs := how many candidates each row's sampler needs. Returns the most. */
+static int find_needs(struct picker *p, int n)
 {
     int most = 0;
     for (int i = 0; i < n; i++) {
-        int own = needs(p, i);
-        if (own == 0 || p->samplers[i]->options.repetition_penalty != 1)
-            return 0;
-        most = own > most ? own : most;
+        const struct sampler *s = p->samplers[i];
+        int banned = mark_banned(p, s);
+        p->needs[i] = sampler_needs(&s->options, banned, p->vocab);
+        most = p->needs[i] > most ? p->needs[i] : most;
+        if (banned)
+            unmark_banned(p);
     }
     return most;
 }
 
-void picker_pick_from(struct picker *p, const struct candidate *best, int most, int n)
+int picker_needs(struct picker *p, int n)
+{
+    int most = find_needs(p, n);
+    for (int i = 0; i < n; i++)
+        if (p->needs[i] == 0 || p->samplers[i]->options.repetition_penalty != 1)
+            return 0;
+    return most;
+}
+
+/* p->picked[row] := what the row's sampler chooses from the n best, which are overwritten. */
+static void pick_row(struct picker *p, int row, struct candidate *best, int n,
+                     struct candidate *scratch)
+{
+    struct sampler *s = p->samplers[row];
+    p->picked[row] = PICK_BROKEN;
+    if (!isfinite(best[0].logit))
+        return;
+    if (mark_banned(p, s)) {
+        n = bans_drop(p->banned, best, n);
+        unmark_banned(p);
+    }
+    p->picked[row] = sampler_pick(s, best, n, scratch);
+}
+
+void picker_pick_from(struct picker *p, struct candidate *best, int most, int n)
 {
     for (int i = 0; i < n; i++)
-        p->picked[i] = sampler_pick(p->samplers[i], best + (size_t)(i * most), most);
+        pick_row(p, i, best + (size_t)(i * most), p->needs[i], p->all);
 }
 
 int picker_pick(struct picker *p, struct dev *d, float *logits, float *host, int n)
 {
     size_t vocab = (size_t)p->vocab;
-    int most = 0;
+    int most = find_needs(p, n);
     penalise_rows(p, d, logits, n);
     for (int i = 0; i < n; i++) {
         size_t row = (size_t)i * vocab;
-        most = needs(p, i) > most ? needs(p, i) : most;
-        if (needs(p, i) == 0)
+        if (p->needs[i] == 0)
             dev_download(d, host + row, logits + row, vocab * sizeof *host);
     }
     if (most) {
@@ -87,14 +124,12 @@ int picker_pick(struct picker *p, struct dev *d, float *logits, float *host, int
     }
     int status = dev_wait(d);
     for (int i = 0; i < n && !status; i++) {
-        struct sampler *s = p->samplers[i];
-        const struct candidate *best = p->best_host + (size_t)(i * most);
-        int count = needs(p, i);
-        if (count == 0) {
-            count = sampler_rank(&s->options, p->all, host + (size_t)i * vocab, p->vocab);
-            best = p->all;
+        if (p->needs[i] == 0) {
+            sampler_rank(p->all, host + (size_t)i * vocab, p->vocab);
+            pick_row(p, i, p->all, p->vocab, p->all + vocab);
+        } else {
+            pick_row(p, i, p->best_host + (size_t)(i * most), p->needs[i], p->all);
         }
-        p->picked[i] = sampler_pick(s, best, count);
     }
     return status;
 }

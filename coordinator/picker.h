@@ -1,6 +1,10 @@
 /* The next tokens of a step's rows. The device penalises what a sequence has said and finds the
- * best few tokens; only these come to the host, where the sequence's sampler chooses. A sampler
- * that chooses among more than the device can rank gets its whole row. */
+ * best few tokens; only these come to the host, where tokens that may not come next are left out
+ * and the sequence's sampler chooses. A sampler that chooses among more than the device can rank
+ * gets its whole row.
+ *
+ * Where a row holds NaN or infinity, no token is picked but PICK_BROKEN: the kernel `top` ranks NaN
+ * first, so one look at the best candidate is enough. */
 #pragma once
 
 #include "coordinator/sampler.h"
@@ -13,7 +17,9 @@ struct picker {
     struct candidate *all;     // host [2 * vocab] a whole row, ranked; scratch
     int32_t *seq;              // [rows] of a call: sequences,
     struct sampler **samplers; // their samplers,
-    int32_t *picked;           // and what they picked
+    int32_t *picked;           // and what they picked, or PICK_BROKEN or PICK_NONE_LEFT
+    int *needs;                // [rows] how many candidates they need; 0: the whole row
+    uint32_t *banned;          // host [seen_words(vocab)] of one row; zeros between two rows
     struct penalty *penalties, *penalties_host;
     struct candidate *best, *best_host; // [rows][most]
     struct candidate *merged;           // host [rows][most] of several ranks
@@ -30,8 +36,8 @@ void picker_see(struct picker *p, struct dev *d, const int32_t *tokens, const in
  * which change; `host` is memory for them. Waits: 0, or what dev_wait() said. */
 int picker_pick(struct picker *p, struct dev *d, float *logits, float *host, int n);
 
-/* Of n rows' samplers: how many candidates of each row are enough; 0: whole rows are needed, or
- * what sequences have said is to be penalised first. */
-int picker_needs(const struct picker *p, int n);
-/* The same from candidates best [n][most], of at least picker_needs(). */
-void picker_pick_from(struct picker *p, const struct candidate *best, int most, int n);
+/* Of n rows' samplers, with p->needs of each: how many candidates of each row are enough; 0: whole
+ * rows are needed, or what sequences have said is to be penalised first. */
+int picker_needs(struct picker *p, int n);
+/* The same from candidates best [n][most], of at least picker_needs(); they are overwritten. */
+void picker_pick_from(struct picker *p, struct candidate *best, int most, int n);

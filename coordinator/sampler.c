@@ -1,6 +1,7 @@
 #include "coordinator/sampler.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #include "base/hash.h"
 
@@ -8,8 +9,11 @@ struct sampler_options sampler_defaults(const struct generation_defaults *g)
 {
     return (struct sampler_options){.temperature = g->do_sample ? g->temperature : 0,
                                     .top_p = g->top_p,
+                                    .min_p = g->min_p,
+                                    .typical_p = g->typical_p,
                                     .repetition_penalty = g->repetition_penalty,
-                                    .top_k = g->top_k};
+                                    .top_k = g->top_k,
+                                    .bans = bans_any(&g->bans) ? &g->bans : NULL};
 }
 
 /* splitmix64 of (seed, draw): a uniform number in [0, 1) with 53 bits. */
@@ -42,56 +46,148 @@ static void sort_by_byte(struct candidate *to, const struct candidate *from, int
         to[next[descending_key(from[i].logit) >> shift & 0xff]++] = from[i];
 }
 
-int sampler_needs(const struct sampler_options *o, int vocab)
+int sampler_needs(const struct sampler_options *o, int banned, int vocab)
 {
-    if (o->temperature <= 0)
-        return 1;
-    int n = o->top_k > 0 && o->top_k < vocab ? o->top_k : vocab;
+    int n = o->temperature <= 0 ? 1 : o->top_k > 0 && o->top_k < vocab ? o->top_k : vocab;
+    n = n + banned < vocab ? n + banned : vocab; // the best may be banned
     return n <= TOP_MOST ? n : 0;
 }
 
-int sampler_rank(const struct sampler_options *o, struct candidate *all, const float *logits,
-                 int vocab)
+void sampler_rank(struct candidate *all, const float *logits, int vocab)
 {
-    int n = vocab, k = o->top_k;
-    for (int i = 0; i < n; i++) // NaN has no order: it counts as the smallest
-        all[i] = (struct candidate){isnan(logits[i]) ? -INFINITY : logits[i], i};
+    int n = vocab;
+    for (int i = 0; i < n; i++)
+        all[i] = (struct candidate){isnan(logits[i]) ? INFINITY : logits[i], i};
     for (int shift = 0; shift < 32; shift += 16) {
         sort_by_byte(all + n, all, n, shift);
         sort_by_byte(all, all + n, n, shift + 8);
     }
-    return k > 0 && k < n ? k : n;
+}
+
+/* In proportion to its probability. */
+static double mass(const struct sampler_options *o, const struct candidate *best, int i)
+{
+    return exp(((double)best[i].logit - (double)best[0].logit) / o->temperature);
+}
+
+static double mass_of_all(const struct sampler_options *o, const struct candidate *best, int n)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += mass(o, best, i);
+    return sum;
 }
 
 /* The smallest set of best candidates whose probability reaches top_p of the whole. */
-static int cut_top_p(const struct sampler_options *o, const struct candidate *best, int n,
-                     double *total)
+static int cut_top_p(const struct sampler_options *o, const struct candidate *best, int n)
 {
-    double t = o->temperature, most = best[0].logit, sum = 0, kept = 0;
-    for (int i = 0; i < n; i++)
-        sum += exp((best[i].logit - most) / t);
+    double sum = mass_of_all(o, best, n), kept = 0;
     int count = 0;
     while (count < n && (count == 0 || kept < o->top_p * sum))
-        kept += exp((best[count++].logit - most) / t);
-    *total = kept;
+        kept += mass(o, best, count++);
     return count;
 }
 
-static int32_t sample(struct sampler *s, const struct candidate *best, int n)
+/* Those with at least min_p times the probability of the best. */
+static int cut_min_p(const struct sampler_options *o, const struct candidate *best, int n)
 {
-    double t = s->options.temperature, most = best[0].logit, total;
-    n = cut_top_p(&s->options, best, n, &total);
+    int count = 1;
+    while (count < n && mass(o, best, count) >= o->min_p)
+        count++;
+    return count;
+}
+
+/* A candidate's place in best, and how far its surprise is from the expected one. In memory of
+ * candidates. */
+struct surprise {
+    float distance;
+    int32_t place;
+};
+_Static_assert(sizeof(struct surprise) == sizeof(struct candidate), "it is put in its place");
+
+static int by_distance(const void *a, const void *b)
+{
+    const struct surprise *x = a, *y = b;
+    if (x->distance != y->distance)
+        return x->distance < y->distance ? -1 : 1;
+    return x->place - y->place;
+}
+
+/* The entropy of the candidates' probabilities, which are their masses by the sum. */
+static double entropy_of(const struct sampler_options *o, const struct candidate *best, int n,
+                         double sum)
+{
+    double entropy = 0;
+    for (int i = 0; i < n; i++) {
+        double p = mass(o, best, i) / sum;
+        entropy -= p > 0 ? p * log(p) : 0;
+    }
+    return entropy;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const struct surprise *x = a, *y = b;
+    return x->place - y->place;
+}
+
+/* Locally typical sampling (Meister et al. 2022): with p the probabilities and H their entropy,
+ * keep the candidates with the smallest |-log p - H| whose probabilities reach typical_p together,
+ * and those equally far. */
+static int cut_typical(const struct sampler_options *o, struct candidate *best, int n,
+                       struct candidate *scratch)
+{
+    struct surprise *order = (struct surprise *)(void *)scratch;
+    double sum = mass_of_all(o, best, n), entropy = entropy_of(o, best, n, sum), reached = 0;
+    int last = 0, kept = 0;
+    for (int i = 0; i < n; i++) {
+        double surprise = -log(mass(o, best, i) / sum);
+        order[i] = (struct surprise){(float)fabs(surprise - entropy), i};
+    }
+    qsort(order, (size_t)n, sizeof *order, by_distance);
+    for (; last < n - 1; last++) {
+        reached += mass(o, best, order[last].place) / sum;
+        if (reached >= o->typical_p)
+            break;
+    }
+    float farthest = order[last].distance;
+    qsort(order, (size_t)n, sizeof *order, by_place);
+    for (int i = 0; i < n; i++)
+        if (order[i].distance <= farthest)
+            best[kept++] = best[i];
+    return kept;
+}
+
+int sampler_keep(const struct sampler_options *o, struct candidate *best, int n,
+                 struct candidate *scratch)
+{
+    n = o->top_k > 0 && o->top_k < n ? o->top_k : n;
+    if (o->top_p < 1)
+        n = cut_top_p(o, best, n);
+    if (o->min_p > 0)
+        n = cut_min_p(o, best, n);
+    if (o->typical_p > 0 && o->typical_p < 1)
+        n = cut_typical(o, best, n, scratch);
+    return n;
+}
+
+static int32_t sample(struct sampler *s, struct candidate *best, int n, struct candidate *scratch)
+{
+    n = sampler_keep(&s->options, best, n, scratch);
+    double total = mass_of_all(&s->options, best, n);
     double left = uniform(s->options.seed, s->draws++) * total;
     int i = 0;
     for (; i < n - 1; i++) {
-        left -= exp((best[i].logit - most) / t);
+        left -= mass(&s->options, best, i);
         if (left < 0)
             break;
     }
     return best[i].token;
 }
 
-int32_t sampler_pick(struct sampler *s, const struct candidate *best, int n)
+int32_t sampler_pick(struct sampler *s, struct candidate *best, int n, struct candidate *scratch)
 {
-    return s->options.temperature > 0 ? sample(s, best, n) : best[0].token;
+    if (n == 0 || best[0].logit == -INFINITY)
+        return PICK_NONE_LEFT;
+    return s->options.temperature > 0 ? sample(s, best, n, scratch) : best[0].token;
 }

@@ -1,6 +1,8 @@
 #include "coordinator/scheduler.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -12,6 +14,7 @@ struct sequence {
     struct request request;
     struct request_result result;
     struct sampler sampler;
+    int32_t *said; // [request.n + n_predict] the prompt and the new tokens
     int32_t token; // the newest, not yet in the cache
     int at;        // positions that are in the cache
     int64_t start_ns, first_ns;
@@ -32,6 +35,7 @@ void scheduler_open(struct scheduler *s, struct coordinator *c)
     s->running = array(n, sizeof *s->running);
     s->wanted = array(n, sizeof *s->wanted);
     s->owner = array(n, sizeof *s->owner);
+    s->failed = array(n, sizeof *s->failed);
     s->tokens = array(c->chunk, sizeof *s->tokens);
     s->seq = array(c->chunk, sizeof *s->seq);
     s->pos = array(c->chunk, sizeof *s->pos);
@@ -47,6 +51,8 @@ static void release(struct scheduler *s, int slot)
     for (; i < s->n_running; i++)
         s->running[i] = s->running[i + 1];
     kv_cache_release(&s->c->kv, slot);
+    free(s->sequences[slot].said);
+    s->sequences[slot].said = NULL;
 }
 
 void scheduler_close(struct scheduler *s)
@@ -57,6 +63,7 @@ void scheduler_close(struct scheduler *s)
     free(s->running);
     free(s->wanted);
     free(s->owner);
+    free(s->failed);
     free(s->tokens);
     free(s->seq);
     free(s->pos);
@@ -105,7 +112,14 @@ bool scheduler_admit(struct scheduler *s, const struct request *r)
     struct sequence *q = &s->sequences[slot];
     *q = (struct sequence){.request = *r, .start_ns = clock_ns()};
     q->result = (struct request_result){.n_prompt = r->n, .finish = FINISH_LENGTH};
+    q->said = array(r->n + r->n_predict, sizeof *q->said);
+    memcpy(q->said, r->tokens, (size_t)r->n * sizeof *q->said);
     q->sampler.options = r->sampler;
+    q->sampler.history = (struct history){.tokens = q->said,
+                                          .n = r->n,
+                                          .n_prompt = r->n,
+                                          .eos = s->c->config.eos,
+                                          .n_eos = r->ignore_eos ? 0 : s->c->config.n_eos};
     picker_forget(&s->c->picker, &s->c->dev, slot);
     s->running[s->n_running++] = slot;
     return true;
@@ -174,6 +188,7 @@ static bool take_token(struct scheduler *s, struct sequence *q, int32_t token)
         q->result.finish = FINISH_STOP;
         return true;
     }
+    q->said[q->sampler.history.n++] = token;
     q->result.n_new++;
     bool stop = r->on_token && r->on_token(r->context, q->token);
     if (stop)
@@ -211,6 +226,54 @@ static int pick(struct scheduler *s, int done, int n)
                           : picker_pick(p, &c->dev, c->state.logits, c->state.logits_host, n);
 }
 
+/* The reason is looked for once the step's rows are needed no longer. */
+static void note_failed(struct scheduler *s, int slot, int32_t why)
+{
+    s->sequences[slot].token = why;
+    s->failed[s->n_failed++] = slot;
+}
+
+/* Say in s->error why logits are not finite. */
+static int explain_broken(struct scheduler *s, int slot)
+{
+    const struct sequence *q = &s->sequences[slot];
+    const struct config *m = &s->c->config;
+    char where[160];
+    int layer;
+    int status = probe_sequence(s->c, slot, q->said, q->at, &layer);
+    if (layer == PROBE_EMBEDDING)
+        snprintf(where, sizeof where, "as has the embedding: its weights are broken");
+    else if (layer == m->n_layers)
+        snprintf(where, sizeof where,
+                 "though the output of every layer is finite: the last norm or the output matrix "
+                 "is broken");
+    else
+        snprintf(where, sizeof where,
+                 "first in the output of layer %d (of 0 to %d): its weights are broken, or its "
+                 "numbers too large for %s",
+                 layer, m->n_layers - 1, dtype_name(s->c->dtype));
+    snprintf(s->error, sizeof s->error,
+             "expected numbers for the logits at position %d, found NaN or infinity, %s", q->at - 1,
+             where);
+    return status;
+}
+
+static int end_failed(struct scheduler *s, int slot)
+{
+    struct sequence *q = &s->sequences[slot];
+    int status = 0;
+    if (q->token == PICK_BROKEN)
+        status = explain_broken(s, slot);
+    else
+        snprintf(s->error, sizeof s->error,
+                 "expected a token that may come after position %d, found none: the checkpoint's "
+                 "generation_config.json bans all",
+                 q->at - 1);
+    q->result.finish = FINISH_FAILED;
+    q->result.error = s->error;
+    return status ? status : end(s, slot);
+}
+
 /* unembed takes so many rows at a time. */
 static int take_tokens(struct scheduler *s)
 {
@@ -222,10 +285,15 @@ static int take_tokens(struct scheduler *s)
         status = pick(s, done, n);
         for (int i = 0; i < n && !status; i++) {
             int slot = s->owner[done + i];
-            if (take_token(s, &s->sequences[slot], c->picker.picked[i]))
+            if (c->picker.picked[i] < 0 && s->sequences[slot].request.n_predict > 0)
+                note_failed(s, slot, c->picker.picked[i]);
+            else if (take_token(s, &s->sequences[slot], c->picker.picked[i]))
                 status = end(s, slot);
         }
     }
+    for (int i = 0; i < s->n_failed && !status; i++)
+        status = end_failed(s, s->failed[i]);
+    s->n_failed = 0;
     trace_mark(c->trace, PHASE_OUTSIDE);
     return status;
 }

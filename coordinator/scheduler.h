@@ -11,13 +11,14 @@
 #include "coordinator/forward.h"
 #include "coordinator/sampler.h"
 
-enum finish { FINISH_STOP, FINISH_LENGTH };
+enum finish { FINISH_STOP, FINISH_LENGTH, FINISH_FAILED };
 
 struct request_result {
     int n_prompt, n_new; // n_new: without the eos that ended the text
     enum finish finish;
-    double ttft_s;   // from admission to the first token
-    double decode_s; // from the first token to the last
+    const char *error; // of FINISH_FAILED: what was expected and found; valid during on_end
+    double ttft_s;     // from admission to the first token
+    double decode_s;   // from the first token to the last
 };
 
 struct request {
@@ -42,6 +43,9 @@ struct scheduler {
     int32_t *tokens, *seq, *pos; // [chunk] the step's rows
     int32_t *wanted, *owner;     // [max_sequences] rows whose logits are wanted, and their slots
     int n_rows, n_wanted;
+    int *failed; // [n_failed] slots of which no next token could be picked in this step
+    int n_failed;
+    char error[320];
     uint64_t steps, sequence_steps; // sequence_steps / steps: the mean batch
 };
 

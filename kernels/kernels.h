@@ -256,8 +256,8 @@ struct kernels {
                      const struct penalty *penalties, int n, int vocab);
 
     /* best [n][most] := the `most` largest of each row of logits [n][vocab], largest first; among
-     * equals the lower token comes first; NaN counts as -infinity. 1 <= most <= TOP_MOST, and
-     * most <= vocab. */
+     * equals the lower token comes first; NaN counts as infinity, so that it shows.
+     * 1 <= most <= TOP_MOST, and most <= vocab. */
     void (*top)(struct dev *d, struct candidate *best, const float *logits, int n, int vocab,
                 int most);
 

@@ -25,6 +25,7 @@ struct batch_command {
     struct model_options model;
     const char *input, *output, *system, *kv_memory;
     long max_batch, n_predict;
+    bool n_predict_given;
     bool resume, quiet;
 };
 
@@ -72,9 +73,10 @@ static int parse(struct batch_command *o, int argc, char **argv)
         NULL,
         "A line of input: {\"id\", \"prompt\"} or {\"id\", \"messages\": [{\"role\", "
         "\"content\"}]}, "
-        "and\nmax_tokens, temperature, top_p, top_k, repetition_penalty, seed (0), stop, "
-        "stop_token_ids,\nignore_eos; or as OpenAI's batches have it, {\"custom_id\", "
-        "\"body\"}.\nA line of output: {\"id\", \"text\", \"token_ids\", \"finish_reason\", "
+        "and\nmax_tokens, temperature, top_p, top_k, min_p, typical_p, repetition_penalty, seed "
+        "(0),\nstop, stop_token_ids, ignore_eos; or as OpenAI's batches have it, "
+        "{\"custom_id\", \"body\"}.\nA line of output: {\"id\", \"text\", \"token_ids\", "
+        "\"finish_reason\", "
         "\"usage\"} or {\"id\", \"error\"}."};
     struct option_spec table[MODEL_OPTIONS + PROFILE_OPTIONS + 9] = {{0}};
     const struct option_spec own[] = {
@@ -86,8 +88,9 @@ static int parse(struct batch_command *o, int argc, char **argv)
         {"kv-memory", 0, OPTION_TEXT, &o->kv_memory, "BYTES",
          "for keys and values, e.g. 4G (half of what is available)", 0, 0, 0},
         {"n-predict", 'n', OPTION_INT, &o->n_predict, "N",
-         "new tokens of a request without max_tokens (128); -1: until the context is full", -1,
-         1 << 24, 0},
+         "new tokens of a request without max_tokens (the checkpoint's, or 128); -1: until the "
+         "context is full",
+         -1, 1 << 24, &o->n_predict_given},
         {"system", 0, OPTION_TEXT, &o->system, "TEXT",
          "system prompt of messages without one, instead of the template's", 0, 0, 0},
         {"quiet", 'q', OPTION_FLAG, &o->quiet, NULL, "no summary", 0, 0, 0},
@@ -140,7 +143,9 @@ static int finish(void *context, const struct request_result *r)
     struct pending *p = context;
     struct batch_run *b = p->run;
     size_t bytes;
-    char *line = job_result(&p->job, r, &bytes);
+    bool failed = r->finish == FINISH_FAILED;
+    char *line = failed ? job_error(&p->job, r->error, &bytes) : job_result(&p->job, r, &bytes);
+    b->n_errors += failed;
     b->prompt_tokens += (uint64_t)r->n_prompt;
     b->new_tokens += (uint64_t)r->n_new;
     drop(p);
@@ -372,8 +377,10 @@ static int batch_here(struct process *p, const void *options)
 {
     const struct batch_command *o = options;
     struct batch_run b = {.o = o, .fd = -1, .output = {.fd = -1}};
-    b.terms = (struct job_terms){
-        .no_chat = b.no_chat, .system = o->system, .n_predict = (int)o->n_predict};
+    b.terms =
+        (struct job_terms){.no_chat = b.no_chat,
+                           .system = o->system,
+                           .n_predict = o->n_predict_given ? (int)o->n_predict : NEW_BY_CHECKPOINT};
     int status = prompt_tokenizer(&b.tokenizer, o->model.model);
     b.terms.tokenizer = b.tokenizer;
     if (!status)

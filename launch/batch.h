@@ -9,13 +9,16 @@
 #include "model/text_out.h"
 
 /* What all jobs of a run share. */
+enum { NEW_BY_CHECKPOINT = -2 };
+
 struct job_terms {
     const struct coordinator *c;
     const struct tokenizer *tokenizer;
     const struct chat *chat; // NULL: requests with messages are refused, for the reason no_chat
     const char *no_chat, *system;
-    int n_predict; // new tokens of a request without max_tokens, as far as the context allows; -1:
-                   // so many
+    /* New tokens of a request without max_tokens, as far as the context allows; -1: as many as it
+     * allows; NEW_BY_CHECKPOINT: as many as generation_config.json says, or 128. */
+    int n_predict;
 };
 
 struct job {

@@ -7,24 +7,14 @@
 #include "base/log.h"
 #include "launch/batch_fields.h"
 
-enum { MAX_TOP_K = 1 << 24, MAX_NEW = 1 << 24, MAX_STOP_IDS = 64 };
+enum { MAX_TOP_K = 1 << 24, MAX_NEW = 1 << 24, MAX_STOP_IDS = 64, DEFAULT_NEW = 128 };
 
 /* The fields of a line; from request_fields on those of a request, which OpenAI's batch lines have
  * in a body of their own. */
-static const char *const line_fields[] = {"id",
-                                          "prompt",
-                                          "messages",
-                                          "max_tokens",
-                                          "max_completion_tokens",
-                                          "temperature",
-                                          "top_p",
-                                          "top_k",
-                                          "repetition_penalty",
-                                          "seed",
-                                          "stop",
-                                          "stop_token_ids",
-                                          "ignore_eos",
-                                          NULL};
+static const char *const line_fields[] = {
+    "id",    "prompt",         "messages",   "max_tokens", "max_completion_tokens", "temperature",
+    "top_p", "top_k",          "min_p",      "typical_p",  "repetition_penalty",    "seed",
+    "stop",  "stop_token_ids", "ignore_eos", NULL};
 static const char *const *const request_fields = line_fields + 1;
 static const char *const envelope_fields[] = {"custom_id", "method", "url", "body", NULL};
 
@@ -98,6 +88,10 @@ static int read_sampling(struct job *j)
     if (!status)
         status = read_real(j, "top_p", 0, 1, &s->top_p);
     if (!status)
+        status = read_real(j, "min_p", 0, 1, &s->min_p);
+    if (!status)
+        status = read_real(j, "typical_p", 1e-6, 1, &s->typical_p);
+    if (!status)
         status = read_int(j, "top_k", -1, MAX_TOP_K, &top_k);
     if (!status)
         status = read_real(j, "repetition_penalty", 0.01, 100, &s->repetition_penalty);
@@ -116,15 +110,17 @@ static int read_sampling(struct job *j)
 static int read_length(struct job *j, const struct job_terms *terms)
 {
     int64_t most = -1;
-    int left = request_room(terms->c, j->request.n);
+    int left = request_room(terms->c, j->request.n), wish = terms->n_predict;
     bool newer = batch_field(j->fields, "max_completion_tokens");
     if (newer && batch_field(j->fields, "max_tokens"))
         return fail(STATUS_BAD_FILE, "expected max_tokens or max_completion_tokens, found both");
     int status = read_int(j, newer ? "max_completion_tokens" : "max_tokens", 0, MAX_NEW, &most);
     if (left < 0) // then request_check() refuses the prompt
         left = 0;
-    if (terms->n_predict >= 0 && terms->n_predict < left)
-        left = terms->n_predict;
+    if (wish == NEW_BY_CHECKPOINT)
+        wish = generation_length(&terms->c->defaults, j->request.n, DEFAULT_NEW);
+    if (wish >= 0 && wish < left)
+        left = wish;
     j->request.n_predict = most >= 0 ? (int)most : left;
     return status;
 }

@@ -8,14 +8,17 @@
 #include "launch/prompt.h"
 #include "launch/ranks.h"
 #include "launch/stdout.h"
+#include "model/config.h"
+#include "model/hub.h"
 #include "model/text_out.h"
 
 struct run_options {
     struct model_options model;
     struct prompt_options prompt;
     long n_predict, top_k, seed;
-    double temperature, top_p, penalty;
-    bool temperature_given, top_k_given, top_p_given, penalty_given;
+    double temperature, top_p, min_p, typical_p, penalty;
+    bool n_predict_given, temperature_given, top_k_given, top_p_given, min_p_given;
+    bool typical_p_given, penalty_given;
     bool ignore_eos, ids, no_echo, quiet;
     struct text_list stop;
 };
@@ -38,7 +41,7 @@ static int parse(struct run_options *o, int argc, char **argv)
         NULL,
         NULL,
         NULL};
-    struct option_spec table[MODEL_OPTIONS + PROFILE_OPTIONS + 20] = {{0}};
+    struct option_spec table[MODEL_OPTIONS + PROFILE_OPTIONS + 22] = {{0}};
     const struct option_spec own[] = {
         {"prompt", 'p', OPTION_TEXT, &o->prompt.text, "TEXT", "the prompt (-: from stdin)", 0, 0,
          0},
@@ -51,13 +54,18 @@ static int parse(struct run_options *o, int argc, char **argv)
          "with --chat: this system prompt instead of the template's", 0, 0, 0},
         {"tokens", 0, OPTION_TEXT, &o->prompt.tokens, "IDS", "the prompt as ids: 1,2,3", 0, 0, 0},
         {"n-predict", 'n', OPTION_INT, &o->n_predict, "N",
-         "at most N new tokens (128); -1: until the context is full", -1, 1 << 24, 0},
+         "at most N new tokens (the checkpoint's, or 128); -1: until the context is full", -1,
+         1 << 24, &o->n_predict_given},
         {"temp", 0, OPTION_REAL, &o->temperature, "T", "temperature; 0: greedy", 0, 100,
          &o->temperature_given},
         {"top-k", 0, OPTION_INT, &o->top_k, "K", "sample from the K best; 0 or -1: all", -1,
          1 << 24, &o->top_k_given},
         {"top-p", 0, OPTION_REAL, &o->top_p, "P", "sample from the best that sum to P", 0, 1,
          &o->top_p_given},
+        {"min-p", 0, OPTION_REAL, &o->min_p, "P",
+         "sample from what has P times the probability of the best; 0: off", 0, 1, &o->min_p_given},
+        {"typical-p", 0, OPTION_REAL, &o->typical_p, "P",
+         "sample from the most typical that sum to P; 1: off", 1e-6, 1, &o->typical_p_given},
         {"repeat-penalty", 0, OPTION_REAL, &o->penalty, "X",
          "divide the logits of tokens seen before; 1: off", 0.01, 100, &o->penalty_given},
         {"seed", 's', OPTION_INT, &o->seed, "N", "same seed, same text (0)", 0, 0, NULL},
@@ -115,7 +123,7 @@ static int print_end(void *context, const struct request_result *r)
         print_new(p);
     write_out("\n", 1); // comes before the summary, also if both go to the same file
     log_follow_output();
-    return stdout_status();
+    return r->finish == FINISH_FAILED ? fail(STATUS_FAILED, "%s", r->error) : stdout_status();
 }
 
 static void print_summary(const struct request_result *r, const struct ranks *ranks)
@@ -142,6 +150,10 @@ static struct sampler_options sampling(const struct run_options *o, const struct
         s.top_k = o->top_k > 0 ? (int)o->top_k : 0;
     if (o->top_p_given)
         s.top_p = o->top_p;
+    if (o->min_p_given)
+        s.min_p = o->min_p;
+    if (o->typical_p_given)
+        s.typical_p = o->typical_p;
     if (o->penalty_given)
         s.repetition_penalty = o->penalty;
     s.seed = (uint64_t)o->seed;
@@ -156,16 +168,16 @@ static void echo(const struct tokenizer *t, const struct prompt *prompt)
     free(text);
 }
 
-/* The new tokens that are asked for, as far as the context has room for them. */
-static int new_tokens(const struct run_options *o, const struct coordinator *c, int n_prompt)
+/* The new tokens that are asked for (-1: all), as far as the context has room for them. */
+static int new_tokens(int asked, const struct coordinator *c, int n_prompt)
 {
     int room = request_room(c, n_prompt);
-    if (room < 0 || (o->n_predict >= 0 && o->n_predict <= room))
-        return (int)o->n_predict; // request_check() refuses a prompt that has no room
-    if (o->n_predict > room)
-        warn("-n %ld: expected at most %d new token%s after a prompt of %d in %d positions%s; "
+    if (room < 0 || (asked >= 0 && asked <= room))
+        return asked; // request_check() refuses a prompt that has no room
+    if (asked > room)
+        warn("-n %d: expected at most %d new token%s after a prompt of %d in %d positions%s; "
              "generating so many",
-             o->n_predict, room, room == 1 ? "" : "s", n_prompt, n_prompt + room,
+             asked, room, room == 1 ? "" : "s", n_prompt, n_prompt + room,
              c->context < c->config.max_positions ? " (-c sets them)" : "");
     return room;
 }
@@ -173,7 +185,7 @@ static int new_tokens(const struct run_options *o, const struct coordinator *c, 
 _Static_assert((int)MAX_TEXTS <= (int)MAX_STOPS, "all values of --stop are kept");
 
 static int generate_and_print(struct ranks *ranks, const struct run_options *o,
-                              const struct tokenizer *t, const struct prompt *prompt)
+                              const struct tokenizer *t, const struct prompt *prompt, int n_predict)
 {
     struct stop_strings stops = {.n = o->stop.n};
     for (int i = 0; i < o->stop.n; i++) {
@@ -183,7 +195,7 @@ static int generate_and_print(struct ranks *ranks, const struct run_options *o,
     struct printer printer = {.out = {.tokenizer = o->ids ? NULL : t, .stops = &stops}};
     struct request request = {.tokens = prompt->ids,
                               .n = prompt->n,
-                              .n_predict = new_tokens(o, &ranks->coordinator, prompt->n),
+                              .n_predict = new_tokens(n_predict, &ranks->coordinator, prompt->n),
                               .ignore_eos = o->ignore_eos,
                               .sampler = sampling(o, &ranks->coordinator),
                               .on_token = print_token,
@@ -203,6 +215,25 @@ static int generate_and_print(struct ranks *ranks, const struct run_options *o,
     return status ? status : ranks_report_profile(ranks, &o->model.profile, log_stream());
 }
 
+/* *n := how many new tokens a prompt gets. The model is opened for as many. */
+static int find_length(int *n, const struct run_options *o, int n_prompt)
+{
+    struct config config;
+    struct generation_defaults defaults;
+    char *dir;
+    *n = (int)o->n_predict;
+    if (o->n_predict_given)
+        return 0;
+    int status = hub_resolve(&dir, o->model.model);
+    if (status)
+        return status;
+    status = config_load(&config, &defaults, dir);
+    if (!status)
+        *n = generation_length(&defaults, n_prompt, *n);
+    free(dir);
+    return status;
+}
+
 /* What rank 0 does, once the options are parsed. */
 static int run_here(struct process *p, const void *options)
 {
@@ -210,16 +241,18 @@ static int run_here(struct process *p, const void *options)
     struct tokenizer *t = NULL;
     struct prompt prompt = {0};
     struct ranks ranks;
-    int status = 0;
+    int status = 0, n_predict = 0;
     if (prompt_needs_tokenizer(&o->prompt) || !o->ids)
         status = prompt_tokenizer(&t, o->model.model);
     if (!status)
         status = prompt_read(&prompt, &o->prompt, t, o->model.model);
-    struct session_needs needs = {1, 1, o->n_predict < 0 ? 0 : prompt.n + (int)o->n_predict};
+    if (!status)
+        status = find_length(&n_predict, o, prompt.n);
+    struct session_needs needs = {1, 1, n_predict < 0 ? 0 : prompt.n + n_predict};
     if (!status)
         status = ranks_open(&ranks, p, &o->model, &needs);
     if (!status) {
-        status = generate_and_print(&ranks, o, t, &prompt);
+        status = generate_and_print(&ranks, o, t, &prompt, n_predict);
         ranks_close(&ranks);
     }
     free(prompt.ids);

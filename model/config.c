@@ -1,6 +1,6 @@
-/* config.json and generation_config.json: every key that changes what the model computes is
- * honoured or refused by name. A config begins as its family's defaults, and each key that is there
- * replaces one of them, checked for kind and range, so that sizes made from it cannot overflow. */
+/* config.json: every key that changes what the model computes is honoured or refused by name. A
+ * config begins as its family's defaults, and each key that is there replaces one of them, checked
+ * for kind and range, so that sizes made from it cannot overflow. */
 #include "model/config.h"
 
 #include <stddef.h>
@@ -14,6 +14,7 @@
 #include "model/config_source.h"
 #include "model/family.h"
 #include "model/found.h"
+#include "model/known_keys.h"
 
 enum { MAX_GENERATION_BYTES = 16 << 20 };
 
@@ -106,31 +107,14 @@ static int read_architecture(const struct config_source *s, struct config *c)
     return 0;
 }
 
-/* Switches that are not honoured: what they must say when they are there. */
 static int check_switches(const struct config_source *s, struct config *c)
 {
     const struct family *family = family_of(c);
-    char always[64];
-    static const struct {
-        const char *key;
-        bool must_be;
-    } flags[] = {{"use_sliding_window", false}, {"is_causal", true}};
-    static const char *const absent[] = {"quantization_config", "compression_config",
-                                         "per_layer_config"};
-    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
-        bool on = flags[i].must_be;
-        int status = source_bool(s, flags[i].key, &on);
-        if (status)
-            return status;
-        if (on != flags[i].must_be)
-            return source_expected(s, flags[i].key, on ? "false (true is not supported)" : "true",
-                                   js_member(s->root, flags[i].key));
-    }
-    for (size_t i = 0; i < sizeof absent / sizeof *absent; i++)
-        if (source_value(s, absent[i]))
-            return source_expected(s, absent[i], "none (it is not supported)",
-                                   source_value(s, absent[i]));
     const struct js *act = js_member(s->root, "hidden_act");
+    char always[64];
+    int status = known_keys_check(s, KEYS_OF_CONFIG);
+    if (status)
+        return status;
     if (act && !source_is_text(act, "silu") && !source_is_text(act, "swish"))
         return source_expected(s, "hidden_act", "\"silu\"", act);
     snprintf(always, sizeof always, "true in a %s model", family->type);
@@ -211,8 +195,10 @@ static int read_rope(const struct config_source *s, struct config *c)
         name = "rope_parameters";
         rope = source_value(s, name);
     }
-    int status =
-        source_real(s, "rope_theta", js_member(s->root, "rope_theta"), 1, 1e12, &c->rope_theta);
+    const struct js *theta = js_member(s->root, "rope_theta");
+    if (js_is_null(theta) && js_is_number(js_member(rope, "rope_theta")))
+        theta = NULL; // the dictionary's counts
+    int status = source_real(s, "rope_theta", theta, 1, 1e12, &c->rope_theta);
     if (!status)
         status = source_real(s, "partial_rotary_factor", source_value(s, "partial_rotary_factor"),
                              1, 1, &factor);
@@ -237,6 +223,31 @@ static int check_layer_types(const struct config_source *s, struct config *c)
             return source_expected(s, "layer_types", "\"full_attention\"", type);
     }
     return 0;
+}
+
+/* Refuse a model some layer of which sees only a window of the text. As in transformers,
+ * layer_types says which do; without it they follow from max_window_layers, of which the two
+ * families make opposite use: up to it every other layer slides, or all from it on. */
+static int check_windows(const struct config_source *s, struct config *c)
+{
+    bool on = false, slides = false;
+    int first = 28, window = 4096;
+    int status = source_bool(s, "use_sliding_window", &on);
+    if (status || !on || source_value(s, "layer_types"))
+        return status;
+    status = source_int(s, "max_window_layers", 0, 1 << 20, &first);
+    if (!status && source_value(s, "sliding_window"))
+        status = source_int(s, "sliding_window", 0, 1 << 30, &window);
+    if (family_of(c)->has_experts)
+        slides = first > 0;
+    else
+        slides = first < c->n_layers && !js_is_null(js_member(s->root, "sliding_window"));
+    if (!status && slides)
+        status = fail(STATUS_BAD_FILE,
+                      "%s: use_sliding_window: expected false, or max_window_layers so that no "
+                      "layer slides, found true with max_window_layers = %d",
+                      s->file, first);
+    return status;
 }
 
 /* Which layers have experts: every decoder_sparse_step-th, but for mlp_only_layers. */
@@ -279,47 +290,27 @@ static int read_experts(const struct config_source *s, struct config *c)
 
 static int read_dtype(const struct config_source *s, struct config *c)
 {
-    static const char *const names[] = {"float32", "float16", "bfloat16"};
+    static const struct {
+        const char *name;
+        enum dtype type;
+    } names[] = {{"float32", DTYPE_F32},
+                 {"float16", DTYPE_F16},
+                 {"bfloat16", DTYPE_BF16},
+                 {"float", DTYPE_F32},
+                 {"half", DTYPE_F16}}; // torch has these names, too
     const char *key = source_value(s, "dtype") ? "dtype" : "torch_dtype"; // the 5 form wins
     const struct js *v = source_value(s, key);
     c->dtype = DTYPE_F32;
     c->dtype_given = v != NULL;
     if (!v)
         return 0;
-    for (int i = 0; i < 3; i++) {
-        if (source_is_text(v, names[i])) {
-            c->dtype = (enum dtype)i;
+    for (size_t i = 0; i < COUNT(names); i++) {
+        if (source_is_text(v, names[i].name)) {
+            c->dtype = names[i].type;
             return 0;
         }
     }
     return source_expected(s, key, "\"float32\", \"float16\" or \"bfloat16\"", v);
-}
-
-static int add_eos(const struct config_source *s, struct config *c, const struct js *id)
-{
-    if (source_check_int(s, "eos_token_id", id, 0, c->vocab_size - 1) != 0)
-        return STATUS_BAD_FILE;
-    for (int i = 0; i < c->n_eos; i++)
-        if (c->eos[i] == js_int(id))
-            return 0;
-    if (c->n_eos == MAX_EOS)
-        return fail(STATUS_BAD_FILE, "%s: eos_token_id: expected at most %d ids, found more",
-                    s->file, MAX_EOS);
-    c->eos[c->n_eos++] = (int32_t)js_int(id);
-    return 0;
-}
-
-static int read_eos(const struct config_source *s, struct config *c)
-{
-    const struct js *v = source_value(s, "eos_token_id");
-    if (!v)
-        return 0;
-    if (!js_is_array(v) && !js_is_int(v))
-        return source_expected(s, "eos_token_id", "an id, a list of ids or null", v);
-    int status = js_is_int(v) ? add_eos(s, c, v) : 0;
-    for (size_t i = 0; i < js_count(v) && !status; i++)
-        status = add_eos(s, c, js_item(v, i));
-    return status;
 }
 
 static int read_flags_and_eps(const struct config_source *s, struct config *c)
@@ -334,34 +325,14 @@ static int read_flags_and_eps(const struct config_source *s, struct config *c)
 static int read_config(const struct config_source *s, struct config *c)
 {
     static int (*const steps[])(const struct config_source *, struct config *) = {
-        read_architecture, read_sizes,        read_heads,   read_flags_and_eps, check_switches,
-        read_rope,         check_layer_types, read_experts, read_dtype,         read_eos,
+        read_architecture, read_sizes, read_heads,          read_flags_and_eps,
+        check_switches,    read_rope,  check_layer_types,   check_windows,
+        read_experts,      read_dtype, generation_read_eos,
     };
     int status = 0;
     for (size_t i = 0; i < sizeof steps / sizeof *steps && !status; i++)
         status = steps[i](s, c);
     return status;
-}
-
-/* null is absent here: transformers writes it for what was never set. */
-static int read_generation(const struct config_source *s, struct config *c,
-                           struct generation_defaults *g)
-{
-    const struct js *sample = source_value(s, "do_sample"), *top_k = source_value(s, "top_k");
-    if (sample && !js_is_bool(sample))
-        return source_expected(s, "do_sample", "true or false", sample);
-    if (top_k && source_check_int(s, "top_k", top_k, 0, 1 << 24) != 0)
-        return STATUS_BAD_FILE;
-    g->do_sample = js_bool(sample);
-    g->top_k = top_k ? (int)js_int(top_k) : g->top_k;
-    int status =
-        source_real(s, "temperature", source_value(s, "temperature"), 0, 1000, &g->temperature);
-    if (!status)
-        status = source_real(s, "top_p", source_value(s, "top_p"), 0, 1, &g->top_p);
-    if (!status)
-        status = source_real(s, "repetition_penalty", source_value(s, "repetition_penalty"), 0.01,
-                             100, &g->repetition_penalty);
-    return status ? status : read_eos(s, c);
 }
 
 static int parse_object(struct js **root, const char *text, size_t bytes, const char *name)
@@ -385,16 +356,17 @@ static int parse_both(struct config *c, struct generation_defaults *g, struct na
                       struct named_text generation)
 {
     struct config made = {0};
-    struct generation_defaults defaults = {
-        .temperature = 1, .top_p = 1, .repetition_penalty = 1, .top_k = 50};
+    struct generation_defaults defaults = generation_unsaid();
     struct js *root = NULL, *root2 = NULL;
     int status = parse_object(&root, config.text, config.bytes, config.name);
     if (!status)
         status = read_config(&(struct config_source){root, config.name}, &made);
     if (!status && generation.text)
         status = parse_object(&root2, generation.text, generation.bytes, generation.name);
-    if (!status && generation.text)
-        status = read_generation(&(struct config_source){root2, generation.name}, &made, &defaults);
+    if (!status) // without the file, config.json says it, as in older checkpoints
+        status = generation_read(root2 ? &(struct config_source){root2, generation.name}
+                                       : &(struct config_source){root, config.name},
+                                 &made, &defaults);
     js_free(root);
     js_free(root2);
     if (status)

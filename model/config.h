@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/dtype.h"
+#include "model/generation.h"
 
 enum { MAX_LAYERS = 256, MAX_EXPERTS = 1024, MAX_EOS = 16 };
 
@@ -37,7 +38,7 @@ struct config {
     enum dtype dtype; // what the weights are said to be; f32 unless dtype_given
     bool dtype_given;
     int n_eos;
-    int32_t eos[MAX_EOS]; // union of config.json's and generation_config.json's
+    int32_t eos[MAX_EOS]; // generation_config.json's; if it has none, config.json's
 };
 
 /* The widest gated block of the model: an expert, the shared expert or a dense MLP. */
@@ -46,13 +47,6 @@ static inline int config_widest_ffn(const struct config *m)
     int shared = m->ffn_dim > m->shared_dim ? m->ffn_dim : m->shared_dim;
     return shared > m->expert_dim ? shared : m->expert_dim;
 }
-
-/* Sampling defaults of generation_config.json; those of transformers where it is absent. */
-struct generation_defaults {
-    bool do_sample;
-    double temperature, top_p, repetition_penalty;
-    int top_k; // 0: off
-};
 
 /* Read dir/config.json and, when there, dir/generation_config.json. 0, or STATUS_BAD_FILE after
  * fail() has named the file and the key, what was expected and what was found. */

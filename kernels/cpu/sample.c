@@ -39,7 +39,7 @@ static void top_row(struct candidate *best, const float *logits, int vocab, int 
 {
     int n = 0;
     for (int token = 0; token < vocab; token++) {
-        float z = isnan(logits[token]) ? -INFINITY : logits[token];
+        float z = isnan(logits[token]) ? INFINITY : logits[token];
         if (n == most && !(z > best[n - 1].logit))
             continue;
         int at = n < most ? n++ : n - 1;

@@ -132,7 +132,7 @@ static __device__ __forceinline__ void load_keys(rank (&key)[EACH], const top_ca
         else if (c.keys)
             key[i] = c.keys[from];
         else
-            key[i] = rank_key(isnan(c.logits[from]) ? -INFINITY : c.logits[from], at);
+            key[i] = rank_key(isnan(c.logits[from]) ? INFINITY : c.logits[from], at);
     }
 }
 

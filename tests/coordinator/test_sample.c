@@ -83,12 +83,12 @@ static void check_top(const float *logits, int vocab, const struct candidate *be
     for (int i = 0; i < most; i++) {
         assert_in_range(best[i].token, 0, vocab - 1);
         float z = logits[best[i].token];
-        assert_true(best[i].logit == (isnan(z) ? -INFINITY : z));
+        assert_true(best[i].logit == (isnan(z) ? INFINITY : z));
         assert_true(i == 0 || precedes(&best[i - 1], &best[i]));
         taken[best[i].token] = true;
     }
     for (int t = 0; t < vocab; t++) { // nobody better was left out
-        struct candidate other = {isnan(logits[t]) ? -INFINITY : logits[t], t};
+        struct candidate other = {isnan(logits[t]) ? INFINITY : logits[t], t};
         assert_true(taken[t] || precedes(&best[most - 1], &other));
     }
 }
@@ -166,7 +166,8 @@ static int32_t pick(struct rig *r, const float *logits)
     r->p.seq[0] = 0;
     r->p.samplers[0] = &r->s;
     assert_int_equal(picker_pick(&r->p, &dev, r->logits, r->host, 1), 0);
-    see(r, r->p.picked[0]);
+    if (r->p.picked[0] >= 0)
+        see(r, r->p.picked[0]);
     return r->p.picked[0];
 }
 
@@ -179,7 +180,7 @@ static int32_t pick_once(const struct sampler_options *o, const float *logits, i
 
 static void lowest_of_equals(void)
 {
-    float logits[] = {-1, 3, 2, 3, NAN};
+    float logits[] = {-1, 3, 2, 3, -INFINITY};
     struct sampler_options greedy = {.top_p = 1, .repetition_penalty = 1};
     struct sampler_options top_1 = {
         .temperature = 1, .top_p = 1, .repetition_penalty = 1, .top_k = 1};
@@ -192,15 +193,68 @@ static void lowest_of_equals(void)
     }
 }
 
+/* A row with NaN or infinity gives no token, whatever samples it. */
 static void broken_logits(void)
 {
-    struct sampler_options o = {
-        .temperature = 1, .top_p = 0.9, .repetition_penalty = 1.1, .top_k = 3};
-    float all_nan[] = {NAN, NAN, NAN, NAN, NAN};
-    float infinite[] = {-INFINITY, INFINITY, INFINITY, 0, NAN};
-    int32_t token = pick_once(&o, all_nan, 5);
-    assert_true(token >= 0 && token < 5);
-    assert_int_equal(pick_once(&o, infinite, 5), 1);
+    static const struct sampler_options options[] = {
+        {.top_p = 1, .repetition_penalty = 1},
+        {.temperature = 1, .top_p = 0.9, .repetition_penalty = 1.1, .top_k = 3},
+        {.temperature = 1, .top_p = 1, .repetition_penalty = 1},
+    };
+    static const float rows[][5] = {
+        {NAN, NAN, NAN, NAN, NAN},
+        {-INFINITY, INFINITY, INFINITY, 0, 1},
+        {-INFINITY, -INFINITY, -INFINITY, -INFINITY, -INFINITY},
+        {1, 2, NAN, 4, 5},
+        {1, 2, 3, 4, -NAN},
+    };
+    static const float sound[] = {-INFINITY, -INFINITY, 2, -INFINITY, -INFINITY};
+    for (int i = 0; i < LENGTH(options); i++) {
+        for (int j = 0; j < LENGTH(rows); j++)
+            assert_int_equal(pick_once(&options[i], rows[j], 5), PICK_BROKEN);
+        assert_int_equal(pick_once(&options[i], sound, 5), 2);
+    }
+}
+
+/* What is banned is not picked, though it be the best; and if all is, nothing. */
+static void banned_tokens(void)
+{
+    static const float logits[] = {5, 4, 3, 2, 1};
+    struct token_bans bans = {.n_suppressed = 2, .suppressed = {0, 2}};
+    struct sampler_options o = {.top_p = 1, .repetition_penalty = 1, .bans = &bans};
+    assert_int_equal(pick_once(&o, logits, 5), 1);
+    bans.suppressed[bans.n_suppressed++] = 1;
+    assert_int_equal(pick_once(&o, logits, 5), 3);
+    o.temperature = 1;
+    o.top_k = 1;
+    assert_int_equal(pick_once(&o, logits, 5), 3);
+    bans.suppressed[bans.n_suppressed++] = 4;
+    bans.suppressed[bans.n_suppressed++] = 3;
+    assert_int_equal(pick_once(&o, logits, 5), PICK_NONE_LEFT);
+}
+
+/* In a call of rows that need unlike numbers of candidates, each row gets its own. */
+static void unlike_rows(void)
+{
+    static const struct candidate best[] = {{5, 0}, {5, 1}, {5, 2}, {5, 3}, {5, 4}, {5, 5}};
+    struct sampler_options few = {
+        .temperature = 1, .top_p = 1, .repetition_penalty = 1, .top_k = 1};
+    struct sampler_options more = few;
+    more.top_k = 3;
+    for (uint64_t i = 0; i < 20; i++) {
+        struct sampler a = {.options = few}, b = {.options = more};
+        struct candidate copy[6];
+        struct rig r;
+        rig_open(&r, &few, 5);
+        memcpy(copy, best, sizeof copy);
+        a.options.seed = b.options.seed = i;
+        r.p.samplers[0] = &a;
+        r.p.samplers[1] = &b;
+        assert_int_equal(picker_needs(&r.p, 2), 3);
+        picker_pick_from(&r.p, copy, 3, 2);
+        assert_int_equal(r.p.picked[0], 0);
+        assert_in_range(r.p.picked[1], 3, 5);
+    }
 }
 
 /* 20,000 draws against the probabilities; three sigma of the rarest is under 0.01. */
@@ -264,13 +318,14 @@ static void whole_rows(void)
         struct rig r;
         bool said[VOCAB] = {0};
         rig_open(&r, &o, VOCAB);
-        assert_int_equal(sampler_needs(&o, VOCAB), top_ks[i] > TOP_MOST ? 0 : top_ks[i]);
+        assert_int_equal(sampler_needs(&o, 0, VOCAB), top_ks[i] > TOP_MOST ? 0 : top_ks[i]);
         for (int step = 0; step < STEPS; step++) {
             float *row = floats(VOCAB, 4), lost[VOCAB];
             struct candidate all[2 * VOCAB];
             for (int t = 0; t < VOCAB; t++)
                 lost[t] = !said[t] ? row[t] : row[t] > 0 ? row[t] / 1.5f : row[t] * 1.5f;
-            int32_t token = sampler_pick(&alone, all, sampler_rank(&o, all, lost, VOCAB));
+            sampler_rank(all, lost, VOCAB);
+            int32_t token = sampler_pick(&alone, all, VOCAB, all + VOCAB);
             assert_int_equal(pick(&r, row), token);
             said[token] = true;
         }
@@ -278,7 +333,7 @@ static void whole_rows(void)
     }
 }
 
-/* Best first, the lower token among equals; a zero is a zero, what is no number the worst. */
+/* Best first, the lower token among equals; a zero is a zero, what is no number the best. */
 static void test_ranking(void **state)
 {
     enum { VOCAB = 3000 };
@@ -292,17 +347,14 @@ static void test_ranking(void **state)
             row[i] = odd[i / 7 % LENGTH(odd)];
         else if (i % 5 == 0)
             row[i] = row[i - 1];
-    struct sampler_options o = {.temperature = 1, .top_k = 0};
-    assert_int_equal(sampler_rank(&o, all, row, VOCAB), VOCAB);
+    sampler_rank(all, row, VOCAB);
     for (int i = 0; i < VOCAB; i++) {
         float logit = row[all[i].token];
-        assert_true(isnan(logit) ? all[i].logit == -INFINITY : all[i].logit == logit);
+        assert_true(isnan(logit) ? all[i].logit == INFINITY : all[i].logit == logit);
         bool in_order = i == 0 || all[i - 1].logit > all[i].logit ||
                         (all[i - 1].logit == all[i].logit && all[i - 1].token < all[i].token);
         assert_true(in_order);
     }
-    o.top_k = TOP_MOST + 1;
-    assert_int_equal(sampler_rank(&o, all, row, VOCAB), TOP_MOST + 1);
     drain();
 }
 
@@ -316,6 +368,18 @@ static void test_broken_logits(void **state)
 {
     (void)state;
     on_each_device(broken_logits);
+}
+
+static void test_banned_tokens(void **state)
+{
+    (void)state;
+    on_each_device(banned_tokens);
+}
+
+static void test_unlike_rows(void **state)
+{
+    (void)state;
+    on_each_device(unlike_rows);
 }
 
 static void test_repetition(void **state)
@@ -336,7 +400,8 @@ int main(void)
         cmocka_unit_test(test_marks),         cmocka_unit_test(test_top),
         cmocka_unit_test(test_ranking),       cmocka_unit_test(test_lowest_of_equals),
         cmocka_unit_test(test_broken_logits), cmocka_unit_test(draws_follow_the_distribution),
-        cmocka_unit_test(test_repetition),    cmocka_unit_test(test_whole_rows),
+        cmocka_unit_test(test_repetition),    cmocka_unit_test(test_banned_tokens),
+        cmocka_unit_test(test_unlike_rows),   cmocka_unit_test(test_whole_rows),
     };
     check_only();
     return cmocka_run_group_tests(tests, NULL, NULL);

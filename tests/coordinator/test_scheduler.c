@@ -1,5 +1,7 @@
 /* Sequences that share steps: each gives what it gives alone, whatever the company, the chunk and
  * the ranks; none is admitted without memory, and a place that is free is taken at once. */
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +24,8 @@ struct answer {
     struct scheduler *s; // to look at from the callbacks
     int ended;
 };
+
+static char broken_words[400]; // the last error of a request
 
 static bool on_token(void *context, int32_t token)
 {
@@ -267,6 +271,124 @@ static void what_can_never_run_is_refused(void **state)
 }
 
 /* A callback's error ends the run, with its code. */
+static int on_failed_end(void *context, const struct request_result *r)
+{
+    if (r->finish == FINISH_FAILED)
+        snprintf(broken_words, sizeof broken_words, "%s", r->error);
+    return on_end(context, r);
+}
+
+/* Run three requests of two new tokens each; says which of them failed, as bits. */
+static int run_three(struct ranks *r, struct answer *answers)
+{
+    int failed = 0;
+    broken_words[0] = 0;
+    for (int i = 0; i < 3; i++) {
+        answers[i].request.on_end = on_failed_end;
+        answers[i].request.n_predict = 2;
+        answers[i].n_ids = answers[i].ended = answers[i].stop_at = 0;
+        answers[i].request.ignore_eos = true;
+    }
+    run_all(r, answers, 3);
+    for (int i = 0; i < 3; i++) {
+        bool is = answers[i].result.finish == FINISH_FAILED;
+        assert_int_equal(answers[i].ended, 1);
+        assert_int_equal(answers[i].n_ids, is ? 0 : 2);
+        failed |= is << i;
+    }
+    return failed;
+}
+
+/* Where a request's logits are not finite, it fails and says where that began; the others that
+ * share its steps have their results. */
+static void broken_numbers_are_found(void **state)
+{
+    (void)state;
+    static const struct setting settings[] = {
+        {3, 64, 1, 0, 0}, {3, 5, 2, 0, OVERLAP_ON}, {2, 7, 3, 0, OVERLAP_OFF}};
+    static struct answer answers[3], sound[3];
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        struct ranks r;
+        open_tiny(&r, &settings[i]);
+        struct coordinator *c = &r.coordinator;
+        struct weights *w = &c->weights;
+        size_t bytes = (size_t)c->config.vocab_size * (size_t)c->config.dim * 2;
+        uint16_t *embed = malloc(bytes);
+        const void *kept = w->embed;
+        assert_int_equal(w->embed_type, DTYPE_BF16);
+        memcpy(embed, kept, bytes);
+        w->embed = embed;
+        fill(answers, 3);
+        for (int a = 0; a < 3; a++)
+            for (int k = 0; k < answers[a].request.n; k++)
+                answers[a].prompt[k] %= 98;
+        assert_int_equal(run_three(&r, answers), 0);
+        memcpy(sound, answers, sizeof sound);
+        answers[1].prompt[answers[1].request.n / 2] = 99;
+        embed[99 * c->config.dim + 3] = 0x7fc0; // NaN
+        assert_int_equal(run_three(&r, answers), 2);
+        assert_non_null(strstr(broken_words, "as has the embedding"));
+        assert_memory_equal(answers[0].ids, sound[0].ids, 2 * sizeof(int32_t));
+        assert_memory_equal(answers[2].ids, sound[2].ids, 2 * sizeof(int32_t));
+        answers[1].prompt[answers[1].request.n / 2] = 0;
+        float *norm = (float *)(uintptr_t)w->layers[1].attn_norm, value = norm[2];
+        norm[2] = INFINITY;
+        assert_int_equal(run_three(&r, answers), 7);
+        assert_non_null(strstr(broken_words, "first in the output of layer 1 (of 0 to 1)"));
+        norm[2] = value;
+        norm = (float *)(uintptr_t)w->final_norm;
+        value = norm[0];
+        norm[0] = NAN;
+        assert_int_equal(run_three(&r, answers), 7);
+        assert_non_null(strstr(broken_words, "the last norm or the output matrix is broken"));
+        norm[0] = value;
+        assert_int_equal(run_three(&r, answers), 0);
+        for (int a = 0; a < 3; a++)
+            assert_int_equal(answers[a].n_ids, 2);
+        w->embed = kept;
+        free(embed);
+        ranks_close(&r);
+    }
+}
+
+/* Bans follow a sequence's own tokens: no token twice, and no end before the third. */
+static void bans_know_what_was_said(void **state)
+{
+    (void)state;
+    static struct answer answers[3];
+    struct token_bans once = {.no_repeat_ngram = 1}, all = {.n_suppressed = 0};
+    struct ranks r;
+    open_tiny(&r, &(struct setting){3, 64, 2, 0, 0});
+    fill(answers, 3);
+    for (int i = 0; i < 3; i++) {
+        answers[i].stop_at = 0;
+        answers[i].request.n = 4;
+        answers[i].request.n_predict = MAX_NEW;
+        answers[i].request.sampler.bans = &once;
+        answers[i].request.ignore_eos = true;
+    }
+    run_all(&r, answers, 3);
+    for (int i = 0; i < 3; i++) {
+        bool said[256] = {0};
+        for (int k = 0; k < 4; k++)
+            said[answers[i].prompt[k]] = true;
+        assert_int_equal(answers[i].n_ids, MAX_NEW);
+        for (int k = 0; k < MAX_NEW; k++) {
+            assert_false(said[answers[i].ids[k]]);
+            said[answers[i].ids[k]] = true;
+        }
+    }
+    for (int t = 0; t < r.coordinator.config.vocab_size; t++)
+        all.suppressed[all.n_suppressed++] = t;
+    answers[0].n_ids = 0;
+    answers[0].request.on_end = on_failed_end;
+    answers[0].request.sampler.bans = &all;
+    run_all(&r, answers, 1);
+    assert_int_equal(answers[0].result.finish, FINISH_FAILED);
+    assert_non_null(strstr(broken_words, "generation_config.json bans all"));
+    ranks_close(&r);
+}
+
 static int end_badly(void *context, const struct request_result *r)
 {
     (void)context;
@@ -303,6 +425,8 @@ int main(void)
         cmocka_unit_test(a_free_place_is_taken_at_once),
         cmocka_unit_test(memory_bounds_how_many_run),
         cmocka_unit_test(what_can_never_run_is_refused),
+        cmocka_unit_test(broken_numbers_are_found),
+        cmocka_unit_test(bans_know_what_was_said),
         cmocka_unit_test(an_error_at_the_end_of_a_request_ends_the_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,7 +34,7 @@ static void open_terms(void)
     c.config.vocab_size = t->vocabulary.size;
     c.context = CONTEXT;
     c.kv.n_blocks = c.kv.blocks_per_sequence = 1;
-    c.defaults = (struct generation_defaults){false, 1, 1, 1, 0};
+    c.defaults = generation_unsaid();
     terms = (struct job_terms){&c, t, &chat, "", NULL, 16};
 }
 

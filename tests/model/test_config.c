@@ -239,22 +239,85 @@ static void types_of_weights_are_known(void **state)
     assert_int_equal(parsed.dtype, DTYPE_BF16);
 }
 
-static void eos_ids_are_united(void **state)
+static void eos_ids_of_the_generation_config_replace_others(void **state)
 {
     (void)state;
     char *text = with(moe4, "eos_token_id", "[7, 9, 7]");
+    assert_int_equal(parse(text, NULL), 0);
+    assert_int_equal(parsed.n_eos, 2);
     assert_int_equal(parse(text, "{\"eos_token_id\":[9,11]}"), 0);
-    assert_int_equal(parsed.n_eos, 3);
+    assert_int_equal(parsed.n_eos, 2);
+    assert_int_equal(parsed.eos[0], 9);
+    assert_int_equal(parsed.eos[1], 11);
+    assert_int_equal(parse(text, "{\"eos_token_id\":null}"), 0);
+    assert_int_equal(parsed.n_eos, 2);
     assert_int_equal(parsed.eos[0], 7);
-    assert_int_equal(parsed.eos[1], 9);
-    assert_int_equal(parsed.eos[2], 11);
-    assert_int_equal(parse(text, "{\"eos_token_id\":3}"), 0);
-    assert_int_equal(parsed.n_eos, 3);
     free(text);
     text = with(moe4, "eos_token_id", "null");
     assert_int_equal(parse(text, "{\"eos_token_id\":null,\"bos_token_id\":null}"), 0);
     assert_int_equal(parsed.n_eos, 0);
     free(text);
+    text = with(moe4, "eos_token_id", "[1000, 7, -1]"); // no token has these ids
+    assert_int_equal(parse(text, NULL), 0);
+    assert_int_equal(parsed.n_eos, 1);
+    assert_int_equal(parsed.eos[0], 7);
+    free(text);
+}
+
+/* Parse a small model of this type, with these keys after it. */
+static int parse_small(const char *type, const char *rest)
+{
+    char text[512];
+    snprintf(text, sizeof text, "{\"model_type\":\"%s\",\"num_hidden_layers\":4%s}", type, rest);
+    return parse(text, NULL);
+}
+
+static void keys_that_nobody_reads_may_hold_anything(void **state)
+{
+    (void)state;
+    assert_int_equal(parse_small("qwen2", ",\"router_aux_loss_coef\":NaN,\"_x\":[-Infinity],"
+                                          "\"pad_token_id\":1000000000000000019884624838656"),
+                     0);
+    expect_error(parse_small("qwen2", ",\"rms_norm_eps\":NaN"), "0.1, found NaN");
+    expect_error(parse_small("qwen2", ",\"vocab_size\":1e400"), "found Infinity");
+    expect_error(parse_small("qwen2", ",\"vocab_size\":99999999999999999999"), "found 1e+20");
+}
+
+static void torch_s_names_of_types_are_known(void **state)
+{
+    (void)state;
+    assert_int_equal(parse_with(moe4, "dtype", "\"half\""), 0);
+    assert_int_equal(parsed.dtype, DTYPE_F16);
+    assert_int_equal(parse_with(moe4, "dtype", "\"float\""), 0);
+    assert_int_equal(parsed.dtype, DTYPE_F32);
+    expect_error(parse_with(moe4, "dtype", "\"double\""), "found \"double\"");
+}
+
+#define SLIDING ",\"use_sliding_window\":true,\"max_window_layers\":"
+
+static void a_window_that_no_layer_has_is_none(void **state)
+{
+    (void)state;
+    assert_int_equal(parse_small("qwen2", SLIDING "4"), 0); // layers from the fourth on
+    expect_error(parse_small("qwen2", SLIDING "3"), "use_sliding_window: expected false, or");
+    assert_int_equal(parse_small("qwen2", SLIDING "3,\"sliding_window\":null"), 0);
+    assert_int_equal(parse_small("qwen2_moe", SLIDING "0"), 0); // every other one up to it
+    expect_error(parse_small("qwen2_moe", SLIDING "1"), "use_sliding_window: expected false, or");
+    expect_error(parse_small("qwen2_moe", ",\"use_sliding_window\":true"), "use_sliding_window");
+    static const char full[] = SLIDING "1,\"layer_types\":[\"full_attention\",\"full_attention\","
+                                       "\"full_attention\",\"full_attention\"]";
+    assert_int_equal(parse_small("qwen2_moe", full), 0);
+}
+
+static void a_theta_of_null_beside_another_is_none(void **state)
+{
+    (void)state;
+    assert_int_equal(parse_small("qwen2", ",\"rope_theta\":null,\"rope_parameters\":"
+                                          "{\"rope_type\":\"default\",\"rope_theta\":5000.0}"),
+                     0);
+    assert_true(parsed.rope_theta == 5000);
+    expect_error(parse_small("qwen2", ",\"rope_theta\":null"), "found null");
+    expect_error(parse_small("qwen2", ",\"rope_theta\":null,\"rope_parameters\":{}"), "found null");
 }
 
 static void generation_defaults_are_read(void **state)
@@ -270,6 +333,32 @@ static void generation_defaults_are_read(void **state)
                 defaults.top_p == 0.8 && defaults.repetition_penalty == 1.05);
     assert_int_equal(parse(moe4, "{\"do_sample\":null,\"top_k\":null,\"top_p\":null}"), 0);
     assert_true(!defaults.do_sample && defaults.top_k == 50 && defaults.top_p == 1);
+    char *text = with(moe4, "temperature", "0.25"); // without the file config.json says it
+    assert_int_equal(parse(text, NULL), 0);
+    assert_true(defaults.temperature == 0.25);
+    assert_int_equal(parse(text, "{}"), 0);
+    assert_true(defaults.temperature == 1);
+    free(text);
+}
+
+static void bans_are_read(void **state)
+{
+    (void)state;
+    static const int32_t words[] = {1, 5, 3, 8, 9, 10};
+    const struct token_bans *b = &defaults.bans;
+    assert_int_equal(parse(moe4, "{\"suppress_tokens\":[3,-1,1000,7],\"min_p\":0.25,"
+                                 "\"begin_suppress_tokens\":[220],\"min_new_tokens\":4,"
+                                 "\"min_length\":6,\"no_repeat_ngram_size\":2,"
+                                 "\"bad_words_ids\":[[5],[8,9,10]],\"typical_p\":0.5,"
+                                 "\"max_new_tokens\":9,\"max_length\":12}"),
+                     0);
+    assert_true(b->n_suppressed == 2 && b->suppressed[0] == 3 && b->suppressed[1] == 7);
+    assert_true(b->n_at_begin == 1 && b->at_begin[0] == 220);
+    assert_true(b->min_new_tokens == 4 && b->min_length == 6 && b->no_repeat_ngram == 2);
+    assert_int_equal(b->n_bad_words, 6);
+    assert_memory_equal(b->bad_words, words, sizeof words);
+    assert_true(defaults.min_p == 0.25 && defaults.typical_p == 0.5);
+    assert_true(defaults.max_new_tokens == 9 && defaults.max_length == 12);
 }
 
 static const struct {
@@ -356,11 +445,8 @@ static const struct {
      "torch_dtype: expected \"float32\", \"float16\" or \"bfloat16\", found \"int8\""},
     {"dtype", "\"float64\"", "config.json: dtype: expected"},
     {"dtype", "2", "config.json: dtype: expected"},
-    {"eos_token_id", "1000", "eos_token_id: expected a whole number from 0 to 999, found 1000"},
-    {"eos_token_id", "-1", "eos_token_id: expected a whole number from 0 to 999, found -1"},
     {"eos_token_id", "\"</s>\"", "eos_token_id: expected an id, a list of ids or null"},
-    {"eos_token_id", "[645, null]",
-     "eos_token_id: expected a whole number from 0 to 999, found null"},
+    {"eos_token_id", "[645, null]", "eos_token_id: expected whole numbers, found null"},
     {"eos_token_id", "[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]",
      "eos_token_id: expected at most 16 ids, found more"},
 };
@@ -382,7 +468,8 @@ static void bad_texts_are_refused(void **state)
     expect_error(parse("{\"model_type\":\"qwen2\",\"model_type\":\"qwen2\"}", NULL), "duplicate");
     expect_error(parse("{\"model_type\":\"qwen2\"} x", NULL), "config.json: expected JSON");
     expect_error(parse("{\"model_type\":\"\xff\"}", NULL), "config.json: expected JSON");
-    expect_error(parse("{\"model_type\":\"qwen2\",\"rope_theta\":1e999}", NULL), "expected JSON");
+    expect_error(parse("{\"model_type\":\"qwen2\",\"rope_theta\":1e999}", NULL),
+                 "rope_theta: expected a number from 1 to 1e+12, found Infinity");
     expect_error(parse("{\"model_type\":\"qwen2\",\"qkv_bias\":false}", NULL),
                  "qkv_bias: expected true in a qwen2 model, found false");
     expect_error(parse("{\"model_type\":\"qwen2_moe\",\"num_attention_heads\":8}", NULL),
@@ -403,7 +490,14 @@ static void bad_generation_configs_are_refused(void **state)
          "temperature: expected a number from 0 to 1000, found \"hot\""},
         {"{\"top_p\":1.5}", "top_p: expected a number from 0 to 1, found 1.5"},
         {"{\"repetition_penalty\":0}", "repetition_penalty: expected a number from 0.01"},
-        {"{\"eos_token_id\":1000}", "generation_config.json: eos_token_id: expected"},
+        {"{\"suppress_tokens\":7}", "suppress_tokens: expected a list of ids, found 7"},
+        {"{\"begin_suppress_tokens\":[1.5]}", "begin_suppress_tokens: expected ids, found 1.5"},
+        {"{\"bad_words_ids\":[[]]}", "bad_words_ids: expected lists of at least one id"},
+        {"{\"bad_words_ids\":[[1000]]}", "expected a whole number from 0 to 999, found 1000"},
+        {"{\"no_repeat_ngram_size\":-1}", "no_repeat_ngram_size: expected a whole number"},
+        {"{\"min_p\":1.5}", "min_p: expected a number from 0 to 1, found 1.5"},
+        {"{\"typical_p\":NaN}", "typical_p: expected a number from 1e-06 to 1, found NaN"},
+        {"{\"cache_implementation\":\"quantized\"}", "cache_implementation: expected a cache"},
         {"{\"eos_token_id\":true}",
          "eos_token_id: expected an id, a list of ids or null, found true"},
     };
@@ -418,7 +512,7 @@ static void failure_leaves_outputs_alone(void **state)
     struct config before;
     assert_int_equal(parse(moe4, NULL), 0);
     before = parsed;
-    const char *late = "{\"eos_token_id\":5000}";
+    const char *late = "{\"eos_token_id\":\"x\"}";
     assert_int_equal(config_parse(&parsed, &defaults, moe4, strlen(moe4), late, strlen(late)),
                      STATUS_BAD_FILE);
     assert_memory_equal(&before, &parsed, sizeof before);
@@ -446,7 +540,7 @@ static void directories_are_loaded(void **state)
     write_text(dir, "generation_config.json", "{\"top_k\":20,\"eos_token_id\":3}");
     assert_int_equal(config_load(&parsed, &defaults, dir), 0);
     assert_int_equal(defaults.top_k, 20);
-    assert_int_equal(parsed.n_eos, 2);
+    assert_int_equal(parsed.n_eos, 1);
     write_text(dir, "generation_config.json", "nonsense");
     expect_error(config_load(&parsed, &defaults, dir), "/generation_config.json: expected JSON");
     char *path = path_join(dir, "generation_config.json");
@@ -471,7 +565,12 @@ int main(void)
         cmocka_unit_test(switches_are_honoured),
         cmocka_unit_test(rope_is_read_as_transformers_reads_it),
         cmocka_unit_test(types_of_weights_are_known),
-        cmocka_unit_test(eos_ids_are_united),
+        cmocka_unit_test(eos_ids_of_the_generation_config_replace_others),
+        cmocka_unit_test(keys_that_nobody_reads_may_hold_anything),
+        cmocka_unit_test(torch_s_names_of_types_are_known),
+        cmocka_unit_test(a_window_that_no_layer_has_is_none),
+        cmocka_unit_test(a_theta_of_null_beside_another_is_none),
+        cmocka_unit_test(bans_are_read),
         cmocka_unit_test(generation_defaults_are_read),
         cmocka_unit_test(bad_keys_are_refused_by_name),
         cmocka_unit_test(bad_texts_are_refused),
