@@ -353,8 +353,10 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
         choose_sizes(c, o);
     if (!status)
         status = checkpoint_open(&ckpt, o->model_dir);
-    if (!status)
+    if (!status) {
+        weights_untie(&c->config, ckpt);
         status = open_with(c, o, ckpt);
+    }
     checkpoint_close(ckpt);
     if (status) {
         if (c->transport)

@@ -121,9 +121,9 @@ static int inspect(const struct inspect_options *o, const char *dir, const char 
         status = config_load(&m, &unused, dir);
     if (status)
         return status;
+    status = weight_files_look(&i.weights, dir, &m);
     memory_plan_open(&i.plan, &m, o->dtype ? (enum dtype)types[o->dtype] : m.dtype,
                      o->context ? (int)o->context : m.max_positions);
-    status = weight_files_look(&i.weights, dir, &m);
     if (i.weights.embed)
         i.plan.embed_bytes = i.weights.embed;
     if (!status)

@@ -83,15 +83,17 @@ static void read_tensors(struct weight_files *w, const struct checkpoint *c)
     }
 }
 
-int weight_files_look(struct weight_files *w, const char *dir, const struct config *m)
+int weight_files_look(struct weight_files *w, const char *dir, struct config *m)
 {
     struct checkpoint *c = NULL;
     int status = count_files(w, dir);
     if (status || w->missing)
         return status;
     status = checkpoint_open(&c, dir);
-    if (!status)
+    if (!status) {
+        weights_untie(m, c);
         status = weights_check(m, c);
+    }
     if (!status) {
         struct tensor_spec embed = tensor_spec(m, TENSOR_EMBED, 0, 0);
         w->embed = checkpoint_find(c, embed.name)->bytes;

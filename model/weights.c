@@ -75,6 +75,18 @@ static int check_experts(const struct config *m, const struct checkpoint *c, int
     return status;
 }
 
+void weights_untie(struct config *m, const struct checkpoint *c)
+{
+    struct config untied = *m;
+    untied.tied = false;
+    struct tensor_spec own = tensor_spec(&untied, TENSOR_UNEMBED, 0, 0);
+    if (!m->tied || !checkpoint_find(c, own.name))
+        return;
+    note("%s: tie_word_embeddings is true, but there is a tensor \"%s\", which counts",
+         checkpoint_dir(c), own.name);
+    *m = untied;
+}
+
 int weights_check(const struct config *m, const struct checkpoint *c)
 {
     static const enum tensor_kind once[] = {TENSOR_EMBED, TENSOR_FINAL_NORM, TENSOR_UNEMBED};

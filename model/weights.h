@@ -30,6 +30,10 @@ struct weights {
 /* Called as bytes of the checkpoint have been packed; may be NULL. */
 typedef void (*load_progress)(void *context, uint64_t bytes);
 
+/* m->tied := false if the checkpoint has an output matrix of its own though config.json ties it to
+ * the embedding: as in transformers 5, that matrix counts. To be called before m is used. */
+void weights_untie(struct config *m, const struct checkpoint *c);
+
 /* All tensors that config promises, of this shape? 0 or STATUS_BAD_FILE. Cheap: headers only. */
 int weights_check(const struct config *m, const struct checkpoint *c);
 
