@@ -70,8 +70,10 @@ static int render(const struct job_terms *terms, const struct js *v, char **text
     int status = 0;
     for (size_t i = 0; i < n && !status; i++)
         status = read_message(&messages[i], js_item(v, i), i + 1, &joined[i]);
-    if (!status)
+    if (!status) {
         *text = chat_render(terms->chat, terms->system, messages, n, bytes);
+        status = *text ? 0 : STATUS_BAD_FILE;
+    }
     for (size_t i = 0; i < n; i++)
         free(joined[i]);
     free(joined);

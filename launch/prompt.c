@@ -96,6 +96,7 @@ static int apply_template(char **text, size_t *bytes, const char *system, const 
     if (status)
         return status;
     char *rendered = chat_render(&chat, system, &message, 1, bytes);
+    CHECK(rendered, "a template that prints no user's message");
     free(*text);
     *text = rendered;
     chat_close(&chat);

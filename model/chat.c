@@ -25,15 +25,28 @@ enum { MAX_FILE_BYTES = 64 << 20, MAX_TEMPLATE_BYTES = 1 << 20 };
             "{{ '<|im_end|>\\n' }}{% endif %}{% endfor %}"                                         \
             "{% if add_generation_prompt and messages[-1]['role'] != 'assistant' %}" ANSWER
 
+/* Qwen2.5's, where there are no tools. */
+#define SYSTEM_OR_DEFAULT                                                                          \
+    "{% if messages[0]['role'] == 'system' %}"                                                     \
+    "{{ '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}{% else %}"           \
+    "{{ '<|im_start|>system\\n" HOLE "<|im_end|>\\n' }}{% endif %}"
+#define PRINTED                                                                                    \
+    "{% if (message.role == 'user') or (message.role == 'system' and not loop.first) or "          \
+    "(message.role == 'assistant' and not message.tool_calls) %}"
+#define WITHOUT_TOOLS                                                                              \
+    SYSTEM_OR_DEFAULT EACH PRINTED MESSAGE                                                         \
+        " + '<|im_end|>\\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}" ANSWER
+
 /* The templates that are known. A checkpoint's may be spelled differently. */
 static const struct form {
     const char *text;
-    bool no_second_answer;
+    bool no_second_answer, known_roles;
 } forms[] = {
-    {EACH DEFAULT_SYSTEM LATER, false},
-    {EACH LATER, false},
-    {EACH DEFAULT_SYSTEM EARLIEST, true},
-    {EACH EARLIEST, true},
+    {EACH DEFAULT_SYSTEM LATER, false, false},
+    {EACH LATER, false, false},
+    {EACH DEFAULT_SYSTEM EARLIEST, true, false},
+    {EACH EARLIEST, true, false},
+    {WITHOUT_TOOLS, false, true},
 };
 
 /* Some templates begin with this statement, which only states a default. */
@@ -84,11 +97,13 @@ static bool recognise(struct chat *c, struct arena *memory, const char *text)
     for (size_t i = 0; i < said.count && prefaced; i++)
         prefaced = strcmp(found.at[i].text, said.at[i].text) == 0;
     size_t skip = prefaced ? said.count : 0;
+    bool had_tools = template_without_tools(&found);
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         CHECK(template_read(&form, memory, forms[i].text), "form %zu", i);
-        if (found.count > skip &&
+        if (found.count > skip && had_tools == forms[i].known_roles &&
             fits_items(c, form.at, form.count, found.at + skip, found.count - skip)) {
             c->no_second_answer = forms[i].no_second_answer;
+            c->known_roles = forms[i].known_roles;
             return true;
         }
     }
@@ -104,7 +119,7 @@ static const char *family(const char *text)
         {"<|assistant|>", "Zephyr's"},
     };
     if (strstr(text, "<|im_start|>") && strstr(text, "tools"))
-        return "a ChatML template with tools, as of Qwen2.5 and later";
+        return "another ChatML template with tools";
     for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
         if (strstr(text, marks[i][0]))
             return marks[i][1];
@@ -119,9 +134,10 @@ int chat_parse(struct chat *c, const char *text, size_t bytes, const char *name)
     arena_free(&memory);
     if (good)
         return 0;
-    return fail(STATUS_BAD_FILE,
-                "%s: expected the ChatML template of Qwen1.5 or Qwen2, found %s: \"%.60s%s\"", name,
-                family(text), text, bytes > 60 ? "..." : "");
+    return fail(
+        STATUS_BAD_FILE,
+        "%s: expected the ChatML template of Qwen1.5, Qwen2 or Qwen2.5, found %s: \"%.60s%s\"",
+        name, family(text), text, bytes > 60 ? "..." : "");
 }
 
 /* The template in tokenizer_config.json: a string, or of a list the one named "default". */
@@ -203,9 +219,25 @@ static bool has_role(const struct chat_message *m, const char *role)
     return m->role_bytes == strlen(role) && memcmp(m->role, role, m->role_bytes) == 0;
 }
 
+/* Does the template print all of these messages? */
+static int check_roles(const struct chat *c, const struct chat_message *messages, size_t n)
+{
+    for (size_t i = 0; i < n && c->known_roles; i++)
+        if (!has_role(&messages[i], "system") && !has_role(&messages[i], "user") &&
+            !has_role(&messages[i], "assistant"))
+            return fail(STATUS_BAD_FILE,
+                        "messages: %zu: role: expected \"system\", \"user\" or \"assistant\" (this "
+                        "model's template prints no other), found \"%.*s\"",
+                        i + 1, (int)(messages[i].role_bytes < 40 ? messages[i].role_bytes : 40),
+                        messages[i].role);
+    return 0;
+}
+
 char *chat_render(const struct chat *c, const char *system, const struct chat_message *messages,
                   size_t n, size_t *bytes)
 {
+    if (check_roles(c, messages, n) != 0)
+        return NULL;
     struct chat_message first = {"system", c->system, 6, c->system_bytes};
     char *text = NULL;
     FILE *out = open_memstream(&text, bytes);

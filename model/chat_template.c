@@ -245,3 +245,72 @@ bool template_read(struct template_items *items, struct arena *memory, const cha
     read_text(&r, r.end, false, false);
     return true;
 }
+
+static bool is_statement(const struct template_item *item, const char *text)
+{
+    return item->kind == ITEM_STATEMENT && strcmp(item->text, text) == 0;
+}
+
+static bool begins(const struct template_item *item, const char *word)
+{
+    return item->kind == ITEM_STATEMENT && strncmp(item->text, word, strlen(word)) == 0;
+}
+
+/* Where the branch that begins behind item i ends: at the elif, else or endif of the same block. At
+ * the end of the items if there is none, or if {% raw %} hides what is a statement. */
+static size_t branch_end(const struct template_items *l, size_t i)
+{
+    int depth = 0;
+    for (i++; i < l->count; i++) {
+        const struct template_item *item = &l->at[i];
+        bool ends = begins(item, "endif") || begins(item, "endfor");
+        if (begins(item, "raw"))
+            return l->count;
+        if (depth == 0 && (ends || begins(item, "elif ") || begins(item, "else")))
+            return i;
+        depth += begins(item, "if ") || begins(item, "for ");
+        depth -= ends;
+    }
+    return l->count;
+}
+
+static void drop(struct template_items *l, size_t first, size_t end)
+{
+    memmove(l->at + first, l->at + end, (l->count - end) * sizeof *l->at);
+    l->count -= end - first;
+}
+
+/* {% if tools %} A {% else %} B {% endif %} becomes B. */
+static bool drop_tools(struct template_items *l)
+{
+    if (l->count == 0 || !is_statement(&l->at[0], "if tools"))
+        return false;
+    size_t other = branch_end(l, 0);
+    if (other == l->count || !is_statement(&l->at[other], "else"))
+        return false;
+    size_t end = branch_end(l, other);
+    if (end == l->count || !is_statement(&l->at[end], "endif"))
+        return false;
+    drop(l, end, end + 1);
+    drop(l, 0, other + 1);
+    return true;
+}
+
+bool template_without_tools(struct template_items *l)
+{
+    static const char *const calls = "elif message . role == \"assistant\"";
+    static const char *const answers = "elif message . role == \"tool\"";
+    if (!drop_tools(l))
+        return false;
+    for (size_t i = 0; i < l->count;) {
+        bool unused = is_statement(&l->at[i], calls) || is_statement(&l->at[i], answers);
+        size_t end = unused ? branch_end(l, i) : i + 1;
+        if (unused && end == l->count)
+            return false;
+        if (unused)
+            drop(l, i, end);
+        else
+            i++;
+    }
+    return true;
+}

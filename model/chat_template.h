@@ -20,3 +20,8 @@ struct template_items {
 
 /* Items are in the arena. False: the text is not Jinja, or uses more of Jinja than this reads. */
 bool template_read(struct template_items *items, struct arena *memory, const char *text);
+
+/* Reduce a template that begins with {% if tools %} to what is left of it where there are no tools,
+ * no calls of tools and no messages of the role "tool". False: it does not begin so, or does not
+ * end its blocks; the items may have changed. */
+bool template_without_tools(struct template_items *items);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write tests/golden/chat: chat templates, and what transformers' apply_chat_template makes of them.
 
-    pip install transformers==5.23.0
+    pip install transformers==5.24.0
     python tools/make_chat_golden.py
 
 tokenizer.json        a vocabulary of single bytes for the tiny checkpoints, 101 tokens
@@ -78,6 +78,72 @@ lines.<|im_end|>
 <|im_start|>assistant
 {% endif %}
 """
+QWEN25 = """{%- if tools %}
+    {{- '<|im_start|>system\\n' }}
+    {%- if messages[0]['role'] == 'system' %}
+        {{- messages[0]['content'] }}
+    {%- else %}
+        {{- 'You are Qwen, created by Alibaba Cloud. You are a helpful assistant.' }}
+    {%- endif %}
+    {{- "\\n\\n# Tools\\n\\nYou may call one or more functions.\\n<tools>" }}
+    {%- for tool in tools %}
+        {{- "\\n" }}
+        {{- tool | tojson }}
+    {%- endfor %}
+    {{- "\\n</tools>\\n{\\"name\\": <function-name>}<|im_end|>\\n" }}
+{%- else %}
+    {%- if messages[0]['role'] == 'system' %}
+        {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}
+    {%- else %}
+        {{- '<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n' }}
+    {%- endif %}
+{%- endif %}
+{%- for message in messages %}
+    {%- if (message.role == "user") or (message.role == "system" and not loop.first) or (message.role == "assistant" and not message.tool_calls) %}
+        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
+    {%- elif message.role == "assistant" %}
+        {{- '<|im_start|>' + message.role }}
+        {%- if message.content %}
+            {{- '\\n' + message.content }}
+        {%- endif %}
+        {%- for tool_call in message.tool_calls %}
+            {%- if tool_call.function is defined %}
+                {%- set tool_call = tool_call.function %}
+            {%- endif %}
+            {{- '\\n<tool_call>\\n{"name": "' }}
+            {{- tool_call.name }}
+            {{- '", "arguments": ' }}
+            {{- tool_call.arguments | tojson }}
+            {{- '}\\n</tool_call>' }}
+        {%- endfor %}
+        {{- '<|im_end|>\\n' }}
+    {%- elif message.role == "tool" %}
+        {%- if (loop.index0 == 0) or (messages[loop.index0 - 1].role != "tool") %}
+            {{- '<|im_start|>user' }}
+        {%- endif %}
+        {{- '\\n<tool_response>\\n' }}
+        {{- message.content }}
+        {{- '\\n</tool_response>' }}
+        {%- if loop.last or (messages[loop.index0 + 1].role != "tool") %}
+            {{- '<|im_end|>\\n' }}
+        {%- endif %}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+"""
+
+
+def without_branches(text):
+    """Qwen2.5's template without its branches for calls of tools and their answers."""
+    first, last = text.index('    {%- elif message.role == "assistant"'), text.index("    {%- endif %}\n{%- endfor %}\n{%- if add")
+    return text[:first] + text[last:]
+
+
+# They print system, user and assistant messages only, and tools in ways of their own.
+WITH_TOOLS = {"qwen2.5": QWEN25, "qwen2.5-short": without_branches(QWEN25)}
+
 # Bare text ends a line; Jinja drops only the template's own last newline.
 KNOWN = {
     "qwen1.5": PLAIN_SYSTEM,
@@ -100,13 +166,9 @@ KNOWN = {
 }
 
 REFUSED = {
-    "qwen2.5": (
-        "{%- if tools %}\n    {{- '<|im_start|>system\\n' }}\n{%- else %}\n    {%- if messages[0]['role'] == 'system' %}\n"
-        "        {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}\n    {%- else %}\n"
-        "        {{- '<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n' }}\n"
-        "    {%- endif %}\n{%- endif %}",
-        "tools",
-    ),
+    "qwen2.5-no-default": (QWEN25.replace("{%- else %}\n        {{- '<|im_start|>system", "{%- elif x %}\n        {{- '<|im_start|>system"), "tools"),
+    "qwen2.5-other-tools": (QWEN25.replace("{%- if tools %}", "{%- if not tools %}"), "tools"),
+    "qwen2.5-unclosed": (QWEN25[: QWEN25.index("{%- for message in messages")], "tools"),
     "llama3": (
         "{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'"
         " + message['content'] | trim + '<|eot_id|>' }}{% endfor %}",
@@ -261,7 +323,7 @@ def main():
     write_lines("conversations.jsonl", CONVERSATIONS)
     write_lines(
         "known.jsonl",
-        ({"name": n, "template": t, "texts": [render(t, c) for c in CONVERSATIONS]} for n, t in KNOWN.items()),
+        ({"name": n, "template": t, "texts": [render(t, c) for c in CONVERSATIONS]} for n, t in (KNOWN | WITH_TOOLS).items()),
     )
     write_lines("ids.jsonl", (render(PLAIN_SYSTEM, c, tokenize=True) for c in CONVERSATIONS))
     write_lines("refused.jsonl", ({"name": n, "template": t, "says": s} for n, (t, s) in REFUSED.items()))
@@ -271,8 +333,13 @@ def main():
     while len(mutants) < MUTANTS:
         template = mutate(rng.choice(seeds), rng)
         mutants.append({"template": template, "texts": [try_render(template, c) for c in CONVERSATIONS[:3]]})
+    # of a template with tools, what is printed without tools is changed
+    first, last = QWEN25.index("{%- else %}\n    {%- if messages[0]"), QWEN25.index('    {%- elif message.role == "assistant"')
+    for _ in range(MUTANTS // 2):
+        template = QWEN25[:first] + mutate(QWEN25[first:last], rng) + QWEN25[last:]
+        mutants.append({"template": template, "texts": [try_render(template, c) for c in CONVERSATIONS[:3]]})
     write_lines("mutants.jsonl", mutants)
-    print(f"{len(KNOWN)} known, {len(REFUSED)} refused, {len(CONVERSATIONS)} conversations, {MUTANTS} mutants")
+    print(f"{len(KNOWN)} known, {len(REFUSED)} refused, {len(CONVERSATIONS)} conversations, {len(mutants)} mutants")
 
 
 if __name__ == "__main__":

@@ -35,12 +35,13 @@ static void check_render(const struct chat *c, const struct chat_message *m, siz
 {
     size_t bytes, least = 0;
     char *text = chat_render(c, NULL, m, n, &bytes);
-    for (size_t i = 0; i < n; i++) {
+    CHECK(text || c->known_roles, "no text");
+    for (size_t i = 0; i < n && text; i++) {
         least += m[i].role_bytes + m[i].content_bytes;
         CHECK(m[i].content_bytes == 0 || memmem(text, bytes, m[i].content, m[i].content_bytes),
               "message %zu is missing", i);
     }
-    CHECK(bytes >= least && text[bytes] == 0, "%zu bytes", bytes);
+    CHECK(!text || (bytes >= least && text[bytes] == 0), "%zu bytes", bytes);
     free(text);
 }
 

@@ -75,6 +75,17 @@ static bool parse(struct chat *c, const struct js *line)
     return status == 0;
 }
 
+static bool has_other_role(const struct js *messages)
+{
+    bool other = false;
+    for (size_t i = 0; i < js_count(messages); i++) {
+        const char *role = js_string(js_member(js_item(messages, i), "role"), NULL);
+        other = other || (strcmp(role, "system") != 0 && strcmp(role, "user") != 0 &&
+                          strcmp(role, "assistant") != 0);
+    }
+    return other;
+}
+
 /* All of a line's texts that are there. */
 static void compare(const struct chat *c, const struct js *line, const struct lines *conversations)
 {
@@ -83,7 +94,11 @@ static void compare(const struct chat *c, const struct js *line, const struct li
         size_t expected_bytes, bytes;
         const char *expected = js_string(js_item(texts, i), &expected_bytes);
         char *text = render(c, NULL, conversations->at[i], &bytes);
-        if (!expected || bytes != expected_bytes || memcmp(text, expected, bytes) != 0)
+        if (!text && c->known_roles && has_other_role(conversations->at[i]))
+            continue;
+        if (!text)
+            complain("conversation %zu: %s", i, error_text());
+        else if (!expected || bytes != expected_bytes || memcmp(text, expected, bytes) != 0)
             complain("%s\nconversation %zu: expected \"%s\", found \"%s\"",
                      js_string(js_member(line, "template"), NULL), i,
                      expected ? expected : "an error", text);
