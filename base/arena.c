@@ -26,7 +26,7 @@ static void *map_aligned(size_t size, size_t align)
 {
     char *raw = mmap(NULL, size + align, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    CHECK(raw != MAP_FAILED, "no memory for %zu bytes", size);
+    CHECK_MEMORY(raw != MAP_FAILED, "no memory for %zu bytes", size);
     char *start = (char *)round_up((uintptr_t)raw, align);
     if (start > raw)
         munmap(raw, (size_t)(start - raw));
@@ -49,7 +49,7 @@ static struct arena_block *block_new(size_t bytes)
 
 void *arena_alloc(struct arena *a, size_t bytes)
 {
-    CHECK(bytes < SIZE_MAX / 2, "no memory for %zu bytes", bytes);
+    CHECK_MEMORY(bytes < SIZE_MAX / 2, "no memory for %zu bytes", bytes);
     size_t need = round_up(bytes ? bytes : 1, ALIGN);
     if (!a->blocks || a->blocks->size - a->blocks->used < need) {
         struct arena_block *b = block_new(need);

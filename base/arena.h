@@ -11,7 +11,7 @@ struct arena {
     size_t bytes;               // handed out so far
 };
 
-/* Never NULL: when no memory is left, a CHECK fails and says how much was asked for. */
+/* Never NULL: when no memory is left, the process says how much was asked for, and ends. */
 void *arena_alloc(struct arena *a, size_t bytes);
 char *arena_strdup(struct arena *a, const char *text);
 void arena_free(struct arena *a);

@@ -30,7 +30,7 @@ char *file_read(const char *path, size_t max_bytes, size_t *bytes)
         goto close_file;
     }
     char *text = malloc((size_t)st.st_size + 1);
-    CHECK(text, "no memory for %lld bytes", (long long)st.st_size);
+    CHECK_MEMORY(text, "no memory for %lld bytes", (long long)st.st_size);
     size_t n = fread(text, 1, (size_t)st.st_size, f);
     text[n] = 0;
     fclose(f);
@@ -52,7 +52,7 @@ char *path_join(const char *dir, const char *name)
 {
     size_t size = strlen(dir) + strlen(name) + 2;
     char *path = malloc(size);
-    CHECK(path, "no memory for a path");
+    CHECK_MEMORY(path, "no memory for a path");
     snprintf(path, size, "%s/%s", dir, name);
     return path;
 }
@@ -83,7 +83,7 @@ static void note_finished(const char *path)
     if (set.open) {
         set.paths = realloc(set.paths, (size_t)(set.n + 1) * sizeof *set.paths);
         char *copy = strdup(path);
-        CHECK(set.paths && copy, "no memory for a path");
+        CHECK_MEMORY(set.paths && copy, "no memory for a path");
         set.paths[set.n++] = copy;
     }
     pthread_mutex_unlock(&unfinished_mutex);
@@ -132,7 +132,7 @@ void outfile_discard(void)
 int directory_sync(const char *path_of_file)
 {
     char *copy = strdup(path_of_file);
-    CHECK(copy, "no memory for a path");
+    CHECK_MEMORY(copy, "no memory for a path");
     int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     free(copy);
     if (fd < 0)
@@ -162,7 +162,7 @@ int outfile_open(struct outfile *f, const char *path)
         open(f->temporary ? f->temporary : path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     int why = errno;
     f->stream = sink_open(&f->sink, fd);
-    CHECK(f->stream, "no memory for a stream");
+    CHECK_MEMORY(f->stream, "no memory for a stream");
     if (fd >= 0)
         return 0;
     int code = fail(STATUS_FAILED, "%s: cannot be written: %s", path, strerror(why));

@@ -179,7 +179,7 @@ struct js_entry js_next(const struct js *object, struct js_entry e)
 
 static struct js *made(json_t *v)
 {
-    CHECK(v, "no memory for a JSON value");
+    CHECK_MEMORY(v, "no memory for a JSON value");
     return out(v);
 }
 
@@ -200,7 +200,7 @@ struct js *js_new_string(const char *utf8, size_t bytes)
         return out(v);
     // not UTF-8: copy each valid character, and put U+FFFD for each byte that starts none
     char *mended = malloc(bytes * 3 + 1);
-    CHECK(mended, "no memory for a string");
+    CHECK_MEMORY(mended, "no memory for a string");
     size_t n = 0;
     for (size_t i = 0; i < bytes;) {
         size_t length = 1;

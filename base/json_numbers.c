@@ -41,7 +41,7 @@ static size_t number_bytes(const char *text, size_t bytes)
 static void measure(const char *text, size_t n, bool *infinite, bool *large)
 {
     char *own = strndup(text, n);
-    CHECK(own, "no memory for a number");
+    CHECK_MEMORY(own, "no memory for a number");
     *infinite = isinf(strtod(own, NULL));
     errno = 0;
     *large = n > 18 && !strpbrk(own, ".eE") && (strtoll(own, NULL, 10), errno == ERANGE);
@@ -110,7 +110,7 @@ char *json_numbers_spell(const char *text, size_t bytes, size_t *out_bytes)
 {
     size_t in, n = spell(text, bytes, SIZE_MAX, NULL, &in);
     char *copy = malloc(n + 1);
-    CHECK(copy, "no memory for a text of %zu bytes", n);
+    CHECK_MEMORY(copy, "no memory for a text of %zu bytes", n);
     spell(text, bytes, SIZE_MAX, copy, &in);
     *out_bytes = n;
     if (n != bytes || memcmp(copy, text, n) != 0)

@@ -12,7 +12,7 @@ void trace_open(struct trace *t, const char *const *names, size_t step_most)
     capacity = capacity > LEAST ? capacity : LEAST;
     *t = (struct trace){.names = names, .capacity = capacity, .layer = -1};
     t->events = malloc(capacity * sizeof *t->events);
-    CHECK(t->events, "no memory for %zu marks", capacity);
+    CHECK_MEMORY(t->events, "no memory for %zu marks", capacity);
     memset(t->events, 0xff, capacity * sizeof *t->events); // so that no step takes page faults here
 }
 

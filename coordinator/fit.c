@@ -1,9 +1,13 @@
 #include "coordinator/fit.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "base/log.h"
+#include "model/memory_fit.h"
+#include "model/synth_made.h"
 
 /* NCCL's buffers for one peer in one lane, as its source has them (no GPU has said yet): 10 MB a
  * channel, of which it takes 16 or so over NVLink and 2 between ranks of one GPU or over PCIe. */
@@ -114,16 +118,34 @@ uint64_t fit_room(struct coordinator *c, const struct coordinator_options *o)
     return free > need ? free - need : 1;
 }
 
+/* Of the host's memory, without a GPU. The embedding of a file stays there, and is given back when
+ * others need the memory. */
+static int check_host(struct coordinator *c, struct memory_plan *plan, uint64_t buffers)
+{
+    const struct transport *t = c->transport;
+    int size = plan->placement.n_ranks;
+    bool *on_host = calloc((size_t)size, sizeof *on_host);
+    CHECK_MEMORY(on_host, "no memory for %d ranks", size);
+    for (int r = 0; r < size; r++)
+        on_host[r] = !t || strcmp(t->hosts[r], t->hosts[0]) == 0;
+    struct memory_need need = memory_need_of(plan, 0, buffers, on_host);
+    need.threads = t && strcmp(t->name, "mpi") != 0;
+    free(on_host);
+    return memory_fit(&need, t ? t->hosts[0] : "this host", true);
+}
+
 int fit_check(struct coordinator *c, const struct coordinator_options *o)
 {
     char advice[96];
     struct memory_plan plan;
     struct state_limits limits = {c->chunk, c->logit_rows, c->transport != NULL, c->nccl};
-    if (!c->dev.cuda)
-        return 0;
     memory_plan_open(&plan, &c->config, c->dtype, c->context);
     plan.placement = c->placement;
     plan.kv_bytes = kv_bytes(c, o);
+    if (!c->dev.cuda) {
+        plan.embed_bytes = synth_is_made(o->model_dir) ? plan.embed_bytes : 0;
+        return check_host(c, &plan, state_bytes(&c->config, c->dtype, &limits));
+    }
     struct gpu_need need = gpu_need(&plan, &limits);
     need.workspace += nccl_bytes(c, o, 0);
     need.others = sharing_bytes(c, o, &plan);

@@ -1,5 +1,5 @@
-/* How much of a GPU's memory a run needs, and whether there is as much: asked before a byte is
- * loaded, and by who plans a run. */
+/* How much memory a run needs, of a GPU or of this host, and whether there is as much: asked before
+ * a byte is loaded, and by who plans a run. */
 #pragma once
 
 #include "coordinator/coordinator.h"
@@ -25,6 +25,6 @@ uint64_t gpu_need_bytes(const struct gpu_need *need); // their sum
  * needs, the ranks that share it having as much each; at least 1. Wants an open device. */
 uint64_t fit_room(struct coordinator *c, const struct coordinator_options *o);
 
-/* 0, or STATUS_FAILED with the sum that shows why not, and what would fit. Always 0 on the CPU,
- * whose memory may be lent. Wants an open device and a placement. */
+/* 0, or STATUS_FAILED with the sum that shows why not, and what would fit. Without a GPU it asks
+ * about all ranks of this host. Wants an open device and a placement. */
 int fit_check(struct coordinator *c, const struct coordinator_options *o);

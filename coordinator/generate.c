@@ -22,7 +22,7 @@ int prefill(struct coordinator *c, const int32_t *tokens, int n,
     int status = 0;
     int32_t *seq = calloc((size_t)c->chunk, sizeof *seq);
     int32_t *pos = calloc((size_t)c->chunk, sizeof *pos);
-    CHECK(seq && pos, "no memory for a chunk of %d rows", c->chunk);
+    CHECK_MEMORY(seq && pos, "no memory for a chunk of %d rows", c->chunk);
     CHECK(kv_cache_extend(&c->kv, 0, n), "no KV block left for %d positions", n);
     for (int done = 0; done < n && !status; done += c->chunk) {
         int rows = n - done < c->chunk ? n - done : c->chunk;

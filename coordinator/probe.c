@@ -34,7 +34,7 @@ int probe_sequence(struct coordinator *c, int slot, const int32_t *tokens, int n
     struct probe probe = {malloc(rows * (size_t)c->config.dim * sizeof(float)), c->config.n_layers};
     int32_t *seq = malloc(rows * sizeof *seq), *pos = malloc(rows * sizeof *pos);
     int status = 0;
-    CHECK(probe.rows && seq && pos, "no memory for a chunk of %zu rows", rows);
+    CHECK_MEMORY(probe.rows && seq && pos, "no memory for a chunk of %zu rows", rows);
     c->probe = &probe;
     for (int done = 0; done < n && !status; done += c->chunk) {
         int count = n - done < c->chunk ? n - done : c->chunk;

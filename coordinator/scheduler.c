@@ -23,7 +23,7 @@ struct sequence {
 static void *array(int n, size_t bytes)
 {
     void *a = calloc((size_t)n, bytes);
-    CHECK(a, "no memory for %d entries of %zu bytes", n, bytes);
+    CHECK_MEMORY(a, "no memory for %d entries of %zu bytes", n, bytes);
     return a;
 }
 

@@ -181,7 +181,7 @@ static int refuse_duplicate(struct batch_run *b, struct job *j, size_t first)
         return 0;
     free(j->id);
     j->id = strdup(name);
-    CHECK(j->id, "no memory for an id");
+    CHECK_MEMORY(j->id, "no memory for an id");
     j->id_bytes = strlen(name);
     return write_error(b, j, error);
 }
@@ -312,7 +312,7 @@ static double count_lines(int fd)
     char *text = malloc(BYTES);
     size_t lines = 0;
     off_t at = 0;
-    CHECK(text, "no memory to count lines");
+    CHECK_MEMORY(text, "no memory to count lines");
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
         for (ssize_t n; (n = pread(fd, text, BYTES, at)) > 0; at += n)
             for (char *c = text; (c = memchr(c, '\n', (size_t)(text + n - c))); c++)
@@ -356,7 +356,7 @@ static int run_model(struct batch_run *b, struct process *p)
     b->expected = b->bar.visible ? count_lines(b->fd) : 0;
     b->start_ns = clock_ns();
     b->jobs = calloc((size_t)rows + 1, sizeof *b->jobs);
-    CHECK(b->jobs, "no memory for %d requests", rows);
+    CHECK_MEMORY(b->jobs, "no memory for %d requests", rows);
     status = work(b);
     progress_close(&b->bar);
     log_follow_output();

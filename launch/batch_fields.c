@@ -91,7 +91,7 @@ int batch_read_ids(const char *key, const struct js *list, size_t most, int32_t 
     if (count > most)
         return fail(STATUS_BAD_FILE, "%s: expected at most %zu ids, found %zu", key, most, count);
     int32_t *made = malloc((count + 1) * sizeof *made);
-    CHECK(made, "no memory for %zu ids", count);
+    CHECK_MEMORY(made, "no memory for %zu ids", count);
     for (size_t i = 0; i < count && !status; i++) {
         const struct js *v = js_item(list, i);
         made[i] = (int32_t)js_int(v);

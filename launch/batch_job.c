@@ -129,7 +129,7 @@ static void set_id(struct job *j, const char *id, size_t bytes)
 {
     free(j->id);
     j->id = malloc(bytes + 1);
-    CHECK(j->id, "no memory for an id");
+    CHECK_MEMORY(j->id, "no memory for an id");
     memcpy(j->id, id, bytes);
     j->id[bytes] = 0;
     j->id_bytes = bytes;
@@ -233,7 +233,7 @@ bool job_token(void *job, int32_t token)
     if (j->n_new == j->room) {
         j->room = j->room * 2 + 64;
         j->new_ids = realloc(j->new_ids, (size_t)j->room * sizeof *j->new_ids);
-        CHECK(j->new_ids, "no memory for %d ids", j->room);
+        CHECK_MEMORY(j->new_ids, "no memory for %d ids", j->room);
     }
     j->new_ids[j->n_new++] = token;
     return text_out_push(&j->out, token);
@@ -243,7 +243,8 @@ static char *print_line(struct js *object, size_t *bytes)
 {
     char *text = NULL;
     FILE *stream = open_memstream(&text, bytes);
-    CHECK(stream && js_print(object, stream, 0) && fclose(stream) == 0, "no memory for a line");
+    CHECK_MEMORY(stream && js_print(object, stream, 0) && fclose(stream) == 0,
+                 "no memory for a line");
     js_free(object);
     return text;
 }

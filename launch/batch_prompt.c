@@ -22,7 +22,7 @@ static int read_content(struct chat_message *m, const struct js *content, const 
         return fail(STATUS_BAD_FILE, "%sexpected content that is a string or text parts, found %s",
                     where, js_kind(content));
     FILE *stream = open_memstream(joined, &m->content_bytes);
-    CHECK(stream, "no memory for a message");
+    CHECK_MEMORY(stream, "no memory for a message");
     int status = 0;
     for (size_t i = 0; i < js_count(content) && !status; i++) {
         const struct js *part = js_item(content, i);
@@ -38,7 +38,7 @@ static int read_content(struct chat_message *m, const struct js *content, const 
             status = batch_check_fields(part, part_fields, false, where);
         fwrite(text ? text : "", 1, text ? bytes : 0, stream);
     }
-    CHECK(fclose(stream) == 0, "no memory for a message");
+    CHECK_MEMORY(fclose(stream) == 0, "no memory for a message");
     m->content = *joined;
     return status;
 }
@@ -66,7 +66,7 @@ static int render(const struct job_terms *terms, const struct js *v, char **text
         return fail(STATUS_BAD_FILE, "%s", terms->no_chat);
     struct chat_message *messages = calloc(n, sizeof *messages);
     char **joined = calloc(n, sizeof *joined);
-    CHECK(messages && joined, "no memory for %zu messages", n);
+    CHECK_MEMORY(messages && joined, "no memory for %zu messages", n);
     int status = 0;
     for (size_t i = 0; i < n && !status; i++)
         status = read_message(&messages[i], js_item(v, i), i + 1, &joined[i]);

@@ -62,7 +62,7 @@ static char *model_name(const char *model)
 {
     char *real = realpath(model, NULL), *slash = real ? strrchr(real, '/') : NULL;
     char *name = strdup(slash && slash[1] ? slash + 1 : model);
-    CHECK(name, "no memory for a name");
+    CHECK_MEMORY(name, "no memory for a name");
     free(real);
     return name;
 }

@@ -38,7 +38,7 @@ static bool read_more(struct line_reader *r)
     if (r->room - r->end < READ_BYTES) {
         r->room = r->room * 2 + READ_BYTES;
         r->buffer = realloc(r->buffer, r->room);
-        CHECK(r->buffer, "no memory for a line of %zu bytes", r->room);
+        CHECK_MEMORY(r->buffer, "no memory for a line of %zu bytes", r->room);
     }
     ssize_t n;
     do

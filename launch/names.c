@@ -29,7 +29,7 @@ static void grow(struct names *t)
     struct names old = *t;
     t->room = old.room ? old.room * 2 : 1024;
     t->entries = calloc(t->room, sizeof *t->entries);
-    CHECK(t->entries, "no memory for %zu names", t->room);
+    CHECK_MEMORY(t->entries, "no memory for %zu names", t->room);
     for (size_t i = 0; i < old.room; i++)
         if (old.entries[i].name)
             *find(t, old.entries[i].name, old.entries[i].bytes, old.entries[i].hash) =

@@ -145,7 +145,7 @@ int parse_ids(const char *text, int32_t **ids, int *n)
     for (const char *c = text; *c; c++)
         room += *c == ',';
     int32_t *list = malloc(room * sizeof *list);
-    CHECK(list, "no memory for %zu token ids", room);
+    CHECK_MEMORY(list, "no memory for %zu token ids", room);
     *n = 0;
     for (const char *at = text;; at++) {
         char *end;

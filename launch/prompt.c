@@ -27,7 +27,7 @@ static char *read_stdin(size_t *bytes)
         if (n == room)
             text = realloc(text, (room *= 2) + 1);
     }
-    CHECK(text, "no memory for stdin");
+    CHECK_MEMORY(text, "no memory for stdin");
     text[n] = 0;
     *bytes = n;
     return text;

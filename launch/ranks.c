@@ -88,7 +88,7 @@ static void start_local(struct ranks *r, const struct model_options *o, int n, i
     r->n = n;
     r->ends = calloc((size_t)n, sizeof *r->ends);
     r->threads = calloc((size_t)n, sizeof *r->threads);
-    CHECK(r->ends && r->threads, "no memory for %d ranks", n);
+    CHECK_MEMORY(r->ends && r->threads, "no memory for %d ranks", n);
     transport_open_local(r->ends, n);
     for (int i = 0; i < n; i++)
         r->ends[i].timeout_ns = timeout_ns(o);

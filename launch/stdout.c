@@ -29,7 +29,7 @@ void stdout_open(void)
 {
     open_closed();
     FILE *stream = sink_open(&sink, STDOUT_FILENO);
-    CHECK(stream, "no memory for stdout");
+    CHECK_MEMORY(stream, "no memory for stdout");
     setvbuf(stream, NULL, isatty(STDOUT_FILENO) ? _IOLBF : _IOFBF, BUFSIZ);
     stdout = stream;
 }

@@ -78,7 +78,7 @@ static int decode_json(const struct tokenizer *t, const struct js *list, size_t 
         return fail(STATUS_BAD_FILE, "line %zu: expected an array of ids, found %s", line,
                     js_kind(list));
     int32_t *ids = malloc((n + 1) * sizeof *ids);
-    CHECK(ids, "no memory for %zu ids", n);
+    CHECK_MEMORY(ids, "no memory for %zu ids", n);
     int status = 0;
     for (size_t i = 0; i < n && !status; i++) {
         int64_t id = js_int(js_item(list, i));
@@ -118,7 +118,7 @@ static int json_line(const struct tokenizer *t, const struct tokenize_options *o
 static int decode_plain(const struct tokenizer *t, char *text, size_t line)
 {
     int32_t *ids = malloc((strlen(text) + 1) * sizeof *ids);
-    CHECK(ids, "no memory for a line of ids");
+    CHECK_MEMORY(ids, "no memory for a line of ids");
     size_t n = 0;
     for (char *save, *word = strtok_r(text, " ,\t", &save); word;
          word = strtok_r(NULL, " ,\t", &save)) {

@@ -64,7 +64,7 @@ static bool fits_hole(struct chat *c, const char *form, const char *text)
         return false;
     c->system_bytes = bytes - before - after;
     c->system = strndup(text + before, c->system_bytes);
-    CHECK(c->system, "no memory for a system prompt");
+    CHECK_MEMORY(c->system, "no memory for a system prompt");
     if (!strstr(c->system, "<|im_end|>"))
         return true;
     chat_close(c); // the text in the hole has the end of a message in it
@@ -241,7 +241,7 @@ char *chat_render(const struct chat *c, const char *system, const struct chat_me
     struct chat_message first = {"system", c->system, 6, c->system_bytes};
     char *text = NULL;
     FILE *out = open_memstream(&text, bytes);
-    CHECK(out, "no memory for a prompt");
+    CHECK_MEMORY(out, "no memory for a prompt");
     if (system) {
         first.content = system;
         first.content_bytes = strlen(system);
@@ -252,6 +252,6 @@ char *chat_render(const struct chat *c, const char *system, const struct chat_me
         print_message(out, &messages[i]);
     if (!c->no_second_answer || !has_role(&messages[n - 1], "assistant"))
         fputs("<|im_start|>assistant\n", out);
-    CHECK(fclose(out) == 0, "no memory for a prompt");
+    CHECK_MEMORY(fclose(out) == 0, "no memory for a prompt");
     return text;
 }

@@ -60,7 +60,7 @@ static void *grown(void *array, size_t count, size_t *room, size_t item_bytes)
         return array;
     *room = *room ? *room * 2 : 256;
     void *larger = realloc(array, *room * item_bytes);
-    CHECK(larger, "no memory for %zu entries", *room);
+    CHECK_MEMORY(larger, "no memory for %zu entries", *room);
     return larger;
 }
 
@@ -129,7 +129,7 @@ static int read_header(struct checkpoint *c, const struct shard_file *s)
     if (status)
         return status;
     char *text = malloc(bytes + 1);
-    CHECK(text, "no memory for %zu bytes", bytes);
+    CHECK_MEMORY(text, "no memory for %zu bytes", bytes);
     status = read_at(s, text, bytes, PREFIX_BYTES)
                  ? safetensors_parse(text, bytes, s->bytes, s->path, add_tensor, c)
                  : unreadable(s);
@@ -154,7 +154,7 @@ static void add_index_entry(void *context, const char *tensor, const char *file)
 static int list_shards(struct checkpoint *c, const char *path)
 {
     const char **names = calloc(c->n_index, sizeof *names);
-    CHECK(names, "no memory for %zu names", c->n_index);
+    CHECK_MEMORY(names, "no memory for %zu names", c->n_index);
     int n = 0, status = 0;
     for (size_t i = 0; i < c->n_index; i++)
         names[i] = c->index[i].file;
@@ -238,7 +238,7 @@ static int find_shards(struct checkpoint *c)
 {
     int status = 0;
     c->shards = calloc(MAX_SHARDS, sizeof *c->shards);
-    CHECK(c->shards, "no memory for %d files", MAX_SHARDS);
+    CHECK_MEMORY(c->shards, "no memory for %d files", MAX_SHARDS);
     if (has(c->dir, SINGLE)) {
         c->shards[0].name = SINGLE;
         c->n_shards = 1;
@@ -309,7 +309,7 @@ static int make_all(struct checkpoint *c)
         return status;
     const struct synth_plan *p = synth_made_plan(c->made);
     c->shards = calloc(1, sizeof *c->shards);
-    CHECK(c->shards, "no memory for a file");
+    CHECK_MEMORY(c->shards, "no memory for a file");
     c->shards[0].path = c->shards[0].name = c->dir;
     for (size_t i = 0; i < p->count; i++) {
         const struct synth_tensor *made = &p->tensors[i];
@@ -330,7 +330,7 @@ static int make_all(struct checkpoint *c)
 int checkpoint_open(struct checkpoint **out, const char *dir)
 {
     struct checkpoint *c = calloc(1, sizeof *c);
-    CHECK(c, "no memory for a checkpoint");
+    CHECK_MEMORY(c, "no memory for a checkpoint");
     c->dir = arena_strdup(&c->memory, dir);
     int status = synth_is_made(dir) ? make_all(c) : read_all(c);
     if (status)

@@ -36,7 +36,7 @@ static bool is_directory(const char *path)
 static char *copy(const char *text)
 {
     char *made = strdup(text);
-    CHECK(made, "no memory for a name");
+    CHECK_MEMORY(made, "no memory for a name");
     return made;
 }
 
@@ -113,7 +113,7 @@ static int split_model(struct hub_lookup *r, const char *model)
     *r = (struct hub_lookup){.model = model};
     r->name = at ? strndup(model, (size_t)(at - model)) : copy(model);
     r->revision = copy(at ? at + 1 : "main");
-    CHECK(r->name, "no memory for a name");
+    CHECK_MEMORY(r->name, "no memory for a name");
     if (!is_path_of_plain(r->name, 2) || !is_path_of_plain(r->revision, 4))
         return fail(STATUS_BAD_FILE,
                     "%s: expected a directory or a Hugging Face name (Org/Model[@revision]), "

@@ -54,7 +54,8 @@ static char **names_in(const char *dir, size_t *n)
         if (e->d_name[0] == '.')
             continue;
         names = realloc(names, (*n + 1) * sizeof *names);
-        CHECK(names && (names[*n] = strdup(e->d_name)), "no memory for the names in %s", dir);
+        CHECK_MEMORY(names && (names[*n] = strdup(e->d_name)), "no memory for the names in %s",
+                     dir);
         ++*n;
     }
     if (d)
@@ -117,7 +118,7 @@ int place_check(const char *dir)
 int place_refuse_file(const char *path)
 {
     char *copy = strdup(path);
-    CHECK(copy, "no memory for a path");
+    CHECK_MEMORY(copy, "no memory for a path");
     const char *form = place_other_form(path);
     bool part = ends_in(path, ".safetensors") || ends_in(path, ".json");
     int status =

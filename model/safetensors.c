@@ -258,7 +258,7 @@ int safetensors_parse(const char *text, size_t bytes, uint64_t file_bytes, const
     struct header h = {.file = name, .data_start = PREFIX_BYTES + bytes};
     h.data_bytes = file_bytes - h.data_start;
     h.tensors = calloc(js_count(root) + 1, sizeof *h.tensors);
-    CHECK(h.tensors, "no memory for %zu tensors", js_count(root));
+    CHECK_MEMORY(h.tensors, "no memory for %zu tensors", js_count(root));
     int status = read_tensors(&h, root);
     if (!status) {
         qsort(h.tensors, h.count, sizeof *h.tensors, by_place);

@@ -138,7 +138,7 @@ static void write_header(struct outfile *f, const struct synth_plan *p, int file
     struct js *header = header_json(p, file);
     FILE *memory = open_memstream(&text, &bytes);
     bool printed = memory && js_print(header, memory, 0);
-    CHECK(printed && fclose(memory) == 0, "no memory for a header");
+    CHECK_MEMORY(printed && fclose(memory) == 0, "no memory for a header");
     bytes--; // leave out the newline at the end
     uint64_t padded = (bytes + 7) / 8 * 8;
     for (int i = 0; i < 8; i++)
@@ -236,7 +236,7 @@ static int write_checkpoint(struct synth *s)
     int status = open_directory(s);
     outfiles_begin(s->made_dir ? s->options->dir : NULL);
     s->chunk = malloc(CHUNK_BYTES);
-    CHECK(s->chunk, "no memory for a chunk");
+    CHECK_MEMORY(s->chunk, "no memory for a chunk");
     noise_build(&s->noise, s->plan.type, SYNTH_DEVIATION);
     progress_open(&s->progress, "writing", "GB", (double)s->plan.bytes * 1e-9, 1e9);
     if (!status)
@@ -251,7 +251,7 @@ static int write_checkpoint(struct synth *s)
 int synth_write(const struct synth_options *o)
 {
     struct synth *s = calloc(1, sizeof *s); // the table of noise in it is too large for the stack
-    CHECK(s, "no memory for a plan");
+    CHECK_MEMORY(s, "no memory for a plan");
     s->options = o;
     int status = synth_plan_open(&s->plan, o);
     if (!status) {

@@ -43,7 +43,7 @@ static int open_plan(struct synth_plan *p, const char *model)
 {
     struct synth_options o = {0};
     char *name = strdup(model + strlen(PREFIX));
-    CHECK(name, "no memory for a name");
+    CHECK_MEMORY(name, "no memory for a name");
     int status = read_name(&o, name);
     if (!status)
         status = synth_plan_open(p, &o);
@@ -54,7 +54,7 @@ static int open_plan(struct synth_plan *p, const char *model)
 int synth_made_open(struct synth_made **out, const char *model)
 {
     struct synth_made *s = calloc(1, sizeof *s);
-    CHECK(s, "no memory for a plan");
+    CHECK_MEMORY(s, "no memory for a plan");
     int status = open_plan(&s->plan, model);
     if (status) {
         free(s);
@@ -106,7 +106,7 @@ char *synth_made_config(const char *model, size_t *bytes)
         return NULL;
     FILE *memory = open_memstream(&text, bytes);
     bool printed = memory && js_print(plan.config, memory, 0);
-    CHECK(printed && fclose(memory) == 0, "no memory for a text");
+    CHECK_MEMORY(printed && fclose(memory) == 0, "no memory for a text");
     synth_plan_close(&plan);
     return text;
 }

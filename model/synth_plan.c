@@ -136,7 +136,7 @@ static void add(void *plan, const struct tensor_spec *t)
     if (p->count == p->room) {
         p->room = p->room ? p->room * 2 : 1024;
         p->tensors = realloc(p->tensors, p->room * sizeof *p->tensors);
-        CHECK(p->tensors, "no memory for %zu tensors", p->room);
+        CHECK_MEMORY(p->tensors, "no memory for %zu tensors", p->room);
     }
     uint64_t elements = (uint64_t)t->shape[0] * (uint64_t)(t->n_dims > 1 ? t->shape[1] : 1);
     p->tensors[p->count++] = (struct synth_tensor){
@@ -196,7 +196,7 @@ static void read_back(struct config *c, const struct js *config)
     struct generation_defaults unused;
     FILE *memory = open_memstream(&text, &bytes);
     bool printed = memory && js_print(config, memory, 0);
-    CHECK(printed && fclose(memory) == 0, "no memory for a text");
+    CHECK_MEMORY(printed && fclose(memory) == 0, "no memory for a text");
     int status = config_parse(c, &unused, text, bytes, NULL, 0);
     CHECK(status == 0, "a preset is not a model");
     free(text);

@@ -46,7 +46,7 @@ static void append(struct text_out *o, const char *text, size_t bytes)
     if (o->room - used < bytes) {
         o->room = o->room * 2 + bytes + 64;
         o->text = realloc(o->text, o->room);
-        CHECK(o->text, "no memory for %zu bytes of text", o->room);
+        CHECK_MEMORY(o->text, "no memory for %zu bytes of text", o->room);
     }
     memcpy(o->text + used, text, bytes);
     o->held += bytes;

@@ -30,7 +30,7 @@ static int read_tree(struct tokenizer **out, struct js *root, const char *name, 
         return status;
     }
     struct tokenizer *t = calloc(1, sizeof *t);
-    CHECK(t, "no memory for a tokenizer");
+    CHECK_MEMORY(t, "no memory for a tokenizer");
     status = tokenizer_read(t, root, name, extra);
     js_free(root);
     js_free(extra);
@@ -111,7 +111,7 @@ static int encode_valid(const struct tokenizer *t, const char *text, size_t byte
     }
     if (!e.ids.at) { // the caller gets an array to free even if there are no ids
         e.ids.at = malloc(1);
-        CHECK(e.ids.at, "no memory for no ids");
+        CHECK_MEMORY(e.ids.at, "no memory for no ids");
     }
     *ids = e.ids.at;
     *count = e.ids.count;

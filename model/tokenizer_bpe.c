@@ -58,7 +58,7 @@ void merge_table_put(struct merge_table *m, struct merge merge)
 struct bpe_scratch *bpe_scratch_new(void)
 {
     struct bpe_scratch *s = calloc(1, sizeof *s);
-    CHECK(s, "no memory for a scratch");
+    CHECK_MEMORY(s, "no memory for a scratch");
     return s;
 }
 
@@ -80,7 +80,7 @@ static void reserve(struct bpe_scratch *s, size_t symbols)
     free(s->heap);
     s->symbols = malloc(s->room * sizeof *s->symbols);
     s->heap = malloc(s->room * 2 * sizeof *s->heap);
-    CHECK(s->symbols && s->heap, "no memory for a piece of %zu bytes", symbols);
+    CHECK_MEMORY(s->symbols && s->heap, "no memory for a piece of %zu bytes", symbols);
 }
 
 static void heap_push(struct bpe_scratch *s, uint64_t candidate)

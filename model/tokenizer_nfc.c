@@ -79,7 +79,7 @@ static void decompose(struct code_points *out, const char *text, size_t bytes)
         if (out->room - out->count < MOST_PARTS) {
             out->room = out->room * 2 + bytes + MOST_PARTS;
             out->at = realloc(out->at, out->room * sizeof *out->at);
-            CHECK(out->at, "no memory for %zu code points", out->room);
+            CHECK_MEMORY(out->at, "no memory for %zu code points", out->room);
         }
         int32_t c = utf8_code_point(text + i, bytes - i);
         if (is_newer(c)) {
@@ -116,7 +116,7 @@ static void order_marks(int32_t *marks, size_t count, int32_t *scratch)
 static void order(struct code_points *text)
 {
     int32_t *scratch = malloc(text->count * sizeof *scratch + 1);
-    CHECK(scratch, "no memory for %zu code points", text->count);
+    CHECK_MEMORY(scratch, "no memory for %zu code points", text->count);
     for (size_t i = 0; i < text->count;) {
         size_t end = i;
         while (end < text->count && mark_class(text->at[end]))
@@ -155,7 +155,7 @@ char *text_nfc(const char *text, size_t bytes, size_t *nfc_bytes)
     order(&points);
     compose(&points);
     char *nfc = malloc(points.count * 4 + 1);
-    CHECK(nfc, "no memory for %zu code points", points.count);
+    CHECK_MEMORY(nfc, "no memory for %zu code points", points.count);
     *nfc_bytes = 0;
     for (size_t i = 0; i < points.count; i++) {
         utf8proc_uint8_t *end = (utf8proc_uint8_t *)nfc + *nfc_bytes;

@@ -50,7 +50,7 @@ static pcre2_code *compile(const char *name, const char *where, const char *patt
     int error;
     size_t offset;
     pcre2_compile_context *context = pcre2_compile_context_create(NULL);
-    CHECK(context, "no memory for a pattern");
+    CHECK_MEMORY(context, "no memory for a pattern");
     pcre2_set_newline(context, PCRE2_NEWLINE_LF); // for . ^ and $, as in Oniguruma
     pcre2_code *code =
         pcre2_compile((PCRE2_SPTR)pattern, bytes, options | PCRE2_UTF | PCRE2_AUTO_CALLOUT, &error,
@@ -94,9 +94,9 @@ struct split_pattern *split_pattern_new(const char *name, const char *where, con
         return NULL;
     pcre2_jit_compile(code, PCRE2_JIT_COMPLETE); // if this fails, PCRE2 interprets the pattern
     struct split_pattern *p = malloc(sizeof *p);
-    CHECK(p, "no memory for a pattern");
+    CHECK_MEMORY(p, "no memory for a pattern");
     *p = (struct split_pattern){code, strdup(name)};
-    CHECK(p->name, "no memory for a name");
+    CHECK_MEMORY(p->name, "no memory for a name");
     return p;
 }
 
@@ -121,11 +121,11 @@ static int count_steps(pcre2_callout_block *block, void *data)
 struct split_scratch *split_scratch_new(const struct tokenizer *t, size_t text_bytes)
 {
     struct split_scratch *s = calloc(1, sizeof *s);
-    CHECK(s, "no memory for a scratch");
+    CHECK_MEMORY(s, "no memory for a scratch");
     s->match = pcre2_match_data_create(1, NULL);
     s->context = pcre2_match_context_create(NULL);
     s->stack = pcre2_jit_stack_create(32 << 10, JIT_STACK_BYTES, NULL);
-    CHECK(s->match && s->context, "no memory for matches");
+    CHECK_MEMORY(s->match && s->context, "no memory for matches");
     if (s->stack)
         pcre2_jit_stack_assign(s->context, NULL, s->stack);
     s->most_steps = STEPS + (uint64_t)text_bytes * STEPS_PER_BYTE * (uint64_t)t->n_splits;

@@ -13,7 +13,7 @@ void bytes_reserve(struct bytes *b, size_t more)
         return;
     b->room = b->room * 2 + more + 64;
     b->at = realloc(b->at, b->room);
-    CHECK(b->at, "no memory for %zu bytes of text", b->room);
+    CHECK_MEMORY(b->at, "no memory for %zu bytes of text", b->room);
 }
 
 void bytes_push(struct bytes *b, const char *more, size_t count)
@@ -29,7 +29,7 @@ void id_list_push(struct id_list *l, int32_t id)
     if (l->count == l->room) {
         l->room = l->room * 2 + 64;
         l->at = realloc(l->at, l->room * sizeof *l->at);
-        CHECK(l->at, "no memory for %zu ids", l->room);
+        CHECK_MEMORY(l->at, "no memory for %zu ids", l->room);
     }
     l->at[l->count++] = id;
 }
@@ -79,7 +79,7 @@ static void stream_reserve(struct text_stream *s, size_t more)
     if (s->room - s->bytes < more) {
         s->room = s->room * 2 + more;
         s->text = realloc(s->text, s->room);
-        CHECK(s->text, "no memory for %zu bytes of text", s->room);
+        CHECK_MEMORY(s->text, "no memory for %zu bytes of text", s->room);
     }
 }
 

@@ -29,9 +29,9 @@ static void count_file(void *context, const char *tensor, const char *file)
             return;
     char *path = path_join(x->dir, file);
     x->seen = realloc(x->seen, (size_t)(x->weights->files + 1) * sizeof *x->seen);
-    CHECK(x->seen, "no memory for the names of files");
+    CHECK_MEMORY(x->seen, "no memory for the names of files");
     x->seen[x->weights->files] = strdup(file);
-    CHECK(x->seen[x->weights->files], "no memory for a name");
+    CHECK_MEMORY(x->seen[x->weights->files], "no memory for a name");
     x->weights->files++;
     x->weights->missing += !file_exists(path);
     free(path);

@@ -10,7 +10,7 @@
 static void *array(size_t n, size_t bytes)
 {
     void *a = calloc(n ? n : 1, bytes);
-    CHECK(a, "no memory for a profile");
+    CHECK_MEMORY(a, "no memory for a profile");
     return a;
 }
 
@@ -86,7 +86,7 @@ static void append(struct rank_log *log, const struct trace_event *events, size_
     if (log->n + n > log->room) {
         log->room = 2 * (log->n + n);
         log->events = realloc(log->events, log->room * sizeof *events);
-        CHECK(log->events, "no memory for %zu marks", log->room);
+        CHECK_MEMORY(log->events, "no memory for %zu marks", log->room);
     }
     if (n)
         memcpy(log->events + log->n, events, n * sizeof *events);

@@ -111,7 +111,7 @@ static void pack_records(Records *out, const struct records *r)
     size_t n = r->n;
     CHECK(n <= CONTROL_MAX_MARKS, "%zu marks in a message", n);
     out->after_ns = malloc(n * (sizeof(uint64_t) + 3 * sizeof(uint32_t)) + 1);
-    CHECK(out->after_ns, "no memory for %zu marks", n);
+    CHECK_MEMORY(out->after_ns, "no memory for %zu marks", n);
     out->phase = (uint32_t *)(out->after_ns + n);
     out->place = out->phase + n;
     out->detail = (int32_t *)(out->place + n);
@@ -136,7 +136,7 @@ static void *pack_envelope(enum control_kind kind, void *body, size_t *n)
     *n = control__get_packed_size(&envelope);
     CHECK(*n <= CONTROL_MAX_BYTES, "a message of %zu bytes", *n);
     void *bytes = malloc(*n);
-    CHECK(bytes, "no memory for a message of %zu bytes", *n);
+    CHECK_MEMORY(bytes, "no memory for a message of %zu bytes", *n);
     control__pack(&envelope, bytes);
     return bytes;
 }
@@ -269,7 +269,7 @@ int control_recv(struct transport *t, int from, struct control *message, struct 
 {
     size_t n;
     void *bytes = malloc(CONTROL_MAX_BYTES); // takes memory only for the bytes that arrive
-    CHECK(bytes, "no memory for a message");
+    CHECK_MEMORY(bytes, "no memory for a message");
     int status = transport_recv(t, &from, bytes, CONTROL_MAX_BYTES, &n);
     if (!status)
         status = control_unpack(bytes, n, from, message, arena);

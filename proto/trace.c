@@ -19,7 +19,7 @@ static void write_packet(FILE *out, Perfetto__Protos__TracePacket *packet)
     trace.packet = &packet;
     size_t n = perfetto__protos__trace__get_packed_size(&trace);
     uint8_t room[512], *bytes = n <= sizeof room ? room : malloc(n);
-    CHECK(bytes, "no memory for a packet of %zu bytes", n);
+    CHECK_MEMORY(bytes, "no memory for a packet of %zu bytes", n);
     perfetto__protos__trace__pack(&trace, bytes);
     fwrite(bytes, 1, n, out);
     if (bytes != room)

@@ -240,7 +240,7 @@ static int peak_memory(struct bench_report *r, struct coordinator *c)
     if (!c->transport || strcmp(c->transport->name, "local") == 0)
         return 0;
     struct stats *stats = calloc((size_t)c->transport->size, sizeof *stats);
-    CHECK(stats, "no memory for the counters of %d ranks", c->transport->size);
+    CHECK_MEMORY(stats, "no memory for the counters of %d ranks", c->transport->size);
     int status = cluster_stats(c->transport, stats);
     for (int rank = 1; rank < c->transport->size; rank++)
         r->peak_bytes += stats[rank].peak_bytes;
@@ -254,7 +254,7 @@ static void rows_open(struct rows *r, int n)
     int32_t **arrays[] = {&r->tokens, &r->seq, &r->pos, &r->last};
     for (int i = 0; i < 4; i++) {
         *arrays[i] = calloc((size_t)n, sizeof(int32_t));
-        CHECK(*arrays[i], "no memory for %d rows", n);
+        CHECK_MEMORY(*arrays[i], "no memory for %d rows", n);
     }
 }
 

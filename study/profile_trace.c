@@ -144,7 +144,7 @@ int profile_write_trace(const struct profile *p, const char *path)
     if (status)
         return status;
     uint64_t *flows = calloc((size_t)p->n_ranks, sizeof *flows);
-    CHECK(flows, "no memory for %d ranks", p->n_ranks);
+    CHECK_MEMORY(flows, "no memory for %d ranks", p->n_ranks);
     for (int rank = 0; rank < p->n_ranks; rank++)
         write_rank(p, f.stream, rank, flows);
     free(flows);

@@ -103,7 +103,7 @@ static int local_send(struct transport *t, int to, const void *bytes, size_t n)
     struct local_end *me = t->state, *peer = &me->world->ends[to];
     CHECK(to >= 0 && to < t->size && to != t->rank, "rank %d sends to %d", t->rank, to);
     struct local_message *m = malloc(sizeof *m + n);
-    CHECK(m, "no memory for a message of %zu bytes", n);
+    CHECK_MEMORY(m, "no memory for a message of %zu bytes", n);
     *m = (struct local_message){.from = t->rank, .bytes = n};
     if (n)
         memcpy(m->data, bytes, n);
@@ -272,7 +272,7 @@ static void open_end(struct local_world *w, struct local_end *e)
     e->last = &e->first;
     e->in = calloc((size_t)(LANES * w->size), sizeof *e->in);
     e->awaited = calloc((size_t)w->size, sizeof *e->awaited);
-    CHECK(e->in && e->awaited, "no memory for %d ranks", w->size);
+    CHECK_MEMORY(e->in && e->awaited, "no memory for %d ranks", w->size);
     watch_open(&e->watch, w->size);
     e->pulse.decoding = -1;
     e->spin_ns = enough_cores(w->size) ? SPIN_MOST_NS : 0;
@@ -283,12 +283,12 @@ void transport_open_local(struct transport *ends, int size)
     size_t n = (size_t)size;
     CHECK(size >= 1 && size <= 4096, "%d ranks", size);
     struct local_world *w = calloc(1, sizeof *w);
-    CHECK(w, "no memory for %d ranks", size);
+    CHECK_MEMORY(w, "no memory for %d ranks", size);
     w->size = w->n_open = size;
     w->ends = aligned_alloc(64, n * sizeof *w->ends);
     w->queues = calloc(LANES * n * n, sizeof *w->queues);
     w->hosts = calloc(n, sizeof *w->hosts);
-    CHECK(w->ends && w->queues && w->hosts, "no memory for %d ranks", size);
+    CHECK_MEMORY(w->ends && w->queues && w->hosts, "no memory for %d ranks", size);
     memset(w->ends, 0, n * sizeof *w->ends);
     pthread_mutex_init(&w->mutex, NULL);
     for (int r = 0; r < size; r++) {

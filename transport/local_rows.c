@@ -28,7 +28,7 @@ static void push(struct local_queue *q, const struct local_offer *offer)
     if (q->first + q->n == q->capacity) {
         q->capacity = q->capacity ? 2 * q->capacity : 4;
         q->offers = realloc(q->offers, (size_t)q->capacity * sizeof *q->offers);
-        CHECK(q->offers, "no memory for %d rows messages", q->capacity);
+        CHECK_MEMORY(q->offers, "no memory for %d rows messages", q->capacity);
     }
     q->offers[q->first + q->n++] = *offer;
 }

@@ -17,7 +17,7 @@ void watch_open(struct watch *w, int size)
                         .counts = calloc(n, sizeof *w->counts),
                         .moved_ns = calloc(n, sizeof *w->moved_ns),
                         .lost = calloc(n, sizeof *w->lost)};
-    CHECK(w->signs && w->counts && w->moved_ns && w->lost, "no memory for %d ranks", size);
+    CHECK_MEMORY(w->signs && w->counts && w->moved_ns && w->lost, "no memory for %d ranks", size);
 }
 
 void watch_close(struct watch *w)

@@ -110,7 +110,7 @@ static int mpi_send(struct transport *t, int to, const void *bytes, size_t n)
     CHECK(to >= 0 && to < t->size && to != t->rank, "rank %d sends to %d", t->rank, to);
     CHECK(n <= CONTROL_MAX_BYTES, "a message of %zu bytes", n);
     void *copy = malloc(n ? n : 1);
-    CHECK(copy, "no memory for a message of %zu bytes", n);
+    CHECK_MEMORY(copy, "no memory for a message of %zu bytes", n);
     if (n)
         memcpy(copy, bytes, n);
     pthread_mutex_lock(&s->mutex);
@@ -392,7 +392,8 @@ static void allocate(struct mpi_state *s, int size)
     s->gone = calloc(n, sizeof *s->gone);
     s->spoke = calloc(n, sizeof *s->spoke);
     s->awaited = calloc(n, sizeof *s->awaited);
-    CHECK(s->hosts && s->in && s->gone && s->spoke && s->awaited, "no memory for %d ranks", size);
+    CHECK_MEMORY(s->hosts && s->in && s->gone && s->spoke && s->awaited, "no memory for %d ranks",
+                 size);
     for (int i = 0; i < LANES * size; i++)
         s->in[i].chunk = MPI_REQUEST_NULL;
 }
@@ -419,7 +420,7 @@ int transport_open_mpi(struct transport *t, int *local_rank, int *local_size)
 {
     int provided;
     struct mpi_state *s = calloc(1, sizeof *s);
-    CHECK(s, "no memory");
+    CHECK_MEMORY(s, "no memory");
     const char *rank = getenv("OMPI_COMM_WORLD_RANK");
     s->rank = rank ? atoi(rank) : 0; // for the beater, until MPI has started
     pthread_mutex_init(&s->mutex, NULL);

@@ -101,7 +101,7 @@ static void *beat_thread(void *argument)
 void beater_open(struct mpi_state *s)
 {
     struct beater *b = calloc(1, sizeof *b);
-    CHECK(b, "no memory");
+    CHECK_MEMORY(b, "no memory");
     b->parent = getppid();
     s->beater = b;
     ticker_open(&b->ticker, beat_thread, s);
@@ -120,7 +120,7 @@ void beater_begin(struct mpi_state *s, int size)
     b->n = size;
     b->out = calloc((size_t)size, sizeof *b->out);
     b->requests = calloc((size_t)size, sizeof *b->requests);
-    CHECK(b->out && b->requests, "no memory for %d ranks", size);
+    CHECK_MEMORY(b->out && b->requests, "no memory for %d ranks", size);
     for (int r = 0; r < size; r++) {
         b->requests[r] = MPI_REQUEST_NULL;
         s->watch.signs[r].heard_ns = now;

@@ -24,7 +24,7 @@ void outgoing_add(struct mpi_state *s, struct mpi_outgoing *o, const void *bytes
         o->requests = realloc(o->requests, (size_t)o->capacity * sizeof *o->requests);
         o->to = realloc(o->to, (size_t)o->capacity * sizeof *o->to);
         o->owned = realloc(o->owned, (size_t)o->capacity * sizeof *o->owned);
-        CHECK(o->requests && o->to && o->owned, "no memory for %d sends", o->capacity);
+        CHECK_MEMORY(o->requests && o->to && o->owned, "no memory for %d sends", o->capacity);
     }
     MPI(MPI_Isend(bytes, (int)n, MPI_BYTE, to, tag, s->comm, &o->requests[o->n]));
     o->to[o->n] = to;

@@ -50,7 +50,7 @@ static void *watch(void *argument)
 void watchdog_open(struct watchdog *w, struct transport *t, void (*end)(void *what), void *what)
 {
     struct watchdog_thread *thread = calloc(1, sizeof *thread);
-    CHECK(thread, "no memory for a watchdog");
+    CHECK_MEMORY(thread, "no memory for a watchdog");
     thread->watchdog = w;
     thread->transport = t;
     thread->end = end;

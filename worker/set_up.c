@@ -1,10 +1,13 @@
 /* The beginning of a worker's life: greeting, loading, and everything that a step will need. */
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "kernels/ops.h"
 #include "model/hub.h"
+#include "model/memory_fit.h"
 #include "model/pieces.h"
 #include "proto/phase.h"
 #include "transport/nccl.h"
@@ -94,6 +97,27 @@ static void alloc_copies(struct worker *w, const struct setup *setup)
     w->count = dev_alloc(&w->dev, (size_t)m->n_experts * sizeof *w->count);
 }
 
+/* Is there memory for what this rank will hold; and, if it is the first of a host that is not rank
+ * 0's, for what all ranks there will? Threads of rank 0's process have been counted by it. */
+static int check_memory(struct worker *w, const struct setup *setup)
+{
+    const struct transport *t = w->transport;
+    struct memory_plan plan;
+    bool *on_host = calloc((size_t)t->size, sizeof *on_host);
+    CHECK_MEMORY(on_host, "no memory for %d ranks", t->size);
+    int first = -1;
+    for (int r = 0; r < t->size; r++) {
+        on_host[r] = strcmp(t->hosts[r], t->hosts[t->rank]) == 0;
+        first = first < 0 && on_host[r] ? r : first;
+    }
+    memory_plan_open(&plan, &w->config, setup->dtype, 1);
+    plan.placement = w->placement;
+    struct memory_need need = memory_need_of(&plan, t->rank, 0, on_host);
+    bool counted = w->dev.cuda || strcmp(t->name, "mpi") != 0;
+    free(on_host);
+    return counted ? 0 : memory_fit(&need, t->hosts[t->rank], first == t->rank);
+}
+
 static int load(struct worker *w, const struct setup *setup)
 {
     const struct config *m = &w->config;
@@ -105,6 +129,8 @@ static int load(struct worker *w, const struct setup *setup)
     if (!status)
         status =
             placement_take_outputs(&w->placement, m, setup->output_first, setup->n_output_first);
+    if (!status)
+        status = check_memory(w, setup);
     if (!status)
         status = shard_open(&w->shard, &w->dev, m, w->checkpoint, setup->dtype, &w->placement,
                             t->rank, NULL, NULL);

@@ -262,7 +262,7 @@ void cuda_ffn_list_open(struct dev *d, struct ffn_list *list)
     size_t bytes = (size_t)list->n * sizeof(ffn_weights);
     list->device = cuda_alloc(d, bytes);
     ffn_weights *blocks = (ffn_weights *)malloc(bytes);
-    CHECK(blocks, "no memory for %d blocks", list->n);
+    CHECK_MEMORY(blocks, "no memory for %d blocks", list->n);
     for (int i = 0; i < list->n; i++)
         blocks[i] = {list->ffns[i].gate_up.data, list->ffns[i].down.data};
     cuda_upload(d, list->device, blocks, bytes);
