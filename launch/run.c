@@ -121,7 +121,8 @@ static int print_end(void *context, const struct request_result *r)
     text_out_end(&p->out);
     if (p->out.bytes > p->printed)
         print_new(p);
-    write_out("\n", 1); // comes before the summary, also if both go to the same file
+    if (r->finish != FINISH_FAILED || p->any || p->printed)
+        write_out("\n", 1); // comes before the summary, also if both go to the same file
     log_follow_output();
     return r->finish == FINISH_FAILED ? fail(STATUS_FAILED, "%s", r->error) : stdout_status();
 }

@@ -202,6 +202,39 @@ rm -f "$t/chat_template.jinja"
 echo '{}' >"$t/tokenizer_config.json"
 expect 3 'expected a chat_template for messages, found none' run -m "$t" -p x --chat
 
+# what gives no next token
+t=$(variant nothing-left)
+echo "{\"suppress_tokens\": [$(seq -s, 0 100)]}" >"$t/generation_config.json"
+expect 1 'generation_config.json bans all' run -m "$t" --tokens 1,2 --ids -n 3 -q
+poison() { # DIR TENSOR: its first number becomes NaN
+    python3 - "$1/model.safetensors" "$2" <<'PY'
+import json, struct, sys
+with open(sys.argv[1], "r+b") as f:
+    n = struct.unpack("<Q", f.read(8))[0]
+    tensor = json.loads(f.read(n))[sys.argv[2]]
+    f.seek(8 + n + tensor["data_offsets"][0])
+    f.write(struct.pack("<f", float("nan")) if tensor["dtype"] == "F32" else b"\xc0\x7f")
+PY
+}
+t=$(variant nan-norm)
+poison "$t" model.layers.1.input_layernorm.weight
+says='found NaN or infinity, first in the output of layer 1 (of 0 to 1)'
+expect 1 "$says" run -m "$t" --tokens 1,2 --ids -n 3 -q
+expect 1 "$says" run -m "$t" --tokens 1,2 --ids -n 3 -q --temp 1 --ranks 3
+t=$(variant nan-batch "$austen")
+poison "$t" model.norm.weight
+echo '{"id": "a", "prompt": "x"}' |
+    "$epmoe" batch -m "$t" -i - -o "$work/nan.jsonl" -q >"$work/stdout" 2>"$work/stderr"
+if grep -q '"id": "a", "error": ".*last norm or the output matrix is broken' "$work/nan.jsonl"; then
+    passed=$((passed + 1))
+else
+    failed=$((failed + 1))
+    echo "a batch of a model with NaN: $(cat "$work/nan.jsonl" "$work/stderr")"
+fi
+expect 3 'num_beams: expected 1, found 4' \
+    run -m "$(variant beams && echo '{"num_beams": 4}' >"$work/beams/generation_config.json")" \
+    --tokens 1 --ids
+
 # weights that no memory is left for; a sanitizer itself maps more than this
 if ! ldd "$epmoe" | grep -q 'lib[at]san'; then
     program=$epmoe
