@@ -4,7 +4,7 @@
  * Every field of the file is either followed or refused, with its name in the error; no field that
  * could change an id is ignored. Ids may differ for code points that are newer than the Unicode
  * version of the PCRE2 library, where a pattern has \p{...}; tests/model/test_tokenizer_split.c
- * lists them.
+ * lists them. So they may beside an added token with single_word, for those newer than utf8proc's.
  *
  * Encoding and decoding do not change a tokenizer: any number of threads may use it. */
 #pragma once
