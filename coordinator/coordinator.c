@@ -43,29 +43,41 @@ static void rope_open(struct rope_table *r, struct dev *d, const struct config *
     *r = (struct rope_table){cosines_device, sines_device, half};
 }
 
-static void show_progress(void *context, uint64_t bytes)
+/* A bar in bytes of the type that the run computes in. */
+struct load_bar {
+    struct progress progress;
+    double type_bytes;
+};
+
+static void open_bar(struct load_bar *bar, const char *label, uint64_t parameters, enum dtype type)
 {
-    progress_update(context, (double)bytes);
+    bar->type_bytes = (double)dtype_bytes(type);
+    progress_open(&bar->progress, label, "GB", (double)parameters * bar->type_bytes * 1e-9, 1e9);
+}
+
+static void show_progress(void *context, uint64_t parameters)
+{
+    struct load_bar *bar = context;
+    progress_update(&bar->progress, (double)parameters * bar->type_bytes);
 }
 
 static int load(struct coordinator *c, const struct checkpoint *ckpt)
 {
-    struct progress bar;
+    struct load_bar bar;
     const struct config *m = &c->config;
     struct sizes sizes = sizes_of(m);
-    double type_bytes = dtype_bytes(m->dtype);
-    double own = (double)(sizes.unembed + sizes.layers - sizes.dense) * type_bytes;
-    progress_open(&bar, "loading", "GB", own * 1e-9, 1e9);
-    int status = weights_open(&c->weights, &c->dev, m, ckpt, c->dtype, c->placement.output_first[1],
-                              show_progress, &bar);
-    progress_close(&bar);
+    int outputs = c->placement.output_first[1];
+    uint64_t own = (uint64_t)outputs * (uint64_t)m->dim + sizes.layers - sizes.dense;
+    open_bar(&bar, "loading", own, c->dtype);
+    int status =
+        weights_open(&c->weights, &c->dev, m, ckpt, c->dtype, outputs, show_progress, &bar);
+    progress_close(&bar.progress);
     if (status)
         return status;
-    double blocks = (double)shard_parameters(m, &c->placement, 0) * type_bytes;
-    progress_open(&bar, "loading experts", "GB", blocks * 1e-9, 1e9);
+    open_bar(&bar, "loading experts", shard_parameters(m, &c->placement, 0), c->dtype);
     status =
         shard_open(&c->shard, &c->dev, m, ckpt, c->dtype, &c->placement, 0, show_progress, &bar);
-    progress_close(&bar);
+    progress_close(&bar.progress);
     return status;
 }
 

@@ -12,12 +12,12 @@ struct loading {
     const struct checkpoint *c;
     load_progress progress;
     void *context;
-    uint64_t loaded; // bytes of the checkpoint
+    uint64_t loaded; // parameters
 };
 
 static void report(struct loading *o, uint64_t parameters)
 {
-    o->loaded += parameters * (uint64_t)dtype_bytes(o->s->type);
+    o->loaded += parameters;
     if (o->progress)
         o->progress(o->context, o->loaded);
 }

@@ -111,15 +111,15 @@ struct loader {
     enum dtype type;
     load_progress progress;
     void *context;
-    uint64_t bytes; // packed so far
+    uint64_t parameters; // packed so far
 };
 
-static void report(struct loader *o, const struct tensor *t)
+static void report(struct loader *o, uint64_t parameters)
 {
-    o->bytes += t->bytes;
+    o->parameters += parameters;
     pulse();
     if (o->progress)
-        o->progress(o->context, o->bytes);
+        o->progress(o->context, o->parameters);
 }
 
 static void matrix_new(struct dev *d, struct matrix *w, enum dtype type, int n, int k)
@@ -138,7 +138,7 @@ static int pack(struct loader *o, struct matrix *w, int first, const struct tens
         return status;
     matrix_pack(o->d, w, first, &source, (int)t->shape[0]);
     mapping_close(&map);
-    report(o, t);
+    report(o, t->bytes / (uint64_t)dtype_bytes(t->type));
     return 0;
 }
 
@@ -168,7 +168,7 @@ static int widen(struct loader *o, float *to, const struct tensor *t)
     for (int64_t i = 0; i < t->shape[0]; i++)
         to[i] = dtype_round(o->type, dtype_load(t->type, map.data, (size_t)i));
     mapping_close(&map);
-    report(o, t);
+    report(o, t->bytes / (uint64_t)dtype_bytes(t->type));
     return 0;
 }
 
@@ -364,6 +364,8 @@ int weights_open(struct weights *w, struct dev *d, const struct config *m,
         status = load_vector(&o, &w->final_norm, PART_FINAL_NORM, 0);
     if (!status)
         status = weights_load_outputs(&w->unembed, d, m, c, type, 0, outputs);
+    if (!status)
+        report(&o, (uint64_t)outputs * (uint64_t)m->dim);
     if (status)
         weights_close(w);
     w->bytes = d->bytes - before;

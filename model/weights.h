@@ -27,8 +27,8 @@ struct weights {
     uint64_t bytes;               // packed
 };
 
-/* Called as bytes of the checkpoint have been packed; may be NULL. */
-typedef void (*load_progress)(void *context, uint64_t bytes);
+/* Called as parameters have been packed, with how many so far; may be NULL. */
+typedef void (*load_progress)(void *context, uint64_t parameters);
 
 /* m->tied := false if the checkpoint has an output matrix of its own though config.json ties it to
  * the embedding: as in transformers 5, that matrix counts. To be called before m is used. */
