@@ -92,7 +92,7 @@ start_batch
 start=$(now)
 cable down
 end_batch "$start" "cut cable" \
-    "lost rank 2 on $b, rank 3 on $b, rank 4 on $b: $silence .* of step [0-9]+ .*last finished step: [0-9]+"
+    "lost rank 2 on $b, rank 3 on $b, rank 4 on $b: $silence (.* of step [0-9]+ .*|.* between steps; )last finished step: [0-9]+"
 cable up
 
 start_batch
