@@ -14,8 +14,8 @@ struct cluster_terms {
     int max_rows, logit_rows;
     bool profile; // workers log their phases
     struct exchange_options exchange;
-    const void *nccl_ids; // see transport/nccl.h
-    int n_nccl_ids;       // a lane's each; 0: rows travel by the transport
+    char *nccl_ids; // see transport/nccl.h
+    int n_nccl_ids; // a lane's each; 0: rows travel by the transport
 };
 
 /* Hear every worker's Hello and refuse by name one of another version or other weights.

@@ -3,14 +3,13 @@
 #include <limits.h>
 #include <math.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/progress.h"
 #include "base/pulse.h"
 #include "coordinator/cluster.h"
 #include "coordinator/fit.h"
+#include "coordinator/loading.h"
 #include "coordinator/stage.h"
 #include "coordinator/unembed.h"
 #include "kernels/ops.h"
@@ -41,61 +40,6 @@ static void rope_open(struct rope_table *r, struct dev *d, const struct config *
     dev_upload(d, cosines_device, cosines, bytes);
     dev_upload(d, sines_device, sines, bytes);
     *r = (struct rope_table){cosines_device, sines_device, half};
-}
-
-/* A bar in bytes of the type that the run computes in. */
-struct load_bar {
-    struct progress progress;
-    double type_bytes;
-};
-
-static void open_bar(struct load_bar *bar, const char *label, uint64_t parameters, enum dtype type)
-{
-    bar->type_bytes = (double)dtype_bytes(type);
-    progress_open(&bar->progress, label, "GB", (double)parameters * bar->type_bytes * 1e-9, 1e9);
-}
-
-static void show_progress(void *context, uint64_t parameters)
-{
-    struct load_bar *bar = context;
-    progress_update(&bar->progress, (double)parameters * bar->type_bytes);
-}
-
-static int load(struct coordinator *c, const struct checkpoint *ckpt)
-{
-    struct load_bar bar;
-    const struct config *m = &c->config;
-    struct sizes sizes = sizes_of(m);
-    int outputs = c->placement.output_first[1];
-    uint64_t own = (uint64_t)outputs * (uint64_t)m->dim + sizes.layers - sizes.dense;
-    open_bar(&bar, "loading", own, c->dtype);
-    int status =
-        weights_open(&c->weights, &c->dev, m, ckpt, c->dtype, outputs, show_progress, &bar);
-    progress_close(&bar.progress);
-    if (status)
-        return status;
-    open_bar(&bar, "loading experts", shard_parameters(m, &c->placement, 0), c->dtype);
-    status =
-        shard_open(&c->shard, &c->dev, m, ckpt, c->dtype, &c->placement, 0, show_progress, &bar);
-    progress_close(&bar.progress);
-    return status;
-}
-
-/* As load(), and say how fast that was. */
-static int load_here(struct coordinator *c, const struct checkpoint *ckpt)
-{
-    int64_t start = clock_ns();
-    int status = load(c, ckpt);
-    if (!status)
-        status = dev_wait(&c->dev); // a GPU may still be packing
-    if (status)
-        return status;
-    char host[64] = "";
-    gethostname(host, sizeof host - 1);
-    struct ready ready = {c->weights.bytes + c->shard.bytes, (uint32_t)c->shard.n_experts,
-                          seconds_since(start)};
-    cluster_note_loaded(host, 0, &ready);
-    return 0;
 }
 
 /* The groups of a layer's blocks where the device can read them; NULL where it has none. */
@@ -235,16 +179,69 @@ static int join_gpus(struct coordinator *c, const void *nccl_ids)
     return status == TRANSPORT_INTERRUPTED ? cluster_fault(c->transport) : status;
 }
 
-/* Where NCCL moves rows: an id for each lane. */
-static int make_ids(const struct coordinator *c, const struct coordinator_options *o, char *ids,
+/* Where NCCL moves rows: an id for each lane, to terms->nccl_ids, which has room for all. */
+static int make_ids(const struct coordinator *c, const struct coordinator_options *o,
                     struct cluster_terms *terms)
 {
     int status = 0;
-    terms->nccl_ids = ids;
     terms->n_nccl_ids = o->nccl && c->transport ? exchange_lanes(&o->exchange) : 0;
     for (int lane = 0; lane < terms->n_nccl_ids && !status; lane++)
-        status = nccl_new_id(ids + (size_t)lane * NCCL_ID_BYTES);
+        status = nccl_new_id(terms->nccl_ids + (size_t)lane * NCCL_ID_BYTES);
     return status;
+}
+
+/* What opening takes from step to step. */
+struct opening {
+    struct coordinator *c;
+    const struct coordinator_options *o;
+    const struct checkpoint *ckpt;
+    struct transport alone, *t; // a world of one, and the coordinator's or that one
+    struct cluster_terms terms;
+    char nccl_ids[LANES * NCCL_ID_BYTES];
+    unsigned common; // instruction sets that all ranks have
+    enum isa isa;
+    uint64_t worker_bytes; // of weights, on all workers
+};
+
+static int check_weights(struct opening *s)
+{
+    return weights_check(&s->c->config, s->ckpt);
+}
+
+/* A placement by a rule or a file: what is wrong with it is refused before anything is opened. */
+static int place_by_rule(struct opening *s)
+{
+    if (placement_is_balanced(&s->o->placement))
+        return 0;
+    return placement_build(&s->c->placement, &s->c->memory, &s->c->config, s->t->size,
+                           &s->o->placement);
+}
+
+static int choose_wire(struct opening *s)
+{
+    int status = exchange_choose_wire(&s->terms.exchange, s->c->dtype);
+    s->c->options = s->terms.exchange;
+    return status;
+}
+
+static int take_digest(struct opening *s)
+{
+    return s->t->size > 1 ? checkpoint_digest(s->ckpt, &s->terms.digest) : 0;
+}
+
+static int greet(struct opening *s)
+{
+    return cluster_greet(s->t, &s->terms, &s->common);
+}
+
+static int choose_isa(struct opening *s)
+{
+    return isa_choose(&s->isa, s->common);
+}
+
+static int make_all_ids(struct opening *s)
+{
+    return make_ids(s->c, s->o, &s->terms);
 }
 
 /* Weights of experts and pieces of which measuring the ranks is worth the time it takes. */
@@ -266,88 +263,102 @@ static int halved_rows(enum overlap overlap)
 
 /* With COMBINE_SUM results depend on the placement, so that goes by the shapes of the model alone.
  */
-static int place_balanced(struct coordinator *c, const struct coordinator_options *o,
-                          const struct cluster_terms *terms, enum isa isa)
+static int place_balanced(struct opening *s)
 {
-    struct transport *t = c->transport;
-    struct placement_spec spec = o->placement;
-    int n_ranks = t ? t->size : 1, status = 0;
+    struct coordinator *c = s->c;
+    struct placement_spec spec = s->o->placement;
+    int n_ranks = s->t->size, status = 0;
     struct balance b = {.m = &c->config,
                         .type = c->dtype,
-                        .load = o->expect,
+                        .load = s->o->expect,
                         .chunk = c->chunk,
-                        .halved = halved_rows(terms->exchange.overlap),
+                        .halved = halved_rows(s->terms.exchange.overlap),
                         .n_ranks = n_ranks};
-    if (terms->exchange.combine == COMBINE_ROWS)
+    if (!placement_is_balanced(&spec))
+        return 0;
+    if (s->terms.exchange.combine == COMBINE_ROWS)
         spec.balance = &b;
-    if (is_worth_measuring(c, terms)) {
+    if (is_worth_measuring(c, &s->terms)) {
         struct rank_speed *speeds = arena_alloc(&c->memory, (size_t)n_ranks * sizeof *speeds);
-        status = cluster_measure(t, terms, isa, &c->dev, speeds);
-        speeds[0].memory = fit_room(c, o);
+        status = cluster_measure(s->t, &s->terms, s->isa, &c->dev, speeds);
+        speeds[0].memory = fit_room(c, s->o);
         b.speeds = speeds;
     }
     return status ? status : placement_build(&c->placement, &c->memory, &c->config, n_ranks, &spec);
 }
 
-static int open_with(struct coordinator *c, const struct coordinator_options *o,
-                     const struct checkpoint *ckpt)
+static int check_fit(struct opening *s)
 {
-    struct transport alone = {.size = 1}, *t = c->transport ? c->transport : &alone;
-    const struct config *m = &c->config;
-    struct cluster_terms terms = {.version = o->version,
-                                  .dtype = c->dtype,
-                                  .max_rows = c->chunk,
-                                  .logit_rows = c->logit_rows,
-                                  .profile = o->profile.on,
-                                  .exchange = o->exchange};
-    char nccl_ids[LANES * NCCL_ID_BYTES];
-    unsigned common;
-    enum isa isa;
-    uint64_t worker_bytes;
-    int status = weights_check(m, ckpt);
-    if (!status && !placement_is_balanced(&o->placement)) // by a rule or a file: refused at once
-        status = placement_build(&c->placement, &c->memory, m, t->size, &o->placement);
-    if (!status)
-        status = exchange_choose_wire(&terms.exchange, c->dtype);
-    c->options = terms.exchange;
-    if (!status && t->size > 1)
-        status = checkpoint_digest(ckpt, &terms.digest);
-    if (!status)
-        status = cluster_greet(t, &terms, &common);
-    if (!status)
-        status = isa_choose(&isa, common);
-    if (!status)
-        status = make_ids(c, o, nccl_ids, &terms);
+    return fit_check(s->c, s->o);
+}
+
+static int set_up_workers(struct opening *s)
+{
+    return cluster_set_up(s->t, &s->terms, s->isa, &s->c->config, &s->c->placement);
+}
+
+static int load_all(struct opening *s)
+{
+    int status = coordinator_load(s->c, s->ckpt);
+    return status ? status : cluster_await(s->t, &s->worker_bytes);
+}
+
+static int allocate_all(struct opening *s)
+{
+    allocate(s->c, s->o);
+    int status = s->terms.n_nccl_ids ? join_gpus(s->c, s->nccl_ids) : 0;
+    return status ? status : dev_wait(&s->c->dev);
+}
+
+static int open_profile(struct opening *s)
+{
+    struct coordinator *c = s->c;
+    int status = profile_open(&c->profile, c->transport, c->config.n_layers, &s->o->profile);
     if (status)
         return status;
-    status = open_device(c, o, isa);
-    if (!status && placement_is_balanced(&o->placement))
-        status = place_balanced(c, o, &terms, isa);
-    if (!status)
-        status = fit_check(c, o);
-    if (!status)
-        status = cluster_set_up(t, &terms, isa, m, &c->placement);
-    if (!status)
-        status = load_here(c, ckpt);
-    if (!status)
-        status = cluster_await(t, &worker_bytes);
-    if (!status)
-        allocate(c, o);
-    if (!status && terms.n_nccl_ids)
-        status = join_gpus(c, nccl_ids);
-    if (!status)
-        status = dev_wait(&c->dev);
-    if (!status)
-        status = profile_open(&c->profile, c->transport, m->n_layers, &o->profile);
-    if (status) {
-        close_device(c);
-        return status;
-    }
     profile_time_by(c->profile, &c->dev);
     c->trace = c->profile ? &c->profile->log : NULL;
     trace_exchange(c);
-    c->weight_bytes = c->weights.bytes + c->shard.bytes + worker_bytes;
     return 0;
+}
+
+typedef int (*opening_step)(struct opening *);
+
+static int take_steps(struct opening *s, const opening_step *steps, size_t n)
+{
+    int status = 0;
+    for (size_t i = 0; i < n && !status; i++)
+        status = steps[i](s);
+    return status;
+}
+
+/* The ranks agree, then each opens its device and loads. */
+static int open_with(struct coordinator *c, const struct coordinator_options *o,
+                     const struct checkpoint *ckpt)
+{
+    static const opening_step agree[] = {check_weights, place_by_rule, choose_wire, take_digest,
+                                         greet,         choose_isa,    make_all_ids};
+    static const opening_step build[] = {place_balanced, check_fit,    set_up_workers,
+                                         load_all,       allocate_all, open_profile};
+    struct opening s = {.c = c, .o = o, .ckpt = ckpt, .alone = {.size = 1}};
+    s.t = c->transport ? c->transport : &s.alone;
+    s.terms = (struct cluster_terms){.version = o->version,
+                                     .dtype = c->dtype,
+                                     .max_rows = c->chunk,
+                                     .logit_rows = c->logit_rows,
+                                     .profile = o->profile.on,
+                                     .exchange = o->exchange,
+                                     .nccl_ids = s.nccl_ids};
+    int status = take_steps(&s, agree, sizeof agree / sizeof *agree);
+    if (status)
+        return status;
+    status = open_device(c, o, s.isa);
+    if (!status)
+        status = take_steps(&s, build, sizeof build / sizeof *build);
+    if (status)
+        close_device(c);
+    c->weight_bytes = c->weights.bytes + c->shard.bytes + s.worker_bytes;
+    return status;
 }
 
 int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
@@ -389,10 +400,11 @@ int coordinator_change_exchange(struct coordinator *c, const struct coordinator_
                                   .profile = c->profile != NULL,
                                   .exchange = o->exchange};
     char nccl_ids[LANES * NCCL_ID_BYTES];
+    terms.nccl_ids = nccl_ids;
     uint64_t unused;
     int status = exchange_choose_wire(&terms.exchange, c->dtype);
     if (!status)
-        status = make_ids(c, o, nccl_ids, &terms);
+        status = make_ids(c, o, &terms);
     if (!status)
         status = cluster_set_up(c->transport, &terms, c->dev.isa, &c->config, &c->placement);
     if (status)

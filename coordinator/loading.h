@@ -1,0 +1,8 @@
+/* Rank 0's own part of a model, from its checkpoint to its device. */
+#pragma once
+
+#include "coordinator/coordinator.h"
+
+/* Load c->weights and c->shard as c->placement says, with a bar on stderr, wait until the device
+ * has packed them, and note how fast that was. 0 or an error. */
+int coordinator_load(struct coordinator *c, const struct checkpoint *ckpt);
