@@ -60,13 +60,9 @@ be_over() { # from now on mpirun has $patience seconds to end
 # Take a message of mpirun about how a run ended, which stands between two lines of dashes. False if it
 # is about something else.
 take_end() {
-    local noticed='process rank ([0-9]+) with PID [0-9]+ on node ([^ ]+) exited on (signal [0-9]+ \([^)]*\))'
     local code='Process name: \[\[[0-9]+,[0-9]+\],([0-9]+)\][[:space:]]+Exit code: +([0-9]+)'
     local cut='Remote daemon: +[^ ]+ on node ([^ ]+)'
-    if [[ $block =~ $noticed ]]; then
-        died="rank ${BASH_REMATCH[1]} on ${BASH_REMATCH[2]}: killed by ${BASH_REMATCH[3]}"
-        be_over
-    elif [[ $block == *'exited with non-zero status'* && $block =~ $code ]]; then
+    if [[ $block == *'exited with non-zero status'* && $block =~ $code ]]; then
         exited=${BASH_REMATCH[1]}
         code=${BASH_REMATCH[2]}
         [ "$code" -le 128 ] || [ "$exited" -eq 0 ] || died="rank $exited: ended by signal $((code - 128))"
@@ -104,7 +100,25 @@ take_block() {
     block='' in_block=''
 }
 
+# A line that says who was killed. It counts by itself: two messages may arrive line by line in turn.
+noticed='process rank ([0-9]+) with PID [0-9]+ on node ([^ ]+) exited on (signal [0-9]+ \([^)]*\))'
+
+# What Open MPI says of a lost peer, for when its lines arrive apart.
+gone="usually indicates a failure in the peer process (e.g., a crash or
+otherwise exiting without calling MPI_FINALIZE first).
+Although this local MPI process will likely now behave unpredictably
+(it may even hang or crash), the root cause of this problem is the
+failure of the peer -- that is what you need to investigate.  For
+example, there may be a core file that you can examine.  More
+generally: such peer hangups are frequently caused by application bugs
+or other external events."
+
 take_line() {
+    if [[ $1 =~ $noticed ]]; then
+        died="rank ${BASH_REMATCH[1]} on ${BASH_REMATCH[2]}: killed by ${BASH_REMATCH[3]}"
+        be_over
+        return
+    fi
     case $1 in
     'epmoe: lost '*)
         [ -n "$lost" ] || printf '%s\n' "$1" >&4
@@ -120,6 +134,7 @@ take_line() {
         ;;
     'mpirun: abort is already in progress'* | 'mpirun: killing job'*) ;;
     *'mpirun: SIGPIPE detected on fd '*) ;;
+    '  Local host: '* | '  Local PID: '* | '  Peer host: '*) [ -z "$in_block" ] || block+=$1$'\n' ;;
     'ssh: '* | *'orted: command not found'* | *'orted: No such file'*)
         reason=${reason:-$1}
         symptoms+=$1$'\n'
@@ -140,6 +155,8 @@ take_line() {
     *)
         if [ -n "$in_block" ] && [[ $1 != epmoe:* ]]; then
             block+=$1$'\n'
+        elif [ "${#1}" -gt 20 ] && [[ $gone == *"$1"* ]]; then
+            symptoms+=$1$'\n'
         else
             printf '%s\n' "$1" >&4
         fi
@@ -189,13 +206,22 @@ janitor() {
     clean
 }
 
+# Whether a directory of this host lacks room for Open MPI's files; it is told.
+without_room() {
+    local free
+    free=$(df -Pk "$1" 2>/dev/null | awk 'NR == 2 { print $4 }')
+    [ "${free:-8192}" -lt 8192 ] || return
+    echo "epmoe: MPI cannot start: expected 8 MB free in $1 for Open MPI's files, found $free kB" >&4
+}
+
+exec 4>&2
+! without_room "${TMPDIR:-/tmp}" || exit 1 # ranks would die in MPI_Init, or hang there
 folder=$(mktemp -d) || exit 1
 trap clean EXIT
 export EPMOE_LAST_WORDS=$folder/words # rank 0 writes here where the run is, if it is on this host
 export EPMOE_SUMMARY=$folder/summary  # and here what is to come after all of stdout
 : >"$folder/summary"
 mkfifo "$folder/stderr" "$folder/stdout" "$folder/janitor" || exit 1
-exec 4>&2
 relay <"$folder/stdout" 4>&- &
 relayed=$!
 janitor <"$folder/janitor" >/dev/null 2>&1 4>&- &
@@ -258,14 +284,9 @@ finish() { # exit code, the last line
     exit "$1"
 }
 
-# Why MPI did not start: most likely there was no room for its files.
+# MPI did not start, though there was room for its files when the run began.
 tell_unstarted() {
-    local place free
-    for place in "${TMPDIR:-/tmp}" /dev/shm; do
-        free=$(df -Pk "$place" | awk 'NR == 2 { print $4 }')
-        [ "${free:-8192}" -ge 8192 ] ||
-            finish 1 "MPI did not start: expected 8 MB free in $place for Open MPI's files, found $free kB"
-    done
+    ! without_room "${TMPDIR:-/tmp}" && ! without_room /dev/shm || exit 1
     printf '%s' "$symptoms" >&4
     finish 1 "MPI did not start on all ranks"
 }

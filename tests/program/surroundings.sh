@@ -18,7 +18,7 @@ told() {
     timeout 60 "$@" >"$work/stdout" 2>"$work/stderr"
     found=$?
     [ "$found" -eq "$code" ] && [ "$(wc -l <"$work/stderr")" -eq 1 ] && grep -qF -- "$says" "$work/stderr"
-    result $? "$what: expected exit code $code and one line with: $says; found exit code $found"
+    result $? "$what: expected exit code $code and one line with: $says; found exit code $found and: $(cat "$work/stderr")"
 }
 
 # ---- stdout ----
@@ -40,8 +40,8 @@ result $? "no stdout, and nothing to be printed: expected exit code 0"
 [ "$(cat "$work/code")" -eq 141 ] && [ ! -s "$work/stderr" ]
 result $? "a reader that leaves: expected exit code 141 in silence, found $(cat "$work/code")"
 
-# The reader begins when the job is done, so that most of stdout still waits on its way.
-launch/mpirun.sh -n 1 sh -c 'seq 100000; echo summary >>"$EPMOE_SUMMARY"; echo done >'"$work/done" 2>&1 | {
+# The reader begins when the job is done, so that all of stdout (less than a pipe holds) waits on its way.
+launch/mpirun.sh -n 1 sh -c 'seq 10000; echo summary >>"$EPMOE_SUMMARY"; echo done >'"$work/done" 2>&1 | {
     while [ ! -e "$work/done" ]; do sleep 0.01; done
     sleep 0.5
     tail -1
@@ -56,6 +56,27 @@ grep -q '^prompt 1 token' "$work/summary" && grep -q '^wire int8' "$work/summary
     ! grep -q '^prompt\|^wire\|rows were away' "$work/stderr"
 result $? "all that follows the text goes where the runner wants the summary"
 rm -f "$work/stderr"
+
+# ---- mpirun's words ----
+
+# Two of its messages, one of them about who was killed, may arrive line by line in turn.
+mkdir "$work/path"
+cat >"$work/path/mpirun" <<'SH'
+#!/bin/sh
+cat >&2 <<'TEXT'
+--------------------------------------------------------------------------
+An MPI communication peer process has unexpectedly disconnected.  This
+--------------------------------------------------------------------------
+mpirun noticed that process rank 4 with PID 0 on node b exited on signal 9 (Killed).
+usually indicates a failure in the peer process (e.g., a crash or
+--------------------------------------------------------------------------
+--------------------------------------------------------------------------
+TEXT
+exit ${CODE:-137}
+SH
+chmod +x "$work/path/mpirun"
+PATH=$work/path:$PATH told 4 'lost rank 4 on b: killed by signal 9 (Killed)' "messages in turn" \
+    launch/mpirun.sh -n 5 run
 
 # ---- launchers ----
 
@@ -96,7 +117,7 @@ small=(unshare -m sh -c 'mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2 && ex
 mkdir "$work/small"
 if "${small[@]}" 1m "$work/small" true 2>/dev/null; then
     export TMPDIR=$work/small
-    told 1 "MPI did not start: expected 8 MB free in $work/small for Open MPI's files" "a full TMPDIR" \
+    told 1 "MPI cannot start: expected 8 MB free in $work/small for Open MPI's files" "a full TMPDIR" \
         "${small[@]}" 1m "$work/small" launch/mpirun.sh -n 3 "${logits[@]}"
     unset TMPDIR
     nothing_left
