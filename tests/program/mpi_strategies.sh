@@ -6,6 +6,8 @@ strategies=$(realpath "$2")
 # shellcheck source=tests/rig/mpi_rig.sh
 source "$(dirname "$0")/../rig/mpi_rig.sh"
 
+export EPMOE_MPI_LEAKS=no # mpi_bitwise.sh and batch.sh look for those of the same calls
+
 # 1 to 9 workers, or one number of them (tests/rig/pairs.h: all numbers have been tried as threads); what
 # is compared with what, the program says
 numbers=(1 2 3 4 5 6 7 8 9)

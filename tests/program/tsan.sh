@@ -2,9 +2,10 @@
 # Ranks as threads under ThreadSanitizer: whole runs, any two choices of how rows travel, 1 to 9 workers,
 # even and uneven placements. Each rank has one thread (-t 1): libgomp, which is not built for it, then
 # starts no team, and every report is a race between ranks.
-#   tests/program/tsan.sh build/tsan/epmoe
+#   tests/program/tsan.sh build/tsan/epmoe              logits by each way that rows travel
+#   tests/program/tsan.sh build/tsan/epmoe sequences    batches, texts, profiles, bench
 set -uo pipefail
-epmoe=$(realpath "$1")
+epmoe=$(realpath "$1") part=${2:-logits}
 cd "$(dirname "$0")/../.."
 nm "$epmoe" | grep __tsan_init >/dev/null || {
     echo "skipped: not a build with ThreadSanitizer"
@@ -39,19 +40,23 @@ each_way() {
     done
 }
 
-logits=(clean logits -m $moe_60 --dtype f32 --tokens "$tokens" --chunk 13 -o "$work/out")
-for workers in 1 2 4 9; do
-    each_way "${logits[@]}" --ranks $((workers + 1))
-done
-for workers in 3 5 6 7 8; do
-    "${logits[@]}" --ranks $((workers + 1)) --strategy padded --combine sum
-    "${logits[@]}" --ranks $((workers + 1)) --placement round-robin --home 7
-done
+if [ "$part" = logits ]; then
+    logits=(clean logits -m $moe_60 --dtype f32 --tokens "$tokens" --chunk 13 -o "$work/out")
+    for workers in 1 2 4 9; do
+        each_way "${logits[@]}" --ranks $((workers + 1))
+    done
+    for workers in 3 5 6 7 8; do
+        "${logits[@]}" --ranks $((workers + 1)) --strategy padded --combine sum
+        "${logits[@]}" --ranks $((workers + 1)) --placement round-robin --home 7
+    done
 
-# all experts of every layer on ranks 0 and 3; ranks 1 and 2 hold none
-python3 -c 'import json; print(json.dumps({"ranks": 4, "experts": [3 * (e % 5 < 3) for e in range(60)]}))' \
-    >"$work/placement.json"
-each_way "${logits[@]}" --ranks 4 --placement "$work/placement.json"
+    # all experts of every layer on ranks 0 and 3; ranks 1 and 2 hold none
+    python3 -c 'import json; print(json.dumps({"ranks": 4, "experts": [3 * (e % 5 < 3) for e in range(60)]}))' \
+        >"$work/placement.json"
+    each_way "${logits[@]}" --ranks 4 --placement "$work/placement.json"
+    finish
+    exit
+fi
 
 # sequences of different lengths that come and go
 for i in 1 2 3 4 5 6 7; do

@@ -20,18 +20,19 @@ expect() { # exit code, ranks, arguments…
     failed=1
 }
 
+# Leaks are looked for with up to 2 ranks: more do the same as the second.
 for n in 1 2 3 5; do
+    [ "$n" -le 2 ] || export EPMOE_MPI_LEAKS=no
     expect 0 "$n" in_order
 done
 for end in interrupted untaken dropped busy stuck_among_busy stuck_among_resting silent \
     silent_message gone gone_message too_large too_large_message; do
-    expect 0 2 "$end"
+    EPMOE_MPI_LEAKS=yes expect 0 2 "$end"
     expect 0 4 "$end"
 done
-export ASAN_OPTIONS=detect_leaks=0 # a message that nobody takes cannot be taken back: MPI keeps it
+# without leaks: a message that nobody takes cannot be taken back, MPI keeps it
 expect 0 2 untidy
 expect 0 4 untidy
-unset ASAN_OPTIONS
 expect 5 3 die 5
 expect 4 3 hang
 expect 4 3 stop
