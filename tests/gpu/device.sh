@@ -26,13 +26,13 @@ done <<'CASES'
 --device cuda --ranks 2 --strategy allgather --home 7
 CASES
 
-refused() { # exit code, text of the one line, environment, options…
+refused() { # exit codes, text of the one line, environment, options…
     local code=$1 text=$2 setting=$3 found
     shift 3
     env "$setting" timeout 300 "$epmoe" run -m $model --tokens 3,14 -n 12 --ignore-eos --ids --temp 0 \
         "$@" >"$work/stdout" 2>"$work/stderr"
     found=$?
-    [ $found -eq "$code" ] && [ "$(grep -vc "knows positions up to" "$work/stderr")" -eq 1 ] && grep -q -- "$text" "$work/stderr"
+    [[ " $code " == *" $found "* ]] && [ "$(grep -vc "knows positions up to" "$work/stderr")" -eq 1 ] && grep -q -- "$text" "$work/stderr"
     result $? "$setting $*: expected exit $code and \"$text\", found $found and: $(cat "$work/stderr")"
 }
 refused 2 'no GPU found' EPMOE_EMULATED_GPUS=0 --device cuda
@@ -41,7 +41,8 @@ refused 1 'KV cache of .* -c [0-9]* would fit' EPMOE_EMULATED_GPU_MEMORY=4000000
 refused 1 'GPU 0: allocating .* MB more' EPMOE_EMULATED_FAIL=cudaMalloc:9 --device cuda
 refused 1 'GPU 0: playing a graph' EPMOE_EMULATED_FAIL=cudaGraphLaunch:2 --device cuda
 refused 1 'GPU 0: computing' EPMOE_EMULATED_FAIL=cudaStreamSynchronize:9 --device cuda
-refused 1 'GPU ' EPMOE_EMULATED_FAIL=cudaMemcpyAsync:40 --device cuda --ranks 2
+# whichever rank copies then: rank 0 ends with 1, and a worker's rank is lost
+refused '1 4' 'GPU ' EPMOE_EMULATED_FAIL=cudaMemcpyAsync:40 --device cuda --ranks 2
 
 # What a decode step launches: docs/gpu.md says so. Steps of one row, 2 layers.
 launched() { # tokens, file
