@@ -1,6 +1,5 @@
-/* config.json and generation_config.json: both forms of transformers read alike, its defaults, and
- * every switch that is not honoured refused by its name. Bad texts are a good one with one key
- * changed. */
+/* config.json: both forms of transformers read alike, its defaults, and every switch that is not
+ * honoured refused by its name. Bad texts are a good one with one key changed. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,85 +7,9 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "base/json.h"
-#include "base/log.h"
 #include "model/config.h"
 #include "tests/rig/cm.h"
-
-/* As published (4 form), but small. */
-static const char moe4[] =
-    "{\"architectures\":[\"Qwen2MoeForCausalLM\"],\"attention_dropout\":0.0,\"bos_token_id\":643,"
-    "\"eos_token_id\":645,\"hidden_act\":\"silu\",\"hidden_size\":64,\"initializer_range\":0.02,"
-    "\"intermediate_size\":96,\"max_position_embeddings\":8192,\"max_window_layers\":21,"
-    "\"model_type\":\"qwen2_moe\",\"num_attention_heads\":4,\"num_hidden_layers\":6,"
-    "\"num_key_value_heads\":2,\"rms_norm_eps\":1e-05,\"rope_theta\":1000000.0,"
-    "\"sliding_window\":32768,\"tie_word_embeddings\":false,\"torch_dtype\":\"bfloat16\","
-    "\"transformers_version\":\"4.39.0.dev0\",\"use_cache\":true,\"use_sliding_window\":false,"
-    "\"vocab_size\":1000,\"decoder_sparse_step\":1,\"moe_intermediate_size\":32,"
-    "\"shared_expert_intermediate_size\":48,\"num_experts_per_tok\":4,\"num_experts\":8,"
-    "\"norm_topk_prob\":false,\"output_router_logits\":false,\"router_aux_loss_coef\":0.001}";
-
-/* The same model as transformers 5 saves it. */
-static const char moe5[] =
-    "{\"architectures\":[\"Qwen2MoeForCausalLM\"],\"attention_dropout\":0.0,\"bos_token_id\":643,"
-    "\"decoder_sparse_step\":1,\"dtype\":\"bfloat16\",\"eos_token_id\":645,\"hidden_act\":\"silu\","
-    "\"hidden_size\":64,\"initializer_range\":0.02,\"intermediate_size\":96,\"layer_types\":["
-    "\"full_attention\",\"full_attention\",\"full_attention\",\"full_attention\","
-    "\"full_attention\",\"full_attention\"],\"max_position_embeddings\":8192,"
-    "\"max_window_layers\":21,\"mlp_only_layers\":[],\"model_type\":\"qwen2_moe\","
-    "\"moe_intermediate_size\":32,\"norm_topk_prob\":false,\"num_attention_heads\":4,"
-    "\"num_experts\":8,\"num_experts_per_tok\":4,\"num_hidden_layers\":6,"
-    "\"num_key_value_heads\":2,\"output_router_logits\":false,\"pad_token_id\":null,"
-    "\"qkv_bias\":true,\"rms_norm_eps\":1e-05,\"rope_parameters\":{\"rope_theta\":1000000.0,"
-    "\"rope_type\":\"default\"},\"router_aux_loss_coef\":0.001,"
-    "\"shared_expert_intermediate_size\":48,\"sliding_window\":0,\"tie_word_embeddings\":false,"
-    "\"transformers_version\":\"5.23.0\",\"use_cache\":true,\"use_sliding_window\":false,"
-    "\"vocab_size\":1000}";
-
-static struct config parsed;
-static struct generation_defaults defaults;
-
-static int parse(const char *text, const char *generation)
-{
-    memset(&parsed, 0, sizeof parsed); // padding too: some tests compare all bytes
-    return config_parse(&parsed, &defaults, text, strlen(text), generation,
-                        generation ? strlen(generation) : 0);
-}
-
-/* The text with one key set to this JSON. */
-static char *with(const char *text, const char *key, const char *value)
-{
-    char *out = NULL;
-    size_t bytes = 0;
-    struct js *root = js_parse(text, strlen(text), "good");
-    struct js *v = js_parse(value, strlen(value), value);
-    assert_non_null(root);
-    assert_non_null(v);
-    js_set(root, key, v);
-    FILE *memory = open_memstream(&out, &bytes);
-    assert_true(js_print(root, memory, 0));
-    fclose(memory);
-    js_free(root);
-    return out;
-}
-
-static int parse_with(const char *text, const char *key, const char *value)
-{
-    char *changed = with(text, key, value);
-    int status = parse(changed, NULL);
-    free(changed);
-    return status;
-}
-
-static void expect_error(int status, const char *part)
-{
-    if (status != STATUS_BAD_FILE || !strstr(error_text(), part))
-        print_error("expected an error with: %s\nfound status %d: %s\n", part, status,
-                    error_text());
-    assert_int_equal(status, STATUS_BAD_FILE);
-    assert_non_null(strstr(error_text(), part));
-    assert_null(strchr(error_text(), '\n'));
-}
+#include "tests/rig/config_texts.h"
 
 static void published_form_is_read(void **state)
 {
@@ -239,31 +162,6 @@ static void types_of_weights_are_known(void **state)
     assert_int_equal(parsed.dtype, DTYPE_BF16);
 }
 
-static void eos_ids_of_the_generation_config_replace_others(void **state)
-{
-    (void)state;
-    char *text = with(moe4, "eos_token_id", "[7, 9, 7]");
-    assert_int_equal(parse(text, NULL), 0);
-    assert_int_equal(parsed.n_eos, 2);
-    assert_int_equal(parse(text, "{\"eos_token_id\":[9,11]}"), 0);
-    assert_int_equal(parsed.n_eos, 2);
-    assert_int_equal(parsed.eos[0], 9);
-    assert_int_equal(parsed.eos[1], 11);
-    assert_int_equal(parse(text, "{\"eos_token_id\":null}"), 0);
-    assert_int_equal(parsed.n_eos, 2);
-    assert_int_equal(parsed.eos[0], 7);
-    free(text);
-    text = with(moe4, "eos_token_id", "null");
-    assert_int_equal(parse(text, "{\"eos_token_id\":null,\"bos_token_id\":null}"), 0);
-    assert_int_equal(parsed.n_eos, 0);
-    free(text);
-    text = with(moe4, "eos_token_id", "[1000, 7, -1]"); // no token has these ids
-    assert_int_equal(parse(text, NULL), 0);
-    assert_int_equal(parsed.n_eos, 1);
-    assert_int_equal(parsed.eos[0], 7);
-    free(text);
-}
-
 /* Parse a small model of this type, with these keys after it. */
 static int parse_small(const char *type, const char *rest)
 {
@@ -318,47 +216,6 @@ static void a_theta_of_null_beside_another_is_none(void **state)
     assert_true(parsed.rope_theta == 5000);
     expect_error(parse_small("qwen2", ",\"rope_theta\":null"), "found null");
     expect_error(parse_small("qwen2", ",\"rope_theta\":null,\"rope_parameters\":{}"), "found null");
-}
-
-static void generation_defaults_are_read(void **state)
-{
-    (void)state;
-    assert_int_equal(parse(moe4, NULL), 0);
-    assert_true(!defaults.do_sample && defaults.top_k == 50 && defaults.temperature == 1 &&
-                defaults.top_p == 1 && defaults.repetition_penalty == 1);
-    assert_int_equal(parse(moe4, "{\"do_sample\":true,\"temperature\":0.7,\"top_p\":0.8,\"top_k\":"
-                                 "20,\"repetition_penalty\":1.05,\"eos_token_id\":[645,643]}"),
-                     0);
-    assert_true(defaults.do_sample && defaults.top_k == 20 && defaults.temperature == 0.7 &&
-                defaults.top_p == 0.8 && defaults.repetition_penalty == 1.05);
-    assert_int_equal(parse(moe4, "{\"do_sample\":null,\"top_k\":null,\"top_p\":null}"), 0);
-    assert_true(!defaults.do_sample && defaults.top_k == 50 && defaults.top_p == 1);
-    char *text = with(moe4, "temperature", "0.25"); // without the file config.json says it
-    assert_int_equal(parse(text, NULL), 0);
-    assert_true(defaults.temperature == 0.25);
-    assert_int_equal(parse(text, "{}"), 0);
-    assert_true(defaults.temperature == 1);
-    free(text);
-}
-
-static void bans_are_read(void **state)
-{
-    (void)state;
-    static const int32_t words[] = {1, 5, 3, 8, 9, 10};
-    const struct token_bans *b = &defaults.bans;
-    assert_int_equal(parse(moe4, "{\"suppress_tokens\":[3,-1,1000,7],\"min_p\":0.25,"
-                                 "\"begin_suppress_tokens\":[220],\"min_new_tokens\":4,"
-                                 "\"min_length\":6,\"no_repeat_ngram_size\":2,"
-                                 "\"bad_words_ids\":[[5],[8,9,10]],\"typical_p\":0.5,"
-                                 "\"max_new_tokens\":9,\"max_length\":12}"),
-                     0);
-    assert_true(b->n_suppressed == 2 && b->suppressed[0] == 3 && b->suppressed[1] == 7);
-    assert_true(b->n_at_begin == 1 && b->at_begin[0] == 220);
-    assert_true(b->min_new_tokens == 4 && b->min_length == 6 && b->no_repeat_ngram == 2);
-    assert_int_equal(b->n_bad_words, 6);
-    assert_memory_equal(b->bad_words, words, sizeof words);
-    assert_true(defaults.min_p == 0.25 && defaults.typical_p == 0.5);
-    assert_true(defaults.max_new_tokens == 9 && defaults.max_length == 12);
 }
 
 static const struct {
@@ -477,35 +334,6 @@ static void bad_texts_are_refused(void **state)
                  "(the default)");
 }
 
-static void bad_generation_configs_are_refused(void **state)
-{
-    static const char *const cases[][2] = {
-        {"[]", "generation_config.json: expected an object, found an array"},
-        {"{", "generation_config.json: expected JSON"},
-        {"{\"do_sample\":1}", "generation_config.json: do_sample: expected true or false, found 1"},
-        {"{\"top_k\":-1}", "generation_config.json: top_k: expected a whole number from 0"},
-        {"{\"top_k\":2.5}", "top_k: expected a whole number from 0 to 16777216, found 2.5"},
-        {"{\"temperature\":-0.5}", "temperature: expected a number from 0 to 1000, found -0.5"},
-        {"{\"temperature\":\"hot\"}",
-         "temperature: expected a number from 0 to 1000, found \"hot\""},
-        {"{\"top_p\":1.5}", "top_p: expected a number from 0 to 1, found 1.5"},
-        {"{\"repetition_penalty\":0}", "repetition_penalty: expected a number from 0.01"},
-        {"{\"suppress_tokens\":7}", "suppress_tokens: expected a list of ids, found 7"},
-        {"{\"begin_suppress_tokens\":[1.5]}", "begin_suppress_tokens: expected ids, found 1.5"},
-        {"{\"bad_words_ids\":[[]]}", "bad_words_ids: expected lists of at least one id"},
-        {"{\"bad_words_ids\":[[1000]]}", "expected a whole number from 0 to 999, found 1000"},
-        {"{\"no_repeat_ngram_size\":-1}", "no_repeat_ngram_size: expected a whole number"},
-        {"{\"min_p\":1.5}", "min_p: expected a number from 0 to 1, found 1.5"},
-        {"{\"typical_p\":NaN}", "typical_p: expected a number from 1e-06 to 1, found NaN"},
-        {"{\"cache_implementation\":\"quantized\"}", "cache_implementation: expected a cache"},
-        {"{\"eos_token_id\":true}",
-         "eos_token_id: expected an id, a list of ids or null, found true"},
-    };
-    (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        expect_error(parse(moe4, cases[i][0]), cases[i][1]);
-}
-
 static void failure_leaves_outputs_alone(void **state)
 {
     (void)state;
@@ -565,16 +393,12 @@ int main(void)
         cmocka_unit_test(switches_are_honoured),
         cmocka_unit_test(rope_is_read_as_transformers_reads_it),
         cmocka_unit_test(types_of_weights_are_known),
-        cmocka_unit_test(eos_ids_of_the_generation_config_replace_others),
         cmocka_unit_test(keys_that_nobody_reads_may_hold_anything),
         cmocka_unit_test(torch_s_names_of_types_are_known),
         cmocka_unit_test(a_window_that_no_layer_has_is_none),
         cmocka_unit_test(a_theta_of_null_beside_another_is_none),
-        cmocka_unit_test(bans_are_read),
-        cmocka_unit_test(generation_defaults_are_read),
         cmocka_unit_test(bad_keys_are_refused_by_name),
         cmocka_unit_test(bad_texts_are_refused),
-        cmocka_unit_test(bad_generation_configs_are_refused),
         cmocka_unit_test(failure_leaves_outputs_alone),
         cmocka_unit_test(directories_are_loaded),
     };
