@@ -8,9 +8,9 @@
 #include "model/chat.h"
 #include "model/text_out.h"
 
-/* What all jobs of a run share. */
-enum { NEW_BY_CHECKPOINT = -2 };
+enum { NEW_BY_CHECKPOINT = -2 }; // see job_terms.n_predict
 
+/* What all jobs of a run share. */
 struct job_terms {
     const struct coordinator *c;
     const struct tokenizer *tokenizer;

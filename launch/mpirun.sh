@@ -207,7 +207,7 @@ janitor() {
 }
 
 # Whether a directory of this host lacks room for Open MPI's files; it is told.
-without_room() {
+lacks_room() {
     local free
     free=$(df -Pk "$1" 2>/dev/null | awk 'NR == 2 { print $4 }')
     [ "${free:-8192}" -lt 8192 ] || return
@@ -215,7 +215,7 @@ without_room() {
 }
 
 exec 4>&2
-! without_room "${TMPDIR:-/tmp}" || exit 1 # ranks would die in MPI_Init, or hang there
+! lacks_room "${TMPDIR:-/tmp}" || exit 1 # ranks would die in MPI_Init, or hang there
 folder=$(mktemp -d) || exit 1
 trap clean EXIT
 export EPMOE_LAST_WORDS=$folder/words # rank 0 writes here where the run is, if it is on this host
@@ -286,7 +286,7 @@ finish() { # exit code, the last line
 
 # MPI did not start, though there was room for its files when the run began.
 tell_unstarted() {
-    ! without_room "${TMPDIR:-/tmp}" && ! without_room /dev/shm || exit 1
+    ! lacks_room "${TMPDIR:-/tmp}" && ! lacks_room /dev/shm || exit 1
     printf '%s' "$symptoms" >&4
     finish 1 "MPI did not start on all ranks"
 }

@@ -54,9 +54,9 @@ static char **names_in(const char *dir, size_t *n)
         if (e->d_name[0] == '.')
             continue;
         names = realloc(names, (*n + 1) * sizeof *names);
-        CHECK_MEMORY(names && (names[*n] = strdup(e->d_name)), "no memory for the names in %s",
-                     dir);
-        ++*n;
+        char *name = strdup(e->d_name);
+        CHECK_MEMORY(names && name, "no memory for the names in %s", dir);
+        names[(*n)++] = name;
     }
     if (d)
         closedir(d);

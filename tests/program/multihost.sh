@@ -46,7 +46,7 @@ ip -n "$a" addr add "$net.1/24" dev "v$$"
 ip -n "$b" addr add "$net.2/24" dev "v$$"
 cable up
 
-timeout=6 # ranks that load beside other jobs may be that silent for half of it
+timeout=6 # on a busy machine a rank that loads may be silent for three seconds
 model=$PWD/models/austen-moe
 run=("$work/on" "$a" timeout -k 5 100 "$PWD/launch/mpirun.sh" -n 5 --host "$a:2,$b:3"
     --mca plm_rsh_agent "$work/on" --mca plm_rsh_no_tree_spawn 1

@@ -8,7 +8,7 @@ epmoe=$(realpath "$1")
 requests=${2:-60} seed=${3:-1}
 cd "$(dirname "$0")/../.."
 model=models/austen-moe ranks=5
-export EPMOE_MPI_LEAKS=no # most runs are killed; batch.sh looks for leaks in those that are not
+export EPMOE_MPI_LEAKS=no # most runs are killed; batch.sh looks for leaks of runs that end by themselves
 work=$(mktemp -d)
 started=$SECONDS
 RANDOM=$seed
