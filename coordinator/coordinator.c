@@ -376,10 +376,8 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
         choose_sizes(c, o);
     if (!status)
         status = checkpoint_open(&ckpt, o->model_dir);
-    if (!status) {
-        weights_untie(&c->config, ckpt);
+    if (!status)
         status = open_with(c, o, ckpt);
-    }
     checkpoint_close(ckpt);
     if (status) {
         if (c->transport)

@@ -90,10 +90,8 @@ int weight_files_look(struct weight_files *w, const char *dir, struct config *m)
     if (status || w->missing)
         return status;
     status = checkpoint_open(&c, dir);
-    if (!status) {
-        weights_untie(m, c);
+    if (!status)
         status = weights_check(m, c);
-    }
     if (!status) {
         struct tensor_spec embed = tensor_spec(m, TENSOR_EMBED, 0, 0);
         w->embed = checkpoint_find(c, embed.name)->bytes;

@@ -75,7 +75,8 @@ static int check_experts(const struct config *m, const struct checkpoint *c, int
     return status;
 }
 
-void weights_untie(struct config *m, const struct checkpoint *c)
+/* m->tied := false if the checkpoint has an output matrix of its own. */
+static void untie(struct config *m, const struct checkpoint *c)
 {
     struct config untied = *m;
     untied.tied = false;
@@ -87,10 +88,11 @@ void weights_untie(struct config *m, const struct checkpoint *c)
     *m = untied;
 }
 
-int weights_check(const struct config *m, const struct checkpoint *c)
+int weights_check(struct config *m, const struct checkpoint *c)
 {
     static const enum tensor_kind once[] = {TENSOR_EMBED, TENSOR_FINAL_NORM, TENSOR_UNEMBED};
     int status = 0;
+    untie(m, c);
     for (int i = 0; i < 3 && !status; i++)
         status = need(m, c, once[i], 0, 0);
     for (int l = 0; l < m->n_layers && !status; l++) {

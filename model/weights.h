@@ -30,12 +30,10 @@ struct weights {
 /* Called as parameters have been packed, with how many so far; may be NULL. */
 typedef void (*load_progress)(void *context, uint64_t parameters);
 
-/* m->tied := false if the checkpoint has an output matrix of its own though config.json ties it to
- * the embedding: as in transformers 5, that matrix counts. To be called before m is used. */
-void weights_untie(struct config *m, const struct checkpoint *c);
-
-/* All tensors that config promises, of this shape? 0 or STATUS_BAD_FILE. Cheap: headers only. */
-int weights_check(const struct config *m, const struct checkpoint *c);
+/* All tensors that config promises, of this shape? 0 or STATUS_BAD_FILE. Cheap: headers only. To be
+ * called before m is used: m->tied becomes false if the checkpoint has an output matrix of its own
+ * though config.json ties it to the embedding. As in transformers 5, that matrix counts. */
+int weights_check(struct config *m, const struct checkpoint *c);
 
 /* outputs: how many of the vocabulary this rank makes logits for. */
 int weights_open(struct weights *w, struct dev *d, const struct config *m,

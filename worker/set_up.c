@@ -23,10 +23,8 @@ int worker_greet(struct worker *w)
         status = config_load(&w->config, &unused, w->model_dir);
     if (!status)
         status = checkpoint_open(&w->checkpoint, w->model_dir);
-    if (!status) {
-        weights_untie(&w->config, w->checkpoint);
+    if (!status)
         status = weights_check(&w->config, w->checkpoint);
-    }
     if (!status)
         status = checkpoint_digest(w->checkpoint, &hello->digest);
     if (status)
