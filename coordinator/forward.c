@@ -12,8 +12,10 @@
  * it has dispatched all that the workers, who take the same turns, serve before it. */
 #include "coordinator/forward.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "base/pulse.h"
 #include "coordinator/cluster.h"
 #include "coordinator/stage.h"
@@ -358,4 +360,27 @@ int forward(struct coordinator *c, const struct batch *b)
     trace_at(c->trace, -1, 0);
     trace_mark(c->trace, PHASE_OUTSIDE);
     return status == TRANSPORT_INTERRUPTED ? cluster_fault(c->transport) : status;
+}
+
+int forward_sequence(struct coordinator *c, int slot, const int32_t *tokens, int n,
+                     int (*on_chunk)(void *context, struct coordinator *c, int first, int n),
+                     void *context)
+{
+    int status = 0;
+    size_t rows = (size_t)c->chunk;
+    int32_t *seq = malloc(rows * sizeof *seq), *pos = malloc(rows * sizeof *pos);
+    CHECK_MEMORY(seq && pos, "no memory for a chunk of %zu rows", rows);
+    for (int done = 0; done < n && !status; done += c->chunk) {
+        int count = n - done < c->chunk ? n - done : c->chunk;
+        for (int i = 0; i < count; i++) {
+            seq[i] = slot;
+            pos[i] = done + i;
+        }
+        status = forward(c, &(struct batch){count, tokens + done, seq, pos});
+        if (!status && on_chunk)
+            status = on_chunk(context, c, done, count);
+    }
+    free(seq);
+    free(pos);
+    return status;
 }

@@ -15,3 +15,9 @@ struct batch {
 /* Runs all layers; c->state.x holds the result. 0, or what the exchange returned: then the run is
  * over. */
 int forward(struct coordinator *c, const struct batch *b);
+
+/* Tokens [n] of a slot from position 0 on, in steps of c->chunk rows. Each step is handed to
+ * on_chunk, unless that is NULL, while its rows are in c->state. 0, or what either returned. */
+int forward_sequence(struct coordinator *c, int slot, const int32_t *tokens, int n,
+                     int (*on_chunk)(void *context, struct coordinator *c, int first, int n),
+                     void *context);

@@ -1,8 +1,7 @@
 #include "coordinator/generate.h"
 
-#include <stdlib.h>
-
 #include "base/check.h"
+#include "coordinator/forward.h"
 
 int generate(struct coordinator *c, const struct request *r)
 {
@@ -19,21 +18,8 @@ int generate(struct coordinator *c, const struct request *r)
 int prefill(struct coordinator *c, const int32_t *tokens, int n,
             int (*on_chunk)(void *context, struct coordinator *c, int first, int n), void *context)
 {
-    int status = 0;
-    int32_t *seq = calloc((size_t)c->chunk, sizeof *seq);
-    int32_t *pos = calloc((size_t)c->chunk, sizeof *pos);
-    CHECK_MEMORY(seq && pos, "no memory for a chunk of %d rows", c->chunk);
     CHECK(kv_cache_extend(&c->kv, 0, n), "no KV block left for %d positions", n);
-    for (int done = 0; done < n && !status; done += c->chunk) {
-        int rows = n - done < c->chunk ? n - done : c->chunk;
-        for (int i = 0; i < rows; i++)
-            pos[i] = done + i;
-        status = forward(c, &(struct batch){rows, tokens + done, seq, pos});
-        if (!status)
-            status = on_chunk(context, c, done, rows);
-    }
+    int status = forward_sequence(c, 0, tokens, n, on_chunk, context);
     kv_cache_release(&c->kv, 0);
-    free(seq);
-    free(pos);
     return status;
 }

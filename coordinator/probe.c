@@ -30,24 +30,13 @@ int probe_look(struct coordinator *c, const float *x, int n, int l)
 
 int probe_sequence(struct coordinator *c, int slot, const int32_t *tokens, int n, int *layer)
 {
-    size_t rows = (size_t)c->chunk;
-    struct probe probe = {malloc(rows * (size_t)c->config.dim * sizeof(float)), c->config.n_layers};
-    int32_t *seq = malloc(rows * sizeof *seq), *pos = malloc(rows * sizeof *pos);
-    int status = 0;
-    CHECK_MEMORY(probe.rows && seq && pos, "no memory for a chunk of %zu rows", rows);
+    size_t values = (size_t)c->chunk * (size_t)c->config.dim;
+    struct probe probe = {malloc(values * sizeof(float)), c->config.n_layers};
+    CHECK_MEMORY(probe.rows, "no memory for a chunk of %d rows", c->chunk);
     c->probe = &probe;
-    for (int done = 0; done < n && !status; done += c->chunk) {
-        int count = n - done < c->chunk ? n - done : c->chunk;
-        for (int i = 0; i < count; i++) {
-            seq[i] = slot;
-            pos[i] = done + i;
-        }
-        status = forward(c, &(struct batch){count, tokens + done, seq, pos});
-    }
+    int status = forward_sequence(c, slot, tokens, n, NULL, NULL);
     c->probe = NULL;
     *layer = probe.first;
     free(probe.rows);
-    free(seq);
-    free(pos);
     return status;
 }

@@ -16,5 +16,5 @@ struct weight_files {
 };
 
 /* Look at the directory of a model of this config. If no file is missing, check its tensors, too
- * (weights_untie, weights_check). 0 or STATUS_BAD_FILE; a missing file is no error. */
+ * (weights_check). 0 or STATUS_BAD_FILE; a missing file is no error. */
 int weight_files_look(struct weight_files *w, const char *dir, struct config *m);
