@@ -57,6 +57,14 @@ char *path_join(const char *dir, const char *name)
     return path;
 }
 
+bool file_exists_in(const char *dir, const char *name)
+{
+    char *path = path_join(dir, name);
+    bool there = file_exists(path);
+    free(path);
+    return there;
+}
+
 /* What must go if the process ends now: the temporary file of the outfile that is open (one is open
  * at a time), and the files and the directory of a set that is not complete. */
 static pthread_mutex_t unfinished_mutex = PTHREAD_MUTEX_INITIALIZER;

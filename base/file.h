@@ -14,6 +14,7 @@ bool file_exists(const char *path);
 
 /* "dir/name", malloc'ed: the caller frees it. */
 char *path_join(const char *dir, const char *name);
+bool file_exists_in(const char *dir, const char *name);
 
 /* A file that appears whole: it is written under a temporary name in the same directory, and
  * renamed when it is complete. A path that exists and is no plain file (a pipe, /dev/null) is

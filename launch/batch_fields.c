@@ -61,8 +61,8 @@ static int refuse_field(const char *name, const char *const *known, const char *
         spelling_try(&s, known[i]);
         strcat(strcat(list, i ? ", " : ""), known[i]);
     }
-    return fail(STATUS_BAD_FILE, "%sexpected the fields %s, found \"%.40s\"%s%s%s", where, list,
-                name, s.best ? "; did you mean " : "", s.best ? s.best : "", s.best ? "?" : "");
+    return fail(STATUS_BAD_FILE, "%sexpected the fields %s, found \"%.40s\"%s", where, list, name,
+                spelling_hint(&s));
 }
 
 int batch_check_fields(const struct js *object, const char *const *known, bool of_request,

@@ -43,8 +43,8 @@ static int refuse(const char *name)
     struct spelling s = {.word = name};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         spelling_try(&s, commands[i].name);
-    return fail(STATUS_USAGE, "expected a command (epmoe --help lists them), found \"%s\"%s%s%s",
-                name, s.best ? "; did you mean " : "", s.best ? s.best : "", s.best ? "?" : "");
+    return fail(STATUS_USAGE, "expected a command (epmoe --help lists them), found \"%s\"%s", name,
+                spelling_hint(&s));
 }
 
 static const struct command *find(const char *name)

@@ -1,6 +1,7 @@
 #include "launch/spelling.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { MAX_LETTERS = 40, FAR = 1 << 20 };
@@ -46,4 +47,12 @@ void spelling_try(struct spelling *s, const char *candidate)
         s->best = candidate;
         s->distance = distance;
     }
+}
+
+const char *spelling_hint(struct spelling *s)
+{
+    s->hint[0] = 0;
+    if (s->best)
+        snprintf(s->hint, sizeof s->hint, "; did you mean %s?", s->best);
+    return s->hint;
 }

@@ -184,14 +184,6 @@ static int read_index(struct checkpoint *c, const char *path)
     return status ? status : list_shards(c, path);
 }
 
-static bool has(const char *dir, const char *name)
-{
-    char *path = path_join(dir, name);
-    bool there = file_exists(path);
-    free(path);
-    return there;
-}
-
 static bool ends_with(const char *text, const char *end)
 {
     size_t n = strlen(text), m = strlen(end);
@@ -239,10 +231,10 @@ static int find_shards(struct checkpoint *c)
     int status = 0;
     c->shards = calloc(MAX_SHARDS, sizeof *c->shards);
     CHECK_MEMORY(c->shards, "no memory for %d files", MAX_SHARDS);
-    if (has(c->dir, SINGLE)) {
+    if (file_exists_in(c->dir, SINGLE)) {
         c->shards[0].name = SINGLE;
         c->n_shards = 1;
-    } else if (has(c->dir, INDEX)) {
+    } else if (file_exists_in(c->dir, INDEX)) {
         char *path = path_join(c->dir, INDEX);
         status = read_index(c, path);
         free(path);

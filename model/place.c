@@ -31,14 +31,6 @@ const char *place_other_form(const char *name)
     return NULL;
 }
 
-static bool has(const char *dir, const char *name)
-{
-    char *path = path_join(dir, name);
-    bool found = file_exists(path);
-    free(path);
-    return found;
-}
-
 static int by_name(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
@@ -80,7 +72,7 @@ static int list_models(const char *dir, char **names, size_t n, char *list, size
     list[0] = 0;
     for (size_t i = 0; i < n; i++) {
         char *path = path_join(dir, names[i]);
-        if (has(path, "config.json") && found++ < MAX_LISTED && at < size)
+        if (file_exists_in(path, "config.json") && found++ < MAX_LISTED && at < size)
             at += (size_t)snprintf(list + at, size - at, "%s%s", at ? ", " : "", path);
         free(path);
     }
@@ -102,7 +94,7 @@ int place_check(const char *dir)
 {
     size_t n;
     char list[512];
-    if (has(dir, "config.json") || has(dir, "tokenizer.json"))
+    if (file_exists_in(dir, "config.json") || file_exists_in(dir, "tokenizer.json"))
         return 0;
     char **names = names_in(dir, &n);
     int status = check_weights(dir, names, n);

@@ -13,6 +13,7 @@
 #include "model/chat.h"
 #include "model/text_out.h"
 #include "tests/rig/cm.h"
+#include "tests/rig/text_files.h"
 
 #define GOLDEN SOURCE_DIR "/tests/golden/chat/"
 enum { MAX_LINES = 512, MAX_MESSAGES = 16 };
@@ -205,16 +206,6 @@ static void a_given_system_prompt_replaces_the_default(void **state)
     drop(&conversations);
 }
 
-static void write_file(const char *dir, const char *name, const char *text)
-{
-    char *path = path_join(dir, name);
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    fputs(text, f);
-    fclose(f);
-    free(path);
-}
-
 /* What chat_open makes of the directory: the default system prompt, or the error. */
 static void expect_open(const char *dir, const char *system, const char *error)
 {
@@ -245,26 +236,26 @@ static void templates_are_found_where_they_lie(void **state)
     assert_non_null(mkdtemp(dir));
     error_capture(true);
     expect_open(dir, NULL, "expected a chat template");
-    write_file(dir, "tokenizer_config.json", "{}");
+    write_text(dir, "tokenizer_config.json", "{}");
     expect_open(dir, NULL, "found none");
-    write_file(dir, "tokenizer_config.json", "{\"chat_template\": null}");
+    write_text(dir, "tokenizer_config.json", "{\"chat_template\": null}");
     expect_open(dir, NULL, "found none");
-    write_file(dir, "tokenizer_config.json", "{\"chat_template\": 7}");
+    write_text(dir, "tokenizer_config.json", "{\"chat_template\": 7}");
     expect_open(dir, NULL, "found an integer");
-    write_file(dir, "tokenizer_config.json", "{\"chat_template\"");
+    write_text(dir, "tokenizer_config.json", "{\"chat_template\"");
     expect_open(dir, NULL, "expected JSON");
-    write_file(dir, "tokenizer_config.json", "{\"chat_template\": \"" TEMPLATE("one", "\\n") "\"}");
+    write_text(dir, "tokenizer_config.json", "{\"chat_template\": \"" TEMPLATE("one", "\\n") "\"}");
     expect_open(dir, "one", NULL);
-    write_file(dir, "tokenizer_config.json",
+    write_text(dir, "tokenizer_config.json",
                "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"x\"}, {\"name\": "
                "\"default\", \"template\": \"" TEMPLATE("two", "\\\\n") "\"}]}");
     expect_open(dir, "two", NULL);
-    write_file(dir, "tokenizer_config.json",
+    write_text(dir, "tokenizer_config.json",
                "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"x\"}]}");
     expect_open(dir, NULL, "\"default\"");
-    write_file(dir, "chat_template.jinja", TEMPLATE("three", "\\n")); // the file comes first
+    write_text(dir, "chat_template.jinja", TEMPLATE("three", "\\n")); // the file comes first
     expect_open(dir, "three", NULL);
-    write_file(dir, "chat_template.jinja", TEMPLATE("four", "\n"));
+    write_text(dir, "chat_template.jinja", TEMPLATE("four", "\n"));
     expect_open(dir, "four", NULL);
     snprintf(command, sizeof command, "rm -r %s", dir);
     assert_int_equal(system(command), 0);

@@ -10,6 +10,7 @@
 #include "model/config.h"
 #include "tests/rig/cm.h"
 #include "tests/rig/config_texts.h"
+#include "tests/rig/text_files.h"
 
 static void published_form_is_read(void **state)
 {
@@ -344,16 +345,6 @@ static void failure_leaves_outputs_alone(void **state)
     assert_int_equal(config_parse(&parsed, &defaults, moe4, strlen(moe4), late, strlen(late)),
                      STATUS_BAD_FILE);
     assert_memory_equal(&before, &parsed, sizeof before);
-}
-
-static void write_text(const char *dir, const char *name, const char *text)
-{
-    char *path = path_join(dir, name);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    fputs(text, f);
-    fclose(f);
-    free(path);
 }
 
 static void directories_are_loaded(void **state)

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "model/tokenizer.h"
 #include "tests/rig/cm.h"
+#include "tests/rig/text_files.h"
 
 #define FLAGS                                                                                      \
     "\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":"    \
@@ -27,16 +28,6 @@
     "\"merges\":[\"a b\",\"b c\",\"ab c\"]}}"
 
 static char dir[] = "/tmp/epmoe-tokenizer-XXXXXX";
-
-static void write_text(const char *name, const char *text)
-{
-    char *path = path_join(dir, name);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    fputs(text, f);
-    fclose(f);
-    free(path);
-}
 
 static int set_up(void **state)
 {
@@ -63,7 +54,7 @@ static void expect_ids(const char *config, const char *text, const char *expecte
     int32_t *ids;
     size_t count, n = 0;
     char line[256] = "";
-    write_text("tokenizer_config.json", config);
+    write_text(dir, "tokenizer_config.json", config);
     if (tokenizer_open_model(&t, dir) != 0)
         fail_msg("%s", error_text());
     assert_int_equal(tokenizer_encode(t, text, strlen(text), &ids, &count), 0);
@@ -77,7 +68,7 @@ static void expect_ids(const char *config, const char *text, const char *expecte
 static void tokens_are_added_in_autotokenizer_s_order(void **state)
 {
     (void)state;
-    write_text("tokenizer.json", TOKENIZER(START END));
+    write_text(dir, "tokenizer.json", TOKENIZER(START END));
     expect_ids("{}", "abc<s>x<y>ab", "5 6 3");
     expect_ids("{\"additional_special_tokens\":[\"<y>\",\"<s>\"]}", "abc<s><y>ab", "5 6 8 3");
     expect_ids("{\"extra_special_tokens\":[\"<z>\",\"<y>\"],\"bos_token\":\"<y>\"}", "<y>a<z>",
@@ -104,7 +95,7 @@ static void tokens_are_added_in_autotokenizer_s_order(void **state)
 static void qwen_s_tokenizer_has_an_end_of_text(void **state)
 {
     (void)state;
-    write_text("tokenizer.json", TOKENIZER(START));
+    write_text(dir, "tokenizer.json", TOKENIZER(START));
     expect_ids("{\"additional_special_tokens\":[\"<y>\"]}", "<y><|endoftext|>", "8 7");
     expect_ids("{\"additional_special_tokens\":[\"<y>\"],\"eos_token\":\"<s>\",\"unk_token\":null,"
                "\"pad_token\":null}",
@@ -131,9 +122,9 @@ static void what_would_change_ids_is_refused(void **state)
 {
     (void)state;
     struct tokenizer *t = NULL;
-    write_text("tokenizer.json", TOKENIZER(START END));
+    write_text(dir, "tokenizer.json", TOKENIZER(START END));
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
-        write_text("tokenizer_config.json", refused[i][0]);
+        write_text(dir, "tokenizer_config.json", refused[i][0]);
         assert_int_equal(tokenizer_open_model(&t, dir), STATUS_BAD_FILE);
         if (!strstr(error_text(), refused[i][1]))
             fail_msg("%s: %s", refused[i][1], error_text());
