@@ -49,12 +49,30 @@ arguments+=("$@")
 # ---- what mpirun and the ranks say on stderr ----
 
 lost='' died='' exited='' daemon='' where='' ended='' signalled='' partial='' block='' in_block=''
-absent='' unexecuted='' unreached='' reason='' unstarted='' unwritten=''
+absent='' unexecuted='' unreached='' reason='' unstarted='' unwritten='' small_memory=''
 symptoms='' # Open MPI's messages about a lost peer; printed only if nothing better is known
 limit=0
 
 be_over() { # from now on mpirun has $patience seconds to end
     [ "$limit" -ne 0 ] || limit=$((SECONDS + patience))
+}
+
+free_kb() { # directory
+    df -Pk "$1" 2>/dev/null | awk 'NR == 2 { print $4 }'
+}
+
+tell_small_memory() { # bytes that are free in /dev/shm
+    [ -n "$small_memory" ] ||
+        echo "epmoe: /dev/shm: expected some 4 MB for each rank, found $1 bytes: rows take a slower way" >&4
+    small_memory=1
+}
+
+# mpirun could not read a rank's message, and drops it. Open MPI 4.1 loses one in ten of those about a
+# full /dev/shm, so look there.
+take_lost_message() {
+    local free
+    free=$(free_kb /dev/shm)
+    [ "${free:-4096}" -ge 4096 ] || tell_small_memory $((free * 1024))
 }
 
 # Take a message of mpirun about how a run ended, which stands between two lines of dashes. False if it
@@ -89,7 +107,7 @@ take_start() {
     elif [[ $block == *'unable to reliably start one or more daemons'* ]]; then
         unreached=1
     elif [[ $block == *'not enough space for /dev/shm/'* && $block =~ $space ]]; then
-        echo "epmoe: /dev/shm: expected some 4 MB for each rank, found ${BASH_REMATCH[1]} bytes: rows take a slower way" >&4
+        tell_small_memory "${BASH_REMATCH[1]}"
     else
         return 1
     fi
@@ -149,6 +167,10 @@ take_line() {
         symptoms+=$1$'\n'
         ;;
     '['*'] plm:rsh: Warning: setpgid('*) ;; # the agent had begun already, in a group of its own
+    '['*'] ORTE_ERROR_LOG: '*/show_help.c*)
+        symptoms+=$1$'\n'
+        take_lost_message
+        ;;
     '[warn] Epoll '* | '['*'] ORTE_ERROR_LOG: '* | '['*'] plm:rsh: Warning: '*) symptoms+=$1$'\n' ;;
     '['*' sent help message '* | '['*'"orte_base_help_aggregate" to 0'*) ;; # the same from another rank
     '['*'] Read -1, expected '*', errno = 3') ;; # reading the memory of a rank that has ended
@@ -209,7 +231,7 @@ janitor() {
 # Whether a directory of this host lacks room for Open MPI's files; it is told.
 lacks_room() {
     local free
-    free=$(df -Pk "$1" 2>/dev/null | awk 'NR == 2 { print $4 }')
+    free=$(free_kb "$1")
     [ "${free:-8192}" -lt 8192 ] || return
     echo "epmoe: MPI cannot start: expected 8 MB free in $1 for Open MPI's files, found $free kB" >&4
 }
