@@ -18,6 +18,9 @@ struct pulse {
     _Atomic int rows, layer;         // of step `step`
     _Atomic int decoding;            // how many of its rows decode; -1: unknown
     _Atomic int64_t device_since_ns; // when the rank began to wait for its GPU; 0: it does not wait
+    /* What the rank's own thread does at each pulse (NULL: nothing more). It may not wait. */
+    void (*meanwhile)(void *of);
+    void *of;
 };
 
 extern _Thread_local struct pulse *pulse_here; // this thread's; NULL: it has none
@@ -25,9 +28,13 @@ extern _Thread_local struct pulse *pulse_here; // this thread's; NULL: it has no
 static inline void pulse(void)
 {
     struct pulse *p = pulse_here;
-    if (p) // only this thread writes it, so no atomic addition is needed
-        atomic_store_explicit(&p->count, atomic_load_explicit(&p->count, memory_order_relaxed) + 1,
-                              memory_order_relaxed);
+    if (!p)
+        return;
+    // only this thread writes it, so no atomic addition is needed
+    atomic_store_explicit(&p->count, atomic_load_explicit(&p->count, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+    if (p->meanwhile)
+        p->meanwhile(p->of);
 }
 
 /* The count that others are to see at the time now_ns (of clock_ns()). A host cannot see how far

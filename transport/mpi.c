@@ -441,6 +441,8 @@ int transport_open_mpi(struct transport *t, int *local_rank, int *local_size)
     share_hosts(s);
     t->hosts = (const char(*)[HOST_BYTES])s->hosts;
     s->pulse.decoding = -1;
+    s->pulse.meanwhile = mpi_meanwhile;
+    s->pulse.of = t;
     pulse_bind(&s->pulse);
     beater_guard(s, 0, NULL);
     beater_begin(s, t->size);

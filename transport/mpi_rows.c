@@ -12,6 +12,7 @@ enum { CHUNK_BYTES = 16 << 20 };
 enum {
     SETTLE_NS = 20000000,  // how long MPI may take to tell that our rows were received
     DRAIN_NS = 1000000000, // how long to wait for a receive that has begun, after an error
+    LOOK_NS = 500000,      // how often rows are moved on while the rank computes
 };
 
 /* ---- sends under way ---- */
@@ -287,7 +288,7 @@ int mpi_wait(struct transport *t, int lane, size_t *received)
 {
     struct mpi_state *s = t->state;
     pthread_mutex_lock(&s->mutex);
-    int status = wait_for_rows(t, lane);
+    int status = s->failed ? s->failed : wait_for_rows(t, lane);
     if (status)
         drop_rows(t);
     tell_received(t, lane, received);
@@ -300,9 +301,22 @@ int mpi_advance(struct transport *t)
     struct mpi_state *s = t->state;
     bool moved;
     pthread_mutex_lock(&s->mutex);
-    int status = move_rows(t, &moved);
+    int status = s->failed ? s->failed : move_rows(t, &moved);
     pthread_mutex_unlock(&s->mutex);
     return status;
+}
+
+void mpi_meanwhile(void *of)
+{
+    struct transport *t = of;
+    struct mpi_state *s = t->state;
+    int64_t now = clock_ns();
+    bool moved;
+    if (now < s->next_look_ns || s->failed || pthread_mutex_trylock(&s->mutex) != 0)
+        return;
+    s->next_look_ns = now + LOOK_NS;
+    s->failed = move_rows(t, &moved);
+    pthread_mutex_unlock(&s->mutex);
 }
 
 void mpi_drop(struct transport *t)

@@ -46,7 +46,9 @@ struct mpi_state {
     struct pulse pulse;
     struct beater *beater;
     char (*hosts)[HOST_BYTES];
-    bool cut_short; // rows were dropped: some may never be received
+    bool cut_short;       // rows were dropped: some may never be received
+    int64_t next_look_ns; // when mpi_meanwhile() is to move rows on again
+    int failed;           // what it has met and the rank's next call for rows is to return, or 0
 };
 
 const char *mpi_error(int error);
@@ -94,3 +96,7 @@ int mpi_start_recv(struct transport *t, int lane, int from, void *buffer, size_t
 int mpi_wait(struct transport *t, int lane, size_t *received);
 int mpi_advance(struct transport *t);
 void mpi_drop(struct transport *t);
+
+/* struct pulse.meanwhile, for the transport `of`: moves rows on while the rank computes, since MPI
+ * moves a long message only in calls of its own. */
+void mpi_meanwhile(void *of);

@@ -104,8 +104,9 @@ static inline int transport_wait(struct transport *t, int lane, size_t *received
     return t->ops->wait(t, lane, received);
 }
 
-/* Let rows in all lanes move as far as they can without waiting. Without hardware that does it, a
- * long message does not move while the rank computes, unless the rank calls this now and then. */
+/* Let rows in all lanes move as far as they can without waiting. Over MPI they also move on while
+ * the rank computes: every half millisecond, in pulse(). What goes wrong then is what the rank's
+ * next call for rows returns. */
 static inline int transport_advance(struct transport *t)
 {
     return t->ops->advance(t);

@@ -5,7 +5,9 @@
  *   hang          rank 1 never comes back; rank 0 notices and leaves with STATUS_LOST_RANK
  *   stop          rank 1 is stopped (SIGSTOP): rank 0 notices though it waits for rank 2
  *   stop_0        rank 0 is stopped: the workers notice though they may wait for ever
- *   untidy        rank 0 leaves large messages of all kinds behind, and all end well */
+ *   untidy        rank 0 leaves large messages of all kinds behind, and all end well
+ *   computing     rank 0 only moves its pulse, and has rank 1's rows all the same; of those that
+ * are too large it learns in its next call */
 #include <signal.h>
 #include <unistd.h>
 
@@ -74,6 +76,46 @@ static void leave_untidy(struct transport *t)
     }
 }
 
+/* Move this rank's pulse, as kernels do, until a control message is here. */
+static bool compute(struct transport *t)
+{
+    int64_t deadline = clock_ns() + LONGEST_S * 1000000000ll;
+    while (!transport_is_called_off(t) && clock_ns() < deadline)
+        pulse();
+    return transport_is_called_off(t);
+}
+
+static void receive_while_computing(struct transport *t)
+{
+    enum { BYTES = 8 * MIB }; // more than MPI sends before the receiver asks for it
+    unsigned char *rows = room(BYTES);
+    size_t received[2] = {0};
+    EXPECT(t, t->size == 2);
+    if (t->rank == 0) {
+        EXPECT(t, transport_start_recv(t, 1, 1, rows, BYTES) == 0);
+        EXPECT(t, compute(t));
+        EXPECT(t, transport_wait(t, 1, received) == 0 && received[1] == BYTES);
+        EXPECT(t, is_filled(rows, BYTES, 1, 0, 0));
+        expect_text(t, 1, "taken");
+        error_capture(true);
+        EXPECT(t, transport_start_recv(t, 0, 1, rows, 99) == 0);
+        EXPECT(t, compute(t));
+        EXPECT(t, strstr(error_text(), "rank 1: rows: expected at most 99 bytes, found 100"));
+        EXPECT(t, transport_advance(t) == STATUS_FAILED);
+        EXPECT(t, transport_wait(t, 0, NULL) == STATUS_FAILED);
+    } else {
+        fill(rows, BYTES, 1, 0, 0);
+        EXPECT(t, transport_start_send(t, 1, 0, rows, BYTES) == 0);
+        EXPECT(t, transport_wait(t, 1, NULL) == 0);
+        send_text(t, 0, "taken");
+        EXPECT(t, transport_start_send(t, 0, 0, rows, 100) == 0);
+        sleep_ms(100);
+        send_text(t, 0, "more");
+        sleep_ms(500);
+    }
+    free(rows);
+}
+
 static int run(struct transport *t, const char *what, int code)
 {
     char in[64];
@@ -88,9 +130,12 @@ static int run(struct transport *t, const char *what, int code)
         return hang(t);
     if (strcmp(what, "stop") == 0 || strcmp(what, "stop_0") == 0)
         return stop(t, what[4] ? 0 : 1);
-    if (strcmp(what, "untidy") != 0)
+    if (strcmp(what, "untidy") == 0)
+        leave_untidy(t);
+    else if (strcmp(what, "computing") == 0)
+        receive_while_computing(t);
+    else
         return run_battery(t, what);
-    leave_untidy(t);
     return fails(t);
 }
 

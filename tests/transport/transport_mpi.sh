@@ -33,6 +33,7 @@ done
 # without leaks: a message that nobody takes cannot be taken back, MPI keeps it
 expect 0 2 untidy
 expect 0 4 untidy
+expect 0 2 computing
 expect 5 3 die 5
 expect 4 3 hang
 expect 4 3 stop
