@@ -17,8 +17,14 @@
 #include "transport/ticker.h"
 
 /* A sleeping thread takes tens of microseconds to wake. So a rank with a core to itself first
- * spins; it spins longer after waits that were short, and less after long ones (adapt_spin). */
-enum { SPIN_LEAST_NS = 4000, SPIN_MOST_NS = 1000000 };
+ * spins; it spins longer after waits that were short, and less after long ones (adapt_spin). If
+ * another job took the core for TAKEN_NS meanwhile, waits do not spin for the next SHARED_NS. */
+enum {
+    SPIN_LEAST_NS = 4000,
+    SPIN_MOST_NS = 1000000,
+    TAKEN_NS = 500000,
+    SHARED_NS = 100000000,
+};
 
 void local_notify(struct local_end *e)
 {
@@ -35,13 +41,17 @@ static void notify_all(struct local_world *w)
 
 /* After SPIN_LEAST_NS, each round offers the core to other threads: the awaited rank may need it.
  */
-static void spin(const struct local_end *e, uint32_t seen, int64_t start)
+static void spin(struct local_end *e, uint32_t seen, int64_t start)
 {
-    int64_t waited = 0;
-    while (atomic_load_explicit(&e->events, memory_order_acquire) == seen && waited < e->spin_ns) {
-        if (waited > SPIN_LEAST_NS)
+    int64_t now = start, before;
+    while (atomic_load_explicit(&e->events, memory_order_acquire) == seen &&
+           now - start < e->spin_ns && now >= e->shared_until_ns) {
+        if (now - start > SPIN_LEAST_NS)
             sched_yield();
-        waited = clock_ns() - start;
+        before = now;
+        now = clock_ns();
+        if (now - before > TAKEN_NS)
+            e->shared_until_ns = now + SHARED_NS;
     }
 }
 

@@ -47,8 +47,9 @@ struct local_end {
     struct local_incoming *in; // [lane][size]
     bool *awaited; // [size] this rank waits for rows from them, or for them to take ours
     struct watch watch;
-    struct pulse pulse; // other ranks read it
-    int64_t spin_ns;    // 0: there are more ranks than cores
+    struct pulse pulse;      // other ranks read it
+    int64_t spin_ns;         // 0: there are more ranks than cores
+    int64_t shared_until_ns; // until then another job is taken to want this rank's core
 };
 
 struct local_world {

@@ -1,9 +1,7 @@
 /* Ranks are processes under mpirun.
  *
  * No call here blocks inside MPI. Every wait is a loop of our own around calls that return at once.
- * So it has a deadline, and notices ranks that leave. If there are more ranks than cores, the loop
- * gives its core away; Open MPI's own waits do that only when mpirun knows of it, and otherwise
- * take a thousand times as long.
+ * So it has a deadline, notices ranks that leave, and gives its core away where others want it.
  *
  * All messages share one communicator and differ by tag. MPI keeps the order between two ranks, so
  * a rank that sees another's goodbye, or a control message, has seen everything sent before it. */
@@ -19,7 +17,9 @@
 #include "base/log.h"
 
 /* A wait first polls, then also offers the core to other threads, then sleeps between two polls. It
- * goes from one to the next earlier if ranks share cores. */
+ * goes from one to the next earlier if ranks share cores. If another job took an offered core for
+ * TAKEN_NS, waits sleep for the next SHARED_NS: a thread that wakes up gets its core back at once,
+ * one that offers it only when the other's turn is over. */
 enum {
     ALONE_NS = 5000,
     POLL_NS = 20000000,
@@ -27,6 +27,8 @@ enum {
     LONG_NS = 1000000000,
     NAP_NS = 50000,
     LONG_NAP_NS = 1000000,
+    TAKEN_NS = 500000,
+    SHARED_NS = 100000000,
 };
 /* How long a rank waits for the goodbyes of the others after an error: grace_ns, or lost_grace_ns
  * if some rank is lost. A worker waits deference_ns longer, so that rank 0 ends first: its exit
@@ -54,17 +56,26 @@ void mpi_begin_waiting(struct mpi_state *s)
     watch_begin(&s->watch, clock_ns());
 }
 
-static void pass_time(struct mpi_state *s, int64_t waited)
+static void offer_core(struct mpi_state *s, int64_t now)
 {
+    sched_yield();
+    int64_t back = clock_ns();
+    if (back - now > TAKEN_NS)
+        s->shared_until_ns = back + SHARED_NS;
+}
+
+static void pass_time(struct mpi_state *s, int64_t now)
+{
+    int64_t waited = now - s->watch.since_ns;
     if (!s->crowded && waited < ALONE_NS)
         return;
     pthread_mutex_unlock(&s->mutex);
     if (waited > LONG_NS)
         nap(LONG_NAP_NS);
-    else if (waited > (s->crowded ? POLL_CROWDED_NS : POLL_NS))
+    else if (waited > (s->crowded ? POLL_CROWDED_NS : POLL_NS) || now < s->shared_until_ns)
         nap(NAP_NS);
     else
-        sched_yield();
+        offer_core(s, now);
     pthread_mutex_lock(&s->mutex);
 }
 
@@ -72,7 +83,7 @@ int mpi_keep_waiting(struct transport *t, const bool *awaited, const char *what)
 {
     struct mpi_state *s = t->state;
     int64_t now = clock_ns(), look = watch_next(t, &s->watch);
-    pass_time(s, now - s->watch.since_ns);
+    pass_time(s, now);
     if (look < 0 || now < look)
         return 0;
     mpi_hear(s);
@@ -398,14 +409,12 @@ static void allocate(struct mpi_state *s, int size)
         s->in[i].chunk = MPI_REQUEST_NULL;
 }
 
-/* Settings that Open MPI reads when it starts. With more ranks than cores, its waits shall yield as
- * ours do. A process that no mpirun started shall not look for ssh. */
+/* Settings that Open MPI reads when it starts. Where mpirun knows of more ranks than cores, each of
+ * its calls that finds nothing yields, which beside another job costs that job's whole turn; our
+ * waits yield or sleep themselves. A process that no mpirun started shall not look for ssh. */
 static void prepare(void)
 {
-    const char *here = getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
-    cpu_set_t cores;
-    if (here && sched_getaffinity(0, sizeof cores, &cores) == 0 && atoi(here) > CPU_COUNT(&cores))
-        setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
+    setenv("OMPI_MCA_mpi_yield_when_idle", "0", 0);
     if (!transport_under_mpi())
         setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
 }
