@@ -1,6 +1,5 @@
 /* epmoe COMMAND [options]: finds the command, starts MPI if mpirun has started this process, and
  * runs the command. */
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #include "launch/signals.h"
 #include "launch/spelling.h"
 #include "launch/stdout.h"
+#include "launch/waiting.h"
 
 static const struct command commands[] = {
     {"run", "text to text", command_run, true},
@@ -53,25 +53,6 @@ static const struct command *find(const char *name)
         if (strcmp(commands[i].name, name) == 0)
             return &commands[i];
     return NULL;
-}
-
-/* Set how OpenMP's idle threads wait. They should spin for about as long as it takes to sleep and
- * wake. libgomp's default is a hundred times longer, which slows down all processes that share the
- * cores. If there are more ranks than cores, threads must not spin at all. OpenMP reads its
- * environment before main() starts, so the program sets the variables and executes itself once
- * more. Variables that the user has set stay. */
-static void choose_waiting(char **argv)
-{
-    char self[PATH_MAX] = {0};
-    const char *here = getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
-    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT"))
-        return;
-    if (here && atoi(here) > usable_cores())
-        setenv("OMP_WAIT_POLICY", "passive", 1);
-    else
-        setenv("GOMP_SPINCOUNT", "3000", 1);
-    if (readlink("/proc/self/exe", self, sizeof self - 1) > 0)
-        execv(self, argv); // if this fails, the run goes on and is only slower
 }
 
 /* A worker has found rank 0 lost. It waits a second, so that rank 0, if it still runs, can name the
