@@ -7,6 +7,7 @@
  * a rank that sees another's goodbye, or a control message, has seen everything sent before it. */
 #include "transport/mpi_state.h"
 
+#include <dlfcn.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,6 +112,17 @@ int mpi_status_bytes(const MPI_Status *status)
     int bytes;
     MPI(MPI_Get_count(status, MPI_BYTE, &bytes));
     return bytes;
+}
+
+/* Say whether Open MPI yields in each call that finds nothing to do; returns whether it did so far.
+ * Between start and end it must not: our waits yield or sleep themselves, and beside another job
+ * each yield costs that job's whole turn. The function is Open MPI's own, not of mpi.h; where it is
+ * missing, waits beside other jobs are slower. */
+static bool let_mpi_yield(bool yield)
+{
+    bool (*set)(bool);
+    *(void **)&set = dlsym(RTLD_DEFAULT, "opal_progress_set_yield_when_idle");
+    return set && set(yield);
 }
 
 /* ---- control messages ---- */
@@ -304,6 +316,7 @@ static int mpi_close(struct transport *t)
     t->state = NULL;
     if (status)
         return status;
+    let_mpi_yield(s->mpi_yielded);
     MPI_Comm_free(&s->comm);
     MPI_Finalize();
     beater_close(s);
@@ -409,12 +422,14 @@ static void allocate(struct mpi_state *s, int size)
         s->in[i].chunk = MPI_REQUEST_NULL;
 }
 
-/* Settings that Open MPI reads when it starts. Where mpirun knows of more ranks than cores, each of
- * its calls that finds nothing yields, which beside another job costs that job's whole turn; our
- * waits yield or sleep themselves. A process that no mpirun started shall not look for ssh. */
+/* Settings that Open MPI reads when it starts. With more ranks than cores, its waits (at the start
+ * and the end) shall yield. A process that no mpirun started shall not look for ssh. */
 static void prepare(void)
 {
-    setenv("OMPI_MCA_mpi_yield_when_idle", "0", 0);
+    const char *here = getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
+    cpu_set_t cores;
+    if (here && sched_getaffinity(0, sizeof cores, &cores) == 0 && atoi(here) > CPU_COUNT(&cores))
+        setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
     if (!transport_under_mpi())
         setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
 }
@@ -454,6 +469,7 @@ int transport_open_mpi(struct transport *t, int *local_rank, int *local_size)
     s->pulse.of = t;
     pulse_bind(&s->pulse);
     beater_guard(s, 0, NULL);
+    s->mpi_yielded = let_mpi_yield(false);
     beater_begin(s, t->size);
     int status = t->size == 1 ? transport_refuse_alone() : 0;
     if (status)

@@ -37,6 +37,7 @@ struct mpi_state {
     MPI_Comm comm;
     int rank;
     bool crowded;            // this host has more ranks than cores
+    bool mpi_yielded;        // at the start, and is to at the end
     int64_t shared_until_ns; // until then another job is taken to want this rank's core
     struct mpi_incoming *in; // [lane][size]
     struct mpi_outgoing rows[LANES], messages;
