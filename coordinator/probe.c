@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/check.h"
@@ -28,7 +29,9 @@ int probe_look(struct coordinator *c, const float *x, int n, int l)
     return status;
 }
 
-int probe_sequence(struct coordinator *c, int slot, const int32_t *tokens, int n, int *layer)
+/* *layer := the first layer in whose output a row is not finite; PROBE_EMBEDDING: before all
+ * layers; n_layers: after them. */
+static int probe_sequence(struct coordinator *c, int slot, const int32_t *tokens, int n, int *layer)
 {
     size_t values = (size_t)c->chunk * (size_t)c->config.dim;
     struct probe probe = {malloc(values * sizeof(float)), c->config.n_layers};
@@ -38,5 +41,28 @@ int probe_sequence(struct coordinator *c, int slot, const int32_t *tokens, int n
     c->probe = NULL;
     *layer = probe.first;
     free(probe.rows);
+    return status;
+}
+
+int probe_explain(struct coordinator *c, int slot, const int32_t *tokens, int n, char *text,
+                  size_t size)
+{
+    int n_layers = c->config.n_layers, layer;
+    char where[160];
+    int status = probe_sequence(c, slot, tokens, n, &layer);
+    if (layer == PROBE_EMBEDDING)
+        snprintf(where, sizeof where, "as has the embedding: its weights are broken");
+    else if (layer == n_layers)
+        snprintf(where, sizeof where,
+                 "though the output of every layer is finite: the last norm or the output matrix "
+                 "is broken");
+    else
+        snprintf(where, sizeof where,
+                 "first in the output of layer %d (of 0 to %d): its weights are broken, or its "
+                 "numbers too large for %s",
+                 layer, n_layers - 1, dtype_name(c->dtype));
+    snprintf(text, size,
+             "expected numbers for the logits at position %d, found NaN or infinity, %s", n - 1,
+             where);
     return status;
 }

@@ -2,6 +2,7 @@
  * layers a second time, and its rows are looked at after each. */
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 
 struct coordinator;
@@ -17,7 +18,8 @@ struct probe {
  * c->probe is set. 0, or what dev_wait() said. */
 int probe_look(struct coordinator *c, const float *x, int n, int l);
 
-/* *layer := the first layer in whose output a row of tokens [n] of a slot, whose KV blocks it has,
- * is not finite; PROBE_EMBEDDING: before all layers; n_layers: after them. It overwrites c->state
- * and gives the KV cache the values that it has. 0, or the run is over. */
-int probe_sequence(struct coordinator *c, int slot, const int32_t *tokens, int n, int *layer);
+/* text := the line that says in which layer's output numbers of tokens [n] of a slot, whose KV
+ * blocks it has, first were not finite: those of the last token's logits are not. It overwrites
+ * c->state and gives the KV cache the values that it has. 0, or the run is over. */
+int probe_explain(struct coordinator *c, int slot, const int32_t *tokens, int n, char *text,
+                  size_t size);

@@ -233,37 +233,12 @@ static void note_failed(struct scheduler *s, int slot, int32_t why)
     s->failed[s->n_failed++] = slot;
 }
 
-/* Say in s->error why logits are not finite. */
-static int explain_broken(struct scheduler *s, int slot)
-{
-    const struct sequence *q = &s->sequences[slot];
-    const struct config *m = &s->c->config;
-    char where[160];
-    int layer;
-    int status = probe_sequence(s->c, slot, q->said, q->at, &layer);
-    if (layer == PROBE_EMBEDDING)
-        snprintf(where, sizeof where, "as has the embedding: its weights are broken");
-    else if (layer == m->n_layers)
-        snprintf(where, sizeof where,
-                 "though the output of every layer is finite: the last norm or the output matrix "
-                 "is broken");
-    else
-        snprintf(where, sizeof where,
-                 "first in the output of layer %d (of 0 to %d): its weights are broken, or its "
-                 "numbers too large for %s",
-                 layer, m->n_layers - 1, dtype_name(s->c->dtype));
-    snprintf(s->error, sizeof s->error,
-             "expected numbers for the logits at position %d, found NaN or infinity, %s", q->at - 1,
-             where);
-    return status;
-}
-
 static int end_failed(struct scheduler *s, int slot)
 {
     struct sequence *q = &s->sequences[slot];
     int status = 0;
     if (q->token == PICK_BROKEN)
-        status = explain_broken(s, slot);
+        status = probe_explain(s->c, slot, q->said, q->at, s->error, sizeof s->error);
     else
         snprintf(s->error, sizeof s->error,
                  "expected a token that may come after position %d, found none: the checkpoint's "

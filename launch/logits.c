@@ -1,5 +1,7 @@
 /* epmoe logits: writes the logits of every prompt token, as f32 tensor `logits` [n_tokens, vocab]
  * of a safetensors file. */
+#include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +9,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "coordinator/generate.h"
+#include "coordinator/probe.h"
 #include "coordinator/unembed.h"
 #include "launch/prompt.h"
 #include "launch/ranks.h"
@@ -59,12 +62,43 @@ static void write_header(FILE *f, int n, int vocab)
     fwrite(json, 1, (size_t)length, f);
 }
 
+struct writing {
+    const struct prompt *prompt;
+    struct outfile out;
+};
+
+/* Whether logits [n] hold NaN, or no finite number. */
+static bool is_broken(const float *logits, size_t n)
+{
+    bool finite = false;
+    for (size_t i = 0; i < n; i++) {
+        if (isnan(logits[i]))
+            return true;
+        finite = finite || isfinite(logits[i]);
+    }
+    return !finite;
+}
+
+/* Fail if one of the rows of logits that follow positions `first` and on is broken. */
+static int check_rows(struct coordinator *c, const struct prompt *prompt, int first,
+                      const float *logits, int n)
+{
+    size_t vocab = (size_t)c->config.vocab_size;
+    char why[320];
+    int row = 0;
+    while (row < n && !is_broken(logits + (size_t)row * vocab, vocab))
+        row++;
+    if (row == n)
+        return 0;
+    int status = probe_explain(c, 0, prompt->ids, first + row + 1, why, sizeof why);
+    return status ? status : fail(STATUS_FAILED, "%s", why);
+}
+
 static int write_chunk(void *context, struct coordinator *c, int first, int n)
 {
-    struct outfile *out = context;
+    struct writing *w = context;
     int32_t rows[LOGIT_ROWS];
     size_t vocab = (size_t)c->config.vocab_size;
-    (void)first;
     for (int done = 0; done < n; done += LOGIT_ROWS) {
         int count = n - done < LOGIT_ROWS ? n - done : LOGIT_ROWS;
         for (int i = 0; i < count; i++)
@@ -72,24 +106,27 @@ static int write_chunk(void *context, struct coordinator *c, int first, int n)
         const float *logits = unembed_to_host(c, rows, count);
         if (!logits)
             return STATUS_FAILED;
-        fwrite(logits, sizeof(float), (size_t)count * vocab, out->stream);
+        int status = check_rows(c, w->prompt, first + done, logits, count);
+        if (status)
+            return status;
+        fwrite(logits, sizeof(float), (size_t)count * vocab, w->out.stream);
     }
-    return ferror(out->stream) ? STATUS_FAILED : 0; // outfile_commit() says why
+    return ferror(w->out.stream) ? STATUS_FAILED : 0; // outfile_commit() says why
 }
 
 static int write_logits(struct coordinator *c, const struct prompt *prompt, const char *path)
 {
-    struct outfile out;
+    struct writing w = {.prompt = prompt};
     int status = request_check(c, prompt->ids, prompt->n, 0);
     if (!status)
-        status = outfile_open(&out, path);
+        status = outfile_open(&w.out, path);
     if (status)
         return status;
-    write_header(out.stream, prompt->n, c->config.vocab_size);
-    status = prefill(c, prompt->ids, prompt->n, write_chunk, &out);
-    if (!status || ferror(out.stream))
-        return outfile_commit(&out);
-    outfile_abort(&out);
+    write_header(w.out.stream, prompt->n, c->config.vocab_size);
+    status = prefill(c, prompt->ids, prompt->n, write_chunk, &w);
+    if (!status || ferror(w.out.stream))
+        return outfile_commit(&w.out);
+    outfile_abort(&w.out);
     return status;
 }
 

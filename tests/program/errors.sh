@@ -221,6 +221,8 @@ poison "$t" model.layers.1.input_layernorm.weight
 says='found NaN or infinity, first in the output of layer 1 (of 0 to 1)'
 expect 1 "$says" run -m "$t" --tokens 1,2 --ids -n 3 -q
 expect 1 "$says" run -m "$t" --tokens 1,2 --ids -n 3 -q --temp 1 --ranks 3
+expect 1 "$says" "${logits[@]}" "$t"
+expect 1 "$says" "${logits[@]}" "$t" --ranks 3 --chunk 2
 t=$(variant nan-batch "$austen")
 poison "$t" model.norm.weight
 echo '{"id": "a", "prompt": "x"}' |
