@@ -1,4 +1,5 @@
-/* epmoe bench: prefill and decode speed beside the machine's roof. */
+/* epmoe bench: prefill and decode speed beside the machine's roof; with --serve, what requests that
+ * arrive at random see. */
 #include "study/bench.h"
 
 #include <errno.h>
@@ -7,88 +8,183 @@
 
 #include "base/log.h"
 #include "launch/ranks.h"
+#include "study/serve.h"
+
+enum { SERVE_BATCH = 32, SERVE_SEED = 1 };
 
 struct bench_command {
     struct model_options model;
-    long prompt, generate, repeats;
-    const char *batches;
+    long generate, repeats, requests;
+    const char *prompts, *batches, *ranks;
+    double rate; // of --serve; 0: without it
+    bool repeats_given, requests_given;
     int format;
+    struct bench_options sizes;                // of the lists
+    int rank_counts[BENCH_MAX_SIZES], n_ranks; // of --ranks; none: as main() says
 };
 
-static int parse(struct bench_command *o, int argc, char **argv)
+/* --ranks as a list, in place of the one number that other commands take. */
+static void take_rank_list(struct option_spec *table, struct bench_command *o)
 {
-    struct command_spec spec = {
-        "bench",
-        "Measure prefill and decode speed beside the device's roof.",
-        "-m MODEL [-p 1500] [-n 40] [-b 1,8] [-r 5] [-o md|json|csv]",
-        NULL,
-        NULL,
-        "ppN: N prompt tokens a sequence, TTFT. tgN: N generated tokens, "
-        "TPOT.\nThe roof is measured in the same run: all cores, or the GPU."};
-    struct option_spec table[MODEL_OPTIONS + PROFILE_OPTIONS + 6] = {{0}};
-    const struct option_spec own[] = {
-        {"prompt", 'p', OPTION_INT, &o->prompt, "N", "prompt tokens (1500)", 0, 1 << 24, NULL},
-        {"n-gen", 'n', OPTION_INT, &o->generate, "N", "generated tokens (40)", 0, 1 << 24, NULL},
-        {"batch", 'b', OPTION_TEXT, &o->batches, "LIST", "sequences at once, e.g. 1,8,32 (1)", 0, 0,
-         NULL},
-        {"repeats", 'r', OPTION_INT, &o->repeats, "N", "repetitions (5)", 1, BENCH_MAX_REPEATS,
-         NULL},
-        {"output", 'o', OPTION_CHOICE, &o->format, "md|json|csv", "form of the report (md)", 0, 0,
-         NULL},
-    };
-    model_options_table(table, &o->model);
-    profile_options_table(table + MODEL_OPTIONS, &o->model.profile);
-    memcpy(table + MODEL_OPTIONS + PROFILE_OPTIONS, own, sizeof own);
-    return options_parse(&spec, table, argc, argv);
+    while (strcmp(table->name, "ranks") != 0)
+        table++;
+    table->kind = OPTION_TEXT;
+    table->value = &o->ranks;
+    table->placeholder = "LIST";
+    table->help = "ranks as threads of this process, e.g. 1,2,5: one coordinator, the rest workers";
 }
 
-static int parse_batches(struct bench_options *b, const char *text)
+/* sizes [n] := the numbers of a list such as 1,8,32. */
+static int parse_list(int *sizes, int *n, const char *text, const char *option, long least,
+                      long most)
 {
     for (const char *at = text;; at++) {
         char *end;
         errno = 0;
         long v = strtol(at, &end, 10);
-        bool full = b->n_batches == BENCH_MAX_BATCHES;
-        if (end == at || errno || v < 1 || v > 4096 || (*end && *end != ',') || full)
-            return fail(STATUS_USAGE, "bench: -b takes up to %d sizes from 1 to 4096, found \"%s\"",
-                        BENCH_MAX_BATCHES, text);
-        b->batches[b->n_batches++] = (int)v;
+        bool full = *n == BENCH_MAX_SIZES;
+        if (end == at || errno || v < least || v > most || (*end && *end != ',') || full)
+            return fail(STATUS_USAGE,
+                        "bench: %s takes up to %d sizes from %ld to %ld, found \"%s\"", option,
+                        BENCH_MAX_SIZES, least, most, text);
+        sizes[(*n)++] = (int)v;
         if (!*end)
             return 0;
         at = end;
     }
 }
 
+static int parse_lists(struct bench_command *o)
+{
+    struct bench_options *b = &o->sizes;
+    int status = parse_list(b->prompts, &b->n_prompts, o->prompts, "-p", 0, 1 << 24);
+    const char *batches = o->batches ? o->batches : o->rate > 0 ? "32" : "1";
+    if (!status)
+        status = parse_list(b->batches, &b->n_batches, batches, "-b", 1, 4096);
+    if (!status && o->ranks)
+        status = parse_list(o->rank_counts, &o->n_ranks, o->ranks, "--ranks", 1, 1024);
+    b->generate = (int)o->generate;
+    b->repeats = (int)o->repeats;
+    return status;
+}
+
+/* Refuse what does not go together. */
+static int check(const struct bench_command *o)
+{
+    const struct bench_options *b = &o->sizes;
+    const struct profile_command *profile = &o->model.profile;
+    if (o->rate > 0 && (b->n_prompts > 1 || b->n_batches > 1 || b->prompts[0] == 0))
+        return fail(STATUS_USAGE,
+                    "bench: --serve takes one -p of 1 or more and one -b, found "
+                    "\"-p %s -b %s\"",
+                    o->prompts, o->batches ? o->batches : "32");
+    if (o->rate > 0 && (o->generate == 0 || o->repeats_given))
+        return fail(STATUS_USAGE, "bench: --serve takes -n of 1 or more and no -r: it serves "
+                                  "--requests N once");
+    if (o->rate == 0 && o->requests_given)
+        return fail(STATUS_USAGE, "bench: --requests needs --serve RATE");
+    if (o->n_ranks > 1 && (profile->json || profile->trace))
+        return fail(STATUS_USAGE,
+                    "bench: --profile-json and --trace write one run: expected one "
+                    "--ranks, found %s",
+                    o->ranks);
+    return 0;
+}
+
+static int parse(struct bench_command *o, int argc, char **argv)
+{
+    struct command_spec spec = {
+        "bench",
+        "Measure prefill and decode speed beside the device's roof.",
+        "-m MODEL [-p 512,1500] [-n 40] [-b 1,8] [-r 5] [-o md|json|csv]",
+        NULL,
+        NULL,
+        "ppN: N prompt tokens a sequence, TTFT. tgN: N generated tokens, "
+        "TPOT.\nThe roof is measured in the same run, before and after each repetition: with "
+        "the run's threads, or the GPU."};
+    struct option_spec table[MODEL_OPTIONS + PROFILE_OPTIONS + 8] = {{0}};
+    const struct option_spec own[] = {
+        {"prompt", 'p', OPTION_TEXT, &o->prompts, "LIST", "prompt tokens, e.g. 512,1500 (1500)", 0,
+         0, NULL},
+        {"n-gen", 'n', OPTION_INT, &o->generate, "N", "generated tokens (40)", 0, 1 << 24, NULL},
+        {"batch", 'b', OPTION_TEXT, &o->batches, "LIST",
+         "sequences at once, e.g. 1,8,32 (1; with --serve at most so many, 32)", 0, 0, NULL},
+        {"repeats", 'r', OPTION_INT, &o->repeats, "N", "repetitions (5)", 1, BENCH_MAX_REPEATS,
+         &o->repeats_given},
+        {"serve", 0, OPTION_REAL, &o->rate, "RATE",
+         "serve requests that arrive at random, RATE a second: TTFT and TPOT of p50, p90, p99",
+         0.001, 1e6, NULL},
+        {"requests", 0, OPTION_INT, &o->requests, "N", "how many of them (64)", 1, 1 << 20,
+         &o->requests_given},
+        {"output", 'o', OPTION_CHOICE, &o->format, "md|json|csv", "form of the report (md)", 0, 0,
+         NULL},
+    };
+    model_options_table(table, &o->model);
+    take_rank_list(table, o);
+    profile_options_table(table + MODEL_OPTIONS, &o->model.profile);
+    memcpy(table + MODEL_OPTIONS + PROFILE_OPTIONS, own, sizeof own);
+    int status = options_parse(&spec, table, argc, argv);
+    if (!status)
+        status = parse_lists(o);
+    return status ? status : check(o);
+}
+
+static int greatest(const int *sizes, int n)
+{
+    int most = sizes[0];
+    for (int i = 1; i < n; i++)
+        most = sizes[i] > most ? sizes[i] : most;
+    return most;
+}
+
+static int measure(const struct bench_command *o, struct ranks *ranks)
+{
+    static struct bench_report report;
+    struct bench_options b = o->sizes;
+    b.model_name = o->model.model;
+    b.follows = o->n_ranks > 1 && o->model.ranks != o->rank_counts[0];
+    int status = bench_run(&report, &ranks->coordinator, &b);
+    if (!status)
+        bench_print(&report, &ranks->coordinator, &b, (enum bench_format)o->format, stdout);
+    return status;
+}
+
+static int serve(const struct bench_command *o, struct ranks *ranks)
+{
+    struct serve_report report;
+    struct serve_options s = {.rate = o->rate,
+                              .requests = (int)o->requests,
+                              .prompt = o->sizes.prompts[0],
+                              .generate = o->sizes.generate,
+                              .seed = SERVE_SEED,
+                              .model_name = o->model.model,
+                              .follows = o->n_ranks > 1 && o->model.ranks != o->rank_counts[0]};
+    int status = serve_run(&report, &ranks->coordinator, &s);
+    if (!status)
+        serve_print(&report, &ranks->coordinator, &s, (enum bench_format)o->format, stdout);
+    return status;
+}
+
 static int bench_here(struct process *p, const void *options)
 {
     const struct bench_command *o = options;
-    struct bench_options b = {.prompt = (int)o->prompt,
-                              .generate = (int)o->generate,
-                              .repeats = (int)o->repeats,
-                              .model_name = o->model.model};
+    const struct bench_options *b = &o->sizes;
     struct model_options model = o->model;
-    struct bench_report report;
     struct ranks ranks;
     char expect[64];
-    int most = 1, status = parse_batches(&b, o->batches);
-    if (status)
-        return status;
-    for (int i = 0; i < b.n_batches; i++)
-        most = b.batches[i] > most ? b.batches[i] : most;
-    struct session_needs needs = {most, most, b.prompt + b.generate};
-    snprintf(expect, sizeof expect, "%d,%d,%d", b.prompt ? b.prompt : 1, b.generate, most);
+    int most = greatest(b->batches, b->n_batches), longest = greatest(b->prompts, b->n_prompts);
+    struct session_needs needs = {most, most, longest + b->generate};
+    snprintf(expect, sizeof expect, "%d,%d,%d", longest ? longest : 1, b->generate, most);
     model.expect = model.expect ? model.expect : expect;
-    status = ranks_open(&ranks, p, &model, &needs);
+    int status = ranks_open(&ranks, p, &model, &needs);
     if (status)
         return status;
     if (ranks.coordinator.context < needs.context)
         status =
             fail(STATUS_USAGE, "bench: expected -p and -n within %d positions, found %d and %d",
-                 ranks.coordinator.context, b.prompt, b.generate);
+                 ranks.coordinator.context, longest, b->generate);
     if (!status)
-        status = bench_run(&report, &ranks.coordinator, &b);
-    if (!status)
-        bench_print(&report, &ranks.coordinator, &b, (enum bench_format)o->format, stdout);
+        status = o->rate > 0 ? serve(o, &ranks) : measure(o, &ranks);
     if (!status)
         status =
             ranks_report_profile(&ranks, &o->model.profile, o->format == BENCH_MD ? stdout : NULL);
@@ -96,12 +192,34 @@ static int bench_here(struct process *p, const void *options)
     return status;
 }
 
+/* One run after the other; in JSON they are an array. */
+static int bench_each(struct process *p, struct bench_command *o)
+{
+    static const char *const before[] = {"[\n", ",\n"};
+    int status = 0;
+    for (int i = 0; i < o->n_ranks && !status; i++) {
+        if (o->format == BENCH_JSON)
+            fputs(before[i > 0], stdout);
+        else if (o->format == BENCH_MD && i > 0)
+            fputs("\n", stdout);
+        o->model.ranks = o->rank_counts[i];
+        status = ranks_command(p, 0, &o->model, bench_here, o);
+    }
+    if (o->format == BENCH_JSON && !status)
+        fputs("]\n", stdout);
+    return status;
+}
+
 int command_bench(struct process *p, int argc, char **argv)
 {
     struct bench_command o = {.model = model_options_default(),
-                              .prompt = 1500,
                               .generate = 40,
                               .repeats = 5,
-                              .batches = "1"};
-    return ranks_command(p, parse(&o, argc, argv), &o.model, bench_here, &o);
+                              .requests = 64,
+                              .prompts = "1500"};
+    int parsed = parse(&o, argc, argv);
+    if (!parsed && o.n_ranks > 1 && !p->mpi)
+        return bench_each(p, &o);
+    o.model.ranks = o.n_ranks ? o.rank_counts[0] : 0;
+    return ranks_command(p, parsed, &o.model, bench_here, &o);
 }

@@ -25,6 +25,7 @@ struct bench {
     const struct bench_options *o;
     struct rows rows;
     uint32_t random;
+    uint64_t peak_bytes; // resident so far, without what measuring the roof takes
 };
 
 static int32_t next_token(struct bench *b)
@@ -139,42 +140,71 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void statistics(struct bench_result *r, double *seconds, int n, double tokens)
+static double median(double *values, int n)
 {
-    double sum = 0, squares = 0;
-    qsort(seconds, (size_t)n, sizeof *seconds, ascending);
-    double middle = (seconds[(n - 1) / 2] + seconds[n / 2]) / 2;
-    for (int i = 0; i < n; i++)
-        sum += tokens / seconds[i];
-    r->mean = sum / n;
-    for (int i = 0; i < n; i++)
-        squares += pow(tokens / seconds[i] - r->mean, 2);
-    r->sd = n > 1 ? sqrt(squares / (n - 1)) : 0;
-    r->median = tokens / middle;
-    r->seconds = middle;
+    qsort(values, (size_t)n, sizeof *values, ascending);
+    return (values[(n - 1) / 2] + values[n / 2]) / 2;
 }
 
-/* The roof of a result: the tokens/s at which the weights that are needed would be read once a step
- * at full bandwidth, or those at which all FLOPs would be done at the peak, whichever is less. */
-static void set_roof(struct bench_result *r, const struct bench *b, const struct roof *roof,
-                     int steps, int tokens, double logit_rows, double attention, double kv_bytes,
-                     uint64_t hits)
+/* What one result is made of: for each repetition the seconds of its unit (a prompt, or a step),
+ * and what the device could do. */
+struct series {
+    double seconds[BENCH_MAX_REPEATS];
+    struct roof_look roof[BENCH_MAX_REPEATS];
+    int n, tokens; // tokens of a unit
+    uint64_t hits; // experts that its steps read, each counted once a step; of all repetitions
+};
+
+/* Sorts the seconds. */
+static void statistics(struct bench_result *r, struct series *s)
+{
+    double sum = 0, squares = 0;
+    for (int i = 0; i < s->n; i++)
+        sum += s->tokens / s->seconds[i];
+    r->mean = sum / s->n;
+    for (int i = 0; i < s->n; i++)
+        squares += pow(s->tokens / s->seconds[i] - r->mean, 2);
+    r->sd = s->n > 1 ? sqrt(squares / (s->n - 1)) : 0;
+    r->seconds = median(s->seconds, s->n);
+    r->median = s->tokens / r->seconds;
+}
+
+/* What a unit needs: FLOPs, and bytes of weights, keys and values, each read once. */
+struct need {
+    double flops, bytes;
+};
+
+static struct need need_of(const struct bench *b, const struct series *s, int logit_rows,
+                           double attention, double kv_bytes)
 {
     const struct config *m = &b->c->config;
-    struct sizes s = sizes_of(m);
-    double flops =
-        2.0 * tokens * ((double)s.layers + (double)s.sparse_layers * m->top_k * (double)s.expert) +
-        2.0 * logit_rows * (double)s.unembed + attention;
-    double bytes = (steps * (double)(s.layers + s.unembed) + (double)hits * (double)s.expert) *
-                       dtype_bytes(b->c->dtype) +
-                   kv_bytes;
-    if (roof->flops <= 0 || roof->read_bytes_per_s <= 0) {
-        r->bound = "unknown";
-        return;
+    struct sizes z = sizes_of(m);
+    double read = (double)s->hits / s->n, most = (double)z.sparse_layers * m->n_experts;
+    double experts = (read < most ? read : most) * (double)z.expert;
+    double layers = (double)z.layers + (double)z.sparse_layers * m->top_k * (double)z.expert;
+    return (struct need){
+        2.0 * s->tokens * layers + 2.0 * logit_rows * (double)z.unembed + attention,
+        ((double)(z.layers + z.unembed) + experts) * dtype_bytes(b->c->dtype) + kv_bytes};
+}
+
+static void set_roof(struct bench_result *r, const struct series *s, const struct need *need)
+{
+    static double roofs[BENCH_MAX_REPEATS], shares[BENCH_MAX_REPEATS];
+    int by_flops = 0;
+    r->bound = "unknown";
+    for (int i = 0; i < s->n; i++) {
+        if (s->roof[i].flops <= 0 || s->roof[i].read_bytes_per_s <= 0)
+            return;
+        double computing = need->flops / s->roof[i].flops;
+        double reading = need->bytes / s->roof[i].read_bytes_per_s;
+        double least = computing > reading ? computing : reading;
+        by_flops += computing > reading;
+        roofs[i] = s->tokens / least;
+        shares[i] = least / s->seconds[i];
     }
-    double by_flops = flops / roof->flops, by_bytes = bytes / roof->read_bytes_per_s;
-    r->bound = by_flops > by_bytes ? "flops" : "bytes";
-    r->roof = tokens / (by_flops > by_bytes ? by_flops : by_bytes);
+    r->bound = 2 * by_flops > s->n ? "flops" : "bytes";
+    r->roof = median(roofs, s->n);
+    r->roof_share = median(shares, s->n);
 }
 
 static struct bench_result *new_result(struct bench_report *r, const struct bench *b,
@@ -194,49 +224,103 @@ static struct bench_result *new_result(struct bench_report *r, const struct benc
     return result;
 }
 
-static int one_batch(struct bench_report *r, struct bench *b, int batch, struct progress *bar)
+static struct roof_look mean_of(struct roof_look a, struct roof_look b)
+{
+    return (struct roof_look){(a.flops + b.flops) / 2,
+                              (a.read_bytes_per_s + b.read_bytes_per_s) / 2};
+}
+
+static void note_peak(struct bench *b)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    uint64_t bytes = (uint64_t)usage.ru_maxrss * 1024;
+    b->peak_bytes = bytes > b->peak_bytes ? bytes : b->peak_bytes;
+}
+
+/* Let the kernel's own note of the peak begin anew, at what is resident now (proc(5), clear_refs).
+ * Where it cannot, the peak has the roof's buffer in it. */
+static void forget_peak(void)
+{
+    FILE *f = fopen("/proc/self/clear_refs", "w");
+    if (!f)
+        return;
+    fputs("5", f);
+    fclose(f);
+}
+
+static struct roof_look look(const struct bench_report *r, struct bench *b)
+{
+    note_peak(b);
+    struct roof_look look = roof_look(&r->roof, &b->c->dev, b->c->dtype);
+    forget_peak();
+    return look;
+}
+
+static int measure(struct bench_report *r, struct bench *b, int prompt, int batch,
+                   struct series *pp, struct series *tg, struct sample *last, struct progress *bar)
 {
     const struct bench_options *o = b->o;
-    static double prefill[BENCH_MAX_REPEATS], decode[BENCH_MAX_REPEATS];
-    struct sample sample = {0};
-    uint64_t prefill_hits = 0, decode_hits = 0;
-    int status = repeat(b, batch, o->prompt, o->generate < 4 ? o->generate : 4, &sample); // warm up
+    int status = repeat(b, batch, prompt, o->generate < 4 ? o->generate : 4, last); // warm up
+    struct roof_look before = look(r, b);
     for (int i = 0; i < o->repeats && !status; i++) {
-        status = repeat(b, batch, o->prompt, o->generate, &sample);
-        prefill[i] = sample.prefill.seconds;
-        decode[i] = sample.decode.seconds / (o->generate ? o->generate : 1);
-        prefill_hits += sample.prefill.hits / (uint64_t)o->repeats;
-        decode_hits += sample.decode.hits / (uint64_t)o->repeats;
+        status = repeat(b, batch, prompt, o->generate, last);
+        struct roof_look after = look(r, b);
+        pp->roof[i] = tg->roof[i] = mean_of(before, after);
+        pp->seconds[i] = last->prefill.seconds;
+        tg->seconds[i] = last->decode.seconds / (o->generate ? o->generate : 1);
+        pp->hits += last->prefill.hits;
+        tg->hits += last->decode.hits / (uint64_t)(o->generate ? o->generate : 1);
+        before = after;
         progress_update(bar, r->n_results / 2.0 + (i + 1.0) / o->repeats);
     }
+    return status;
+}
+
+static int one_size(struct bench_report *r, struct bench *b, int prompt, int batch,
+                    struct progress *bar)
+{
+    static struct series pp, tg;
+    struct sample last = {0};
+    int generate = b->o->generate;
+    pp = (struct series){.n = b->o->repeats, .tokens = batch * prompt};
+    tg = (struct series){.n = b->o->repeats, .tokens = batch};
+    int status = measure(r, b, prompt, batch, &pp, &tg, &last, bar);
     if (status)
         return status;
-    double kv = (double)kv_bytes_per_token(&b->c->config, b->c->dtype);
-    int tokens = batch * o->prompt, steps = (tokens + b->c->chunk - 1) / b->c->chunk;
-    if (o->prompt) {
-        struct bench_result *pp = new_result(r, b, "pp", o->prompt, batch, &sample.prefill);
-        statistics(pp, prefill, o->repeats, tokens);
-        set_roof(pp, b, &r->roof, steps, tokens, batch,
-                 batch * attention_flops(&b->c->config, 0, o->prompt), kv * tokens, prefill_hits);
+    const struct config *m = &b->c->config;
+    double kv = (double)kv_bytes_per_token(m, b->c->dtype), context = prompt + generate / 2.0;
+    if (prompt) {
+        struct bench_result *result = new_result(r, b, "pp", prompt, batch, &last.prefill);
+        struct need need =
+            need_of(b, &pp, batch, batch * attention_flops(m, 0, prompt), kv * pp.tokens);
+        set_roof(result, &pp, &need);
+        statistics(result, &pp);
     }
-    if (o->generate) {
-        struct bench_result *tg = new_result(r, b, "tg", o->generate, batch, &sample.decode);
-        double context = o->prompt + o->generate / 2.0;
-        statistics(tg, decode, o->repeats, batch);
-        set_roof(tg, b, &r->roof, 1, batch, batch,
-                 batch * attention_flops(&b->c->config, (int)context, 1), kv * context * batch,
-                 decode_hits / (uint64_t)o->generate);
+    if (generate) {
+        struct bench_result *result = new_result(r, b, "tg", generate, batch, &last.decode);
+        struct need need = need_of(b, &tg, batch, batch * attention_flops(m, (int)context, 1),
+                                   kv * context * batch);
+        set_roof(result, &tg, &need);
+        statistics(result, &tg);
     }
     return 0;
 }
 
+/* The threads of all ranks on this host that can run at once. */
+static int threads_here(const struct coordinator *c)
+{
+    int ranks = c->transport ? transport_ranks_here(c->transport) : 1, cores = usable_cores();
+    return ranks * c->dev.threads < cores ? ranks * c->dev.threads : cores;
+}
+
 /* The peak memory of the run. Workers under mpirun are processes, whose memory is added; local ones
  * are threads of this process. */
-static int peak_memory(struct bench_report *r, struct coordinator *c)
+static int peak_memory(struct bench_report *r, struct bench *b)
 {
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    r->peak_bytes = (uint64_t)usage.ru_maxrss * 1024;
+    struct coordinator *c = b->c;
+    note_peak(b);
+    r->peak_bytes = b->peak_bytes;
     if (!c->transport || strcmp(c->transport->name, "local") == 0)
         return 0;
     struct stats *stats = calloc((size_t)c->transport->size, sizeof *stats);
@@ -272,14 +356,16 @@ int bench_run(struct bench_report *r, struct coordinator *c, const struct bench_
     struct progress bar;
     int status = 0;
     *r = (struct bench_report){0};
-    roof_measure(&r->roof, &c->dev, c->dtype);
+    note_peak(&b);
+    roof_measure(&r->roof, &c->dev, threads_here(c), c->dtype);
+    forget_peak();
     rows_open(&b.rows, c->chunk);
-    progress_open(&bar, "bench", "batch", o->n_batches, 1);
-    for (int i = 0; i < o->n_batches && !status; i++)
-        status = one_batch(r, &b, o->batches[i], &bar);
+    progress_open(&bar, "bench", "size", o->n_prompts * o->n_batches, 1);
+    for (int i = 0; i < o->n_prompts * o->n_batches && !status; i++)
+        status = one_size(r, &b, o->prompts[i / o->n_batches], o->batches[i % o->n_batches], &bar);
     progress_close(&bar);
     if (!status)
-        status = peak_memory(r, c);
+        status = peak_memory(r, &b);
     if (!status)
         status = coordinator_wire_error(c, &r->wire_error);
     if (!status)

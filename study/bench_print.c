@@ -12,11 +12,6 @@ static void name_of(char *text, size_t size, const struct bench_result *t)
     snprintf(text, size, "%s%d", t->kind, t->length);
 }
 
-static double roof_share(const struct bench_result *t)
-{
-    return t->roof > 0 ? t->median / t->roof : 0;
-}
-
 static struct js *text(const char *s)
 {
     return js_new_string(s, strlen(s));
@@ -64,7 +59,7 @@ static struct js *result_json(const struct bench_result *t)
     js_set(result, "tokens_per_s", speed);
     js_set(result, strcmp(t->kind, "pp") == 0 ? "ttft_s" : "tpot_s", js_new_real(t->seconds));
     js_set(result, "roof_tokens_per_s", js_new_real(t->roof));
-    js_set(result, "roof_fraction", js_new_real(roof_share(t)));
+    js_set(result, "roof_fraction", js_new_real(t->roof_share));
     js_set(result, "bound", text(t->bound));
     js_set(result, "wire_bytes_per_token", js_new_real(t->wire_bytes));
     js_set(result, "last_s", js_new_real(t->last_s));
@@ -133,9 +128,10 @@ static void print_md(const struct bench_report *r, const struct coordinator *c,
             dtype_name(c->dtype), EPMOE_COMMIT);
     if (r->roof.gpu[0])
         fprintf(out, "CUDA %s; ", r->roof.gpu);
-    fprintf(out, "%s, %s, %d cores: roof %.0f GFLOP/s, %.1f GB/s read%s\n", r->roof.cpu,
-            isa_name(r->roof.isa), r->roof.threads, r->roof.flops * 1e-9,
-            r->roof.read_bytes_per_s * 1e-9, r->roof.gpu[0] ? " (the GPU's)" : "");
+    fprintf(out, "%s, %s, %d thread%s: roof %.0f GFLOP/s, %.1f GB/s read%s\n", r->roof.cpu,
+            isa_name(r->roof.isa), r->roof.threads, r->roof.threads == 1 ? "" : "s",
+            r->roof.flops * 1e-9, r->roof.read_bytes_per_s * 1e-9,
+            r->roof.gpu[0] ? " (the GPU's)" : "");
     fprintf(out, "loaded in %.2f s, peak memory %.2f GB\n", c->load_seconds,
             (double)r->peak_bytes * 1e-9);
     print_exchange(r, c, out);
@@ -149,19 +145,52 @@ static void print_md(const struct bench_report *r, const struct coordinator *c,
         name_of(name, sizeof name, t);
         fprintf(out, "| %-6s | %5d | %5d | %8.1f ± %5.1f | %14.2f | %8.1f | %4.0f %% %s\n", name,
                 t->batch, t->ranks, t->median, t->sd, t->seconds * 1e3, t->roof,
-                100 * roof_share(t), strcmp(t->bound, "bytes") == 0 ? "B |" : "F |");
+                100 * t->roof_share, strcmp(t->bound, "bytes") == 0 ? "B |" : "F |");
     }
     fprintf(out,
             "\ntokens/s: median ± standard deviation. Roof: B read bandwidth binds, F FLOP/s.\n");
 }
 
-static void print_csv(const struct bench_report *r, FILE *out)
+/* A text may hold commas and quotes. */
+static void csv_text(FILE *out, const char *value)
 {
-    fprintf(out, "test,batch,ranks,tokens_per_s,mean,sd,seconds,roof_tokens_per_s,bound\n");
+    fputs(",\"", out);
+    for (; *value; value++)
+        fprintf(out, *value == '"' ? "\"\"" : "%c", *value);
+    fputc('"', out);
+}
+
+/* What is the same for all results of a run. */
+static void csv_run(const struct bench_report *r, const struct coordinator *c,
+                    const struct bench_options *o, FILE *out)
+{
+    struct exchange_words words = exchange_words(&c->options);
+    const char *texts[] = {o->model_name,  dtype_name(c->dtype), EPMOE_COMMIT,
+                           r->roof.cpu,    r->roof.gpu,          isa_name(r->roof.isa),
+                           words.strategy, words.dedup,          words.combine,
+                           words.wire,     words.overlap};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        csv_text(out, texts[i]);
+    fprintf(out, ",%d,%.6g,%.6g,%.6g,%llu,%.6g\n", r->roof.threads, r->roof.flops,
+            r->roof.read_bytes_per_s, c->load_seconds, (unsigned long long)r->peak_bytes,
+            r->wire_error);
+}
+
+static void print_csv(const struct bench_report *r, const struct coordinator *c,
+                      const struct bench_options *o, FILE *out)
+{
+    if (!o->follows)
+        fputs("test,batch,ranks,tokens_per_s,mean,sd,seconds,roof_tokens_per_s,bound,roof_fraction,"
+              "wire_bytes_per_token,last_s,exposed_s,hidden_s,"
+              "model,dtype,commit,cpu,gpu,isa,strategy,dedup,combine,wire,overlap,"
+              "threads,roof_flops,roof_read_bytes_per_s,load_s,peak_bytes,wire_rms_error\n",
+              out);
     for (int i = 0; i < r->n_results; i++) {
         const struct bench_result *t = &r->results[i];
-        fprintf(out, "%s%d,%d,%d,%.6g,%.6g,%.6g,%.6g,%.6g,%s\n", t->kind, t->length, t->batch,
-                t->ranks, t->median, t->mean, t->sd, t->seconds, t->roof, t->bound);
+        fprintf(out, "%s%d,%d,%d,%.6g,%.6g,%.6g,%.6g,%.6g,%s,%.6g,%.6g,%.6g,%.6g,%.6g", t->kind,
+                t->length, t->batch, t->ranks, t->median, t->mean, t->sd, t->seconds, t->roof,
+                t->bound, t->roof_share, t->wire_bytes, t->last_s, t->exposed_s, t->hidden_s);
+        csv_run(r, c, o, out);
     }
 }
 
@@ -171,7 +200,7 @@ void bench_print(const struct bench_report *r, const struct coordinator *c,
     if (format == BENCH_JSON)
         print_json(r, c, o, out);
     else if (format == BENCH_CSV)
-        print_csv(r, out);
+        print_csv(r, c, o, out);
     else
         print_md(r, c, o, out);
 }

@@ -20,23 +20,35 @@ void cpu_name(char *name, size_t size)
         fclose(f);
 }
 
-static void measure(struct roof *r, struct dev *d, enum dtype type)
+static struct roof_look measure(struct dev *d, int threads, enum dtype type, bool quick)
 {
-    r->flops = d->kernels->peak_flops(d, type, false);
-    r->read_bytes_per_s = d->kernels->read_bandwidth(d, false);
+    struct dev cpu, *of = d;
+    if (!d->cuda) {
+        dev_open_cpu(&cpu, d->isa, threads);
+        of = &cpu;
+    }
+    struct roof_look look = {of->kernels->peak_flops(of, type, quick),
+                             of->kernels->read_bandwidth(of, quick)};
+    if (!d->cuda)
+        dev_close(&cpu);
+    return look;
 }
 
-void roof_measure(struct roof *r, struct dev *d, enum dtype type)
+void roof_measure(struct roof *r, struct dev *d, int threads, enum dtype type)
 {
-    struct dev cpu;
-    *r = (struct roof){.isa = d->isa, .threads = usable_cores()};
+    *r = (struct roof){.isa = d->isa, .threads = threads};
     cpu_name(r->cpu, sizeof r->cpu);
-    if (d->cuda) {
+    if (d->cuda)
         cuda_describe(r->gpu, sizeof r->gpu);
-        measure(r, d, type);
-        return;
-    }
-    dev_open_cpu(&cpu, d->isa, r->threads);
-    measure(r, &cpu, type);
-    dev_close(&cpu);
+    struct roof_look look = measure(d, threads, type, false);
+    r->flops = look.flops;
+    r->read_bytes_per_s = look.read_bytes_per_s;
+}
+
+struct roof_look roof_look(const struct roof *r, struct dev *d, enum dtype type)
+{
+    struct roof_look look = measure(d, r->threads, type, true);
+    if (look.flops <= 0 || look.read_bytes_per_s <= 0)
+        look = (struct roof_look){r->flops, r->read_bytes_per_s};
+    return look;
 }

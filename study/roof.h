@@ -8,7 +8,7 @@ struct roof {
     char cpu[96];
     char gpu[192]; // cuda_describe() if the figures are a GPU's; else ""
     enum isa isa;
-    int threads;
+    int threads;             // it was measured with
     double flops;            // FLOP/s of the instruction that matmul uses for this type
     double read_bytes_per_s; // from memory; both are 0 if there was no memory left to measure with
 };
@@ -16,6 +16,15 @@ struct roof {
 /* The processor's model name, or "unknown". */
 void cpu_name(char *name, size_t size);
 
-/* Measure GPU d. If d is a CPU, measure it with all cores that this process may use, and with d's
- * instruction set. Takes about a second. */
-void roof_measure(struct roof *r, struct dev *d, enum dtype type);
+/* Measure GPU d. If d is a CPU, measure it with so many threads, and with d's instruction set.
+ * Takes about a second. */
+void roof_measure(struct roof *r, struct dev *d, int threads, enum dtype type);
+
+/* What the machine can do at one moment, which other jobs change. */
+struct roof_look {
+    double flops, read_bytes_per_s;
+};
+
+/* Measure it in some 50 ms, less exactly than *r, whose figures stand in where no memory is left.
+ */
+struct roof_look roof_look(const struct roof *r, struct dev *d, enum dtype type);

@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# epmoe bench: lists of prompts, batches and ranks; CSV has what JSON has; --serve serves every request
+# and its figures are in order.   tests/program/bench.sh build/ci/epmoe
+set -uo pipefail
+epmoe=$(realpath "$1")
+cd "$(dirname "$0")/../.."
+. tests/rig/results.sh
+bench=("$epmoe" bench -m models/austen-moe -t 1)
+
+refuses() { # "text in the line" OPTIONS…
+    local says=$1 found
+    shift
+    "${bench[@]}" "$@" >"$work/stdout" 2>"$work/stderr"
+    found=$?
+    [ "$found" -eq 2 ] && [ "$(wc -l <"$work/stderr")" -eq 1 ] && grep -qF -- "$says" "$work/stderr" &&
+        [ ! -s "$work/stdout" ]
+    result $? "bench $*: expected exit code 2 and one line with: $says"
+}
+
+checked() { # what, program in Python that reads stdout
+    python3 -c "import csv, json, sys
+$2" <"$work/stdout" 2>"$work/stderr"
+    result $? "$1"
+}
+
+"${bench[@]}" -p 16,5 -n 3 -b 1,2 -r 2 -o csv >"$work/stdout" 2>"$work/stderr"
+result $? "lists: expected exit code 0"
+checked "CSV: expected a result for each prompt and batch, prompts outermost" '
+rows = list(csv.DictReader(sys.stdin))
+tests = [(row["test"], row["batch"]) for row in rows]
+assert tests == [(kind, batch) for length in (16, 5) for batch in "12" for kind in (f"pp{length}", "tg3")], tests
+for row in rows:
+    assert None not in row and None not in row.values(), row
+    assert row["model"] == "models/austen-moe" and row["dtype"] == "bf16", row
+    assert float(row["roof_fraction"]) > 0 and int(row["peak_bytes"]) > 20e6 and row["threads"] == "1", row
+    assert row["bound"] in ("flops", "bytes"), row'
+
+"${bench[@]}" -p 16 -n 2 -r 2 -o csv --ranks 1,3 >"$work/csv" 2>"$work/stderr"
+result $? "ranks: expected exit code 0"
+"${bench[@]}" -p 16 -n 2 -r 2 -o json --ranks 1,3 >"$work/stdout" 2>"$work/stderr"
+result $? "ranks: expected exit code 0"
+checked "CSV: expected one header, and all that JSON has" "
+runs = json.load(sys.stdin)
+rows = list(csv.DictReader(open('$work/csv')))
+assert [row['ranks'] for row in rows] == ['1', '1', '3', '3'], rows
+assert [run['results'][0]['ranks'] for run in runs] == [1, 3], runs
+own = {'tokens_per_s': ['tokens_per_s', 'mean', 'sd'], 'ttft_s': ['seconds'], 'tpot_s': ['seconds']}
+wanted = [name for key in runs[0]['results'][0] for name in own.get(key, [key])]
+wanted += list(runs[0]['exchange']) + ['model', 'dtype', 'commit', 'cpu', 'isa', 'threads', 'load_s', 'peak_bytes']
+assert not [name for name in wanted if name not in rows[0]], wanted"
+
+"${bench[@]}" -p 16,5 -n 2 -r 1 --ranks 1,2 >"$work/stdout" 2>"$work/stderr"
+[ "$(grep -c '^| pp16 ' "$work/stdout")" -eq 2 ] && [ "$(grep -c 'strategy exact' "$work/stdout")" -eq 1 ]
+result $? "Markdown: expected a table for each number of ranks"
+
+for ranks in 1 2; do
+    "${bench[@]}" --serve 200 --requests 9 -p 7 -n 5 -b 2 --ranks "$ranks" -o json >"$work/stdout" 2>"$work/stderr"
+    result $? "serving, $ranks ranks: expected exit code 0"
+    checked "serving, $ranks ranks: expected all requests, at most two together, and figures in order" "
+r = json.load(sys.stdin)
+assert (r['requests'], r['prompt'], r['generate'], r['at_a_time'], r['ranks']) == (9, 7, 5, 2, $ranks), r
+assert 1 <= r['mean_batch'] <= 2 and 0 <= r['most_waiting'] < 9, r
+for q in (r['ttft_s'], r['tpot_s'], r['latency_s']):
+    assert 0 < q['p50'] <= q['p90'] <= q['p99'], q
+assert r['ttft_s']['mean'] < r['latency_s']['mean'] < r['seconds'], r
+assert abs(r['latency_s']['mean'] - r['ttft_s']['mean'] - 4 * r['tpot_s']['mean']) < 1e-6, r"
+done
+"${bench[@]}" --serve 1000 --requests 20 -p 3 -n 8 -b 1 -o json >"$work/stdout" 2>"$work/stderr"
+checked "more requests than one slot serves: expected that they wait" '
+r = json.load(sys.stdin)
+assert r["most_waiting"] > 0 and r["mean_batch"] == 1, r'
+"${bench[@]}" --serve 500 --requests 3 -p 3 -n 2 -o csv --ranks 1,2 >"$work/stdout" 2>"$work/stderr"
+checked "serving as CSV: expected one header and a row for each number of ranks" '
+rows = list(csv.DictReader(sys.stdin))
+assert [row["ranks"] for row in rows] == ["1", "2"] and rows[0]["at_a_time"] == "32", rows
+assert all(float(value) >= 0 for row in rows for value in row.values()), rows'
+
+refuses '-p takes up to 16 sizes' -p 1,x
+refuses '--ranks takes up to 16 sizes from 1 to 1024' --ranks 0
+refuses '--serve takes one -p of 1 or more and one -b' --serve 5 -p 1,2
+refuses '--serve takes one -p of 1 or more and one -b' --serve 5 -b 1,2
+refuses '--serve takes one -p of 1 or more and one -b' --serve 5 -p 0
+refuses '--serve takes -n of 1 or more and no -r' --serve 5 -r 2
+refuses '--serve takes -n of 1 or more and no -r' --serve 5 -n 0
+refuses '--requests needs --serve RATE' --requests 5
+refuses 'expected one --ranks, found 1,2' --ranks 1,2 --trace "$work/trace"
+finish
