@@ -10,62 +10,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "model/checkpoint.h"
-#include "tests/rig/cm.h"
-
-static char dir[64]; // a fresh directory for each test
-
-static int make_dir(void **state)
-{
-    (void)state;
-    strcpy(dir, "/tmp/epmoe-checkpoint-XXXXXX");
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-    char command[128];
-    (void)state;
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command);
-}
-
-static void write_bytes(const char *name, const void *data, size_t bytes)
-{
-    char *path = path_join(dir, name);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(data, 1, bytes, f), bytes);
-    fclose(f);
-    free(path);
-}
-
-static void write_text(const char *name, const char *text)
-{
-    write_bytes(name, text, strlen(text));
-}
-
-/* A file with this header and so many bytes of data: 0, 1, 2, … plus `add`. */
-static void write_tensors(const char *name, const char *header, size_t data_bytes, int add)
-{
-    size_t n = strlen(header);
-    unsigned char *bytes = calloc(1, 8 + n + data_bytes);
-    for (int i = 0; i < 8; i++)
-        bytes[i] = (unsigned char)((uint64_t)n >> 8 * i);
-    memcpy(bytes + 8, header, n);
-    for (size_t i = 0; i < data_bytes; i++)
-        bytes[8 + n + i] = (unsigned char)(i + (size_t)add);
-    write_bytes(name, bytes, 8 + n + data_bytes);
-    free(bytes);
-}
-
-static void expect_error(int status, const char *part)
-{
-    if (status != STATUS_BAD_FILE || !strstr(error_text(), part))
-        print_error("expected an error with: %s\nfound status %d: %s\n", part, status,
-                    error_text());
-    assert_int_equal(status, STATUS_BAD_FILE);
-    assert_non_null(strstr(error_text(), part));
-}
+#include "tests/rig/checkpoint_files.h"
 
 static int try_open(void)
 {
@@ -169,9 +114,6 @@ static void tensors_of_another_kind_are_refused(void **state)
     assert_non_null(strstr(error_text(), "expected type F32, F16 or BF16, found I64"));
     checkpoint_close(c);
 }
-
-#define T(name, dtype, shape, offsets)                                                             \
-    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}"
 
 static const struct {
     const char *header;
@@ -290,9 +232,6 @@ static void directories_of_something_else_are_named(void **state)
     expect_error(try_open(), "found pytorch_model.bin, weights that PyTorch has pickled");
 }
 
-#define ONE(name) "{" T(name, "F32", "[1]", "[0,4]") "}"
-#define INDEX     "model.safetensors.index.json"
-
 static void shards_are_read_as_one(void **state)
 {
     (void)state;
@@ -390,73 +329,6 @@ static void too_many_shards_are_refused(void **state)
     expect_error(try_open(), "weight_map: expected at most 512 files, found more");
 }
 
-static uint64_t digest(void)
-{
-    struct checkpoint *c;
-    uint64_t d = 0;
-    assert_int_equal(checkpoint_open(&c, dir), 0);
-    assert_int_equal(checkpoint_digest(c, &d), 0);
-    checkpoint_close(c);
-    return d;
-}
-
-/* Nothing but the sharding may change without the digest. */
-static void digests_tell_checkpoints_apart(void **state)
-{
-    (void)state;
-    struct checkpoint *c;
-    uint64_t d;
-    write_tensors("model.safetensors", ONE("a"), 4, 0);
-    assert_int_equal(checkpoint_open(&c, dir), 0);
-    expect_error(checkpoint_digest(c, &d), "config.json: cannot be read");
-    checkpoint_close(c);
-    write_text("config.json", "{}");
-    uint64_t first = digest();
-    assert_true(first == digest());
-    write_text("config.json", "{ }");
-    assert_true(first != digest());
-    write_text("config.json", "{}");
-    write_tensors("model.safetensors", ONE("a"), 4, 1);
-    assert_true(first != digest());
-    write_tensors("model.safetensors", ONE("b"), 4, 0);
-    assert_true(first != digest());
-    write_tensors("model.safetensors", "{" T("a", "I32", "[1]", "[0,4]") "}", 4, 0);
-    assert_true(first != digest());
-    write_tensors("model.safetensors", "{" T("a", "F32", "[1,1]", "[0,4]") "}", 4, 0);
-    assert_true(first != digest());
-    write_tensors("model-1.safetensors", ONE("a"), 4, 0);
-    write_text(INDEX, "{\"weight_map\":{\"a\":\"model-1.safetensors\"}}");
-    char *path = path_join(dir, "model.safetensors");
-    unlink(path);
-    free(path);
-    assert_true(first == digest());
-}
-
-/* Of a fused tensor every expert's first bytes count, and nothing after them. */
-static void digests_see_every_fused_expert(void **state)
-{
-    (void)state;
-    static const char header[] = "{" T("e", "U8", "[3,100,100]", "[0,30000]") "}";
-    size_t n = sizeof header - 1;
-    unsigned char *file = calloc(1, 8 + n + 30000);
-    file[0] = (unsigned char)n;
-    memcpy(file + 8, header, n);
-    write_text("config.json", "{}");
-    write_bytes("model.safetensors", file, 8 + n + 30000);
-    uint64_t first = digest();
-    static const struct {
-        size_t place;
-        int seen;
-    } cases[] = {{0, 1}, {4095, 1}, {4096, 0}, {10000, 1}, {14095, 1}, {20001, 1}, {29999, 0}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        file[8 + n + cases[i].place] = 1;
-        write_bytes("model.safetensors", file, 8 + n + 30000);
-        assert_int_equal(digest() != first, cases[i].seen);
-        file[8 + n + cases[i].place] = 0;
-    }
-    free(file);
-}
-
 /* As many tensors as a model of 24 layers and 60 experts has. */
 static void thousands_of_tensors_are_found(void **state)
 {
@@ -484,8 +356,6 @@ static void thousands_of_tensors_are_found(void **state)
     checkpoint_close(c);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -500,8 +370,6 @@ int main(void)
         TEST(bad_indexes_are_refused),
         TEST(an_index_may_name_what_is_not_there),
         TEST(too_many_shards_are_refused),
-        TEST(digests_tell_checkpoints_apart),
-        TEST(digests_see_every_fused_expert),
         TEST(thousands_of_tensors_are_found),
     };
     error_capture(true);

@@ -1,0 +1,73 @@
+/* A directory of safetensors files for each test. */
+#pragma once
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "model/checkpoint.h"
+#include "tests/rig/cm.h"
+
+#define INDEX "model.safetensors.index.json"
+#define T(name, dtype, shape, offsets)                                                             \
+    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}"
+#define ONE(name) "{" T(name, "F32", "[1]", "[0,4]") "}"
+#define TEST(f)   cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
+
+static char dir[64]; // a fresh directory for each test
+
+static int make_dir(void **state)
+{
+    (void)state;
+    strcpy(dir, "/tmp/epmoe-checkpoint-XXXXXX");
+    return mkdtemp(dir) ? 0 : -1;
+}
+
+static int remove_dir(void **state)
+{
+    char command[128];
+    (void)state;
+    snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    return system(command);
+}
+
+static void write_bytes(const char *name, const void *data, size_t bytes)
+{
+    char *path = path_join(dir, name);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(data, 1, bytes, f), bytes);
+    fclose(f);
+    free(path);
+}
+
+static void write_text(const char *name, const char *text)
+{
+    write_bytes(name, text, strlen(text));
+}
+
+/* A file with this header and so many bytes of data: 0, 1, 2, … plus `add`. */
+static void write_tensors(const char *name, const char *header, size_t data_bytes, int add)
+{
+    size_t n = strlen(header);
+    unsigned char *bytes = calloc(1, 8 + n + data_bytes);
+    for (int i = 0; i < 8; i++)
+        bytes[i] = (unsigned char)((uint64_t)n >> 8 * i);
+    memcpy(bytes + 8, header, n);
+    for (size_t i = 0; i < data_bytes; i++)
+        bytes[8 + n + i] = (unsigned char)(i + (size_t)add);
+    write_bytes(name, bytes, 8 + n + data_bytes);
+    free(bytes);
+}
+
+static void expect_error(int status, const char *part)
+{
+    if (status != STATUS_BAD_FILE || !strstr(error_text(), part))
+        print_error("expected an error with: %s\nfound status %d: %s\n", part, status,
+                    error_text());
+    assert_int_equal(status, STATUS_BAD_FILE);
+    assert_non_null(strstr(error_text(), part));
+}
