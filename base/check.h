@@ -9,7 +9,14 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+void end_without_memory(void) __attribute__((noreturn)); // base/file.c
+#ifdef __cplusplus
+}
+#endif
 
 #define CHECK(condition, ...)                                                                      \
     do {                                                                                           \
@@ -25,6 +32,6 @@
     do {                                                                                           \
         if (!(condition)) {                                                                        \
             fprintf(stderr, "epmoe: " format "\n", ##__VA_ARGS__);                                 \
-            _exit(1);                                                                              \
+            end_without_memory();                                                                  \
         }                                                                                          \
     } while (0)

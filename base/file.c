@@ -129,12 +129,24 @@ int outfiles_end(bool keep)
     return removed;
 }
 
-void outfile_discard(void)
+static void discard(void)
 {
-    pthread_mutex_lock(&unfinished_mutex); // never unlocked, so that no other outfile opens
     if (unfinished)
         unlink(unfinished);
     remove_set();
+}
+
+void outfile_discard(void)
+{
+    pthread_mutex_lock(&unfinished_mutex); // never unlocked, so that no other outfile opens
+    discard();
+}
+
+void end_without_memory(void)
+{
+    if (pthread_mutex_trylock(&unfinished_mutex) == 0) // memory may run out where it is locked
+        discard();
+    _exit(STATUS_FAILED);
 }
 
 int directory_sync(const char *path_of_file)

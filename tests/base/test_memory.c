@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "tests/rig/cm.h"
 
@@ -101,16 +102,20 @@ static void groups_of_version_1_count(void **state)
     expect(100, "the control group's limit");
 }
 
-/* One line and exit code 1, and no abort. */
+/* One line and exit code 1, no abort, and no file that is not complete. */
 static void a_failed_allocation_ends_the_process(void **state)
 {
     (void)state;
     int ends[2], code;
-    char line[256] = "";
+    char line[256] = "", dir[] = "/tmp/epmoe-test-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    char *path = path_join(dir, "file");
     assert_int_equal(pipe(ends), 0);
     pid_t child = fork();
     if (child == 0) {
         struct arena a = {0};
+        struct outfile f;
+        outfile_open(&f, path);
         dup2(ends[1], STDERR_FILENO);
         arena_alloc(&a, (size_t)1 << 60);
         _exit(0);
@@ -124,6 +129,8 @@ static void a_failed_allocation_ends_the_process(void **state)
     assert_ptr_equal(strstr(line, "epmoe: no memory for 11529215"), line);
     assert_ptr_equal(strchr(line, '\n'), line + strlen(line) - 1);
     close(ends[0]);
+    assert_int_equal(rmdir(dir), 0); // it is empty
+    free(path);
 }
 
 int main(void)
