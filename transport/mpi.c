@@ -25,9 +25,9 @@ enum {
     ALONE_NS = 5000,
     POLL_NS = 20000000,
     POLL_CROWDED_NS = 2000000,
-    LONG_NS = 1000000000,
-    NAP_NS = 50000,
-    LONG_NAP_NS = 1000000,
+    NAP_NS = 50000,        // a sleep lasts a NAP_PART of the wait so far,
+    LONG_NAP_NS = 1000000, // but no less and no more than these two
+    NAP_PART = 64,
     TAKEN_NS = 500000,
     SHARED_NS = 100000000,
 };
@@ -46,9 +46,10 @@ const char *mpi_error(int error)
     return text;
 }
 
-static void nap(int64_t ns)
+static void nap(int64_t waited)
 {
-    struct timespec t = {0, ns};
+    int64_t ns = waited / NAP_PART;
+    struct timespec t = {0, ns < NAP_NS ? NAP_NS : ns > LONG_NAP_NS ? LONG_NAP_NS : ns};
     nanosleep(&t, NULL);
 }
 
@@ -71,10 +72,8 @@ static void pass_time(struct mpi_state *s, int64_t now)
     if (!s->crowded && waited < ALONE_NS)
         return;
     pthread_mutex_unlock(&s->mutex);
-    if (waited > LONG_NS)
-        nap(LONG_NAP_NS);
-    else if (waited > (s->crowded ? POLL_CROWDED_NS : POLL_NS) || now < s->shared_until_ns)
-        nap(NAP_NS);
+    if (waited > (s->crowded ? POLL_CROWDED_NS : POLL_NS) || now < s->shared_until_ns)
+        nap(waited);
     else
         offer_core(s, now);
     pthread_mutex_lock(&s->mutex);
