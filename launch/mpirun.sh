@@ -195,13 +195,22 @@ on_signal() { # mpirun gets Ctrl-C from the terminal, too, but not a kill of thi
     kill -TERM "$job" 2>/dev/null
 }
 
+# Pass on the first bytes that come, unless they are mpirun's own line about processes that it could not
+# start, which it prints on stdout.
+relay_first() {
+    local own='^[0-9]+ total process(es)? failed to start$'
+    dd bs=65536 count=1 status=none of="$folder/first" # what one read gives: nothing waits for more
+    [[ $(head -c 64 "$folder/first" | tr -d '\0') =~ $own ]] || cat "$folder/first"
+}
+
 # mpirun neither notices that its stdout cannot be written nor stands it when its reader leaves. So what
 # the ranks print comes here. A pipe is opened anew: its reader may have made this end non-blocking.
 relay() {
     trap '' INT TERM HUP # this ends when mpirun has ended
     [ -e /dev/fd/1 ] || exec 1</dev/null
     [ ! -p /dev/fd/1 ] || exec 1>/dev/fd/1
-    LC_ALL=C cat 2>"$folder/why" || echo $? >"$folder/unwritten"
+    export LC_ALL=C # for what cat says
+    { relay_first && cat; } 2>"$folder/why" || echo $? >"$folder/unwritten"
     cat >/dev/null 2>&1
 }
 

@@ -99,12 +99,14 @@ else
     result $? "Slurm's variables without srun: expected to run on this host"
 fi
 
-told 127 'no-program: expected a program, found none of this name' "no program" \
-    launch/mpirun.sh -n 2 "$work/no-program" run
-told 126 'README.md: expected a program, found a file that cannot be executed' "a file that is no program" \
-    launch/mpirun.sh -n 2 ./README.md run
-told 126 'launch: expected a program, found a file that cannot be executed' "a directory" \
-    launch/mpirun.sh -n 2 ./launch run
+unstarted() { # exit code, what stderr says, program
+    told "$1" "$2" "$3" launch/mpirun.sh -n 2 "$3" run
+    [ ! -s "$work/stdout" ]
+    result $? "$3: expected nothing on stdout, found: $(cat "$work/stdout")"
+}
+unstarted 127 'no-program: expected a program, found none of this name' "$work/no-program"
+unstarted 126 'README.md: expected a program, found a file that cannot be executed' ./README.md
+unstarted 126 'launch: expected a program, found a file that cannot be executed' ./launch
 if command -v ssh >/dev/null; then
     told 1 'Could not resolve hostname no-such-host' "a host that does not resolve" \
         launch/mpirun.sh -n 3 --host no-such-host.invalid:2,localhost:1 "${logits[@]}"
