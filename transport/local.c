@@ -14,16 +14,15 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "transport/local_state.h"
+#include "transport/offer.h"
 #include "transport/ticker.h"
 
 /* A sleeping thread takes tens of microseconds to wake. So a rank with a core to itself first
- * spins; it spins longer after waits that were short, and less after long ones (adapt_spin). If
- * another job took the core for TAKEN_NS meanwhile, waits do not spin for the next SHARED_NS. */
+ * spins; it spins longer after waits that were short, and less after long ones (adapt_spin), and
+ * not at all while another job wants its core (offer_core). */
 enum {
     SPIN_LEAST_NS = 4000,
     SPIN_MOST_NS = 1000000,
-    TAKEN_NS = 500000,
-    SHARED_NS = 100000000,
 };
 
 void local_notify(struct local_end *e)
@@ -43,16 +42,10 @@ static void notify_all(struct local_world *w)
  */
 static void spin(struct local_end *e, uint32_t seen, int64_t start)
 {
-    int64_t now = start, before;
+    int64_t now = start;
     while (atomic_load_explicit(&e->events, memory_order_acquire) == seen &&
-           now - start < e->spin_ns && now >= e->shared_until_ns) {
-        if (now - start > SPIN_LEAST_NS)
-            sched_yield();
-        before = now;
-        now = clock_ns();
-        if (now - before > TAKEN_NS)
-            e->shared_until_ns = now + SHARED_NS;
-    }
+           now - start < e->spin_ns && now >= e->shared_until_ns)
+        now = now - start > SPIN_LEAST_NS ? offer_core(now, &e->shared_until_ns) : clock_ns();
 }
 
 static void adapt_spin(struct local_end *e, int64_t waited)

@@ -16,11 +16,11 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "transport/offer.h"
 
 /* A wait first polls, then also offers the core to other threads, then sleeps between two polls. It
- * goes from one to the next earlier if ranks share cores. If another job took an offered core for
- * TAKEN_NS, waits sleep for the next SHARED_NS: a thread that wakes up gets its core back at once,
- * one that offers it only when the other's turn is over. */
+ * goes from one to the next earlier if ranks share cores, and to sleep at once while another job
+ * wants its core (offer_core). */
 enum {
     ALONE_NS = 5000,
     POLL_NS = 20000000,
@@ -28,8 +28,6 @@ enum {
     NAP_NS = 50000,        // a sleep lasts a NAP_PART of the wait so far,
     LONG_NAP_NS = 1000000, // but no less and no more than these two
     NAP_PART = 64,
-    TAKEN_NS = 500000,
-    SHARED_NS = 100000000,
 };
 /* How long a rank waits for the goodbyes of the others after an error: grace_ns, or lost_grace_ns
  * if some rank is lost. A worker waits deference_ns longer, so that rank 0 ends first: its exit
@@ -58,14 +56,6 @@ void mpi_begin_waiting(struct mpi_state *s)
     watch_begin(&s->watch, clock_ns());
 }
 
-static void offer_core(struct mpi_state *s, int64_t now)
-{
-    sched_yield();
-    int64_t back = clock_ns();
-    if (back - now > TAKEN_NS)
-        s->shared_until_ns = back + SHARED_NS;
-}
-
 static void pass_time(struct mpi_state *s, int64_t now)
 {
     int64_t waited = now - s->watch.since_ns;
@@ -75,7 +65,7 @@ static void pass_time(struct mpi_state *s, int64_t now)
     if (waited > (s->crowded ? POLL_CROWDED_NS : POLL_NS) || now < s->shared_until_ns)
         nap(waited);
     else
-        offer_core(s, now);
+        offer_core(now, &s->shared_until_ns);
     pthread_mutex_lock(&s->mutex);
 }
 
