@@ -13,6 +13,7 @@
 #include "coordinator/forward.h"
 #include "coordinator/unembed.h"
 #include "model/sizes.h"
+#include "study/quantile.h"
 
 /* The rows of several sequences that the next step will have. */
 struct rows {
@@ -132,18 +133,6 @@ static int repeat(struct bench *b, int batch, int prompt, int generate, struct s
     for (int s = 0; s < batch; s++)
         kv_cache_release(&c->kv, s);
     return status;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, int n)
-{
-    qsort(values, (size_t)n, sizeof *values, ascending);
-    return (values[(n - 1) / 2] + values[n / 2]) / 2;
 }
 
 /* What one result is made of: for each repetition the seconds of its unit (a prompt, or a step),

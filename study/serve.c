@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "coordinator/scheduler.h"
+#include "study/quantile.h"
 
 /* One request, from its arrival to its last token. */
 struct visit {
@@ -139,25 +140,12 @@ static int warm_up(struct serving *s)
     return status;
 }
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* The least value that at least the share q of the sorted values [n] does not exceed. */
-static double quantile(const double *sorted, int n, double q)
-{
-    int rank = (int)ceil(q * n);
-    return sorted[rank > 0 ? rank - 1 : 0];
-}
-
 static struct quantiles quantiles_of(double *values, int n)
 {
     double sum = 0;
     for (int i = 0; i < n; i++)
         sum += values[i];
-    qsort(values, (size_t)n, sizeof *values, ascending);
+    sort_ascending(values, n);
     return (struct quantiles){sum / n, quantile(values, n, 0.5), quantile(values, n, 0.9),
                               quantile(values, n, 0.99)};
 }
