@@ -221,6 +221,11 @@ struct js *js_new_string(const char *utf8, size_t bytes)
     return made(v);
 }
 
+struct js *js_new_text(const char *utf8)
+{
+    return js_new_string(utf8, strlen(utf8));
+}
+
 struct js *js_new_int(int64_t v)
 {
     return made(json_integer(v));

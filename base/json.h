@@ -56,6 +56,7 @@ struct js_entry js_next(const struct js *object, struct js_entry e);
 struct js *js_new_object(void);
 struct js *js_new_array(void);
 struct js *js_new_string(const char *utf8, size_t bytes); // invalid UTF-8 becomes U+FFFD
+struct js *js_new_text(const char *utf8);                 // the same, to the 0 at its end
 struct js *js_new_int(int64_t v);
 struct js *js_new_real(double v);
 struct js *js_new_bool(bool v);

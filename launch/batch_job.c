@@ -270,7 +270,7 @@ char *job_error(const struct job *j, const char *error, size_t *bytes)
 {
     struct js *line = js_new_object();
     js_set(line, "id", js_new_string(j->id, j->id_bytes));
-    js_set(line, "error", js_new_string(error, strlen(error)));
+    js_set(line, "error", js_new_text(error));
     return print_line(line, bytes);
 }
 

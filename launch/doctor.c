@@ -3,7 +3,6 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "base/check.h"
 #include "base/json.h"
@@ -65,20 +64,15 @@ static void print_text(const struct findings *f)
     }
 }
 
-static struct js *text(const char *s)
-{
-    return js_new_string(s, strlen(s));
-}
-
 static void print_json(const struct findings *f)
 {
     struct js *root = js_new_object(), *list = js_new_array();
     for (int i = 0; i < f->n; i++) {
         struct js *x = js_new_object();
-        js_set(x, "verdict", text(verdicts[f->list[i].verdict]));
-        js_set(x, "name", text(f->list[i].name));
-        js_set(x, "found", text(f->list[i].text));
-        js_set(x, "advice", text(f->list[i].advice));
+        js_set(x, "verdict", js_new_text(verdicts[f->list[i].verdict]));
+        js_set(x, "name", js_new_text(f->list[i].name));
+        js_set(x, "found", js_new_text(f->list[i].text));
+        js_set(x, "advice", js_new_text(f->list[i].advice));
         js_push(list, x);
     }
     js_set(root, "findings", list);

@@ -10,7 +10,7 @@ static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
 
 static void set_text(struct js *to, const char *key, const char *text)
 {
-    js_set(to, key, js_new_string(text, strlen(text)));
+    js_set(to, key, js_new_text(text));
 }
 
 static void set_int(struct js *to, const char *key, uint64_t v)

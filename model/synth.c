@@ -210,7 +210,7 @@ static int write_index(struct synth *s)
     js_set(metadata, "total_size", js_new_int((int64_t)s->plan.bytes));
     for (size_t i = 0; i < s->plan.count; i++) {
         shard_name(name, s->plan.tensors[i].file, s->plan.n_files);
-        js_set(map, s->plan.tensors[i].name, js_new_string(name, strlen(name)));
+        js_set(map, s->plan.tensors[i].name, js_new_text(name));
     }
     js_set(root, "metadata", metadata);
     js_set(root, "weight_map", map);

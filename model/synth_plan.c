@@ -83,22 +83,17 @@ static const char *transformers_name(enum dtype type)
     return names[type];
 }
 
-static struct js *text_value(const char *text)
-{
-    return js_new_string(text, strlen(text));
-}
-
 /* config.json in the form of transformers 4, which the published models have. */
 static struct js *config_json(const struct preset *p, const struct synth_options *o)
 {
     const struct family *family = family_at(p->architecture);
     struct js *root = js_new_object(), *classes = js_new_array();
-    js_push(classes, text_value(family->class));
+    js_push(classes, js_new_text(family->class));
     js_set(root, "architectures", classes);
     js_set(root, "attention_dropout", js_new_real(0));
-    js_set(root, "hidden_act", text_value("silu"));
+    js_set(root, "hidden_act", js_new_text("silu"));
     js_set(root, "initializer_range", js_new_real(0.02));
-    js_set(root, "model_type", text_value(family->type));
+    js_set(root, "model_type", js_new_text(family->type));
     for (int i = 0; i < MAX_KEYS && p->keys[i].key; i++)
         js_set(root, p->keys[i].key, js_new_int(p->keys[i].value));
     if (o->layers)
@@ -107,8 +102,8 @@ static struct js *config_json(const struct preset *p, const struct synth_options
     js_set(root, "rope_theta", js_new_real(1e6));
     js_set(root, "sliding_window", js_new_int(32768));
     js_set(root, "tie_word_embeddings", js_new_bool(false));
-    js_set(root, "torch_dtype", text_value(transformers_name(o->type)));
-    js_set(root, "transformers_version", text_value("4.39.0"));
+    js_set(root, "torch_dtype", js_new_text(transformers_name(o->type)));
+    js_set(root, "transformers_version", js_new_text("4.39.0"));
     js_set(root, "use_cache", js_new_bool(true));
     js_set(root, "use_sliding_window", js_new_bool(false));
     if (family->has_experts) {
@@ -126,7 +121,7 @@ static struct js *generation_json(const struct js *config)
     js_set(root, "do_sample", js_new_bool(false));
     js_set(root, "eos_token_id", js_new_int(js_int(js_member(config, "eos_token_id"))));
     js_set(root, "max_new_tokens", js_new_int(2048));
-    js_set(root, "transformers_version", text_value("4.39.0"));
+    js_set(root, "transformers_version", js_new_text("4.39.0"));
     return root;
 }
 

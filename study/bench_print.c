@@ -12,18 +12,13 @@ static void name_of(char *text, size_t size, const struct bench_result *t)
     snprintf(text, size, "%s%d", t->kind, t->length);
 }
 
-static struct js *text(const char *s)
-{
-    return js_new_string(s, strlen(s));
-}
-
 static struct js *machine_json(const struct roof *roof)
 {
     struct js *machine = js_new_object(), *limits = js_new_object();
-    js_set(machine, "cpu", text(roof->cpu));
+    js_set(machine, "cpu", js_new_text(roof->cpu));
     if (roof->gpu[0])
-        js_set(machine, "gpu", text(roof->gpu));
-    js_set(machine, "isa", text(isa_name(roof->isa)));
+        js_set(machine, "gpu", js_new_text(roof->gpu));
+    js_set(machine, "isa", js_new_text(isa_name(roof->isa)));
     js_set(machine, "threads", js_new_int(roof->threads));
     js_set(limits, "flops", js_new_real(roof->flops));
     js_set(limits, "read_bytes_per_s", js_new_real(roof->read_bytes_per_s));
@@ -35,12 +30,12 @@ static struct js *model_json(const struct coordinator *c, const char *name)
 {
     struct js *model = js_new_object();
     struct sizes s = sizes_of(&c->config);
-    js_set(model, "name", text(name));
-    js_set(model, "architecture", text(family_of(&c->config)->type));
+    js_set(model, "name", js_new_text(name));
+    js_set(model, "architecture", js_new_text(family_of(&c->config)->type));
     js_set(model, "layers", js_new_int(c->config.n_layers));
     js_set(model, "parameters", js_new_int((int64_t)s.total));
     js_set(model, "active_parameters", js_new_int((int64_t)s.active));
-    js_set(model, "dtype", text(dtype_name(c->dtype)));
+    js_set(model, "dtype", js_new_text(dtype_name(c->dtype)));
     js_set(model, "weight_bytes", js_new_int((int64_t)c->weight_bytes));
     return model;
 }
@@ -50,7 +45,7 @@ static struct js *result_json(const struct bench_result *t)
     char name[32];
     struct js *result = js_new_object(), *speed = js_new_object();
     name_of(name, sizeof name, t);
-    js_set(result, "test", text(name));
+    js_set(result, "test", js_new_text(name));
     js_set(result, "batch", js_new_int(t->batch));
     js_set(result, "ranks", js_new_int(t->ranks));
     js_set(speed, "median", js_new_real(t->median));
@@ -60,7 +55,7 @@ static struct js *result_json(const struct bench_result *t)
     js_set(result, strcmp(t->kind, "pp") == 0 ? "ttft_s" : "tpot_s", js_new_real(t->seconds));
     js_set(result, "roof_tokens_per_s", js_new_real(t->roof));
     js_set(result, "roof_fraction", js_new_real(t->roof_share));
-    js_set(result, "bound", text(t->bound));
+    js_set(result, "bound", js_new_text(t->bound));
     js_set(result, "wire_bytes_per_token", js_new_real(t->wire_bytes));
     js_set(result, "last_s", js_new_real(t->last_s));
     js_set(result, "exposed_s", js_new_real(t->exposed_s));
@@ -72,11 +67,11 @@ static struct js *exchange_json(const struct bench_report *r, const struct coord
 {
     struct js *exchange = js_new_object();
     struct exchange_words words = exchange_words(&c->options);
-    js_set(exchange, "strategy", text(words.strategy));
-    js_set(exchange, "dedup", text(words.dedup));
-    js_set(exchange, "combine", text(words.combine));
-    js_set(exchange, "wire", text(words.wire));
-    js_set(exchange, "overlap", text(words.overlap));
+    js_set(exchange, "strategy", js_new_text(words.strategy));
+    js_set(exchange, "dedup", js_new_text(words.dedup));
+    js_set(exchange, "combine", js_new_text(words.combine));
+    js_set(exchange, "wire", js_new_text(words.wire));
+    js_set(exchange, "overlap", js_new_text(words.overlap));
     js_set(exchange, "wire_rms_error", js_new_real(r->wire_error));
     return exchange;
 }
@@ -88,7 +83,7 @@ static void print_json(const struct bench_report *r, const struct coordinator *c
     js_set(root, "machine", machine_json(&r->roof));
     js_set(root, "model", model_json(c, o->model_name));
     js_set(root, "exchange", exchange_json(r, c));
-    js_set(root, "commit", text(EPMOE_COMMIT));
+    js_set(root, "commit", js_new_text(EPMOE_COMMIT));
     for (int i = 0; i < r->n_results; i++)
         js_push(results, result_json(&r->results[i]));
     js_set(root, "results", results);

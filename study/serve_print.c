@@ -1,4 +1,3 @@
-#include <string.h>
 
 #include "base/json.h"
 #include "commit.h"
@@ -78,8 +77,8 @@ static void print_json(const struct serve_report *r, const struct coordinator *c
     const struct quantiles *lines[LINES];
     struct js *root = js_new_object();
     lines_of(lines, r);
-    js_set(root, "model", js_new_string(o->model_name, strlen(o->model_name)));
-    js_set(root, "commit", js_new_string(EPMOE_COMMIT, strlen(EPMOE_COMMIT)));
+    js_set(root, "model", js_new_text(o->model_name));
+    js_set(root, "commit", js_new_text(EPMOE_COMMIT));
     js_set(root, "requests_per_s", js_new_real(o->rate));
     js_set(root, "requests", js_new_int(o->requests));
     js_set(root, "prompt", js_new_int(o->prompt));
