@@ -10,7 +10,7 @@
 #include "launch/ranks.h"
 #include "study/serve.h"
 
-enum { SERVE_BATCH = 32, SERVE_SEED = 1 };
+enum { SERVE_SEED = 1 };
 
 struct bench_command {
     struct model_options model;
@@ -18,6 +18,7 @@ struct bench_command {
     const char *prompts, *batches, *ranks;
     double rate; // of --serve; 0: without it
     bool repeats_given, requests_given;
+    bool follows; // this run is not the first of those that --ranks lists
     int format;
     struct bench_options sizes;                // of the lists
     int rank_counts[BENCH_MAX_SIZES], n_ranks; // of --ranks; none: as main() says
@@ -58,9 +59,10 @@ static int parse_lists(struct bench_command *o)
 {
     struct bench_options *b = &o->sizes;
     int status = parse_list(b->prompts, &b->n_prompts, o->prompts, "-p", 0, 1 << 24);
-    const char *batches = o->batches ? o->batches : o->rate > 0 ? "32" : "1";
+    if (!o->batches)
+        o->batches = o->rate > 0 ? "32" : "1";
     if (!status)
-        status = parse_list(b->batches, &b->n_batches, batches, "-b", 1, 4096);
+        status = parse_list(b->batches, &b->n_batches, o->batches, "-b", 1, 4096);
     if (!status && o->ranks)
         status = parse_list(o->rank_counts, &o->n_ranks, o->ranks, "--ranks", 1, 1024);
     b->generate = (int)o->generate;
@@ -77,7 +79,7 @@ static int check(const struct bench_command *o)
         return fail(STATUS_USAGE,
                     "bench: --serve takes one -p of 1 or more and one -b, found "
                     "\"-p %s -b %s\"",
-                    o->prompts, o->batches ? o->batches : "32");
+                    o->prompts, o->batches);
     if (o->rate > 0 && (o->generate == 0 || o->repeats_given))
         return fail(STATUS_USAGE, "bench: --serve takes -n of 1 or more and no -r: it serves "
                                   "--requests N once");
@@ -142,7 +144,7 @@ static int measure(const struct bench_command *o, struct ranks *ranks)
     static struct bench_report report;
     struct bench_options b = o->sizes;
     b.model_name = o->model.model;
-    b.follows = o->n_ranks > 1 && o->model.ranks != o->rank_counts[0];
+    b.follows = o->follows;
     int status = bench_run(&report, &ranks->coordinator, &b);
     if (!status)
         bench_print(&report, &ranks->coordinator, &b, (enum bench_format)o->format, stdout);
@@ -158,7 +160,7 @@ static int serve(const struct bench_command *o, struct ranks *ranks)
                               .generate = o->sizes.generate,
                               .seed = SERVE_SEED,
                               .model_name = o->model.model,
-                              .follows = o->n_ranks > 1 && o->model.ranks != o->rank_counts[0]};
+                              .follows = o->follows};
     int status = serve_run(&report, &ranks->coordinator, &s);
     if (!status)
         serve_print(&report, &ranks->coordinator, &s, (enum bench_format)o->format, stdout);
@@ -203,6 +205,7 @@ static int bench_each(struct process *p, struct bench_command *o)
         else if (o->format == BENCH_MD && i > 0)
             fputs("\n", stdout);
         o->model.ranks = o->rank_counts[i];
+        o->follows = i > 0;
         status = ranks_command(p, 0, &o->model, bench_here, o);
     }
     if (o->format == BENCH_JSON && !status)
