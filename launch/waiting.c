@@ -1,6 +1,7 @@
 #include "launch/waiting.h"
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>

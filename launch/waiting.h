@@ -1,8 +1,6 @@
 /* How OpenMP's idle threads wait for work. */
 #pragma once
 
-#include <stdbool.h>
-
 /* Set it by what the host offers now. Where this run has its cores to itself, idle threads should
  * spin for about as long as it takes to sleep and wake; libgomp's default is a hundred times
  * longer, which slows down all processes that share the cores. Where ranks or other jobs want more

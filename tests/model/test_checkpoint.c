@@ -1,15 +1,7 @@
 /* safetensors files, shards and their index: good ones are read to the byte, and whatever is wrong
  * with a file is said before any tensor is used. */
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "base/file.h"
-#include "base/log.h"
-#include "model/checkpoint.h"
 #include "tests/rig/checkpoint_files.h"
 
 static int try_open(void)

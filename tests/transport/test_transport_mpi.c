@@ -6,8 +6,8 @@
  *   stop          rank 1 is stopped (SIGSTOP): rank 0 notices though it waits for rank 2
  *   stop_0        rank 0 is stopped: the workers notice though they may wait for ever
  *   untidy        rank 0 leaves large messages of all kinds behind, and all end well
- *   computing     rank 0 only moves its pulse, and has rank 1's rows all the same; of those that
- * are too large it learns in its next call */
+ *   computing     rank 0 only moves its pulse, and gets rank 1's rows; rows that are too large are
+ * an error of its next call */
 #include <signal.h>
 #include <unistd.h>
 
