@@ -37,7 +37,7 @@ static void look_at_cpu(struct findings *f)
 }
 
 /* Which instruction sets are built in, which can run here, and which one a run would use. bf16
- * weights are fast with AVX-512-BF16 only. */
+ * weights are fast from AVX-512-BF16 on. */
 static void look_at_isas(struct findings *f)
 {
     enum isa isa;

@@ -158,6 +158,7 @@ INLINE vf dot(enum dtype type, vf sum, raw weights, const char *x)
 
 const struct cpu_isa isa_avx2 = {
     .tile = {[DTYPE_F32] = tile_f32, [DTYPE_F16] = tile_f16, [DTYPE_BF16] = tile_bf16},
+    .block_rows = 48,
     .store = store,
     .rmsnorm = rmsnorm,
     .swiglu = swiglu,

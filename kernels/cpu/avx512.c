@@ -136,16 +136,22 @@ static double spin_bf16(long rounds, float *sink)
     return spin_as(DTYPE_BF16, rounds, sink);
 }
 
+/* What both tables have; they differ in how they multiply bf16. */
+#define LOOPS                                                                                      \
+    .store = store, .rmsnorm = rmsnorm, .swiglu = swiglu, .add_scaled = add_scaled,                \
+    .scale = scale, .exp_row = exp_row, .softmax_block = softmax_block, .rope = rope,              \
+    .read = read_all
+
 const struct cpu_isa isa_avx512 = {
     .tile = {[DTYPE_F32] = tile_f32, [DTYPE_F16] = tile_f16, [DTYPE_BF16] = tile_bf16},
-    .store = store,
-    .rmsnorm = rmsnorm,
-    .swiglu = swiglu,
-    .add_scaled = add_scaled,
-    .scale = scale,
-    .exp_row = exp_row,
-    .softmax_block = softmax_block,
-    .rope = rope,
+    .block_rows = 48,
     .spin = {[DTYPE_F32] = spin_f32, [DTYPE_F16] = spin_f32, [DTYPE_BF16] = spin_bf16},
-    .read = read_all,
+    LOOPS,
+};
+
+const struct cpu_isa isa_amx = {
+    .tile = {[DTYPE_F32] = tile_f32, [DTYPE_F16] = tile_f16, [DTYPE_BF16] = amx_tile_bf16},
+    .block_rows = 64,
+    .spin = {[DTYPE_F32] = spin_f32, [DTYPE_F16] = spin_f32, [DTYPE_BF16] = amx_spin_bf16},
+    LOOPS,
 };

@@ -141,6 +141,7 @@ static bool has_plain(void)
 
 #ifdef EPMOE_X86
 #include <cpuid.h>
+#include <sys/syscall.h>
 
 /* __builtin_cpu_supports also checks that the operating system saves the registers. Some compilers'
  * version of it does not know f16c, so that bit is read directly. */
@@ -158,6 +159,17 @@ static bool has_avx512(void)
            __builtin_cpu_supports("avx512bf16");
 }
 
+/* Besides the processor the operating system must agree: Linux gives a process room to save its
+ * tiles only when it asks (Documentation/arch/x86/xstate.rst), which holds for all later threads.
+ * The feature bits are 22 and 24 of leaf 7's edx. */
+static bool has_amx(void)
+{
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18, BF16 = 1 << 22, TILES = 1 << 24 };
+    unsigned a, b, c, d = 0;
+    return has_avx512() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & BF16) && (d & TILES) &&
+           syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+
 #define X86(loops, has) &loops, has
 #else
 #define X86(loops, has) NULL, NULL
@@ -171,7 +183,7 @@ static const struct {
     [ISA_PLAIN] = {"plain", &isa_plain, has_plain},
     [ISA_AVX2] = {"avx2", X86(isa_avx2, has_avx2)},
     [ISA_AVX512] = {"avx512", X86(isa_avx512, has_avx512)},
-    [ISA_AMX] = {"amx", NULL, NULL},
+    [ISA_AMX] = {"amx", X86(isa_amx, has_amx)},
 };
 
 const char *isa_name(enum isa isa)

@@ -13,7 +13,7 @@
 #include "kernels/device.h"
 #include "kernels/kernels.h"
 
-enum { PANEL = 16, GROUP = 4, GROUP_COLUMNS = GROUP * PANEL };
+enum { PANEL = 16, GROUP = 4, GROUP_COLUMNS = GROUP * PANEL, MOST_BLOCK_ROWS = 64 };
 
 /* c [rows][ldc] := x [rows][ldx] w^T, or += if add. w is `panels` panels, one after the other, of k
  * inputs each; k is a multiple of 32. Writes 16 * panels columns of c. */
@@ -22,6 +22,8 @@ typedef void tile_fn(float *c, int ldc, const void *x, size_t ldx, const void *w
 
 struct cpu_isa {
     tile_fn *tile[3]; // by dtype
+    int block_rows;   // of a product's rows, how many are best given to one call; at most
+                      // MOST_BLOCK_ROWS
 
     /* to := from, rounded */
     void (*store)(void *to, enum dtype type, const float *from, int n);
@@ -53,6 +55,9 @@ struct cpu_isa {
 };
 
 extern const struct cpu_isa isa_plain, isa_avx2, isa_avx512;
+extern const struct cpu_isa isa_amx; // isa_avx512 with bf16 products by tiles
+tile_fn amx_tile_bf16;
+double amx_spin_bf16(long rounds, float *sink);
 
 /* exp(x) = 2^n e^r with |r| <= ln(2) / 2 and a polynomial for e^r (from Cephes, expf); the error is
  * 1 to 2 ulp. Below EXP_LOW the result is 0; from 127.5 ln(2) = 88.376 on, where n is 128, it is

@@ -10,8 +10,6 @@
 #include "base/pulse.h"
 #include "kernels/cpu/cpu.h"
 
-enum { BLOCK_ROWS = 48 }; // a block of sums is [48][64]: 12 KB
-
 /* y := finish(x w^T) */
 struct product {
     const struct matrix *w;
@@ -136,9 +134,10 @@ static void run_item(const struct cpu_isa *isa, const struct item *it)
     const struct product *p = &it->p;
     int k = row_stride(p->w->k);
     const char *panels = (const char *)p->w->data + (size_t)it->panel * panel_bytes(p->w->type, k);
-    float c[BLOCK_ROWS * GROUP_COLUMNS] __attribute__((aligned(64)));
-    for (int r = 0; r < it->rows; r += BLOCK_ROWS) {
-        int rows = it->rows - r < BLOCK_ROWS ? it->rows - r : BLOCK_ROWS, row = it->first + r;
+    float c[MOST_BLOCK_ROWS * GROUP_COLUMNS] __attribute__((aligned(64))); // at most 16 KB
+    for (int r = 0; r < it->rows; r += isa->block_rows) {
+        int left = it->rows - r, row = it->first + r;
+        int rows = left < isa->block_rows ? left : isa->block_rows;
         const char *x = p->x + (size_t)row * row_bytes(p->w->type, k);
         isa->tile[p->w->type](c, GROUP_COLUMNS, x, (size_t)k, panels, it->panels, rows, k, false);
         p->finish(isa, p, c, row, rows, it->panel, it->panels);
@@ -166,7 +165,8 @@ static void work_open(struct work *w, int threads)
     }
     long wanted = threads > 1 ? 4L * threads : 1, cuts = total ? (wanted + total - 1) / total : 1;
     long rows = (most_rows + cuts - 1) / cuts;
-    w->item_rows = cuts == 1 ? INT_MAX : (int)((rows + BLOCK_ROWS - 1) / BLOCK_ROWS * BLOCK_ROWS);
+    int block = w->isa->block_rows;
+    w->item_rows = cuts == 1 ? INT_MAX : (int)((rows + block - 1) / block * block);
 }
 
 static double product_cost(const struct product *p)

@@ -10,6 +10,7 @@
 #include "tests/rig/kernel_calls.h"
 #include "tests/rig/only.h"
 #include "tests/rig/pairs.h"
+#include "tests/rig/tiles_in_c.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,9 +44,20 @@ static inline void reserve(void)
                                            .logit_rows = 8});
 }
 
+static inline bool is_here(enum isa isa)
+{
+    return isa_available() >> isa & 1;
+}
+
+/* AMX that is not here is tried with its tiles in plain C. */
 static inline void open_dev(enum isa isa, int threads)
 {
-    dev_open_cpu(&dev, isa, threads);
+    bool in_c = isa == ISA_AMX && !is_here(isa);
+    dev_open_cpu(&dev, in_c ? ISA_PLAIN : isa, threads);
+    if (in_c) {
+        dev.isa = ISA_AMX;
+        dev.cpu = tiles_in_c();
+    }
     reserve();
 }
 
@@ -90,7 +102,7 @@ static inline void on_the_gpu(void (*body)(void))
 /* Whether a path of the CPU is to be tried. */
 static inline bool tries(enum isa isa)
 {
-    bool here = isa_available() >> isa & 1;
+    bool here = is_here(isa) || isa == ISA_AMX;
     if (!here || only_cuda())
         print_message("           %s: skipped, %s\n", isa_name(isa),
                       here ? "only the GPU is wanted" : "not here");
@@ -104,7 +116,7 @@ static inline void on_every_cpu(void (*body)(void))
     for (int i = 0; i < ISA_COUNT; i++)
         if (tries((enum isa)i)) {
             open_dev((enum isa)i, 1);
-            in_types(DTYPE_F32, body);
+            in_types(is_here((enum isa)i) ? DTYPE_F32 : DTYPE_BF16, body);
         }
 }
 
