@@ -154,6 +154,8 @@ static int open_device(struct coordinator *c, const struct coordinator_options *
 {
     if (o->device == DEVICE_CPU) {
         dev_open_cpu(&c->dev, isa, o->threads);
+        if (o->eager)
+            dev_make_eager(&c->dev, EAGER_GROUPED);
         return 0;
     }
     int status = dev_open_cuda(&c->dev, o->gpu, isa, o->threads);

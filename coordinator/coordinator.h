@@ -21,6 +21,7 @@ struct coordinator_options {
     int gpu;  // its number, of DEVICE_CUDA
     int gpus; // of this host, whose ranks take them in turn; 0: only rank 0 has one
     int threads;
+    bool eager;        // as a straightforward program would compute (dev_make_eager); a CPU, alone
     int chunk;         // rows of the largest step
     int context;       // positions of a sequence, beyond the model's maximum too; 0: see wanted
     int wanted;        // positions that are needed, within the model's maximum; 0: all of it

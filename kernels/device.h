@@ -60,6 +60,18 @@ struct dev_limits {
 /* threads >= 1. Cannot fail for an isa in isa_available(). */
 void dev_open_cpu(struct dev *d, enum isa isa, int threads);
 
+/* From now on a CPU device computes with these, and at most as many threads as it was opened with.
+ */
+void dev_use_cpu(struct dev *d, enum isa isa, int threads);
+
+/* How a straightforward program goes through the experts: each of its rows through all of them,
+ * each row through its own, or each expert with its rows together. */
+enum eager { EAGER_EVERY_EXPERT, EAGER_ROW_BY_ROW, EAGER_GROUPED, EAGER_COUNT };
+/* Make a CPU device one that has weights in rows and computes a sum at a time, in plain C on one
+ * thread (cpu/eager.c). Before weights are packed; later calls change how it goes through experts.
+ */
+void dev_make_eager(struct dev *d, enum eager how);
+
 /* A CPU device for the work that the host of a GPU does itself. Its memory is pinned, allocated by
  * the GPU. Close it before the GPU. */
 void dev_open_host(struct dev *d, struct dev *gpu);

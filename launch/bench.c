@@ -1,5 +1,5 @@
 /* epmoe bench: prefill and decode speed beside the machine's roof; with --serve, what requests that
- * arrive at random see. */
+ * arrive at random see; with --ablation, which change brings how much. */
 #include "study/bench.h"
 
 #include <errno.h>
@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "launch/ablation.h"
 #include "launch/ranks.h"
 #include "study/serve.h"
 
@@ -15,9 +16,10 @@ enum { SERVE_SEED = 1 };
 struct bench_command {
     struct model_options model;
     long generate, repeats, requests;
-    const char *prompts, *batches, *ranks;
+    const char *prompts, *batches, *ranks, *dense;
     double rate; // of --serve; 0: without it
-    bool repeats_given, requests_given;
+    bool ablation;
+    bool repeats_given, requests_given, generate_given, batches_given;
     bool follows; // this run is not the first of those that --ranks lists
     int format;
     struct bench_options sizes;                // of the lists
@@ -55,12 +57,24 @@ static int parse_list(int *sizes, int *n, const char *text, const char *option, 
     }
 }
 
+/* What counts where nothing else was said. The ablation begins slowly, so it is short. */
+static void set_defaults(struct bench_command *o)
+{
+    if (!o->prompts)
+        o->prompts = o->ablation ? "16" : "1500";
+    o->batches_given = o->batches;
+    if (!o->batches)
+        o->batches = o->rate > 0 ? "32" : "1";
+    if (!o->generate_given)
+        o->generate = o->ablation ? 4 : 40;
+    if (!o->repeats_given)
+        o->repeats = o->ablation ? 1 : 5;
+}
+
 static int parse_lists(struct bench_command *o)
 {
     struct bench_options *b = &o->sizes;
     int status = parse_list(b->prompts, &b->n_prompts, o->prompts, "-p", 0, 1 << 24);
-    if (!o->batches)
-        o->batches = o->rate > 0 ? "32" : "1";
     if (!status)
         status = parse_list(b->batches, &b->n_batches, o->batches, "-b", 1, 4096);
     if (!status && o->ranks)
@@ -68,6 +82,36 @@ static int parse_lists(struct bench_command *o)
     b->generate = (int)o->generate;
     b->repeats = (int)o->repeats;
     return status;
+}
+
+/* The ablation changes by itself what other options say. */
+static int check_ablation(const struct bench_command *o)
+{
+    const struct bench_options *b = &o->sizes;
+    const struct profile_command *profile = &o->model.profile;
+    if (!o->ablation)
+        return o->dense ? fail(STATUS_USAGE, "bench: --dense needs --ablation") : 0;
+    const struct {
+        bool given;
+        const char *name;
+    } excluded[] = {{o->rate > 0, "--serve"},
+                    {o->batches_given, "-b"},
+                    {o->ranks, "--ranks"},
+                    {o->model.dtype, "--dtype"},
+                    {o->model.device != DEVICE_CPU, "--device cuda"},
+                    {profile->table || profile->json || profile->trace, "a profile"}};
+    for (size_t i = 0; i < sizeof excluded / sizeof *excluded; i++)
+        if (excluded[i].given)
+            return fail(STATUS_USAGE,
+                        "bench: --ablation goes without %s: it is of one process on a "
+                        "CPU, and chooses types and batches itself",
+                        excluded[i].name);
+    if (b->n_prompts > 1 || b->prompts[0] == 0 || b->generate == 0)
+        return fail(STATUS_USAGE,
+                    "bench: --ablation takes one -p of 1 or more and -n of 1 or more, found "
+                    "\"-p %s -n %d\"",
+                    o->prompts, b->generate);
+    return 0;
 }
 
 /* Refuse what does not go together. */
@@ -90,7 +134,7 @@ static int check(const struct bench_command *o)
                     "bench: --profile-json and --trace write one run: expected one "
                     "--ranks, found %s",
                     o->ranks);
-    return 0;
+    return check_ablation(o);
 }
 
 static int parse(struct bench_command *o, int argc, char **argv)
@@ -104,11 +148,12 @@ static int parse(struct bench_command *o, int argc, char **argv)
         "ppN: N prompt tokens a sequence, TTFT. tgN: N generated tokens, "
         "TPOT.\nThe roof is measured in the same run, before and after each repetition: with "
         "the run's threads, or the GPU."};
-    struct option_spec table[MODEL_OPTIONS + PROFILE_OPTIONS + 8] = {{0}};
+    struct option_spec table[MODEL_OPTIONS + PROFILE_OPTIONS + 10] = {{0}};
     const struct option_spec own[] = {
         {"prompt", 'p', OPTION_TEXT, &o->prompts, "LIST", "prompt tokens, e.g. 512,1500 (1500)", 0,
          0, NULL},
-        {"n-gen", 'n', OPTION_INT, &o->generate, "N", "generated tokens (40)", 0, 1 << 24, NULL},
+        {"n-gen", 'n', OPTION_INT, &o->generate, "N", "generated tokens (40)", 0, 1 << 24,
+         &o->generate_given},
         {"batch", 'b', OPTION_TEXT, &o->batches, "LIST",
          "sequences at once, e.g. 1,8,32 (1; with --serve at most so many, 32)", 0, 0, NULL},
         {"repeats", 'r', OPTION_INT, &o->repeats, "N", "repetitions (5)", 1, BENCH_MAX_REPEATS,
@@ -118,6 +163,14 @@ static int parse(struct bench_command *o, int argc, char **argv)
          0.001, 1e6, NULL},
         {"requests", 0, OPTION_INT, &o->requests, "N", "how many of them (64)", 1, 1 << 20,
          &o->requests_given},
+        {"ablation", 0, OPTION_FLAG, &o->ablation, NULL,
+         "from the loop that made the model slow to what it is now, one change after the other; "
+         "-p 16 -n 4 -r 1 unless said",
+         0, 0, NULL},
+        {"dense", 0, OPTION_TEXT, &o->dense, "MODEL",
+         "with --ablation: a dense model beside it (of synth:qwen1.5-moe-a2.7b: its sibling of 7 "
+         "B)",
+         0, 0, NULL},
         {"output", 'o', OPTION_CHOICE, &o->format, "md|json|csv", "form of the report (md)", 0, 0,
          NULL},
     };
@@ -126,6 +179,7 @@ static int parse(struct bench_command *o, int argc, char **argv)
     profile_options_table(table + MODEL_OPTIONS, &o->model.profile);
     memcpy(table + MODEL_OPTIONS + PROFILE_OPTIONS, own, sizeof own);
     int status = options_parse(&spec, table, argc, argv);
+    set_defaults(o);
     if (!status)
         status = parse_lists(o);
     return status ? status : check(o);
@@ -194,6 +248,20 @@ static int bench_here(struct process *p, const void *options)
     return status;
 }
 
+static int ablation(struct process *p, const void *options)
+{
+    const struct bench_command *o = options;
+    if (p->mpi && p->mpi->size > 1)
+        return fail(STATUS_USAGE, "bench: --ablation is of one process, found %d ranks",
+                    p->mpi->size);
+    struct ablation_options own = {.prompt = o->sizes.prompts[0],
+                                   .generate = o->sizes.generate,
+                                   .repeats = o->sizes.repeats,
+                                   .model_name = o->model.model,
+                                   .dense_name = o->dense};
+    return ablation_here(p, &o->model, &own, (enum bench_format)o->format);
+}
+
 /* One run after the other; in JSON they are an array. */
 static int bench_each(struct process *p, struct bench_command *o)
 {
@@ -215,14 +283,10 @@ static int bench_each(struct process *p, struct bench_command *o)
 
 int command_bench(struct process *p, int argc, char **argv)
 {
-    struct bench_command o = {.model = model_options_default(),
-                              .generate = 40,
-                              .repeats = 5,
-                              .requests = 64,
-                              .prompts = "1500"};
+    struct bench_command o = {.model = model_options_default(), .requests = 64};
     int parsed = parse(&o, argc, argv);
     if (!parsed && o.n_ranks > 1 && !p->mpi)
         return bench_each(p, &o);
     o.model.ranks = o.n_ranks ? o.rank_counts[0] : 0;
-    return ranks_command(p, parsed, &o.model, bench_here, &o);
+    return ranks_command(p, parsed, &o.model, o.ablation ? ablation : bench_here, &o);
 }

@@ -57,6 +57,7 @@ struct model_options {
     long kv_bytes; // see coordinator_options
     double timeout_s;
     bool verbose;
+    bool eager; // of bench --ablation; see coordinator_options
     struct profile_command profile;
 };
 struct model_options model_options_default(void);

@@ -167,6 +167,7 @@ static struct coordinator_options options_of(const struct ranks *r, const struct
         .dtype = model_options_dtype(o),
         .device = (enum device)o->device,
         .gpus = worker_device(o) == DEVICE_CUDA ? cuda_count() : 0,
+        .eager = o->eager,
         .chunk = (int)o->chunk,
         .context = (int)o->context,
         .wanted = needs->context,

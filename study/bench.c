@@ -118,9 +118,11 @@ static void stretch_end(struct stretch *p, struct coordinator *c)
     p->hidden_s = (double)(now->hidden_ns - then->hidden_ns) * 1e-9;
 }
 
+/* Every repetition has the same tokens. */
 static int repeat(struct bench *b, int batch, int prompt, int generate, struct sample *sample)
 {
     struct coordinator *c = b->c;
+    b->random = 1;
     for (int s = 0; s < batch; s++)
         CHECK(kv_cache_extend(&c->kv, s, prompt + generate), "no KV block for sequence %d", s);
     stretch_begin(&sample->prefill, c);
@@ -241,6 +243,8 @@ static void forget_peak(void)
 static struct roof_look look(const struct bench_report *r, struct bench *b)
 {
     note_peak(b);
+    if (b->o->without_roof)
+        return (struct roof_look){0, 0};
     struct roof_look look = roof_look(&r->roof, &b->c->dev, b->c->dtype);
     forget_peak();
     return look;
@@ -250,7 +254,9 @@ static int measure(struct bench_report *r, struct bench *b, int prompt, int batc
                    struct series *pp, struct series *tg, struct sample *last, struct progress *bar)
 {
     const struct bench_options *o = b->o;
-    int status = repeat(b, batch, prompt, o->generate < 4 ? o->generate : 4, last); // warm up
+    int status = 0;
+    if (!o->without_warm_up)
+        status = repeat(b, batch, prompt, o->generate < 4 ? o->generate : 4, last);
     struct roof_look before = look(r, b);
     for (int i = 0; i < o->repeats && !status; i++) {
         status = repeat(b, batch, prompt, o->generate, last);
@@ -341,12 +347,13 @@ static void rows_close(struct rows *r)
 
 int bench_run(struct bench_report *r, struct coordinator *c, const struct bench_options *o)
 {
-    struct bench b = {.c = c, .o = o, .random = 1};
+    struct bench b = {.c = c, .o = o};
     struct progress bar;
     int status = 0;
     *r = (struct bench_report){0};
     note_peak(&b);
-    roof_measure(&r->roof, &c->dev, threads_here(c), c->dtype);
+    if (!o->without_roof)
+        roof_measure(&r->roof, &c->dev, threads_here(c), c->dtype);
     forget_peak();
     rows_open(&b.rows, c->chunk);
     progress_open(&bar, "bench", "size", o->n_prompts * o->n_batches, 1);

@@ -27,6 +27,7 @@ struct bench_options {
     int batches[BENCH_MAX_SIZES], n_batches;
     const char *model_name;
     bool follows; // another report of the same output: CSV has no header again
+    bool without_roof, without_warm_up; // roofs are then unknown; the first repetition is cold
 };
 
 struct bench_result {

@@ -58,6 +58,12 @@ void cpu_matrix_pack(struct dev *d, struct matrix *w, int first, const struct va
 void cpu_matrix_pack_pair(struct dev *d, struct matrix *gate_up, const struct values *gate,
                           const struct values *up, int width);
 void cpu_fill(struct dev *d, void *to, const struct values *source, size_t count);
+/* to := elements [first, first + n) of the source, converted; n is at most VALUES_AT_ONCE. */
+enum { VALUES_AT_ONCE = 512 };
+void values_take(void *to, enum dtype type, const struct values *source, size_t first, size_t n);
+/* Elements of each row of the source of a matrix, and from one row to the next. */
+size_t values_columns(const struct values *source, const struct matrix *w);
+size_t values_stride(const struct values *source, const struct matrix *w);
 
 /* roof.c */
 double cpu_peak_flops(struct dev *d, enum dtype type, bool quick);

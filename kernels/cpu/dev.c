@@ -248,6 +248,15 @@ void dev_open_cpu(struct dev *d, enum isa isa, int threads)
     CHECK(d->cpu && threads >= 1, "isa %s, %d threads", isa_name(isa), threads);
 }
 
+void dev_use_cpu(struct dev *d, enum isa isa, int threads)
+{
+    CHECK(isas[isa].loops && threads >= 1 && !d->cuda, "isa %s, %d threads", isa_name(isa),
+          threads);
+    d->cpu = isas[isa].loops;
+    d->isa = isa;
+    d->threads = threads;
+}
+
 void dev_open_host(struct dev *d, struct dev *gpu)
 {
     dev_open_cpu(d, gpu->isa, gpu->threads);

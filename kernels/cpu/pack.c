@@ -6,8 +6,8 @@
 #include "kernels/cpu/cpu.h"
 
 enum {
-    CHUNK = 512,   // inputs converted at a time; 16 rows of them stay in L1
-    PART = 1 << 18 // elements of a long array that one thread fills at a time
+    CHUNK = VALUES_AT_ONCE, // inputs converted at a time; 16 rows of them stay in L1
+    PART = 1 << 18          // elements of a long array that one thread fills at a time
 };
 
 size_t cpu_matrix_bytes(enum dtype type, int n, int k)
@@ -26,8 +26,7 @@ static void convert(void *to, enum dtype type, const void *from, enum dtype from
         dtype_store(type, to, i, dtype_load(from_type, from, i));
 }
 
-/* to := elements [first, first + n) of the source, converted; n is at most CHUNK. */
-static void take(void *to, enum dtype type, const struct values *source, size_t first, size_t n)
+void values_take(void *to, enum dtype type, const struct values *source, size_t first, size_t n)
 {
     float made[CHUNK];
     const void *from = made;
@@ -56,15 +55,14 @@ static void scatter(void *panel, enum dtype type, const void *from, size_t first
                    i + 1 < n ? 2 * sizeof *half : sizeof *half);
 }
 
-/* Elements of each row of the source, and from one row to the next. */
-static size_t columns_of(const struct values *source, const struct matrix *w)
+size_t values_columns(const struct values *source, const struct matrix *w)
 {
     return (size_t)(source->columns ? source->columns : w->k);
 }
 
-static size_t stride_of(const struct values *source, const struct matrix *w)
+size_t values_stride(const struct values *source, const struct matrix *w)
 {
-    return source->stride ? (size_t)source->stride : columns_of(source, w);
+    return source->stride ? (size_t)source->stride : values_columns(source, w);
 }
 
 /* Source rows [0, rows) become outputs first, first + 1, ... of a matrix made of every `step`-th
@@ -72,8 +70,8 @@ static size_t stride_of(const struct values *source, const struct matrix *w)
 static void pack(struct dev *d, struct matrix *w, int step, int offset, int first,
                  const struct values *source, int rows)
 {
-    size_t bytes = panel_bytes(w->type, w->k), k = columns_of(source, w);
-    size_t stride = stride_of(source, w);
+    size_t bytes = panel_bytes(w->type, w->k), k = values_columns(source, w);
+    size_t stride = values_stride(source, w);
     int panels = rows ? (first + rows - 1) / PANEL + 1 : 0;
     int threads = team_size(d, (double)rows * (double)k * dtype_bytes(source->type));
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
@@ -85,7 +83,7 @@ static void pack(struct dev *d, struct matrix *w, int step, int offset, int firs
             for (int o = begin; o < end; o++) {
                 float line[CHUNK];
                 size_t n = k - i < CHUNK ? k - i : CHUNK;
-                take(line, w->type, source, (size_t)(o - first) * stride + i, n);
+                values_take(line, w->type, source, (size_t)(o - first) * stride + i, n);
                 scatter(panel, w->type, line, i, n, (size_t)(o % PANEL));
             }
         pulse();

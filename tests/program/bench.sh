@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # epmoe bench: lists of prompts, batches and ranks; CSV has what JSON has; --serve serves every request
-# and its figures are in order.   tests/program/bench.sh build/ci/epmoe
+# and its figures are in order; --ablation runs what it says.   tests/program/bench.sh build/ci/epmoe
 set -uo pipefail
 epmoe=$(realpath "$1")
 cd "$(dirname "$0")/../.."
@@ -75,6 +75,29 @@ rows = list(csv.DictReader(sys.stdin))
 assert [row["ranks"] for row in rows] == ["1", "2"] and rows[0]["at_a_time"] == "32", rows
 assert all(float(value) >= 0 for row in rows for value in row.values()), rows'
 
+# In f32 each stage computes the same bits; bf16 differs by rounding, what stands beside is another model.
+"${bench[@]}" --ablation -p 6 -n 3 -t 2 -o json --dense synth:tiny-moe >"$work/stdout" 2>"$work/stderr"
+result $? "ablation: expected exit code 0"
+checked "ablation: expected ten stages, those of f32 with the same logits and those of bf16 near them" '
+rows = json.load(sys.stdin)["ablation"]
+of = lambda key: [row.get(key) for row in rows]
+assert of("dtype") == ["f32"] * 4 + ["bf16"] * 6 and of("threads") == [1] * 6 + [2] * 4, rows
+assert of("step_rows") == [4] * 7 + [6, 48, 6] and of("batch") == [1] * 8 + [8, 1], rows
+assert of("isa")[:5] == ["plain"] * 5 and rows[9]["model"] == "synth:tiny-moe", rows
+differ = of("logits_difference")
+assert differ[:4] == [0] * 4 and all(0 < d < 0.01 for d in differ[4:8]) and differ[8:] == [None] * 2, differ
+assert all(row["prefill_tokens_per_s"] > 0 and row["decode_tokens_per_s"] > 0 for row in rows), rows'
+"${bench[@]}" --ablation -p 6 -n 3 -o csv >"$work/stdout" 2>"$work/stderr"
+checked "ablation as CSV: expected nine stages" '
+rows = list(csv.DictReader(sys.stdin))
+assert len(rows) == 9 and None not in rows[0] and rows[0]["change"] == "every row through every expert", rows'
+
+refuses '--ablation goes without -b' --ablation -b 2
+refuses '--ablation goes without --dtype' --ablation --dtype f32
+refuses '--ablation goes without --serve' --ablation --serve 2
+refuses '--ablation goes without --ranks' --ablation --ranks 1
+refuses '--ablation takes one -p of 1 or more' --ablation -p 0
+refuses "--dense needs --ablation" --dense synth:qwen1.5-7b
 refuses '-p takes up to 16 sizes' -p 1,x
 refuses '--ranks takes up to 16 sizes from 1 to 1024' --ranks 0
 refuses '--serve takes one -p of 1 or more and one -b' --serve 5 -p 1,2
