@@ -40,19 +40,22 @@ static double spin_all(const struct dev *d, enum dtype type, long rounds, double
     return seconds_since(start);
 }
 
-/* How many rounds take at least so many seconds: long enough for the clock and the threads. The
- * fastest of three decides, since one alone may have waited for a core. */
+/* How many rounds take one thread at least so many seconds: long enough for the clock and for
+ * waking the others. The fastest of three decides, since one alone may have waited for a core. */
 static long rounds_for(const struct dev *d, enum dtype type, double least)
 {
-    long rounds = 1000;
-    for (double fastest = 0; fastest < least; rounds *= 2) {
+    float sink = 0;
+    long rounds = 500;
+    for (double fastest = 0; fastest < least && sink != 1;) {
+        rounds *= 2;
         fastest = INFINITY;
         for (int i = 0; i < 3; i++) {
-            double flops;
-            fastest = fmin(fastest, spin_all(d, type, rounds, &flops));
+            int64_t start = clock_ns();
+            d->cpu->spin[type](rounds, &sink);
+            fastest = fmin(fastest, seconds_since(start));
         }
     }
-    return rounds / 2;
+    return rounds;
 }
 
 double cpu_peak_flops(struct dev *d, enum dtype type, bool quick)
