@@ -19,8 +19,8 @@ enum phase {
     PHASE_PLAN,      // sort the assignments, and find which rank needs which row
     PHASE_PACK,      // narrow and gather rows into messages; on a worker, sum and narrow results
     PHASE_WIRE_OUT,  // hand a message to the transport; detail: its receiver (rank 0's to 0: all)
-    PHASE_SHARED,    // run the shared expert, or a dense layer's FFN
-    PHASE_HOME,      // run the experts that rank 0 holds
+    PHASE_SHARED,    // run the shared expert, or a dense layer's FFN; of few rows, with the experts
+    PHASE_HOME,      // run the experts that rank 0 holds, if not with the above
     PHASE_WAIT,      // wait for workers
     PHASE_COMBINE,   // place, widen and add up the results of workers
     // a layer on a worker

@@ -8,6 +8,10 @@
 #include "base/memory.h"
 #include "kernels/cpu/cpu.h"
 
+/* With so many rows and fewer, experts are bound by memory and pieces, which all rows go through,
+ * more and more by arithmetic; with many rows both are bound by arithmetic. */
+enum { JOINT_FFN_MAX_ROWS = 64 };
+
 /* ---- memory ---- */
 
 static void *cpu_alloc(struct dev *d, size_t bytes)
@@ -73,9 +77,8 @@ static void cpu_reserve(struct dev *d, const struct dev_limits *most)
     size_t pieces =
         (size_t)most->piece_rows * (size_t)most->pieces * row_bytes(most->type, most->piece_width);
     size_t heads = (size_t)d->threads * attention_scratch_bytes(most->type, most->head_dim);
-    size_t need = hidden > heads ? hidden : heads;
-    need = pieces > need ? pieces : need;
-    int runs = most->n_experts > most->pieces ? most->n_experts : most->pieces;
+    size_t together = hidden + pieces, need = together > heads ? together : heads;
+    int runs = most->n_experts + most->pieces;
     if (runs > d->n_runs) {
         d->runs = arena_alloc(&d->memory, (size_t)runs * sizeof *d->runs);
         d->n_runs = runs;
@@ -243,8 +246,11 @@ int usable_cores(void)
 
 void dev_open_cpu(struct dev *d, enum isa isa, int threads)
 {
-    *d = (struct dev){
-        .kernels = &kernels_cpu, .cpu = isas[isa].loops, .isa = isa, .threads = threads};
+    *d = (struct dev){.kernels = &kernels_cpu,
+                      .cpu = isas[isa].loops,
+                      .isa = isa,
+                      .threads = threads,
+                      .joint_ffn_max_rows = JOINT_FFN_MAX_ROWS};
     CHECK(d->cpu && threads >= 1, "isa %s, %d threads", isa_name(isa), threads);
 }
 

@@ -1,9 +1,9 @@
 /* Products with packed matrices: single products, and the two of an ffn for many runs of rows.
  *
- * Work is divided into items of GROUP panels times some rows. Threads take items in order, one at a
- * time. So one thread reads a group's weights from memory, and they stay in its cache while it goes
- * through the rows. What follows the sums (bias, adding, SwiGLU, rounding) is done block by block
- * while they are in L1. No result depends on which thread takes which item. */
+ * Work is divided into items of up to GROUP panels times some rows. Threads take items in order,
+ * one at a time. So one thread reads a group's weights from memory, and they stay in its cache
+ * while it goes through the rows. What follows the sums (bias, adding, SwiGLU, rounding) is done
+ * block by block while they are in L1. No result depends on which thread takes which item. */
 #include <limits.h>
 
 #include "base/check.h"
@@ -83,13 +83,22 @@ static void finish_rows(const struct cpu_isa *isa, const struct product *p, cons
     }
 }
 
-/* A list of n products, divided into items. */
+/* Products that do not depend on each other, such as those of one ffn job. */
+struct list {
+    struct product (*at)(const struct list *l, int i); // product i
+    const void *of;                                    // what `at` makes products from
+    int n, items;                                      // products, and items of all of them
+};
+
+/* One or two lists, divided into items. The items of two take turns, in proportion to how many each
+ * has: where the products of one are bound by memory and those of the other by arithmetic, threads
+ * are mostly at different ones, and both are used. */
+enum { MOST_LISTS = 2 };
 struct work {
     const struct cpu_isa *isa;
-    struct product (*at)(const struct work *w, int i); // product i
-    const void *of;                                    // what `at` makes products from
-    int n, item_rows;                                  // products; the most rows of an item
-    int next;                                          // the first item that no thread has taken
+    struct list lists[MOST_LISTS];
+    int n_lists, item_rows, item_panels; // the most rows and panels of an item
+    int next;                            // the first item that no thread has taken
 };
 
 struct item {
@@ -98,9 +107,9 @@ struct item {
     int panel, panels, first, rows;
 };
 
-static int groups(const struct matrix *w)
+static int groups(const struct work *w, const struct product *p)
 {
-    return (panel_count(w->n) + GROUP - 1) / GROUP;
+    return (panel_count(p->w->n) + w->item_panels - 1) / w->item_panels;
 }
 
 static int row_blocks(const struct work *w, const struct product *p)
@@ -108,25 +117,35 @@ static int row_blocks(const struct work *w, const struct product *p)
     return p->rows / w->item_rows + (p->rows % w->item_rows != 0);
 }
 
-/* Take the next item; false when none is left. On entry *it is the last item of this thread. Item
- * numbers only grow, so the search for the product starts there. */
-static bool take(struct work *w, struct item *it)
+/* Go on to item `number` of a list. On entry *it is the list's last item of this thread. Numbers
+ * only grow, so the search for the product starts there. */
+static void find_item(const struct work *w, const struct list *l, int number, struct item *it)
 {
-    int number = __atomic_fetch_add(&w->next, 1, __ATOMIC_RELAXED);
     while (number >= it->before + it->count) {
-        if (++it->product >= w->n)
-            return false;
         it->before += it->count;
-        it->p = w->at(w, it->product);
-        it->count = groups(it->p.w) * row_blocks(w, &it->p);
+        it->p = l->at(l, ++it->product);
+        it->count = groups(w, &it->p) * row_blocks(w, &it->p);
     }
     int blocks = row_blocks(w, &it->p), group = (number - it->before) / blocks;
-    int left = panel_count(it->p.w->n) - group * GROUP;
-    it->panel = group * GROUP;
-    it->panels = left < GROUP ? left : GROUP;
+    int left = panel_count(it->p.w->n) - group * w->item_panels;
+    it->panel = group * w->item_panels;
+    it->panels = left < w->item_panels ? left : w->item_panels;
     it->first = (number - it->before) % blocks * w->item_rows;
     it->rows = it->p.rows - it->first < w->item_rows ? it->p.rows - it->first : w->item_rows;
-    return true;
+}
+
+/* Take the next item: its, [n_lists], are this thread's last items. NULL when none is left. Of the
+ * first `number` items of two lists, number * items / all are the first list's, rounded down. */
+static const struct item *take(struct work *w, struct item *its)
+{
+    int64_t number = __atomic_fetch_add(&w->next, 1, __ATOMIC_RELAXED);
+    int64_t first = w->lists[0].items, all = first + w->lists[1].items;
+    if (number >= all)
+        return NULL;
+    int64_t before = number * first / all, after = (number + 1) * first / all;
+    int which = after == before;
+    find_item(w, &w->lists[which], (int)(which ? number - before : before), &its[which]);
+    return &its[which];
 }
 
 static void run_item(const struct cpu_isa *isa, const struct item *it)
@@ -148,25 +167,55 @@ static void run_item(const struct cpu_isa *isa, const struct item *it)
 /* What each thread of the team does: take items until none is left. */
 static void work_run(struct work *w)
 {
-    struct item it = {.product = -1};
-    while (take(w, &it))
-        run_item(w->isa, &it);
+    struct item its[MOST_LISTS] = {{.product = -1}, {.product = -1}};
+    for (const struct item *it; (it = take(w, its));)
+        run_item(w->isa, it);
 }
 
-/* Choose how many rows an item has. Rows are divided only when there are fewer groups of panels
- * than 4 for each thread. */
+static int list_items(const struct work *w, const struct list *l)
+{
+    int items = 0;
+    for (int i = 0; i < l->n; i++) {
+        struct product p = l->at(l, i);
+        items += groups(w, &p) * row_blocks(w, &p);
+    }
+    return items;
+}
+
+static int work_items(struct work *w)
+{
+    int items = 0;
+    for (int i = 0; i < w->n_lists; i++)
+        items += w->lists[i].items = list_items(w, &w->lists[i]);
+    return items;
+}
+
+static int most_rows(const struct work *w)
+{
+    int most = 0;
+    for (int i = 0; i < w->n_lists; i++)
+        for (int j = 0; j < w->lists[i].n; j++) {
+            int rows = w->lists[i].at(&w->lists[i], j).rows;
+            most = rows > most ? rows : most;
+        }
+    return most;
+}
+
+/* Choose how large items are. Where there would be fewer than 4 for each thread, products of few
+ * rows are divided into fewer panels, down to a gate and its up; those of many rows by rows. */
 static void work_open(struct work *w, int threads)
 {
-    long total = 0, most_rows = 0;
-    for (int i = 0; i < w->n; i++) {
-        struct product p = w->at(w, i);
-        total += p.rows ? groups(p.w) : 0;
-        most_rows = p.rows > most_rows ? p.rows : most_rows;
-    }
-    long wanted = threads > 1 ? 4L * threads : 1, cuts = total ? (wanted + total - 1) / total : 1;
-    long rows = (most_rows + cuts - 1) / cuts;
-    int block = w->isa->block_rows;
-    w->item_rows = cuts == 1 ? INT_MAX : (int)((rows + block - 1) / block * block);
+    int wanted = threads > 1 ? 4 * threads : 1, block = w->isa->block_rows, most = most_rows(w);
+    w->item_rows = INT_MAX;
+    w->item_panels = GROUP;
+    int items = work_items(w);
+    if (items == 0 || items >= wanted)
+        return;
+    if (most <= block)
+        w->item_panels = 2;
+    int cuts = (wanted + items - 1) / items, rows = (most + cuts - 1) / cuts;
+    w->item_rows = (rows + block - 1) / block * block;
+    work_items(w);
 }
 
 static double product_cost(const struct product *p)
@@ -175,17 +224,17 @@ static double product_cost(const struct product *p)
     return p->rows ? bytes * (1 + p->rows / 16.0) : 0;
 }
 
-static struct product the_product(const struct work *w, int i)
+static struct product the_product(const struct list *l, int i)
 {
     (void)i;
-    return *(const struct product *)w->of;
+    return *(const struct product *)l->of;
 }
 
 static void run_product(struct dev *d, const struct product *p)
 {
     if (p->rows == 0)
         return;
-    struct work w = {.isa = d->cpu, .at = the_product, .of = p, .n = 1};
+    struct work w = {.isa = d->cpu, .lists = {{the_product, p, 1, 0}}, .n_lists = 1};
     int threads = team_size(d, product_cost(p));
     work_open(&w, threads);
     if (threads == 1) {
@@ -218,9 +267,9 @@ struct ffn_call {
     size_t hidden_stride; // elements from one hidden row to the next
 };
 
-static struct product gate_up_product(const struct work *w, int i)
+static struct product gate_up_product(const struct list *l, int i)
 {
-    const struct ffn_call *c = w->of;
+    const struct ffn_call *c = l->of;
     const struct ffn_run *run = &c->runs[i];
     const struct matrix *m = &run->ffn->gate_up;
     size_t at = (size_t)run->first * c->hidden_stride * (size_t)dtype_bytes(m->type);
@@ -233,9 +282,9 @@ static struct product gate_up_product(const struct work *w, int i)
                             .y_type = m->type};
 }
 
-static struct product down_product(const struct work *w, int i)
+static struct product down_product(const struct list *l, int i)
 {
-    const struct ffn_call *c = w->of;
+    const struct ffn_call *c = l->of;
     const struct ffn_run *run = &c->runs[i];
     const struct matrix *m = &run->ffn->down;
     size_t at = (size_t)run->first * c->hidden_stride * (size_t)dtype_bytes(m->type);
@@ -248,6 +297,76 @@ static struct product down_product(const struct work *w, int i)
                             .y_type = c->y_type};
 }
 
+static double list_cost(const struct list *l)
+{
+    double cost = 0;
+    for (int i = 0; i < l->n; i++) {
+        struct product p = l->at(l, i);
+        cost += product_cost(&p);
+    }
+    return cost;
+}
+
+/* Which rows go through which block, to runs. Returns the number of runs; *rows: how many rows of
+ * y.
+ */
+static int find_runs(struct ffn_run *runs, const struct ffn_job *job, int *rows)
+{
+    int n = 0;
+    *rows = 0;
+    for (int i = 0; i < job->list->n; i++) {
+        int own = job->count ? job->count[i] : job->n;
+        if (own > 0)
+            runs[n++] = (struct ffn_run){&job->list->ffns[i], job->count ? *rows : 0, *rows, own};
+        *rows += own;
+    }
+    return n;
+}
+
+/* What several jobs take of the device's scratch and runs, one after the other. */
+struct room {
+    char *scratch;
+    struct ffn_run *runs;
+};
+
+static char *take_scratch(const struct dev *d, struct room *room, int rows, size_t bytes)
+{
+    char *taken = room->scratch;
+    room->scratch += (size_t)rows * bytes;
+    CHECK(room->scratch <= (char *)d->scratch + d->scratch_bytes,
+          "%d rows of %zu bytes in %zu bytes of scratch", rows, bytes, d->scratch_bytes);
+    return taken;
+}
+
+/* Returns the number of runs of a job, and makes *c of it unless that is 0. Rows that are read
+ * through an index are gathered first. */
+static int call_open(struct dev *d, struct ffn_call *c, const struct ffn_job *job,
+                     struct room *room)
+{
+    const struct ffn *one = job->list->ffns;
+    int rows, n_runs;
+    CHECK(room->runs + job->list->n <= d->runs + d->n_runs, "%d blocks, reserved for %d",
+          job->list->n, d->n_runs);
+    n_runs = find_runs(room->runs, job, &rows);
+    if (n_runs == 0)
+        return 0;
+    *c = (struct ffn_call){.runs = room->runs,
+                           .x = job->x,
+                           .y = job->y,
+                           .y_type = job->y_type,
+                           .hidden_stride = (size_t)row_stride(one->down.k)};
+    room->runs += n_runs;
+    if (job->source) {
+        size_t bytes = row_bytes(one->gate_up.type, one->gate_up.k);
+        int read = job->count ? rows : job->n;
+        char *gathered = take_scratch(d, room, read, bytes);
+        cpu_gather(d, gathered, job->x, job->source, read, bytes);
+        c->x = gathered;
+    }
+    c->hidden = take_scratch(d, room, rows, row_bytes(one->down.type, one->down.k));
+    return n_runs;
+}
+
 static void ffn_phases(struct work *gate_up, struct work *down)
 {
     work_run(gate_up);
@@ -255,62 +374,26 @@ static void ffn_phases(struct work *gate_up, struct work *down)
     work_run(down);
 }
 
-/* Set the stride of the hidden rows, and check that the scratch has room for them and for the
- * gathered rows before them. */
-static void hidden_open(const struct dev *d, struct ffn_call *c, const struct ffn *f, int n)
+/* At most MOST_LISTS jobs by one team. */
+static void run_jobs(struct dev *d, const struct ffn_job *jobs, int n_jobs)
 {
-    size_t hidden = (size_t)n * row_bytes(f->down.type, f->down.k);
-    size_t before = (size_t)(c->hidden - (char *)d->scratch);
-    c->hidden_stride = (size_t)row_stride(f->down.k);
-    CHECK(before + hidden <= d->scratch_bytes, "%d rows of %d in %zu bytes of scratch", n,
-          f->down.k, d->scratch_bytes);
-}
-
-static double work_cost(const struct work *w)
-{
+    struct ffn_call calls[MOST_LISTS];
+    struct work gate_up = {.isa = d->cpu}, down = {.isa = d->cpu};
+    struct room room = {d->scratch, d->runs};
     double cost = 0;
-    for (int i = 0; i < w->n; i++) {
-        struct product p = w->at(w, i);
-        cost += product_cost(&p);
+    for (int i = 0; i < n_jobs; i++) {
+        struct ffn_call *call = &calls[gate_up.n_lists];
+        int n = call_open(d, call, &jobs[i], &room);
+        if (n == 0)
+            continue;
+        struct list *lists[2] = {&gate_up.lists[gate_up.n_lists++], &down.lists[down.n_lists++]};
+        *lists[0] = (struct list){gate_up_product, call, n, 0};
+        *lists[1] = (struct list){down_product, call, n, 0};
+        cost += list_cost(lists[0]) + list_cost(lists[1]);
     }
-    return cost;
-}
-
-/* Which rows go through which block. Returns the number of runs; *rows: how many rows of y. */
-static int find_runs(struct dev *d, const struct ffn_job *job, int *rows)
-{
-    int n = 0;
-    *rows = 0;
-    CHECK(job->list->n <= d->n_runs, "%d blocks, reserved for %d", job->list->n, d->n_runs);
-    for (int i = 0; i < job->list->n; i++) {
-        int own = job->count ? job->count[i] : job->n;
-        if (own > 0)
-            d->runs[n++] =
-                (struct ffn_run){&job->list->ffns[i], job->count ? *rows : 0, *rows, own};
-        *rows += own;
-    }
-    return n;
-}
-
-static void run_job(struct dev *d, const struct ffn_job *job)
-{
-    int rows, n_runs = find_runs(d, job, &rows);
-    if (n_runs == 0)
+    if (gate_up.n_lists == 0)
         return;
-    const struct ffn *one = job->list->ffns;
-    struct ffn_call call = {
-        .runs = d->runs, .x = job->x, .y = job->y, .hidden = d->scratch, .y_type = job->y_type};
-    if (job->source) {
-        size_t bytes = row_bytes(one->gate_up.type, one->gate_up.k);
-        int read = job->count ? rows : job->n;
-        cpu_gather(d, d->scratch, job->x, job->source, read, bytes);
-        call.x = d->scratch;
-        call.hidden += (size_t)read * bytes;
-    }
-    hidden_open(d, &call, one, rows);
-    struct work gate_up = {.isa = d->cpu, .at = gate_up_product, .of = &call, .n = n_runs};
-    struct work down = {.isa = d->cpu, .at = down_product, .of = &call, .n = n_runs};
-    int threads = team_size(d, work_cost(&gate_up) + work_cost(&down));
+    int threads = team_size(d, cost);
     work_open(&gate_up, threads);
     work_open(&down, threads);
 #pragma omp parallel num_threads(threads) if (threads > 1)
@@ -319,6 +402,6 @@ static void run_job(struct dev *d, const struct ffn_job *job)
 
 void cpu_ffn(struct dev *d, const struct ffn_job *jobs, int n_jobs)
 {
-    for (int i = 0; i < n_jobs; i++)
-        run_job(d, &jobs[i]);
+    for (int i = 0; i < n_jobs; i += MOST_LISTS)
+        run_jobs(d, jobs + i, n_jobs - i < MOST_LISTS ? n_jobs - i : MOST_LISTS);
 }
