@@ -6,7 +6,7 @@
 #include "kernels/cpu/cpu.h"
 
 enum {
-    CHUNK = VALUES_AT_ONCE, // inputs converted at a time; 16 rows of them stay in L1
+    CHUNK = VALUES_AT_ONCE, // inputs packed at a time; 16 rows of them stay in L1
     PART = 1 << 18          // elements of a long array that one thread fills at a time
 };
 
@@ -65,27 +65,95 @@ size_t values_stride(const struct values *source, const struct matrix *w)
     return source->stride ? (size_t)source->stride : values_columns(source, w);
 }
 
+typedef uint32_t four __attribute__((vector_size(16)));
+
+static four load_four(const char *from)
+{
+    four v;
+    memcpy(&v, from, sizeof v);
+    return v;
+}
+
+/* Words i .. i + 3 of four rows become columns of `to`, whose rows are PANEL words long. */
+static inline void transpose_four(uint32_t *to, const char *const *rows, size_t i)
+{
+    four a = load_four(rows[0] + 4 * i), b = load_four(rows[1] + 4 * i);
+    four c = load_four(rows[2] + 4 * i), d = load_four(rows[3] + 4 * i);
+    four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5),
+         AB = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5),
+         CD = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    const four columns[4] = {
+        __builtin_shufflevector(ab, cd, 0, 1, 4, 5), __builtin_shufflevector(ab, cd, 2, 3, 6, 7),
+        __builtin_shufflevector(AB, CD, 0, 1, 4, 5), __builtin_shufflevector(AB, CD, 2, 3, 6, 7)};
+    for (int j = 0; j < 4; j++)
+        memcpy(to + j * PANEL, &columns[j], sizeof columns[j]);
+}
+
+/* to [words][PANEL] := the rows' words. A word is an input in f32, or a pair of them in bf16. */
+static void transpose(uint32_t *to, const char *const rows[PANEL], size_t words)
+{
+    size_t whole = words / 4 * 4;
+    for (size_t i = 0; i < whole; i += 4)
+        for (int o = 0; o < PANEL; o += 4)
+            transpose_four(to + i * PANEL + o, rows + o, i);
+    for (size_t i = whole; i < words; i++)
+        for (int o = 0; o < PANEL; o++)
+            memcpy(to + i * PANEL + o, rows[o] + 4 * i, sizeof *to);
+}
+
+/* Which outputs of a panel are written, and from where in the source. */
+struct strip {
+    const struct values *source;
+    size_t stride;  // elements from one row of the source to the next
+    int first;      // the output that its row 0 becomes
+    int begin, end; // outputs of this panel
+};
+
+/* Inputs [i, i + n) of all PANEL outputs at once: a word at a time is 16 scattered bytes. */
+static void pack_whole(char *panel, enum dtype type, const struct strip *s, size_t i, size_t n)
+{
+    char lines[PANEL][CHUNK * sizeof(float)];
+    const char *rows[PANEL];
+    size_t width = (size_t)dtype_bytes(type), words = (n * width + 3) / 4;
+    bool as_is = s->source->data && s->source->type == type && n * width % 4 == 0;
+    for (int o = 0; o < PANEL; o++) {
+        size_t at = (size_t)(s->begin + o - s->first) * s->stride + i;
+        rows[o] = as_is ? (const char *)s->source->data + at * width : lines[o];
+        if (as_is)
+            continue;
+        memset(lines[o] + 4 * (words - 1), 0, 4); // a pair's second half is padding
+        values_take(lines[o], type, s->source, at, n);
+    }
+    transpose((uint32_t *)(void *)(panel + i * width * PANEL), rows, words);
+}
+
+static void pack_some(char *panel, enum dtype type, const struct strip *s, size_t i, size_t n)
+{
+    for (int o = s->begin; o < s->end; o++) {
+        float line[CHUNK];
+        values_take(line, type, s->source, (size_t)(o - s->first) * s->stride + i, n);
+        scatter(panel, type, line, i, n, (size_t)(o % PANEL));
+    }
+}
+
 /* Source rows [0, rows) become outputs first, first + 1, ... of a matrix made of every `step`-th
  * panel of w, from panel `offset` on. */
 static void pack(struct dev *d, struct matrix *w, int step, int offset, int first,
                  const struct values *source, int rows)
 {
     size_t bytes = panel_bytes(w->type, w->k), k = values_columns(source, w);
-    size_t stride = values_stride(source, w);
     int panels = rows ? (first + rows - 1) / PANEL + 1 : 0;
     int threads = team_size(d, (double)rows * (double)k * dtype_bytes(source->type));
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (int p = first / PANEL; p < panels; p++) {
         char *panel = (char *)w->data + (size_t)(p * step + offset) * bytes;
-        int begin = p * PANEL < first ? first : p * PANEL;
-        int end = (p + 1) * PANEL < first + rows ? (p + 1) * PANEL : first + rows;
+        struct strip s = {.source = source, .stride = values_stride(source, w), .first = first};
+        s.begin = p * PANEL < first ? first : p * PANEL;
+        s.end = (p + 1) * PANEL < first + rows ? (p + 1) * PANEL : first + rows;
+        bool whole = s.end - s.begin == PANEL && w->type != DTYPE_F16;
         for (size_t i = 0; i < k; i += CHUNK)
-            for (int o = begin; o < end; o++) {
-                float line[CHUNK];
-                size_t n = k - i < CHUNK ? k - i : CHUNK;
-                values_take(line, w->type, source, (size_t)(o - first) * stride + i, n);
-                scatter(panel, w->type, line, i, n, (size_t)(o % PANEL));
-            }
+            (whole ? pack_whole : pack_some)(panel, w->type, &s, i, k - i < CHUNK ? k - i : CHUNK);
         pulse();
     }
 }
