@@ -6,7 +6,11 @@
  * softmax. Keys after a query's position get probability 0. Their values are multiplied by 0, so
  * they must be finite: a block of values is cleared when its first position is written. Queries
  * that share keys are worked on together, a tile at a time. A query skips the blocks that lie
- * wholly after its position, so its arithmetic is the same in any tile. */
+ * wholly after its position, so its arithmetic is the same in any tile.
+ *
+ * Every SPAN positions from 0 on the sums begin anew, and the spans' sums are added up in order.
+ * So where there are fewer tiles than threads want, a tile's spans can go to different threads, and
+ * the result is the same bits. */
 #include <math.h>
 #include <omp.h>
 
@@ -14,7 +18,13 @@
 #include "base/pulse.h"
 #include "kernels/cpu/cpu.h"
 
-enum { TILE = 32, ROPE_ROWS = 16 };
+enum {
+    TILE = 32,
+    ROPE_ROWS = 16,
+    SPAN_BLOCKS = 8,
+    SPAN = SPAN_BLOCKS * KV_BLOCK,
+    PARTS = 16 // for each thread so many sums of a span fit into the scratch
+};
 
 static int padded(int head_dim)
 {
@@ -31,16 +41,36 @@ size_t cpu_kv_block_bytes(enum dtype type, int n_kv_heads, int head_dim)
     return (size_t)n_kv_heads * (size_t)(KV_BLOCK / PANEL) * panel_bytes(type, head_dim);
 }
 
-/* Room for queries [TILE][row_stride(head_dim)], then outputs [TILE][padded(head_dim)] f32. */
+/* The softmax sums of a tile's queries over some keys: out [TILE][padded(head_dim)] is the sum of
+ * exp(s - max) v, and sum that of exp(s - max). */
+struct sums {
+    float max[TILE], sum[TILE];
+    float out[];
+};
+
+static size_t sums_bytes(int head_dim)
+{
+    return sizeof(struct sums) + TILE * (size_t)row_stride(head_dim) * sizeof(float);
+}
+
+/* Room for queries [TILE][row_stride(head_dim)], then for two sums: of all spans so far, and of
+ * one.
+ */
+static size_t own_scratch_bytes(enum dtype type, int head_dim)
+{
+    return TILE * row_bytes(type, head_dim) + 2 * sums_bytes(head_dim);
+}
+
+/* For each thread its own part; after all of those PARTS sums for each thread, of all together. */
 size_t attention_scratch_bytes(enum dtype type, int head_dim)
 {
-    return TILE * (row_bytes(type, head_dim) + (size_t)row_stride(head_dim) * sizeof(float));
+    return own_scratch_bytes(type, head_dim) + PARTS * sums_bytes(head_dim);
 }
 
 /* The part of the scratch that belongs to this thread of the team, 0 .. threads - 1. */
 static char *thread_scratch(const struct dev *d, const struct kv_layer *kv, int thread)
 {
-    size_t bytes = attention_scratch_bytes(kv->type, kv->head_dim);
+    size_t bytes = own_scratch_bytes(kv->type, kv->head_dim);
     return (char *)d->scratch + (size_t)thread * bytes;
 }
 
@@ -172,7 +202,10 @@ struct attention_call {
     char *a;
     int n, n_heads;
     int group, heads; // query heads that share a kv head; how many of them are in one tile
-    int next;         // the first item that no thread has taken
+    int tiles, items; // tiles of rows; items: tiles for some heads
+    int spans;        // that items are divided into; 1: they are not
+    char *parts;      // [items][spans] the sums of each
+    int next, merged; // the first item that no thread has taken; the first that is not added up
 };
 
 static int tile_rows(const struct attention_call *c, int first)
@@ -209,7 +242,7 @@ static char *query_at(const struct attention_call *c, const struct tile *t, int 
 /* Add one block of keys and values to the sums of queries [skip, queries). Earlier queries are at
  * positions before the block. */
 static void attend_block(const struct attention_call *c, const struct tile *t, int block, int skip,
-                         int queries, const char *q, float *o, float *max, float *sum)
+                         int queries, const char *q, struct sums *sums)
 {
     const struct kv_layer *kv = c->kv;
     const struct cpu_isa *isa = c->d->cpu;
@@ -218,6 +251,7 @@ static void attend_block(const struct attention_call *c, const struct tile *t, i
     at += (size_t)t->kv_head * head_block_bytes(kv);
     float s[TILE * KV_BLOCK] __attribute__((aligned(64)));
     float p[TILE * KV_BLOCK] __attribute__((aligned(64))); // large enough for any type
+    float *out = sums->out + (size_t)skip * (size_t)width;
 
     int rows = queries - skip;
     size_t q_bytes = row_bytes(kv->type, kv->head_dim), p_bytes = row_bytes(kv->type, KV_BLOCK);
@@ -225,25 +259,75 @@ static void attend_block(const struct attention_call *c, const struct tile *t, i
                         (const char *)kv->k + at, KV_BLOCK / PANEL, rows, stride, false);
     for (int i = 0; i < rows; i++) {
         int seen = position(c, t, skip + i) - block * KV_BLOCK + 1;
-        float rescale =
-            isa->softmax_block((char *)p + (size_t)i * p_bytes, kv->type, s + i * KV_BLOCK,
-                               seen < KV_BLOCK ? seen : KV_BLOCK, &max[skip + i], &sum[skip + i]);
+        float rescale = isa->softmax_block((char *)p + (size_t)i * p_bytes, kv->type,
+                                           s + i * KV_BLOCK, seen < KV_BLOCK ? seen : KV_BLOCK,
+                                           &sums->max[skip + i], &sums->sum[skip + i]);
         if (rescale != 1)
-            isa->scale(o + (size_t)(skip + i) * (size_t)width, rescale, width);
+            isa->scale(out + (size_t)i * (size_t)width, rescale, width);
     }
-    isa->tile[kv->type](o + (size_t)skip * (size_t)width, width, p, KV_BLOCK,
-                        (const char *)kv->v + at, width / PANEL, rows, KV_BLOCK, true);
+    isa->tile[kv->type](out, width, p, KV_BLOCK, (const char *)kv->v + at, width / PANEL, rows,
+                        KV_BLOCK, true);
 }
 
-/* a := o / sum. Adding 0 turns -0 into +0: the sign of a zero could depend on masked keys. */
-static void write_rows(const struct attention_call *c, const struct tile *t, float *o,
-                       const float *sum)
+/* The first query of the tile at or after a position. */
+static int first_from(const struct attention_call *c, const struct tile *t, int from)
+{
+    int query = 0, queries = t->rows * t->heads;
+    while (query < queries && position(c, t, query) < from)
+        query++;
+    return query;
+}
+
+static int spans_of(const struct attention_call *c, const struct tile *t)
+{
+    return position(c, t, t->rows * t->heads - 1) / SPAN + 1;
+}
+
+/* The sums over the keys of one span. Queries before the span have none. */
+static void attend_span(const struct attention_call *c, const struct tile *t, int span,
+                        const char *q, struct sums *sums)
+{
+    int queries = t->rows * t->heads, width = padded(c->kv->head_dim);
+    int last = position(c, t, queries - 1) / KV_BLOCK, end = (span + 1) * SPAN_BLOCKS;
+    for (int i = 0; i < queries; i++) {
+        sums->max[i] = -INFINITY;
+        sums->sum[i] = 0;
+    }
+    memset(sums->out, 0, (size_t)queries * (size_t)width * sizeof *sums->out);
+    for (int block = span * SPAN_BLOCKS; block <= last && block < end; block++) {
+        attend_block(c, t, block, first_from(c, t, block * KV_BLOCK), queries, q, sums);
+        pulse();
+    }
+}
+
+/* Add the sums of a later span, [skip, queries): both are brought to the greater of their maxima.
+ */
+static void merge(const struct attention_call *c, const struct tile *t, int span, struct sums *all,
+                  const struct sums *part)
+{
+    const struct cpu_isa *isa = c->d->cpu;
+    int width = padded(c->kv->head_dim);
+    for (int i = first_from(c, t, span * SPAN); i < t->rows * t->heads; i++) {
+        float max = all->max[i] > part->max[i] ? all->max[i] : part->max[i], a, b;
+        size_t at = (size_t)i * (size_t)width;
+        isa->exp_row(&a, &all->max[i], max, 1);
+        isa->exp_row(&b, &part->max[i], max, 1);
+        all->max[i] = max;
+        all->sum[i] = all->sum[i] * a + part->sum[i] * b;
+        isa->scale(all->out + at, a, width);
+        isa->add_scaled(all->out + at, part->out + at, DTYPE_F32, b, width);
+    }
+}
+
+/* a := out / sum. Adding 0 turns -0 into +0: the sign of a zero could depend on masked keys. */
+static void write_rows(const struct attention_call *c, const struct tile *t, struct sums *sums)
 {
     int hd = c->kv->head_dim, all = c->n_heads * hd, width = padded(hd);
     size_t size = (size_t)dtype_bytes(c->kv->type), bytes = row_bytes(c->kv->type, all);
+    float *o = sums->out;
     for (int i = 0; i < t->rows * t->heads; i++, o += width) {
         for (int j = 0; j < hd; j++)
-            o[j] = o[j] / sum[i] + 0.0f;
+            o[j] = o[j] / sums->sum[i] + 0.0f;
         char *a = c->a + (size_t)(t->first + i / t->heads) * bytes;
         int head = t->head + i % t->heads;
         c->d->cpu->store(a + (size_t)(head * hd) * size, c->kv->type, o, hd);
@@ -252,46 +336,103 @@ static void write_rows(const struct attention_call *c, const struct tile *t, flo
     }
 }
 
-static void attend(const struct attention_call *c, const struct tile *t, char *scratch)
+/* The tile's queries beside each other, at the beginning of the scratch. */
+static const char *gather_queries(const struct attention_call *c, const struct tile *t,
+                                  char *scratch)
 {
-    int queries = t->rows * t->heads, width = padded(c->kv->head_dim);
     size_t q_bytes = row_bytes(c->kv->type, c->kv->head_dim);
-    float *o = (float *)(void *)(scratch + TILE * q_bytes), max[TILE], sum[TILE];
-    for (int i = 0; i < queries; i++) {
+    for (int i = 0; i < t->rows * t->heads; i++)
         memcpy(scratch + (size_t)i * q_bytes, query_at(c, t, i), q_bytes);
-        max[i] = -INFINITY;
-        sum[i] = 0;
-    }
-    memset(o, 0, (size_t)queries * (size_t)width * sizeof *o);
-    int last = position(c, t, queries - 1) / KV_BLOCK, skip = 0;
-    for (int block = 0; block <= last; block++) {
-        while (position(c, t, skip) < block * KV_BLOCK)
-            skip++;
-        attend_block(c, t, block, skip, queries, scratch, o, max, sum);
-        pulse();
-    }
-    write_rows(c, t, o, sum);
+    return scratch;
 }
 
-/* What each thread of the team does: take items until none is left. An item is a tile for some
- * heads. Items are numbered head by head, so that a head's keys stay in the cache while its tiles
- * are worked on. */
-static void attention_run(struct attention_call *c, int tiles, int thread)
+static void attend(const struct attention_call *c, const struct tile *t, char *scratch)
+{
+    const char *q = gather_queries(c, t, scratch);
+    char *after = scratch + TILE * row_bytes(c->kv->type, c->kv->head_dim);
+    struct sums *all = (void *)after, *part = (void *)(after + sums_bytes(c->kv->head_dim));
+    attend_span(c, t, 0, q, all);
+    for (int span = 1, spans = spans_of(c, t); span < spans; span++) {
+        attend_span(c, t, span, q, part);
+        merge(c, t, span, all, part);
+    }
+    write_rows(c, t, all);
+}
+
+/* Where a thread is in the list of tiles: tile number `tile` begins at row `first`. */
+struct place {
+    int tile, first;
+};
+
+/* Item `number`: a tile for some heads. Items are numbered head by head, so that a head's keys stay
+ * in the cache while its tiles are worked on. */
+static struct tile tile_of(const struct attention_call *c, int number, struct place *at)
+{
+    int which = number % c->tiles, parts = (c->group + c->heads - 1) / c->heads;
+    int kv_head = number / c->tiles / parts, begin = number / c->tiles % parts * c->heads;
+    int left = c->group - begin;
+    if (which < at->tile)
+        *at = (struct place){0, 0};
+    for (; at->tile < which; at->tile++)
+        at->first += tile_rows(c, at->first);
+    return (struct tile){at->first, tile_rows(c, at->first), kv_head * c->group + begin,
+                         left < c->heads ? left : c->heads, kv_head};
+}
+
+static struct sums *part_at(const struct attention_call *c, int number)
+{
+    return (void *)(c->parts + (size_t)number * sums_bytes(c->kv->head_dim));
+}
+
+static void attend_part(const struct attention_call *c, int number, struct place *at, char *scratch)
+{
+    struct tile t = tile_of(c, number / c->spans, at);
+    if (number % c->spans < spans_of(c, &t))
+        attend_span(c, &t, number % c->spans, gather_queries(c, &t, scratch), part_at(c, number));
+}
+
+static void merge_parts(const struct attention_call *c, int item, struct place *at)
+{
+    struct tile t = tile_of(c, item, at);
+    struct sums *all = part_at(c, item * c->spans);
+    for (int span = 1, spans = spans_of(c, &t); span < spans; span++)
+        merge(c, &t, span, all, part_at(c, item * c->spans + span));
+    write_rows(c, &t, all);
+}
+
+/* What each thread of the team does: take items, or their spans, until none is left; when all spans
+ * are there, add them up. */
+static void attention_run(struct attention_call *c, int thread)
 {
     char *scratch = thread_scratch(c->d, c->kv, thread);
-    int parts = (c->group + c->heads - 1) / c->heads, items = c->kv->n_kv_heads * parts * tiles;
-    int number, first = 0, passed = 0; // tile number `passed` begins at row `first`
-    while ((number = __atomic_fetch_add(&c->next, 1, __ATOMIC_RELAXED)) < items) {
-        int which = number % tiles, kv_head = number / tiles / parts;
-        int begin = number / tiles % parts * c->heads, left = c->group - begin;
-        if (which < passed)
-            first = passed = 0;
-        for (; passed < which; passed++)
-            first += tile_rows(c, first);
-        struct tile t = {first, tile_rows(c, first), kv_head * c->group + begin,
-                         left < c->heads ? left : c->heads, kv_head};
-        attend(c, &t, scratch);
-    }
+    struct place at = {0, 0};
+    int number;
+    while ((number = __atomic_fetch_add(&c->next, 1, __ATOMIC_RELAXED)) < c->items * c->spans)
+        if (c->spans > 1) {
+            attend_part(c, number, &at, scratch);
+        } else {
+            struct tile t = tile_of(c, number, &at);
+            attend(c, &t, scratch);
+        }
+    if (c->spans == 1)
+        return;
+#pragma omp barrier
+    while ((number = __atomic_fetch_add(&c->merged, 1, __ATOMIC_RELAXED)) < c->items)
+        merge_parts(c, number, &at);
+}
+
+/* Divide items into spans where there are fewer than 4 for each thread, and room for all sums. */
+static void choose_spans(struct attention_call *c, int threads)
+{
+    int longest = 0, parts = (c->group + c->heads - 1) / c->heads;
+    for (int i = 0; i < c->n; i++)
+        longest = c->at->pos[i] > longest ? c->at->pos[i] : longest;
+    c->tiles = tile_count(c);
+    c->items = c->kv->n_kv_heads * parts * c->tiles;
+    c->spans = longest / SPAN + 1;
+    c->parts = thread_scratch(c->d, c->kv, c->d->threads);
+    if (threads == 1 || c->items >= 4 * threads || c->items > PARTS * c->d->threads / c->spans)
+        c->spans = 1;
 }
 
 void cpu_attention(struct dev *d, void *a, const void *q, const struct kv_layer *kv,
@@ -311,11 +452,12 @@ void cpu_attention(struct dev *d, void *a, const void *q, const struct kv_layer 
     for (int i = 0; i < n; i++)
         cost += (double)(at->pos[i] + 1) * n_heads * kv->head_dim / 2;
     check_scratch(d, kv);
-    int threads = team_size(d, cost), tiles = tile_count(&call);
+    int threads = team_size(d, cost);
+    choose_spans(&call, threads);
     if (threads == 1) {
-        attention_run(&call, tiles, 0);
+        attention_run(&call, 0);
         return;
     }
 #pragma omp parallel num_threads(threads)
-    attention_run(&call, tiles, omp_get_thread_num());
+    attention_run(&call, omp_get_thread_num());
 }

@@ -283,6 +283,47 @@ static void test_chunks(void **state)
     on_every_cpu(chunks_body);
 }
 
+/* A few rows far into long sequences: with many threads they are divided into spans of positions,
+ * whose sums are added up: the same bits. One row stands at a span's first position, one before. */
+static void spans_body(void)
+{
+    static const struct attention_case shape = {128, 8, 2, 2, 0, 1100};
+    static const int32_t places[] = {511, 512, 1099};
+    enum { ROWS = 2 * LENGTH(places) };
+    enum isa isa = dev.isa;
+    struct scene s = scene_open(&shape), few = s;
+    append(&s, 0, s.rows);
+    to_host();
+    few.seq = buffer(ROWS * sizeof *few.seq);
+    few.pos = buffer(ROWS * sizeof *few.pos);
+    few.q = buffer(ROWS * s.q_row);
+    for (int r = 0; r < ROWS; r++) {
+        few.seq[r] = r / LENGTH(places);
+        few.pos[r] = places[r % LENGTH(places)];
+        size_t row = (size_t)(few.seq[r] * shape.context + few.pos[r]);
+        memcpy(few.q + (size_t)r * s.q_row, s.q + row * s.q_row, s.q_row);
+    }
+    char *first = buffer(ROWS * s.a_row), *a = buffer(ROWS * s.a_row);
+    for (int threads = 1; threads <= 7; threads += 2) {
+        struct dev one = dev;
+        open_dev(isa, threads);
+        attend(&few, threads == 1 ? first : a, 0, ROWS);
+        to_host();
+        dev_close(&dev);
+        dev = one;
+        if (threads > 1)
+            same(first, a, ROWS * s.a_row, "spans on several threads");
+    }
+    for (int head = 0; head < shape.n_heads; head++)
+        check_head(&few, first, ROWS - 1, head);
+}
+
+static void test_spans(void **state)
+{
+    (void)state;
+    on_every_cpu(spans_body);
+}
+
 /* Rows that are alone of their sequences, at the end of more and less of it, before rows that are
  * not; each beside the formula, and on a GPU the same bits with less company. */
 static void singles_body(void)
@@ -395,9 +436,10 @@ static void test_extremes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rope),   cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_chunks), cmocka_unit_test(test_singles),
-        cmocka_unit_test(test_steps),  cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_rope),     cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_chunks),   cmocka_unit_test(test_spans),
+        cmocka_unit_test(test_singles),  cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_extremes),
     };
     check_only();
     return cmocka_run_group_tests(tests, NULL, NULL);
