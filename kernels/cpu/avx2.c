@@ -4,7 +4,7 @@
 
 #include "kernels/cpu/isa.h"
 
-enum { LANES = 8, MAX_ROWS = 4, ACCUMULATORS = 12 };
+enum { LANES = 8, MAX_ROWS = 4, ALONE_ROWS = 5, ACCUMULATORS = 12 };
 typedef __m256 vf;
 typedef __m256i raw;
 

@@ -7,7 +7,7 @@
 
 #include "kernels/cpu/isa.h"
 
-enum { LANES = 16, MAX_ROWS = 6, ACCUMULATORS = 24 };
+enum { LANES = 16, MAX_ROWS = 6, ALONE_ROWS = 6, ACCUMULATORS = 24 };
 typedef __m512 vf;
 typedef __m512i raw;
 

@@ -16,7 +16,9 @@
 enum { PANEL = 16, GROUP = 4, GROUP_COLUMNS = GROUP * PANEL, MOST_BLOCK_ROWS = 64 };
 
 /* c [rows][ldc] := x [rows][ldx] w^T, or += if add. w is `panels` panels, one after the other, of k
- * inputs each; k is a multiple of 32. Writes 16 * panels columns of c. */
+ * inputs each; k is a multiple of 32, rows at most MOST_BLOCK_ROWS. Writes 16 * panels columns of
+ * c.
+ */
 typedef void tile_fn(float *c, int ldc, const void *x, size_t ldx, const void *w, int panels,
                      int rows, int k, bool add);
 

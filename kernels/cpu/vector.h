@@ -10,8 +10,10 @@
  *   vkeep               v where x >= low, else 0
  *   raw, raw_load       one vector of weights in their packed form (for bf16 two inputs a lane)
  *   dot                 sum += weights * inputs; broadcasts the inputs of one row to all lanes
- *   float_inputs        whether dot reads inputs of this type converted to f32
- *   MAX_ROWS            the most rows of a block of sums, at most 6
+ *   float_inputs        whether dot reads inputs of this type converted to f32; always, if sums of
+ *                       MAX_ROWS are of one panel at a time
+ *   MAX_ROWS            the most rows of a block of sums, at most 6; but up to ALONE_ROWS, at most
+ *   ALONE_ROWS          6, are one block if there are no other rows
  *   ACCUMULATORS        the registers for the sums of a block
  */
 #include <math.h>
@@ -160,10 +162,12 @@ static void rope(float *y, const float *x, const float *cosines, const float *si
     }
 }
 
-/* Where a block's inputs begin, and the bytes from one row to the next. */
+/* Where a block's inputs begin, and the bytes from one row to the next; which block of rows it is
+ * of those that go through the same weights. */
 struct inputs {
     const char *at;
     size_t row_bytes;
+    int block, blocks;
 };
 
 /* How many bytes of a row's inputs (input_step) and of a panel's weights (weight_step) one dot
@@ -188,13 +192,17 @@ INLINE int panels_at_once(int rows)
 
 /* A block of sums, rows x panels, both constants. The sums stay in registers from the first input
  * to the last. The loop prefetches weights itself, as the hardware's prefetcher stops at every
- * page's end and several panels are read at once. */
+ * page's end. Where several panels are read at once, it does so a little before their use. Where
+ * rows take one panel after the other, each of their blocks fetches its part of the next panel, so
+ * that memory is read during the arithmetic of all blocks, and not of the first alone. */
 INLINE void micro(enum dtype type, int rows, int panels, float *c, int ldc, struct inputs x,
                   const char *w, size_t panel, int k, bool add)
 {
     vf sum[ACCUMULATORS];
     raw weights[GROUP * VECTORS];
     int width = panels * VECTORS, steps = type == DTYPE_BF16 ? k / 2 : k;
+    size_t next_step = weight_step(type) / (size_t)x.blocks;
+    const char *next = w + panel + (size_t)(steps * x.block) * next_step;
 #pragma GCC unroll 32
     for (int i = 0; i < rows * width; i++)
         sum[i] = add ? get(c + i / width * ldc + i % width * LANES, LANES) : vset(0);
@@ -203,8 +211,10 @@ INLINE void micro(enum dtype type, int rows, int panels, float *c, int ldc, stru
         for (int v = 0; v < width; v++)
             weights[v] = raw_load(type, w + (size_t)(v / VECTORS) * panel, v % VECTORS);
 #pragma GCC unroll 32
-        for (int p = 0; p < panels; p++)
+        for (int p = 0; p < panels && panels > 1; p++)
             __builtin_prefetch(w + (size_t)p * panel + AHEAD_BYTES);
+        if (panels == 1)
+            __builtin_prefetch(next, 0, 2); // to L2
 #pragma GCC unroll 32
         for (int r = 0; r < rows; r++)
 #pragma GCC unroll 32
@@ -212,6 +222,7 @@ INLINE void micro(enum dtype type, int rows, int panels, float *c, int ldc, stru
                 sum[r * width + v] =
                     dot(type, sum[r * width + v], weights[v], x.at + (size_t)r * x.row_bytes);
         w += weight_step(type);
+        next += next_step;
         x.at += input_step(type);
     }
 #pragma GCC unroll 32
@@ -249,39 +260,91 @@ INLINE void any_row_block(enum dtype type, int rows, float *c, int ldc, struct i
     }
 }
 
-/* any_row_block() on inputs that are first converted to f32, INPUT_CHUNK of them at a time. */
+/* line [rows][INPUT_CHUNK] := n inputs of each row, from number i on, converted to f32. */
+INLINE void convert_inputs(enum dtype type, float *line, const char *x, size_t x_bytes, int rows,
+                           int i, int n)
+{
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < n; j += LANES)
+            put(line + r * INPUT_CHUNK + j,
+                get_as(type, x + (size_t)r * x_bytes, (size_t)(i + j), LANES), LANES);
+}
+
+/* any_row_block() on inputs that are first converted, INPUT_CHUNK of them at a time. */
 INLINE void converted_row_block(enum dtype type, int rows, float *c, int ldc, struct inputs x,
                                 const char *w, size_t panel, int panels, int k, bool add)
 {
-    float line[MAX_ROWS * INPUT_CHUNK] __attribute__((aligned(64)));
+    float line[ALONE_ROWS * INPUT_CHUNK] __attribute__((aligned(64)));
     for (int i = 0; i < k; i += INPUT_CHUNK) {
         int n = k - i < INPUT_CHUNK ? k - i : INPUT_CHUNK;
-        for (int r = 0; r < rows; r++)
-            for (int j = 0; j < n; j += LANES)
-                put(line + r * INPUT_CHUNK + j,
-                    get_as(type, x.at + (size_t)r * x.row_bytes, (size_t)(i + j), LANES), LANES);
-        struct inputs floats = {(const char *)line, INPUT_CHUNK * sizeof *line};
+        convert_inputs(type, line, x.at, x.row_bytes, rows, i, n);
+        struct inputs floats = {(const char *)line, INPUT_CHUNK * sizeof *line, x.block, x.blocks};
         any_row_block(type, rows, c, ldc, floats, w, panel, panels, n, add || i);
         w += panel / (size_t)k * (size_t)n;
     }
 }
 
-/* See tile_fn. Rows are divided into blocks whose sizes differ by one at most. */
+/* The rows are divided into blocks whose sizes differ by one at most. */
+INLINE int block_count(int rows)
+{
+    return rows <= ALONE_ROWS ? 1 : (rows + MAX_ROWS - 1) / MAX_ROWS;
+}
+
+/* The rows of block b, of those from `row` on. */
+INLINE int block_rows(int rows, int row, int b, int blocks)
+{
+    return (rows - row + blocks - b - 1) / (blocks - b);
+}
+
+/* Many rows, where sums are of one panel at a time: a chunk of a panel stays in L1 while all blocks
+ * of rows go through it. */
+INLINE void panel_by_panel(enum dtype type, float *c, int ldc, const char *x, size_t x_bytes,
+                           const char *w, int panels, int rows, int k, bool add)
+{
+    float line[MOST_BLOCK_ROWS * INPUT_CHUNK] __attribute__((aligned(64)));
+    size_t panel = panel_bytes(type, k);
+    int blocks = block_count(rows);
+    for (int i = 0; i < k; i += INPUT_CHUNK) {
+        int n = k - i < INPUT_CHUNK ? k - i : INPUT_CHUNK;
+        convert_inputs(type, line, x, x_bytes, rows, i, n);
+        for (int p = 0; p < panels; p++)
+            for (int b = 0, row = 0, own; b < blocks; b++, row += own) {
+                own = block_rows(rows, row, b, blocks);
+                struct inputs from = {(const char *)(line + row * INPUT_CHUNK),
+                                      INPUT_CHUNK * sizeof *line, b, blocks};
+                any_row_block(type, own, c + (size_t)row * (size_t)ldc + p * PANEL, ldc, from,
+                              w + (size_t)p * panel, panel, 1, n, add || i);
+            }
+        w += panel / (size_t)k * (size_t)n;
+    }
+}
+
+/* Each block of rows goes through all panels, several at a time. */
+INLINE void block_by_block(enum dtype type, float *c, int ldc, const char *x, size_t x_bytes,
+                           const char *w, int panels, int rows, int k, bool add)
+{
+    size_t panel = panel_bytes(type, k);
+    int blocks = block_count(rows);
+    for (int b = 0, row = 0, own; b < blocks; b++, row += own) {
+        own = block_rows(rows, row, b, blocks);
+        struct inputs from = {x + (size_t)row * x_bytes, x_bytes, b, blocks};
+        float *to = c + (size_t)row * (size_t)ldc;
+        if (float_inputs(type))
+            converted_row_block(type, own, to, ldc, from, w, panel, panels, k, add);
+        else
+            any_row_block(type, own, to, ldc, from, w, panel, panels, k, add);
+    }
+}
+
+/* See tile_fn. */
 INLINE void tile(enum dtype type, float *c, int ldc, const void *x, size_t ldx, const void *w,
                  int panels, int rows, int k, bool add)
 {
-    int blocks = (rows + MAX_ROWS - 1) / MAX_ROWS;
-    size_t panel = panel_bytes(type, k), x_bytes = ldx * (size_t)dtype_bytes(type);
-    for (int b = 0, row = 0; b < blocks; b++) {
-        int n = (rows - row + blocks - b - 1) / (blocks - b);
-        struct inputs from = {(const char *)x + (size_t)row * x_bytes, x_bytes};
-        float *to = c + (size_t)row * (size_t)ldc;
-        if (float_inputs(type))
-            converted_row_block(type, n, to, ldc, from, w, panel, panels, k, add);
-        else
-            any_row_block(type, n, to, ldc, from, w, panel, panels, k, add);
-        row += n;
-    }
+    size_t x_bytes = ldx * (size_t)dtype_bytes(type);
+    if (rows > ALONE_ROWS && panels_at_once(MAX_ROWS) == 1)
+        panel_by_panel(type, c, ldc, x, x_bytes, w, panels, rows, k, add);
+    else
+        block_by_block(type, c, ldc, x, x_bytes, w, panels, rows, k, add);
 }
 
 #define TILE(name, type)                                                                           \
