@@ -55,7 +55,8 @@ static void attention_block(struct coordinator *c, int l, struct half *half)
 
     trace_mark(c->trace, PHASE_ATTENTION);
     matmul(d, s->qkv, L->qkv.n, s->h, &L->qkv, n);
-    rope_append(d, s->q, &c->kv.layers[l], s->qkv, L->qkv.n, &c->rope, &half->at, n, m->n_heads);
+    rope_append(d, s->q, &c->kv.layers[l], s->qkv, L->qkv.n, &L->head_norm, &c->rope, &half->at, n,
+                m->n_heads);
     attention(d, s->a, s->q, &c->kv.layers[l], &half->at, n, m->n_heads);
     matmul_add(d, s->x, m->dim, s->a, &L->o, n);
 }
@@ -167,11 +168,12 @@ static struct pending_residual pending_of(struct coordinator *c, const struct ha
 {
     const struct layer_weights *L = &c->weights.layers[half->layer];
     const struct state *s = &half->s;
+    bool is_gated = L->sparse && c->config.shared_dim > 0;
     return (struct pending_residual){.pieces = s->z,
                                      .piece_at = c->piece_at[half->layer],
                                      .n_pieces = c->placement.pieces[half->layer].n,
                                      .ld_pieces = row_stride(c->config.dim),
-                                     .gate = L->sparse ? s->scores + c->config.n_experts : NULL,
+                                     .gate = is_gated ? s->scores + c->config.n_experts : NULL,
                                      .ld_gate = L->router.n,
                                      .y = s->y,
                                      .slot = terms->slot,

@@ -112,6 +112,14 @@ struct rope_table {
     int half; // head_dim / 2
 };
 
+/* The norms of queries and keys (rmsnorm), before they are rotated. Columns that are normed
+ * together are those of one head, or those of all query heads and those of all key heads. */
+struct head_norm {
+    const float *q, *k;   // weights [q_width] and [k_width]; NULL: there are no norms
+    int q_width, k_width; // how many columns are normed together: head_dim, or all
+    float eps;
+};
+
 /* What route() makes of the n * k assignments of rows to experts: it sorts them by
  * group_of[expert], and by row within a group. *hit += the number of groups that have rows, unless
  * hit is NULL. */
@@ -200,13 +208,13 @@ struct kernels {
     void (*ffn)(struct dev *d, const struct ffn_job *jobs, int n_jobs);
 
     /* qkv [n][ldqkv] f32 has n_heads query heads, then the key heads, then the value heads, of
-     * head_dim each. Rotate queries and keys: with x1 and x2 the two halves of a head,
-     * (x1 cos - x2 sin, x2 cos + x1 sin). Write queries, times 1/sqrt(head_dim) and then rounded,
-     * to q [n][n_heads][row_stride(head_dim)] of kv->type. Write keys and values, rounded, to the
-     * rows' positions in kv. */
+     * head_dim each. Norm queries and keys, unless norm has no weights. Rotate them: with x1 and
+     * x2 the two halves of a head, (x1 cos - x2 sin, x2 cos + x1 sin). Write queries, times
+     * 1/sqrt(head_dim) and then rounded, to q [n][n_heads][row_stride(head_dim)] of kv->type. Write
+     * keys and values, rounded, to the rows' positions in kv. */
     void (*rope_append)(struct dev *d, void *q, const struct kv_layer *kv, const float *qkv,
-                        int ldqkv, const struct rope_table *rope, const struct positions *at, int n,
-                        int n_heads);
+                        int ldqkv, const struct head_norm *norm, const struct rope_table *rope,
+                        const struct positions *at, int n, int n_heads);
 
     /* rows a of width n_heads * head_dim, of kv->type := softmax(q k^T) v over the positions
      * [0, pos] of the row's own sequence. Query head h reads kv head h / (n_heads / n_kv_heads).

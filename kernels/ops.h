@@ -47,10 +47,11 @@ static inline void ffn_list_open(struct dev *d, struct ffn_list *list)
 }
 
 static inline void rope_append(struct dev *d, void *q, const struct kv_layer *kv, const float *qkv,
-                               int ldqkv, const struct rope_table *rope, const struct positions *at,
-                               int n, int n_heads)
+                               int ldqkv, const struct head_norm *norm,
+                               const struct rope_table *rope, const struct positions *at, int n,
+                               int n_heads)
 {
-    d->kernels->rope_append(d, q, kv, qkv, ldqkv, rope, at, n, n_heads);
+    d->kernels->rope_append(d, q, kv, qkv, ldqkv, norm, rope, at, n, n_heads);
 }
 
 static inline void attention(struct dev *d, void *a, const void *q, const struct kv_layer *kv,

@@ -11,6 +11,7 @@
 struct layer_weights {
     const float *attn_norm, *ffn_norm; // [dim]
     struct matrix qkv;                 // [(n_heads + 2 n_kv_heads) * head_dim][dim], maybe a bias
+    struct head_norm head_norm;        // of queries and keys; weights are NULL where there are none
     struct matrix o;                   // [dim][n_heads * head_dim]
     struct matrix router;              // sparse: [n_experts + 1][dim], the last row is the shared
                                        // expert's gate (absent without a shared expert)

@@ -117,10 +117,27 @@ struct rope_call {
     const struct kv_layer *kv;
     const float *qkv;
     int ldqkv, n_heads;
+    const struct head_norm *norm;
     const struct rope_table *rope;
     const struct positions *at;
     char *q;
 };
+
+/* A head of queries or keys after its norm, which is made in scratch; the head itself where there
+ * is no norm. It begins at column `column` of all queries or all keys. Columns that are normed
+ * together are read again for each of their heads: next to the product that made them that is
+ * little. */
+static const float *norm_head(const struct rope_call *c, const float *head, int column,
+                              const float *weight, int width, float *scratch)
+{
+    const struct cpu_isa *isa = c->d->cpu;
+    if (!weight)
+        return head;
+    int within = column % width;
+    float inverse = inverse_rms(isa, head - within, width, c->norm->eps);
+    isa->weigh(scratch, DTYPE_F32, head, inverse, weight + within, c->kv->head_dim);
+    return scratch;
+}
 
 /* One head of one row. Heads are numbered through: first the query heads, then the key heads, then
  * the value heads. */
@@ -137,11 +154,14 @@ static void rope_head(const struct rope_call *c, int row, int head, char *scratc
     if (head < c->n_heads) {
         size_t bytes = row_bytes(kv->type, hd), used = (size_t)(hd * dtype_bytes(kv->type));
         char *q = c->q + ((size_t)row * (size_t)c->n_heads + (size_t)head) * bytes;
+        from = norm_head(c, from, head * hd, c->norm->q, c->norm->q_width, rotated);
         c->d->cpu->rope(rotated, from, cosines, sines, half, 1 / sqrtf((float)hd));
         c->d->cpu->store(q, kv->type, rotated, hd);
         memset(q + used, 0, bytes - used);
     } else if (head < c->n_heads + kv->n_kv_heads) {
-        at += (size_t)(head - c->n_heads) * head_block_bytes(kv);
+        int key = head - c->n_heads;
+        at += (size_t)key * head_block_bytes(kv);
+        from = norm_head(c, from, key * hd, c->norm->k, c->norm->k_width, rotated);
         c->d->cpu->rope(rotated, from, cosines, sines, half, 1);
         c->d->cpu->store(rounded, kv->type, rotated, hd);
         put_key(kv->type, (char *)kv->k + at, slot, rounded, (size_t)hd);
@@ -174,9 +194,10 @@ static void rope_rows(const struct rope_call *c, int n, int thread, int threads)
 }
 
 void cpu_rope_append(struct dev *d, void *q, const struct kv_layer *kv, const float *qkv, int ldqkv,
-                     const struct rope_table *rope, const struct positions *at, int n, int n_heads)
+                     const struct head_norm *norm, const struct rope_table *rope,
+                     const struct positions *at, int n, int n_heads)
 {
-    struct rope_call call = {d, kv, qkv, ldqkv, n_heads, rope, at, q};
+    struct rope_call call = {d, kv, qkv, ldqkv, n_heads, norm, rope, at, q};
     int threads = team_size(d, (double)n * ldqkv * sizeof(float));
     check_scratch(d, kv);
     if (threads == 1) {

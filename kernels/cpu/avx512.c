@@ -138,9 +138,9 @@ static double spin_bf16(long rounds, float *sink)
 
 /* What both tables have; they differ in how they multiply bf16. */
 #define LOOPS                                                                                      \
-    .store = store, .rmsnorm = rmsnorm, .swiglu = swiglu, .add_scaled = add_scaled,                \
-    .scale = scale, .exp_row = exp_row, .softmax_block = softmax_block, .rope = rope,              \
-    .read = read_all
+    .store = store, .squares = squares, .weigh = weigh, .swiglu = swiglu,                          \
+    .add_scaled = add_scaled, .scale = scale, .exp_row = exp_row, .softmax_block = softmax_block,  \
+    .rope = rope, .read = read_all
 
 const struct cpu_isa isa_avx512 = {
     .tile = {[DTYPE_F32] = tile_f32, [DTYPE_F16] = tile_f16, [DTYPE_BF16] = tile_bf16},

@@ -1,7 +1,15 @@
 /* The functions of the CPU device's table (contracts: kernels.h) and what its files share. */
 #pragma once
 
+#include <math.h>
+
 #include "kernels/cpu/isa.h"
+
+/* 1 / sqrt(mean(x^2) + eps) */
+static inline float inverse_rms(const struct cpu_isa *isa, const float *x, int n, float eps)
+{
+    return 1 / sqrtf(isa->squares(x, n) / (float)n + eps);
+}
 
 /* So many rows of a call of ffn go through one block: which ones of x, and of y. */
 struct ffn_run {
@@ -16,7 +24,8 @@ void cpu_ffn(struct dev *d, const struct ffn_job *jobs, int n_jobs);
 
 /* attention.c */
 void cpu_rope_append(struct dev *d, void *q, const struct kv_layer *kv, const float *qkv, int ldqkv,
-                     const struct rope_table *rope, const struct positions *at, int n, int n_heads);
+                     const struct head_norm *norm, const struct rope_table *rope,
+                     const struct positions *at, int n, int n_heads);
 void cpu_attention(struct dev *d, void *a, const void *q, const struct kv_layer *kv,
                    const struct positions *at, int n, int n_heads);
 size_t cpu_kv_block_bytes(enum dtype type, int n_kv_heads, int head_dim);

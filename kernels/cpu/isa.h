@@ -29,9 +29,10 @@ struct cpu_isa {
 
     /* to := from, rounded */
     void (*store)(void *to, enum dtype type, const float *from, int n);
-    /* h := x / sqrt(mean(x^2) + eps) * weight */
-    void (*rmsnorm)(void *h, enum dtype type, const float *x, const float *weight, int n,
-                    float eps);
+    /* The sum of x^2 */
+    float (*squares)(const float *x, int n);
+    /* h := x * a * weight */
+    void (*weigh)(void *h, enum dtype type, const float *x, float a, const float *weight, int n);
     /* h := silu(gate) * up */
     void (*swiglu)(void *h, enum dtype type, const float *gate, const float *up, int n);
     /* x += a * y */
@@ -46,7 +47,7 @@ struct cpu_isa {
      * multiply the sums it made of earlier blocks. */
     float (*softmax_block)(void *p, enum dtype type, const float *s, int valid, float *max,
                            float *sum);
-    /* y := x with its two halves rotated (kernels.h, rope_append), times scale */
+    /* y := x with its two halves rotated (kernels.h, rope_append), times scale; y may be x */
     void (*rope)(float *y, const float *x, const float *cosines, const float *sines, int half,
                  float scale);
 

@@ -1,6 +1,4 @@
 /* The inner loops in plain C. Tests compare every other instruction set with these. */
-#include <math.h>
-
 #include "kernels/cpu/isa.h"
 
 static float exp_plain(float x)
@@ -76,14 +74,18 @@ static void store(void *to, enum dtype type, const float *from, int n)
         dtype_store(type, to, (size_t)i, from[i]);
 }
 
-static void rmsnorm(void *h, enum dtype type, const float *x, const float *weight, int n, float eps)
+static float squares(const float *x, int n)
 {
     float sum = 0;
     for (int i = 0; i < n; i++)
         sum += x[i] * x[i];
-    float inverse = 1 / sqrtf(sum / (float)n + eps);
+    return sum;
+}
+
+static void weigh(void *h, enum dtype type, const float *x, float a, const float *weight, int n)
+{
     for (int i = 0; i < n; i++)
-        dtype_store(type, h, (size_t)i, x[i] * inverse * weight[i]);
+        dtype_store(type, h, (size_t)i, x[i] * a * weight[i]);
 }
 
 static void swiglu(void *h, enum dtype type, const float *gate, const float *up, int n)
@@ -164,7 +166,8 @@ const struct cpu_isa isa_plain = {
     .tile = {[DTYPE_F32] = tile_f32, [DTYPE_F16] = tile_f16, [DTYPE_BF16] = tile_bf16},
     .block_rows = 48,
     .store = store,
-    .rmsnorm = rmsnorm,
+    .squares = squares,
+    .weigh = weigh,
     .swiglu = swiglu,
     .add_scaled = add_scaled,
     .scale = scale,

@@ -27,7 +27,8 @@ void cpu_rmsnorm(struct dev *d, void *h, enum dtype type, const float *x, const 
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (int i = 0; i < n; i++) {
         char *to = (char *)h + (size_t)i * bytes;
-        d->cpu->rmsnorm(to, type, x + (size_t)i * (size_t)dim, weight, dim, eps);
+        const float *from = x + (size_t)i * (size_t)dim;
+        d->cpu->weigh(to, type, from, inverse_rms(d->cpu, from, dim, eps), weight, dim);
         memset(to + used, 0, bytes - used);
     }
 }

@@ -16,8 +16,6 @@
  *   ALONE_ROWS          6, are one block if there are no other rows
  *   ACCUMULATORS        the registers for the sums of a block
  */
-#include <math.h>
-
 #include "kernels/cpu/isa.h"
 
 enum { VECTORS = PANEL / LANES, AHEAD_BYTES = 1024, INPUT_CHUNK = 512 };
@@ -60,24 +58,27 @@ static void store(void *to, enum dtype type, const float *from, int n)
     FOR_TYPE(type, store_as, to, from, n);
 }
 
-INLINE void rmsnorm_as(enum dtype type, void *h, const float *x, const float *weight, int n,
-                       float inverse)
-{
-    for (int i = 0; i < n; i += LANES) {
-        vf scaled = get(x + i, n - i) * vset(inverse) * get(weight + i, n - i);
-        put_as(type, h, (size_t)i, scaled, n - i);
-    }
-}
-
-static void rmsnorm(void *h, enum dtype type, const float *x, const float *weight, int n, float eps)
+static float squares(const float *x, int n)
 {
     vf sum = vset(0);
     for (int i = 0; i < n; i += LANES) {
         vf part = get(x + i, n - i);
         sum = vfma(part, part, sum);
     }
-    float inverse = 1 / sqrtf(vsum(sum) / (float)n + eps);
-    FOR_TYPE(type, rmsnorm_as, h, x, weight, n, inverse);
+    return vsum(sum);
+}
+
+INLINE void weigh_as(enum dtype type, void *h, const float *x, float a, const float *weight, int n)
+{
+    for (int i = 0; i < n; i += LANES) {
+        vf scaled = get(x + i, n - i) * vset(a) * get(weight + i, n - i);
+        put_as(type, h, (size_t)i, scaled, n - i);
+    }
+}
+
+static void weigh(void *h, enum dtype type, const float *x, float a, const float *weight, int n)
+{
+    FOR_TYPE(type, weigh_as, h, x, a, weight, n);
 }
 
 INLINE void swiglu_as(enum dtype type, void *h, const float *gate, const float *up, int n)

@@ -82,8 +82,8 @@ void cuda_fill(struct dev *d, void *to, const struct values *source, size_t coun
 
 /* attention.cu, decode.cu, rope.cu */
 void cuda_rope_append(struct dev *d, void *q, const struct kv_layer *kv, const float *qkv,
-                      int ldqkv, const struct rope_table *rope, const struct positions *at, int n,
-                      int n_heads);
+                      int ldqkv, const struct head_norm *norm, const struct rope_table *rope,
+                      const struct positions *at, int n, int n_heads);
 void cuda_attention(struct dev *d, void *a, const void *q, const struct kv_layer *kv,
                     const struct positions *at, int n, int n_heads);
 size_t cuda_kv_block_bytes(enum dtype type, int n_kv_heads, int head_dim);

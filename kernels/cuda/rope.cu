@@ -20,6 +20,7 @@ template <class T> struct rope_call {
     T *q;
     struct kv_layer kv;
     const float *qkv;
+    struct head_norm norm;
     struct rope_table rope;
     struct positions at;
     int ldqkv, n_heads, stride;
@@ -40,6 +41,26 @@ __device__ __forceinline__ T *destination(const rope_call<T> &c, int row, int he
     return (T *)(key ? c.kv.k : c.kv.v) + position * c.stride;
 }
 
+/* What a head's columns are multiplied by before they are rotated, other than its norm's weights,
+ * which `weight` then points to. Columns that are normed together are read again for each of their
+ * heads. */
+template <class T>
+__device__ __forceinline__ float norm_of(const rope_call<T> &c, const float *from, int head,
+                                         const float *&weight)
+{
+    bool query = head < c.n_heads;
+    int width = query ? c.norm.q_width : c.norm.k_width;
+    weight = query ? c.norm.q : c.norm.k;
+    if (!weight)
+        return 1;
+    int within = (query ? head : head - c.n_heads) * c.kv.head_dim % width;
+    float squares = 0;
+    for (int i = (int)threadIdx.x; i < width; i += WARP_LANES)
+        squares = fmaf(from[i - within], from[i - within], squares);
+    weight += within;
+    return 1 / sqrtf(warp_sum(squares) / (float)width + c.norm.eps);
+}
+
 template <class T>
 static __global__ void __launch_bounds__(HEADS *WARP_LANES) rope_append(const rope_call<T> c)
 {
@@ -56,8 +77,14 @@ static __global__ void __launch_bounds__(HEADS *WARP_LANES) rope_append(const ro
         const float *cosines = c.rope.cosines + (size_t)pos * pairs;
         const float *sines = c.rope.sines + (size_t)pos * pairs;
         float scale = head < c.n_heads ? c.scale : 1;
+        const float *weight;
+        float by = norm_of(c, from, head, weight);
         for (int i = lane; i < pairs; i += WARP_LANES) {
             float x = from[i], y = from[pairs + i], cosine = cosines[i], sine = sines[i];
+            if (weight) {
+                x = x * by * weight[i];
+                y = y * by * weight[pairs + i];
+            }
             set(&to[i], (x * cosine - y * sine) * scale);
             set(&to[pairs + i], (y * cosine + x * sine) * scale);
         }
@@ -70,15 +97,15 @@ static __global__ void __launch_bounds__(HEADS *WARP_LANES) rope_append(const ro
 }
 
 void cuda_rope_append(struct dev *d, void *q, const struct kv_layer *kv, const float *qkv,
-                      int ldqkv, const struct rope_table *rope, const struct positions *at, int n,
-                      int n_heads)
+                      int ldqkv, const struct head_norm *norm, const struct rope_table *rope,
+                      const struct positions *at, int n, int n_heads)
 {
     int heads = n_heads + 2 * kv->n_kv_heads;
     dim3 grid((unsigned)n, (unsigned)((heads + HEADS - 1) / HEADS)), block(WARP_LANES, HEADS);
     if (!cuda_works(d) || n == 0)
         return;
     FOR_TYPE(kv->type, T,
-             rope_call<T> call = {(T *)q, *kv, qkv, *rope, *at, ldqkv, n_heads,
+             rope_call<T> call = {(T *)q, *kv, qkv, *norm, *rope, *at, ldqkv, n_heads,
                                   row_stride(kv->head_dim), 1 / sqrtf((float)kv->head_dim)};
              LAUNCH_EARLY(d, rope_append<T>, grid, block, 0, call));
 }

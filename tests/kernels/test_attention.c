@@ -74,7 +74,34 @@ static double cached(const struct kv_layer *kv, bool key, int seq, int pos, int 
 
 /* ---- rope ---- */
 
-static void rope_case(int head_dim, int n_heads, int n_kv_heads)
+/* What is normed together before it is rotated. */
+enum normed { NOTHING, HEADS, ALL_HEADS };
+
+static const struct head_norm no_norm;
+
+static struct head_norm norm_open(enum normed normed, int head_dim, int n_heads, int n_kv_heads)
+{
+    if (normed == NOTHING)
+        return no_norm;
+    int q = normed == HEADS ? head_dim : head_dim * n_heads;
+    int k = normed == HEADS ? head_dim : head_dim * n_kv_heads;
+    return (struct head_norm){floats((size_t)q, 1), floats((size_t)k, 1), q, k, 0.05f};
+}
+
+/* Column j of a head that begins at x, after its norm: column `column` of all queries (or keys). */
+static double normed_at(const float *x, int column, const float *weight, int width, float eps,
+                        int j)
+{
+    double squares = 0;
+    if (!weight)
+        return (double)x[j];
+    const float *group = x - column % width;
+    for (int i = 0; i < width; i++)
+        squares += (double)group[i] * (double)group[i];
+    return (double)x[j] / sqrt(squares / width + (double)eps) * (double)weight[column % width + j];
+}
+
+static void rope_case(int head_dim, int n_heads, int n_kv_heads, enum normed normed)
 {
     enum { N = 5 };
     static const int32_t seqs[N] = {0, 0, 0, 1, 1}, places[N] = {62, 63, 64, 0, 127};
@@ -85,18 +112,25 @@ static void rope_case(int head_dim, int n_heads, int n_kv_heads)
     struct rope_table rope = rope_open(128, head_dim, false);
     struct positions where = {seq, pos, 0, 128};
     float *qkv = floats((size_t)(N * ld), 1);
+    struct head_norm norm = norm_open(normed, head_dim, n_heads, n_kv_heads);
     size_t q_bytes = (size_t)(N * n_heads) * row_bytes(type, head_dim);
     void *q = memset(buffer(q_bytes), 0x55, q_bytes);
-    rope_append(&dev, q, &kv, qkv, ld, &rope, &where, N, n_heads);
+    rope_append(&dev, q, &kv, qkv, ld, &norm, &rope, &where, N, n_heads);
     to_host();
     for (int i = 0; i < N * heads * head_dim; i++) {
         int r = i / (heads * head_dim), head = i / head_dim % heads, j = i % head_dim;
         const float *x = qkv + r * ld + head * head_dim;
         double co = (double)rope.cosines[pos[r] * half + j % half];
         double si = (double)rope.sines[pos[r] * half + j % half];
-        double a = (double)x[j % half], b = (double)x[half + j % half];
+        bool query = head < n_heads;
+        int width = query ? norm.q_width : norm.k_width;
+        int column = (query ? head : head - n_heads) * head_dim;
+        const float *weight = query ? norm.q : norm.k;
+        double a = normed_at(x, column, weight, width, norm.eps, j % half);
+        double b = normed_at(x, column, weight, width, norm.eps, half + j % half);
         double turned = j < half ? a * co - b * si : b * co + a * si;
-        double bound = case_epsilon(type) * fabs(turned) + 0x1p-22 * (fabs(a) + fabs(b));
+        double bound = case_epsilon(type) * fabs(turned);
+        bound += (0x1p-22 + (weight ? case_sum_bound(width) : 0)) * (fabs(a) + fabs(b));
         bound += type == DTYPE_F16 ? 0x1p-25 : 0; // below 2^-14 f16 numbers are 2^-24 apart
         if (head < n_heads)
             near(at(q, head_dim, r * n_heads + head, j), turned / sqrt(head_dim), bound, "rope q");
@@ -115,8 +149,10 @@ static void rope_body(void)
 {
     for (int c = 0; c < LENGTH(attention_cases); c++) {
         const struct attention_case *a = &attention_cases[c];
-        rope_case(a->head_dim, a->n_heads, a->n_kv_heads);
-        drain();
+        for (enum normed normed = NOTHING; normed <= ALL_HEADS; normed++) {
+            rope_case(a->head_dim, a->n_heads, a->n_kv_heads, normed);
+            drain();
+        }
     }
 }
 
@@ -165,7 +201,7 @@ static void append(struct scene *s, int first, int n)
 {
     struct positions where = {s->seq + first, s->pos + first, 0, STRIDE * KV_BLOCK};
     rope_append(&dev, s->q + (size_t)first * s->q_row, &s->kv, s->qkv + first * s->ld, s->ld,
-                &s->rope, &where, n, s->c->n_heads);
+                &no_norm, &s->rope, &where, n, s->c->n_heads);
 }
 
 static void attend(struct scene *s, char *a, int first, int n)
@@ -395,8 +431,8 @@ static void steps_body(void)
     for (int i = FIRST; i < END; i++) {
         struct positions alone = {s.seq + i, s.pos + i, 1, END};
         embed(&dev, x, s.qkv, DTYPE_F32, DTYPE_F32, token, 1, 1);
-        rope_append(&dev, s.q + (size_t)i * s.q_row, &s.kv, s.qkv + i * s.ld, s.ld, &s.rope, &alone,
-                    1, shape.n_heads);
+        rope_append(&dev, s.q + (size_t)i * s.q_row, &s.kv, s.qkv + i * s.ld, s.ld, &no_norm,
+                    &s.rope, &alone, 1, shape.n_heads);
         attention(&dev, a + (size_t)i * s.a_row, s.q + (size_t)i * s.q_row, &s.kv, &alone, 1,
                   shape.n_heads);
     }

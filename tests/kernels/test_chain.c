@@ -42,6 +42,7 @@ struct layer {
     struct weights qkv, o, router;
     struct ffn experts[64], shared[PIECES];
     struct ffn_list expert_list, shared_list;
+    struct head_norm head_norm;
     struct rope_table rope;
     struct kv_layer kv;
     size_t kv_bytes;
@@ -144,6 +145,9 @@ static void layer_open(struct layer *L, const struct shape *c)
     L->rows = L->most + c->sequences * c->steps;
     L->table = typed_rows(VOCAB, row_stride(c->dim), 2); // more than VOCAB rows of dim
     L->attn_norm = floats((size_t)c->dim, 1);
+    L->head_norm =
+        (struct head_norm){floats((size_t)c->head_dim, 1), floats((size_t)c->head_dim, 1),
+                           c->head_dim, c->head_dim, 1e-6f};
     L->ffn_norm = floats((size_t)c->dim, 1);
     L->last_norm = floats((size_t)c->dim, 1);
     L->qkv = random_weights((c->n_heads + 2 * c->n_kv_heads) * c->head_dim, c->dim, true);
@@ -211,7 +215,7 @@ static void attend(const struct layer *L, const struct between *b, const struct 
     struct pending_residual none = {0};
     add_norm(&dev, b->x, b->h, type, &none, L->attn_norm, n, c->dim, 1e-6f);
     matmul(&dev, b->qkv, L->qkv.m.n, b->h, &L->qkv.m, n);
-    rope_append(&dev, b->q, &L->kv, b->qkv, L->qkv.m.n, &L->rope, at, n, c->n_heads);
+    rope_append(&dev, b->q, &L->kv, b->qkv, L->qkv.m.n, &L->head_norm, &L->rope, at, n, c->n_heads);
     attention(&dev, b->a, b->q, &L->kv, at, n, c->n_heads);
     matmul_add(&dev, b->x, c->dim, b->a, &L->o.m, n);
 }

@@ -113,14 +113,18 @@ static inline void call_run_ffn(struct dev *d, const struct ffn_job *jobs, int n
 }
 
 static inline void call_rope_append(struct dev *d, void *q, const struct kv_layer *kv,
-                                    const float *qkv, int ldqkv, const struct rope_table *rope,
-                                    const struct positions *at, int n, int n_heads)
+                                    const float *qkv, int ldqkv, const struct head_norm *norm,
+                                    const struct rope_table *rope, const struct positions *at,
+                                    int n, int n_heads)
 {
     to_device();
     struct kv_layer cache = device_kv(kv, true);
     struct positions where = device_positions(at);
+    struct head_norm weights = *norm;
+    weights.q = reads(norm->q);
+    weights.k = reads(norm->k);
     struct rope_table table = {reads(rope->cosines), reads(rope->sines), rope->half};
-    rope_append(d, writes(q), &cache, reads(qkv), ldqkv, &table, &where, n, n_heads);
+    rope_append(d, writes(q), &cache, reads(qkv), ldqkv, &weights, &table, &where, n, n_heads);
     called();
 }
 

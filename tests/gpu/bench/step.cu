@@ -103,7 +103,8 @@ static void attention_phases(step &s)
               matmul(d, s.qkv, w.n, s.h, &w, s.n);
           });
     phase(s, "rope, KV append", n * width * 6, 0, [&s, &of, d, width](int i) {
-        rope_append(d, s.q, &s.kv, s.qkv, width, &s.rope, &s.at[(size_t)i], s.n, of.heads);
+        rope_append(d, s.q, &s.kv, s.qkv, width, &s.head_norm, &s.rope, &s.at[(size_t)i], s.n,
+                    of.heads);
     });
     phase(s, "attention", 4 * sequences * s.context * heads + 4 * n * heads, 4 * seen * heads,
           [&s, &of, d](int i) { attention(d, s.a, s.q, &s.kv, &s.at[(size_t)i], s.n, of.heads); });

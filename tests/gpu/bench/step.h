@@ -13,6 +13,7 @@ struct step {
     int32_t *expert, *slot, *source, *count, *piece_at;
     struct candidate *best;
     struct kv_layer kv;
+    struct head_norm head_norm; // none
     struct rope_table rope;
     std::vector<struct positions> at;
     std::vector<routing> routes;
