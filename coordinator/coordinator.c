@@ -136,17 +136,22 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o)
         dev_reserve(wire_dev(c), &most);
 }
 
-static void choose_sizes(struct coordinator *c, const struct coordinator_options *o)
+/* 0, or STATUS_USAGE if a layer would not see all of so long a text. */
+static int choose_sizes(struct coordinator *c, const struct coordinator_options *o)
 {
     const struct config *m = &c->config;
     int most = m->max_positions;
     c->dtype = o->dtype < 0 ? m->dtype : (enum dtype)o->dtype;
     c->context = o->context ? o->context : o->wanted && o->wanted < most ? o->wanted : most;
+    if (m->window && c->context > m->window)
+        return fail(STATUS_USAGE, "-c %d: expected at most %d, the model's sliding_window",
+                    c->context, m->window);
     if (c->context > most)
         warn("-c %d: this model knows positions up to %d", c->context, most);
     int64_t rows = (int64_t)c->context * o->max_sequences;
     c->chunk = o->chunk < rows ? o->chunk : (int)rows;
     c->logit_rows = o->logit_rows;
+    return 0;
 }
 
 /* With a transport, a GPU's rows travel through its host's memory. */
@@ -375,7 +380,7 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
     pulse_loading(true);
     int status = config_load(&c->config, &c->defaults, o->model_dir);
     if (!status)
-        choose_sizes(c, o);
+        status = choose_sizes(c, o);
     if (!status)
         status = checkpoint_open(&ckpt, o->model_dir);
     if (!status)

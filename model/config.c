@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "model/checkpoint.h"
+#include "model/config_attention.h"
 #include "model/config_source.h"
 #include "model/family.h"
 #include "model/found.h"
@@ -21,7 +22,14 @@ enum { MAX_GENERATION_BYTES = 16 << 20 };
 #define PLACE(field) offsetof(struct config, field)
 #define IN(family)   (1 << (family))
 
-enum { EVERY = (1 << ARCHITECTURES) - 1, WITH_EXPERTS = IN(ARCH_QWEN2_MOE) };
+enum {
+    EVERY = (1 << ARCHITECTURES) - 1,
+    QWEN2 = IN(ARCH_QWEN2_MOE) | IN(ARCH_QWEN2),
+    DENSE_TOO = IN(ARCH_QWEN2_MOE) | IN(ARCH_QWEN3_MOE), // layers without experts are allowed
+    EXPERTS_ONLY = IN(ARCH_OLMOE) | IN(ARCH_MIXTRAL),
+    WITH_EXPERTS = DENSE_TOO | EXPERTS_ONLY,
+    TWO_NAMES = IN(ARCH_QWEN3_MOE) | EXPERTS_ONLY // transformers takes num_local_experts, too
+};
 
 /* A key, and the families whose config.json has it. */
 struct key {
@@ -35,27 +43,31 @@ struct key {
 static const struct key size_keys[] = {
     {"vocab_size", PLACE(vocab_size), EVERY, 1, 1 << 24},
     {"hidden_size", PLACE(dim), EVERY, 1, 1 << 16},
-    {"intermediate_size", PLACE(ffn_dim), EVERY, 1, 1 << 20},
+    {"intermediate_size", PLACE(ffn_dim), EVERY & ~EXPERTS_ONLY, 1, 1 << 20},
     {"num_hidden_layers", PLACE(n_layers), EVERY, 1, MAX_LAYERS},
     {"num_attention_heads", PLACE(n_heads), EVERY, 1, 1 << 10},
     {"max_position_embeddings", PLACE(max_positions), EVERY, 1, 1 << 24},
 };
 
 static const struct key expert_keys[] = {
-    {"num_experts", PLACE(n_experts), WITH_EXPERTS, 0, MAX_EXPERTS},
+    {"num_experts", PLACE(n_experts), DENSE_TOO, 0, MAX_EXPERTS},
+    {"num_experts", PLACE(n_experts), EXPERTS_ONLY, 1, MAX_EXPERTS},
+    {"num_local_experts", PLACE(n_experts), TWO_NAMES &DENSE_TOO, 0, MAX_EXPERTS},
+    {"num_local_experts", PLACE(n_experts), TWO_NAMES &EXPERTS_ONLY, 1, MAX_EXPERTS},
     {"num_experts_per_tok", PLACE(top_k), WITH_EXPERTS, 1, MAX_EXPERTS},
-    {"moe_intermediate_size", PLACE(expert_dim), WITH_EXPERTS, 1, 1 << 20},
-    {"shared_expert_intermediate_size", PLACE(shared_dim), WITH_EXPERTS, 0, 1 << 20},
+    {"moe_intermediate_size", PLACE(expert_dim), DENSE_TOO, 1, 1 << 20},
+    {"intermediate_size", PLACE(expert_dim), EXPERTS_ONLY, 1, 1 << 20},
+    {"shared_expert_intermediate_size", PLACE(shared_dim), IN(ARCH_QWEN2_MOE), 0, 1 << 20},
 };
 
 /* true or false */
 static const struct key flag_keys[] = {
-    {"qkv_bias", PLACE(qkv_bias), EVERY, 0, 0},
+    {"qkv_bias", PLACE(qkv_bias), QWEN2, 0, 0},
     {"tie_word_embeddings", PLACE(tied), EVERY, 0, 0},
 };
 
 static const struct key expert_flag_keys[] = {
-    {"norm_topk_prob", PLACE(norm_topk), WITH_EXPERTS, 0, 0},
+    {"norm_topk_prob", PLACE(norm_topk), WITH_EXPERTS & ~IN(ARCH_MIXTRAL), 0, 0},
 };
 
 #define COUNT(keys) (sizeof(keys) / sizeof *(keys))
@@ -85,16 +97,26 @@ static int read_bools(const struct config_source *s, struct config *c, const str
     return status;
 }
 
+static int refuse_type(const struct config_source *s, const struct js *type)
+{
+    char known[FAMILY_LIST_BYTES];
+    const char *lacks = js_is_string(type) ? family_lacks(js_string(type, NULL)) : NULL;
+    family_list(known);
+    if (!lacks)
+        return source_expected(s, "model_type", known, type);
+    return fail(STATUS_BAD_FILE,
+                "%s: model_type: expected %s, found %s, which needs %s: not implemented", s->file,
+                known, found(type).text, lacks);
+}
+
 static int read_architecture(const struct config_source *s, struct config *c)
 {
     const struct js *type = js_member(s->root, "model_type");
-    char known[FAMILY_LIST_BYTES];
     int a = 0;
     while (a < ARCHITECTURES && !source_is_text(type, family_at((enum architecture)a)->type))
         a++;
-    family_list(known);
     if (a == ARCHITECTURES)
-        return source_expected(s, "model_type", known, type);
+        return refuse_type(s, type);
     const struct family *family = family_at((enum architecture)a);
     const struct js *names = source_value(s, "architectures");
     if (names && !js_is_array(names))
@@ -132,7 +154,7 @@ static int read_heads(const struct config_source *s, struct config *c)
 {
     const struct js *kv = js_member(s->root, "num_key_value_heads");
     const struct js *head = source_value(s, "head_dim");
-    if (js_is_null(kv))
+    if (js_is_null(kv) || (!kv && c->n_kv_heads == 0))
         c->n_kv_heads = c->n_heads;
     else if (kv && source_check_int(s, "num_key_value_heads", kv, 1, c->n_heads) != 0)
         return STATUS_BAD_FILE;
@@ -145,117 +167,27 @@ static int read_heads(const struct config_source *s, struct config *c)
                     s->file, c->n_heads, c->n_kv_heads, kv ? "" : " (the default)");
     if (head && source_check_int(s, "head_dim", head, 2, 1 << 10) != 0)
         return STATUS_BAD_FILE;
-    if (!head && c->dim % c->n_heads != 0)
+    if (head)
+        c->head_dim = (int)js_int(head);
+    if (c->head_dim == 0 && c->dim % c->n_heads != 0)
         return fail(STATUS_BAD_FILE,
                     "%s: hidden_size: expected a multiple of num_attention_heads = %d, found %d",
                     s->file, c->n_heads, c->dim);
-    c->head_dim = head ? (int)js_int(head) : c->dim / c->n_heads;
+    if (c->head_dim == 0)
+        c->head_dim = c->dim / c->n_heads;
     if (c->head_dim % 2 != 0 || c->head_dim > 1 << 10)
         return fail(STATUS_BAD_FILE, "%s: head_dim: expected an even number up to %d, found %d",
                     s->file, 1 << 10, c->head_dim);
     return 0;
 }
 
-/* The dictionary of the 5 form, or rope_scaling of the 4 form, which wins when it says anything. */
-static int read_rope_dictionary(const struct config_source *s, const char *name,
-                                const struct js *rope, struct config *c)
-{
-    static const char *const nested[] = {"full_attention", "sliding_attention"};
-    char key[64];
-    if (!js_is_object(rope))
-        return source_expected(s, name, "an object", rope);
-    struct config_source inside = {rope, s->file};
-    const struct js *type = source_value(&inside, "rope_type");
-    snprintf(key, sizeof key, "%s.%s", name, type ? "rope_type" : "type");
-    if (!type)
-        type = source_value(&inside, "type");
-    if (type && !source_is_text(type, "default"))
-        return source_expected(s, key, "\"default\"", type);
-    for (size_t i = 0; i < sizeof nested / sizeof *nested; i++) {
-        snprintf(key, sizeof key, "%s.%s", name, nested[i]);
-        if (js_member(rope, nested[i]))
-            return source_expected(s, key, "none (one rope for all layers)",
-                                   js_member(rope, nested[i]));
-    }
-    snprintf(key, sizeof key, "%s.partial_rotary_factor", name);
-    double factor = 1;
-    int status = source_real(s, key, source_value(&inside, "partial_rotary_factor"), 1, 1, &factor);
-    snprintf(key, sizeof key, "%s.rope_theta", name);
-    return status
-               ? status
-               : source_real(s, key, source_value(&inside, "rope_theta"), 1, 1e12, &c->rope_theta);
-}
-
-static int read_rope(const struct config_source *s, struct config *c)
-{
-    double factor = 1;
-    const char *name = "rope_scaling";
-    const struct js *rope = source_value(s, name);
-    if (!rope || (js_is_object(rope) && js_count(rope) == 0)) {
-        name = "rope_parameters";
-        rope = source_value(s, name);
-    }
-    const struct js *theta = js_member(s->root, "rope_theta");
-    if (js_is_null(theta) && js_is_number(js_member(rope, "rope_theta")))
-        theta = NULL; // the dictionary's counts
-    int status = source_real(s, "rope_theta", theta, 1, 1e12, &c->rope_theta);
-    if (!status)
-        status = source_real(s, "partial_rotary_factor", source_value(s, "partial_rotary_factor"),
-                             1, 1, &factor);
-    return status || !rope ? status : read_rope_dictionary(s, name, rope, c);
-}
-
-/* layer_types of the 5 form: one word a layer, and all of them full attention. */
-static int check_layer_types(const struct config_source *s, struct config *c)
-{
-    const struct js *types = source_value(s, "layer_types");
-    if (!types)
-        return 0;
-    if (!js_is_array(types))
-        return source_expected(s, "layer_types", "a list", types);
-    if (js_count(types) != (size_t)c->n_layers)
-        return fail(STATUS_BAD_FILE,
-                    "%s: layer_types: expected num_hidden_layers = %d entries, found %zu", s->file,
-                    c->n_layers, js_count(types));
-    for (size_t i = 0; i < js_count(types); i++) {
-        const struct js *type = js_item(types, i);
-        if (!source_is_text(type, "full_attention") && !source_is_text(type, "attention"))
-            return source_expected(s, "layer_types", "\"full_attention\"", type);
-    }
-    return 0;
-}
-
-/* Refuse a model some layer of which sees only a window of the text. As in transformers,
- * layer_types says which do; without it they follow from max_window_layers, of which the two
- * families make opposite use: up to it every other layer slides, or all from it on. */
-static int check_windows(const struct config_source *s, struct config *c)
-{
-    bool on = false, slides = false;
-    int first = 28, window = 4096;
-    int status = source_bool(s, "use_sliding_window", &on);
-    if (status || !on || source_value(s, "layer_types"))
-        return status;
-    status = source_int(s, "max_window_layers", 0, 1 << 20, &first);
-    if (!status && source_value(s, "sliding_window"))
-        status = source_int(s, "sliding_window", 0, 1 << 30, &window);
-    if (family_of(c)->has_experts)
-        slides = first > 0;
-    else
-        slides = first < c->n_layers && !js_is_null(js_member(s->root, "sliding_window"));
-    if (!status && slides)
-        status = fail(STATUS_BAD_FILE,
-                      "%s: use_sliding_window: expected false, or max_window_layers so that no "
-                      "layer slides, found true with max_window_layers = %d",
-                      s->file, first);
-    return status;
-}
-
 /* Which layers have experts: every decoder_sparse_step-th, but for mlp_only_layers. */
 static int read_sparse_layers(const struct config_source *s, struct config *c)
 {
     int step = 1;
-    const struct js *dense = source_value(s, "mlp_only_layers");
-    int status = source_int(s, "decoder_sparse_step", 1, 1 << 20, &step);
+    bool said = family_of(c)->has_dense_layers;
+    const struct js *dense = said ? source_value(s, "mlp_only_layers") : NULL;
+    int status = said ? source_int(s, "decoder_sparse_step", 1, 1 << 20, &step) : 0;
     if (status)
         return status;
     if (dense && !js_is_array(dense))
@@ -272,11 +204,24 @@ static int read_sparse_layers(const struct config_source *s, struct config *c)
     return 0;
 }
 
+/* The number of experts has two names. If both are there, the second has been read last. */
+static int check_names_agree(const struct config_source *s, const struct config *c)
+{
+    const struct js *first = js_member(s->root, "num_experts");
+    bool both = first && js_member(s->root, "num_local_experts");
+    if (!both || !(TWO_NAMES & IN(c->architecture)) || js_int(first) == c->n_experts)
+        return 0;
+    return fail(STATUS_BAD_FILE, "%s: num_experts: expected num_local_experts = %d, found %d",
+                s->file, c->n_experts, (int)js_int(first));
+}
+
 static int read_experts(const struct config_source *s, struct config *c)
 {
     if (!family_of(c)->has_experts)
         return 0;
     int status = read_ints(s, c, expert_keys, COUNT(expert_keys));
+    if (!status)
+        status = check_names_agree(s, c);
     if (!status)
         status = read_bools(s, c, expert_flag_keys, COUNT(expert_flag_keys));
     if (!status)
@@ -325,9 +270,9 @@ static int read_flags_and_eps(const struct config_source *s, struct config *c)
 static int read_config(const struct config_source *s, struct config *c)
 {
     static int (*const steps[])(const struct config_source *, struct config *) = {
-        read_architecture, read_sizes, read_heads,          read_flags_and_eps,
-        check_switches,    read_rope,  check_layer_types,   check_windows,
-        read_experts,      read_dtype, generation_read_eos,
+        read_architecture, read_sizes,          read_heads,          read_flags_and_eps,
+        check_switches,    config_read_rope,    config_read_windows, read_experts,
+        read_dtype,        generation_read_eos,
     };
     int status = 0;
     for (size_t i = 0; i < sizeof steps / sizeof *steps && !status; i++)

@@ -13,7 +13,18 @@
 enum { MAX_LAYERS = 256, MAX_EXPERTS = 1024, MAX_EOS = 16 };
 
 /* See family.h. */
-enum architecture { ARCH_QWEN2_MOE, ARCH_QWEN2, ARCHITECTURES };
+enum architecture {
+    ARCH_QWEN2_MOE,
+    ARCH_QWEN2,
+    ARCH_QWEN3_MOE,
+    ARCH_QWEN3,
+    ARCH_OLMOE,
+    ARCH_MIXTRAL,
+    ARCHITECTURES
+};
+
+/* Which columns of the queries, and of the keys, are normed together before they are rotated. */
+enum qk_norm { QK_NORM_NONE, QK_NORM_HEAD, QK_NORM_ALL };
 
 struct config {
     enum architecture architecture;
@@ -30,11 +41,13 @@ struct config {
     int shared_dim; // shared_expert_intermediate_size
     bool norm_topk; // norm_topk_prob
     bool qkv_bias;
+    enum qk_norm qk_norm;
     bool tied;               // tie_word_embeddings
     bool sparse[MAX_LAYERS]; // this layer has experts
     float norm_eps;
     double rope_theta;
     int max_positions;
+    int window;       // no layer sees more than this much of the text; 0: every layer sees all
     enum dtype dtype; // what the weights are said to be; f32 unless dtype_given
     bool dtype_given;
     int n_eos;

@@ -9,7 +9,8 @@
 enum place {
     NO_LAYER, // it belongs to the model
     EVERY_LAYER,
-    IF_BIAS, // every layer of a model with qkv_bias
+    IF_BIAS,    // every layer of a model with qkv_bias
+    IF_QK_NORM, // every layer of a model with norms of queries and keys
     SPARSE_LAYERS,
     IF_SHARED, // sparse layers of a model with a shared expert
     DENSE_LAYERS,
@@ -24,9 +25,10 @@ enum extent {
     ONE,
     VOCAB,
     DIM,
-    HEAD,
     QUERIES, // of all heads
     KEYS,
+    NORMED_QUERIES, // as many as are normed together
+    NORMED_KEYS,
     DENSE_DIM,
     SHARED_DIM,
     EXPERT_DIM,
@@ -56,8 +58,8 @@ static const struct row rows[TENSOR_KINDS] = {
     [TENSOR_V_BIAS] = {"self_attn.v_proj.bias", IF_BIAS, {KEYS}, PART_QKV_BIAS},
     [TENSOR_O] = {"self_attn.o_proj.weight", EVERY_LAYER, {DIM, QUERIES}, PART_O},
     [TENSOR_O_BIAS] = {"self_attn.o_proj.bias", REFUSED, {DIM}, PART_NONE},
-    [TENSOR_Q_NORM] = {"self_attn.q_norm.weight", REFUSED, {HEAD}, PART_NONE},
-    [TENSOR_K_NORM] = {"self_attn.k_norm.weight", REFUSED, {HEAD}, PART_NONE},
+    [TENSOR_Q_NORM] = {"self_attn.q_norm.weight", IF_QK_NORM, {NORMED_QUERIES}, PART_QK_NORM},
+    [TENSOR_K_NORM] = {"self_attn.k_norm.weight", IF_QK_NORM, {NORMED_KEYS}, PART_QK_NORM},
     [TENSOR_ATTN_NORM] = {"input_layernorm.weight", EVERY_LAYER, {DIM}, PART_ATTN_NORM},
     [TENSOR_FFN_NORM] = {"post_attention_layernorm.weight", EVERY_LAYER, {DIM}, PART_FFN_NORM},
 
@@ -83,23 +85,25 @@ static const struct {
     enum part_form form;
     bool of_layer;
 } parts[PARTS] = {
-    [PART_EMBED] = {FORM_TABLE, false},    [PART_ATTN_NORM] = {FORM_VECTOR, true},
-    [PART_QKV] = {FORM_MATRIX, true},      [PART_QKV_BIAS] = {FORM_VECTOR, true},
-    [PART_O] = {FORM_MATRIX, true},        [PART_FFN_NORM] = {FORM_VECTOR, true},
-    [PART_ROUTER] = {FORM_MATRIX, true},   [PART_DENSE] = {FORM_FFN, true},
-    [PART_EXPERT] = {FORM_FFN, false},     [PART_FINAL_NORM] = {FORM_VECTOR, false},
-    [PART_UNEMBED] = {FORM_MATRIX, false},
+    [PART_EMBED] = {FORM_TABLE, false},       [PART_ATTN_NORM] = {FORM_VECTOR, true},
+    [PART_QKV] = {FORM_MATRIX, true},         [PART_QKV_BIAS] = {FORM_VECTOR, true},
+    [PART_QK_NORM] = {FORM_VECTOR, true},     [PART_O] = {FORM_MATRIX, true},
+    [PART_FFN_NORM] = {FORM_VECTOR, true},    [PART_ROUTER] = {FORM_MATRIX, true},
+    [PART_DENSE] = {FORM_FFN, true},          [PART_EXPERT] = {FORM_FFN, false},
+    [PART_FINAL_NORM] = {FORM_VECTOR, false}, [PART_UNEMBED] = {FORM_MATRIX, false},
 };
 
 static int size_of(const struct config *m, enum extent extent)
 {
+    bool by_head = m->qk_norm == QK_NORM_HEAD;
     const int sizes[] = {
         [ONE] = 1,
         [VOCAB] = m->vocab_size,
         [DIM] = m->dim,
-        [HEAD] = m->head_dim,
         [QUERIES] = m->n_heads * m->head_dim,
         [KEYS] = m->n_kv_heads * m->head_dim,
+        [NORMED_QUERIES] = (by_head ? 1 : m->n_heads) * m->head_dim,
+        [NORMED_KEYS] = (by_head ? 1 : m->n_kv_heads) * m->head_dim,
         [DENSE_DIM] = m->ffn_dim,
         [SHARED_DIM] = m->shared_dim,
         [EXPERT_DIM] = m->expert_dim,
@@ -156,15 +160,11 @@ bool tensor_is_here(const struct config *m, enum tensor_kind kind, int layer)
 {
     bool sparse = m->sparse[layer];
     const bool here[] = {
-        [NO_LAYER] = false,
-        [EVERY_LAYER] = true,
-        [IF_BIAS] = m->qkv_bias,
-        [SPARSE_LAYERS] = sparse,
-        [IF_SHARED] = sparse && m->shared_dim > 0,
-        [DENSE_LAYERS] = !sparse,
-        [EACH_EXPERT] = sparse,
-        [FUSED] = sparse,
-        [REFUSED] = false,
+        [NO_LAYER] = false,       [EVERY_LAYER] = true,
+        [IF_BIAS] = m->qkv_bias,  [IF_QK_NORM] = m->qk_norm != QK_NORM_NONE,
+        [SPARSE_LAYERS] = sparse, [IF_SHARED] = sparse && m->shared_dim > 0,
+        [DENSE_LAYERS] = !sparse, [EACH_EXPERT] = sparse,
+        [FUSED] = sparse,         [REFUSED] = false,
     };
     return here[rows[kind].place];
 }
@@ -172,7 +172,8 @@ bool tensor_is_here(const struct config *m, enum tensor_kind kind, int layer)
 const char *tensor_refusal(enum tensor_kind kind)
 {
     static const char *const refusals[REFUSED + 1] = {
-        [IF_BIAS] = "(qkv_bias is false), found one",
+        [IF_BIAS] = "(by config.json, q, k and v have no biases), found one",
+        [IF_QK_NORM] = "in this architecture",
         [REFUSED] = "in this architecture",
     };
     return refusals[rows[kind].place];

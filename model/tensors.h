@@ -17,7 +17,7 @@ enum tensor_kind {
     TENSOR_V,
     TENSOR_V_BIAS,
     TENSOR_O,
-    TENSOR_O_BIAS, // these three are refused: no family that has them can be run
+    TENSOR_O_BIAS, // refused: no family that has it can be run
     TENSOR_Q_NORM,
     TENSOR_K_NORM,
     TENSOR_ATTN_NORM,
@@ -50,6 +50,7 @@ enum tensor_part {
     PART_QKV,
     PART_O,
     PART_QKV_BIAS,
+    PART_QK_NORM,
     PART_ROUTER,
     PART_DENSE, // the MLP of a dense layer, or the shared expert of a sparse one
     PART_EXPERT,

@@ -69,9 +69,9 @@ static int check_experts(const struct config *m, const struct checkpoint *c, int
     // one expert too many means that the config is another model's
     const struct tensor *t = find(m, c, TENSOR_EXPERT_GATE, layer, m->n_experts);
     if (!status && t)
-        status =
-            fail(STATUS_BAD_FILE, "config.json: expected num_experts to cover tensor %s, found %d",
-                 t->name, m->n_experts);
+        status = fail(STATUS_BAD_FILE,
+                      "config.json: expected a number of experts that covers tensor %s, found %d",
+                      t->name, m->n_experts);
     return status;
 }
 
@@ -310,6 +310,19 @@ int weights_load_expert(struct ffn *f, struct dev *d, const struct config *m,
     return pack_ffn(d, f, c, &s);
 }
 
+/* The norms of queries, then those of keys. */
+static int load_head_norm(struct loader *o, struct head_norm *norm, int layer)
+{
+    int status = load_vector(o, &norm->q, PART_QK_NORM, layer);
+    if (status || !norm->q)
+        return status;
+    norm->q_width = (int)tensor_elements(o->m, TENSOR_Q_NORM);
+    norm->k_width = (int)tensor_elements(o->m, TENSOR_K_NORM);
+    norm->k = norm->q + norm->q_width;
+    norm->eps = o->m->norm_eps;
+    return 0;
+}
+
 static int load_layer(struct loader *o, struct layer_weights *w, int layer)
 {
     w->sparse = o->m->sparse[layer];
@@ -320,6 +333,8 @@ static int load_layer(struct loader *o, struct layer_weights *w, int layer)
         status = load_matrix(o, &w->qkv, PART_QKV, layer);
     if (!status)
         status = load_vector(o, &w->qkv.bias, PART_QKV_BIAS, layer);
+    if (!status)
+        status = load_head_norm(o, &w->head_norm, layer);
     if (!status)
         status = load_matrix(o, &w->o, PART_O, layer);
     if (!status && w->sparse)

@@ -3,7 +3,7 @@
 
 usage: list_known_keys.py OUT.json
 
-config: the fields of the two families' config classes, and what PreTrainedConfig takes beside its
+config: the fields of the families' config classes, and what PreTrainedConfig takes beside its
 fields. generation: what GenerationConfig holds. tokenizer: what the source of the tokenizers' base
 classes takes from the file, and the parameters of Qwen2Tokenizer.
 """
@@ -20,6 +20,10 @@ from transformers import tokenization_utils_base as base
 from transformers import tokenization_utils_tokenizers as backend
 from transformers.models.qwen2.tokenization_qwen2 import Qwen2Tokenizer
 
+FAMILIES = (
+    transformers.Qwen2Config, transformers.Qwen2MoeConfig, transformers.Qwen3Config,
+    transformers.Qwen3MoeConfig, transformers.OlmoeConfig, transformers.MixtralConfig,
+)  # fmt: skip
 TAKES = (
     r'kwargs\.(?:pop|get|setdefault)\(\s*"(\w+)"',
     r'kwargs\["(\w+)"',
@@ -34,7 +38,7 @@ def taken(module):
 
 def of_config():
     keys = taken(configuration_utils)
-    for kind in (transformers.Qwen2Config, transformers.Qwen2MoeConfig):
+    for kind in FAMILIES:
         keys |= set(kind.__dataclass_fields__) | set(kind().to_dict()) | set(kind().__dict__)
     return keys
 

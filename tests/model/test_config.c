@@ -198,14 +198,37 @@ static void a_window_that_no_layer_has_is_none(void **state)
 {
     (void)state;
     assert_int_equal(parse_small("qwen2", SLIDING "4"), 0); // layers from the fourth on
-    expect_error(parse_small("qwen2", SLIDING "3"), "use_sliding_window: expected false, or");
+    expect_error(
+        parse_small("qwen2", SLIDING "3"),
+        "sliding_window: expected none, or one of max_position_embeddings = 32768 or more, "
+        "which never slides; found 4096 (the default)");
     assert_int_equal(parse_small("qwen2", SLIDING "3,\"sliding_window\":null"), 0);
     assert_int_equal(parse_small("qwen2_moe", SLIDING "0"), 0); // every other one up to it
-    expect_error(parse_small("qwen2_moe", SLIDING "1"), "use_sliding_window: expected false, or");
-    expect_error(parse_small("qwen2_moe", ",\"use_sliding_window\":true"), "use_sliding_window");
+    expect_error(parse_small("qwen2_moe", SLIDING "1"), "sliding_window: expected none, or");
+    expect_error(parse_small("qwen2_moe", ",\"use_sliding_window\":true"), "sliding_window");
     static const char full[] = SLIDING "1,\"layer_types\":[\"full_attention\",\"full_attention\","
                                        "\"full_attention\",\"full_attention\"]";
     assert_int_equal(parse_small("qwen2_moe", full), 0);
+    expect_error(parse_small("qwen3_moe", full), "found 4096"); // its layers have no types
+    assert_int_equal(parse_small("qwen3_moe", SLIDING "1,\"sliding_window\":null"), 0);
+    expect_error(parse_small("qwen3", SLIDING "3"), "found 4096");
+    expect_error(parse_small("mixtral", ",\"sliding_window\":4096"), "found 4096");
+    expect_error(parse_small("olmoe", ",\"sliding_window\":4095"), "found 4095");
+}
+
+static void a_window_as_long_as_the_model_s_context_never_slides(void **state)
+{
+    (void)state;
+    assert_int_equal(parse_small("mixtral", ",\"sliding_window\":null"), 0);
+    assert_int_equal(parsed.window, 0);
+    assert_int_equal(parse_small("mixtral", ""), 0);
+    assert_int_equal(parsed.window, 0);
+    assert_int_equal(parse_small("mixtral", ",\"sliding_window\":131072"), 0);
+    assert_int_equal(parsed.window, 131072);
+    assert_int_equal(parse_with(moe4, "use_sliding_window", "true"), 0);
+    assert_int_equal(parsed.window, 32768);
+    assert_int_equal(parse(moe4, NULL), 0);
+    assert_int_equal(parsed.window, 0);
 }
 
 static void a_theta_of_null_beside_another_is_none(void **state)
@@ -223,8 +246,13 @@ static const struct {
     const char *key, *value, *error;
 } bad_keys[] = {
     {"model_type", "\"llama\"",
-     "config.json: model_type: expected \"qwen2_moe\" or \"qwen2\", found \"llama\""},
-    {"model_type", "null", "model_type: expected \"qwen2_moe\" or \"qwen2\", found null"},
+     "config.json: model_type: expected \"qwen2_moe\", \"qwen2\", \"qwen3_moe\", \"qwen3\", "
+     "\"olmoe\" or \"mixtral\", found \"llama\""},
+    {"model_type", "null", "\"olmoe\" or \"mixtral\", found null"},
+    {"model_type", "\"deepseek_v3\"",
+     "found \"deepseek_v3\", which needs multi-head latent attention: not implemented"},
+    {"model_type", "\"gpt_oss\"",
+     "found \"gpt_oss\", which needs attention sinks and sliding windows: not implemented"},
     {"model_type", "7", "found 7"},
     {"model_type", "\"qwen2\\u0000\"", "model_type: expected"},
     {"architectures", "[\"Qwen2MoeForSequenceClassification\"]",
@@ -262,7 +290,6 @@ static const struct {
     {"tie_word_embeddings", "1", "tie_word_embeddings: expected true or false, found 1"},
     {"qkv_bias", "null", "qkv_bias: expected true or false, found null"},
     {"norm_topk_prob", "\"true\"", "norm_topk_prob: expected true or false, found \"true\""},
-    {"use_sliding_window", "true", "use_sliding_window: expected false"},
     {"is_causal", "false", "is_causal: expected true, found false"},
     {"quantization_config", "{\"quant_method\":\"gptq\"}", "quantization_config: expected none"},
     {"per_layer_config", "{}", "per_layer_config: expected none"},
@@ -387,6 +414,7 @@ int main(void)
         cmocka_unit_test(keys_that_nobody_reads_may_hold_anything),
         cmocka_unit_test(torch_s_names_of_types_are_known),
         cmocka_unit_test(a_window_that_no_layer_has_is_none),
+        cmocka_unit_test(a_window_as_long_as_the_model_s_context_never_slides),
         cmocka_unit_test(a_theta_of_null_beside_another_is_none),
         cmocka_unit_test(bad_keys_are_refused_by_name),
         cmocka_unit_test(bad_texts_are_refused),

@@ -45,6 +45,8 @@ static const struct {
 } cases[] = {
     {KEYS_OF_CONFIG, "quantization_config", "{}", "none (it is not supported), found an object", 0},
     {KEYS_OF_CONFIG, "compression_config", "{}", "none (it is not supported)", NULL},
+    {KEYS_OF_CONFIG, "attention_bias", "true", "expected false, found true", "false"},
+    {KEYS_OF_CONFIG, "clip_qkv", "8.0", "none (it is not supported), found 8.0", NULL},
     {KEYS_OF_CONFIG, "per_layer_config", "{}", "none (it is not supported)", NULL},
     {KEYS_OF_CONFIG, "is_causal", "false", "expected true, found false", "true"},
     {KEYS_OF_CONFIG, "is_encoder_decoder", "true", "expected false, found true", "false"},

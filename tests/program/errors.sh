@@ -152,7 +152,9 @@ expect 2 'found one made of shapes' batch -m synth:tiny-moe -i /dev/null -o "$wo
 edit "$(variant llama)" model_type '"llama"'
 expect 3 'found "llama"' "${logits[@]}" "$work/llama"
 edit "$(variant window)" use_sliding_window true
-expect 3 'use_sliding_window' "${logits[@]}" "$work/window"
+expect 2 'c 40000: expected at most 32768' run -c 40000 --tokens 1 --ids -n 1 -m "$work/window"
+edit "$work/window" sliding_window 511
+expect 3 'sliding_window: expected none' "${logits[@]}" "$work/window"
 edit "$(variant act)" hidden_act '"gelu"'
 expect 3 'hidden_act' "${logits[@]}" "$work/act"
 edit "$(variant heads)" num_attention_heads '"four"'
@@ -162,7 +164,9 @@ expect 3 'num_experts_per_tok' "${logits[@]}" "$work/topk"
 edit "$(variant experts)" num_experts 61
 expect 3 'mlp.gate.weight' "${logits[@]}" "$work/experts"
 edit "$(variant width)" moe_intermediate_size 25
-expect 3 'mlp.experts.gate_up_proj' "${logits[@]}" "$work/width"
+expect 3 'mlp.experts.0.gate_proj.weight' "${logits[@]}" "$work/width"
+edit "$(variant sinks)" model_type '"gpt_oss"'
+expect 3 'attention sinks' "${logits[@]}" "$work/sinks"
 edit "$(variant untied "$dense")" tie_word_embeddings false
 expect 3 'lm_head.weight' "${logits[@]}" "$work/untied"
 printf '{' >"$(variant broken)/config.json"

@@ -1,0 +1,123 @@
+/* What config.json says of positions: how they turn queries and keys, and which of them a layer
+ * sees.
+ */
+#include "model/config_attention.h"
+
+#include <stdio.h>
+
+#include "base/log.h"
+#include "model/family.h"
+
+/* The dictionary of the 5 form, or rope_scaling of the 4 form, which wins when it says anything. */
+static int read_rope_dictionary(const struct config_source *s, const char *name,
+                                const struct js *rope, struct config *c)
+{
+    static const char *const nested[] = {"full_attention", "sliding_attention"};
+    char key[64];
+    if (!js_is_object(rope))
+        return source_expected(s, name, "an object", rope);
+    struct config_source inside = {rope, s->file};
+    const struct js *type = source_value(&inside, "rope_type");
+    snprintf(key, sizeof key, "%s.%s", name, type ? "rope_type" : "type");
+    if (!type)
+        type = source_value(&inside, "type");
+    if (type && !source_is_text(type, "default"))
+        return source_expected(s, key, "\"default\"", type);
+    for (size_t i = 0; i < sizeof nested / sizeof *nested; i++) {
+        snprintf(key, sizeof key, "%s.%s", name, nested[i]);
+        if (js_member(rope, nested[i]))
+            return source_expected(s, key, "none (one rope for all layers)",
+                                   js_member(rope, nested[i]));
+    }
+    snprintf(key, sizeof key, "%s.partial_rotary_factor", name);
+    double factor = 1;
+    int status = source_real(s, key, source_value(&inside, "partial_rotary_factor"), 1, 1, &factor);
+    snprintf(key, sizeof key, "%s.rope_theta", name);
+    return status
+               ? status
+               : source_real(s, key, source_value(&inside, "rope_theta"), 1, 1e12, &c->rope_theta);
+}
+
+int config_read_rope(const struct config_source *s, struct config *c)
+{
+    double factor = 1;
+    const char *name = "rope_scaling";
+    const struct js *rope = source_value(s, name);
+    if (!rope || (js_is_object(rope) && js_count(rope) == 0)) {
+        name = "rope_parameters";
+        rope = source_value(s, name);
+    }
+    const struct js *theta = js_member(s->root, "rope_theta");
+    if (js_is_null(theta) && js_is_number(js_member(rope, "rope_theta")))
+        theta = NULL; // the dictionary's counts
+    int status = source_real(s, "rope_theta", theta, 1, 1e12, &c->rope_theta);
+    if (!status)
+        status = source_real(s, "partial_rotary_factor", source_value(s, "partial_rotary_factor"),
+                             1, 1, &factor);
+    return status || !rope ? status : read_rope_dictionary(s, name, rope, c);
+}
+
+/* layer_types of the 5 form: one word a layer, and all of them full attention. */
+static int check_layer_types(const struct config_source *s, struct config *c)
+{
+    const struct js *types = source_value(s, "layer_types");
+    if (!types)
+        return 0;
+    if (!js_is_array(types))
+        return source_expected(s, "layer_types", "a list", types);
+    if (js_count(types) != (size_t)c->n_layers)
+        return fail(STATUS_BAD_FILE,
+                    "%s: layer_types: expected num_hidden_layers = %d entries, found %zu", s->file,
+                    c->n_layers, js_count(types));
+    for (size_t i = 0; i < js_count(types); i++) {
+        const struct js *type = js_item(types, i);
+        if (!source_is_text(type, "full_attention") && !source_is_text(type, "attention"))
+            return source_expected(s, "layer_types", "\"full_attention\"", type);
+    }
+    return 0;
+}
+
+/* The first layer that sees only a window of the text; n_layers where none does. Where layer_types
+ * says which do, none does, or it has been refused. */
+static int first_window(const struct config_source *s, const struct config *c, bool on, int most)
+{
+    bool listed = source_value(s, "layer_types") != NULL;
+    switch (family_of(c)->windows) {
+    case WINDOWS_BEFORE:
+        return on && !listed && most > 0 ? 0 : c->n_layers;
+    case WINDOWS_FROM:
+        return on && !listed ? most : c->n_layers;
+    case WINDOWS_IF_ON:
+        return on ? 0 : c->n_layers;
+    case WINDOWS_ALL:
+        return 0;
+    default:
+        return c->n_layers;
+    }
+}
+
+/* Refuse a model some layer of which would see only a window of the text. A window that no position
+ * leaves is noted, since a run may go on for longer than the model says. */
+int config_read_windows(const struct config_source *s, struct config *c)
+{
+    bool on = false, by_default = family_of(c)->windows != WINDOWS_ALL;
+    int most = 28, window = 4096, status = check_layer_types(s, c);
+    const struct js *size = js_member(s->root, "sliding_window");
+    if (!status)
+        status = source_bool(s, "use_sliding_window", &on);
+    if (!status && on)
+        status = source_int(s, "max_window_layers", 0, 1 << 20, &most);
+    if (status || (size ? js_is_null(size) : !by_default))
+        return status;
+    if (first_window(s, c, on, most) >= c->n_layers)
+        return 0;
+    status = source_int(s, "sliding_window", 0, 1 << 30, &window);
+    if (!status && window < c->max_positions)
+        status =
+            fail(STATUS_BAD_FILE,
+                 "%s: sliding_window: expected none, or one of max_position_embeddings = %d or "
+                 "more, which never slides; found %d%s",
+                 s->file, c->max_positions, window, size ? "" : " (the default)");
+    c->window = window;
+    return status;
+}
