@@ -19,6 +19,7 @@ transformers' own variants of attention and experts agree.
 """
 
 import argparse
+import copy
 import json
 import os
 import re
@@ -34,18 +35,20 @@ import safetensors.torch
 import torch
 import transformers
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config, Qwen2MoeConfig
-from transformers.models.qwen2 import Qwen2ForCausalLM
-from transformers.models.qwen2_moe import Qwen2MoeForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MODELS = os.path.join(TOP, "tests", "golden", "models")
 AUSTEN = os.path.join(TOP, "models", "austen-moe")
 AUSTEN_GOLDEN = os.path.join(TOP, "tests", "golden", "austen")
 CLASSES = {
-    "qwen2_moe": (Qwen2MoeConfig, Qwen2MoeForCausalLM),
-    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-}
+    family: (getattr(transformers, name + "Config"), getattr(transformers, name + "ForCausalLM"))
+    for family, name in (
+        ("qwen2_moe", "Qwen2Moe"), ("qwen2", "Qwen2"), ("qwen3_moe", "Qwen3Moe"), ("qwen3", "Qwen3"),
+        ("olmoe", "Olmoe"), ("mixtral", "Mixtral"),
+    )
+}  # fmt: skip
+DENSE = ("qwen2", "qwen3")
 GREEDY = 64
 
 # What a case must keep to. Shares of the range of its logits:
@@ -91,6 +94,25 @@ def dense(layers, hidden, heads, kv_heads, ffn, vocab, theta, **more):
     }  # fmt: skip
 
 
+def shape(family, layers, hidden, heads, kv_heads, vocab, theta, **more):
+    return {
+        "model_type": family, "num_hidden_layers": layers, "hidden_size": hidden,
+        "num_attention_heads": heads, "num_key_value_heads": kv_heads, "vocab_size": vocab,
+        "rope_theta": theta, "max_position_embeddings": 512, **more,
+    }  # fmt: skip
+
+
+def experts(number, top_k, width):
+    """The keys of qwen3_moe."""
+    return {"num_experts": number, "num_experts_per_tok": top_k, "moe_intermediate_size": width,
+            "intermediate_size": 44}  # fmt: skip
+
+
+def wide_experts(key, number, top_k, width):
+    """The keys of families all of whose layers have experts."""
+    return {key: number, "num_experts_per_tok": top_k, "intermediate_size": width}
+
+
 CASES = [
     # The shape of Qwen1.5-MoE-A2.7B's config.json: qkv_bias and mlp_only_layers are not there.
     Case("moe-published", 31, moe(2, 64, 4, 4, 6, 2, 16, 24, 128, 1000000.0, eos_token_id=127, bos_token_id=127),
@@ -127,6 +149,61 @@ CASES = [
          form=4, embedding=0.3, wrong={"rope_theta": 1e4}),
     Case("dense-gqa", 3, dense(2, 44, 6, 2, 57, 125, 1e4, eos_token_id=[1, 2], head_dim=16),
          dtype="float32", wrong={"rope_theta": 1e6}),
+    # The shape of Qwen3-30B-A3B's config.json: heads are together wider than hidden.
+    Case("qwen3-moe-published", 2, shape("qwen3_moe", 2, 32, 4, 2, 101, 1e6, **experts(8, 3, 12), head_dim=16,
+                                         norm_topk_prob=True, mlp_only_layers=[], decoder_sparse_step=1,
+                                         attention_bias=False, eos_token_id=100),
+         form=4, generation={"do_sample": True, "eos_token_id": [100, 98], "temperature": 0.6, "top_k": 20, "top_p": 0.95},
+         wrong={"norm_topk_prob": False, "rope_theta": 1e4, "num_experts_per_tok": 2}),
+    Case("qwen3-moe-fused", 18, shape("qwen3_moe", 3, 40, 2, 1, 97, 1e4, **experts(6, 2, 16), head_dim=10,
+                                     mlp_only_layers=[1], tie_word_embeddings=True),
+         layout="fused", embedding=0.3, wrong={"norm_topk_prob": True, "rope_theta": 1e6}),
+    # No head_dim: hidden_size says it.
+    Case("qwen3-moe-sparse-step-2", 8, shape("qwen3_moe", 2, 36, 3, 3, 90, 1e4, **experts(7, 2, 11),
+                                             decoder_sparse_step=2, rms_norm_eps=1e-5),
+         dtype="float32", embedding=0.01, wrong={"norm_topk_prob": True, "rms_norm_eps": 1e-6}),
+    Case("qwen3-moe-long", 19, shape("qwen3_moe", 2, 32, 4, 1, 96, 1e4, **experts(10, 4, 9), head_dim=14,
+                                    norm_topk_prob=True),
+         layout="sharded", prompt=150, wrong={"norm_topk_prob": False, "rope_theta": 1e6}),
+    # The shape of Qwen3-0.6B's config.json.
+    Case("qwen3-published", 3, shape("qwen3", 2, 32, 4, 2, 103, 1e6, intermediate_size=52, head_dim=16,
+                                     tie_word_embeddings=True, attention_bias=False, eos_token_id=102),
+         form=4, embedding=0.3, generation={"do_sample": True, "eos_token_id": [102, 100], "temperature": 0.6,
+                                            "top_k": 20, "top_p": 0.95},
+         wrong={"rope_theta": 1e4}),
+    # No head_dim in config.json, so each of the heads is 128 wide.
+    Case("qwen3-head-dim", 7, shape("qwen3", 2, 24, 2, 1, 80, 1e4, intermediate_size=33),
+         form=4, wrong={"rope_theta": 1e6}),
+    Case("qwen3-half", 2, shape("qwen3", 3, 42, 3, 3, 110, 1e4, intermediate_size=40, head_dim=14),
+         dtype="float16", layout="sharded", wrong={"rope_theta": 1e6}),
+    Case("qwen3-eps", 6, shape("qwen3", 2, 40, 5, 1, 100, 1e4, intermediate_size=47, head_dim=8, rms_norm_eps=1e-5),
+         dtype="float32", embedding=0.01, wrong={"rms_norm_eps": 1e-6}),
+    # The shape of Mixtral-8x7B's config.json.
+    Case("mixtral-published", 9, shape("mixtral", 2, 32, 4, 2, 100, 1e6, **wide_experts("num_local_experts", 8, 2, 20),
+                                       bos_token_id=1, eos_token_id=2, sliding_window=None, rms_norm_eps=1e-5),
+         form=4, wrong={"rope_theta": 1e4, "num_experts_per_tok": 3}),
+    Case("mixtral-head-dim", 4, shape("mixtral", 2, 45, 4, 2, 103, 1e4, **wide_experts("num_local_experts", 5, 3, 23),
+                                      head_dim=10, tie_word_embeddings=True, sliding_window=512),
+         embedding=0.3, wrong={"num_experts_per_tok": 2}),
+    # Neither theta, nor how many experts a token has, is in config.json.
+    Case("mixtral-defaults", 12, shape("mixtral", 3, 32, 4, 1, 96, None, num_local_experts=6, intermediate_size=14),
+         form=4, dtype="float32", layout="sharded", wrong={"rope_theta": 1e4, "num_experts_per_tok": 1}),
+    Case("mixtral-long", 20, shape("mixtral", 2, 40, 4, 4, 90, 1e4, **wide_experts("num_local_experts", 4, 1, 20),
+                                  rms_norm_eps=1e-4),
+         embedding=0.01, prompt=150, wrong={"rope_theta": 1e6, "rms_norm_eps": 1e-5}),
+    # The shape of OLMoE-1B-7B's config.json.
+    Case("olmoe-published", 2, shape("olmoe", 2, 32, 4, 4, 100, 1e4, **wide_experts("num_experts", 12, 4, 12),
+                                     norm_topk_prob=False, clip_qkv=None, eos_token_id=99, rms_norm_eps=1e-5),
+         form=4, wrong={"norm_topk_prob": True, "num_experts_per_tok": 3}),
+    Case("olmoe-gqa", 2, shape("olmoe", 2, 48, 6, 2, 96, 1e4, **wide_experts("num_experts", 5, 2, 20),
+                               norm_topk_prob=True, tie_word_embeddings=True),
+         layout="sharded", embedding=0.3, wrong={"norm_topk_prob": False, "rope_theta": 1e6}),
+    # No num_key_value_heads: as many as heads.
+    Case("olmoe-eps", 10, shape("olmoe", 3, 40, 2, None, 97, 1e4, **wide_experts("num_experts", 6, 2, 14),
+                               rms_norm_eps=1e-4),
+         dtype="float32", embedding=0.01, wrong={"rms_norm_eps": 1e-5, "norm_topk_prob": True}),
+    Case("olmoe-long", 7, shape("olmoe", 2, 36, 3, 3, 90, 1e6, **wide_experts("num_experts", 9, 3, 10)),
+         layout="fused", prompt=150, wrong={"norm_topk_prob": True, "rope_theta": 1e4}),
 ]  # fmt: skip
 
 # ------------------------------------------------------------------------ checkpoints
@@ -143,9 +220,11 @@ GAINS = {
 def make_config(case):
     """The configuration object that config.json stands for."""
     values = {"bos_token_id": None, "eos_token_id": None, **case.config}
-    theta = values.pop("rope_theta")
+    theta, scaling = values.pop("rope_theta"), values.pop("rope_scaling", {"rope_type": "default"})
     make = CLASSES[values.pop("model_type")][0]
-    return make(rope_parameters={"rope_type": "default", "rope_theta": theta}, **values)
+    if theta is None:
+        theta = make.default_theta
+    return make(rope_parameters={**scaling, "rope_theta": theta}, **values)
 
 
 def random_tensor(case, name, shape, generator):
@@ -181,19 +260,22 @@ def config_in_form_4(case):
         "attention_dropout": 0.0,
         "hidden_act": "silu",
         "initializer_range": 0.02,
-        "max_window_layers": 21,
-        "rms_norm_eps": 1e-06,
-        "sliding_window": 32768,
+        "rms_norm_eps": config.rms_norm_eps,
         "tie_word_embeddings": False,
         "torch_dtype": case.dtype,
         "transformers_version": "4.39.0.dev0",
         "use_cache": True,
-        "use_sliding_window": False,
     }
-    if config.model_type == "qwen2_moe":
-        out |= {"decoder_sparse_step": 1, "norm_topk_prob": False, "output_router_logits": False,
-                "router_aux_loss_coef": 0.001}  # fmt: skip
-    return out | case.config
+    if config.model_type.startswith("qwen"):
+        out |= {"max_window_layers": 21, "sliding_window": 32768, "use_sliding_window": False}
+    if config.model_type in ("qwen2_moe", "qwen3_moe"):
+        out |= {"decoder_sparse_step": 1, "norm_topk_prob": False}
+    if config.model_type not in DENSE:
+        out |= {"output_router_logits": False, "router_aux_loss_coef": 0.001}
+    out |= case.config
+    if case.config["rope_theta"] is None:
+        del out["rope_theta"]
+    return out
 
 
 def write_json(folder, name, value):
@@ -205,9 +287,12 @@ def write_json(folder, name, value):
 def write_checkpoint(case, model, folder):
     """Write the files of a checkpoint in the case's layout, form and type."""
     shutil.rmtree(folder, ignore_errors=True)
-    model = CLASSES[model.config.model_type][1].from_pretrained(
-        None, config=model.config, state_dict=model.state_dict(), dtype=getattr(torch, case.dtype)
-    )
+    config = copy.deepcopy(model.config)
+    config.dtype = case.dtype
+    weights = model.state_dict()
+    # Not by from_pretrained(): it keeps the names that tensors have in memory.
+    model = CLASSES[config.model_type][1](config).to(getattr(torch, case.dtype))
+    model.load_state_dict(weights)
     bytes_in_all = sum(p.numel() * p.element_size() for p in model.parameters())
     shard = bytes_in_all * 2 // 5 if case.layout == "sharded" else 10**9
     model.save_pretrained(folder, max_shard_size=shard)
@@ -246,7 +331,7 @@ class Run:
 
 @torch.no_grad()
 def run(model, tokens):
-    sparse = model.config.model_type == "qwen2_moe"
+    sparse = model.config.model_type not in DENSE
     out = model(torch.tensor([tokens]), use_cache=False, **({"output_router_logits": True} if sparse else {}))
     router = [layer.float() for layer in out.router_logits] if sparse else []
     return Run(out.logits[0].float(), router, getattr(model.config, "num_experts_per_tok", 0))

@@ -168,6 +168,9 @@ static void placements(void **state)
     check_placements(SOURCE_DIR "/tests/golden/models/moe-60", DTYPE_BF16, 7, 1);
     check_placements(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2", DTYPE_F32, 2, 3);
     check_placements(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2", DTYPE_BF16, 5, 2);
+    check_placements(SOURCE_DIR "/tests/golden/models/qwen3-moe-fused", DTYPE_BF16, 2, 1);
+    check_placements(SOURCE_DIR "/tests/golden/models/olmoe-gqa", DTYPE_F32, 3, 0);
+    check_placements(SOURCE_DIR "/tests/golden/models/mixtral-published", DTYPE_BF16, 3, 2);
 }
 
 /* When pairs are enough, all variants go with each instruction set, each type, and each model. */
@@ -191,6 +194,8 @@ static void tiny_models(void **state)
     check_everywhere(SOURCE_DIR "/tests/golden/models/moe-60", 0);
     check_everywhere(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2", 1);
     check_everywhere(SOURCE_DIR "/tests/golden/models/dense-gqa", 2);
+    check_everywhere(SOURCE_DIR "/tests/golden/models/qwen3-moe-fused", 3);
+    check_everywhere(SOURCE_DIR "/tests/golden/models/olmoe-gqa", 4);
 }
 
 static void shipped_model(void **state)

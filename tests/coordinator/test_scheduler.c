@@ -95,12 +95,14 @@ struct setting {
     int sequences, chunk, ranks, blocks, overlap;
 };
 
-static void open_tiny(struct ranks *r, const struct setting *t)
+#define MODELS SOURCE_DIR "/tests/golden/models/"
+
+static void open_model(struct ranks *r, const struct setting *t, const char *model)
 {
     struct process p = {.local_size = 1};
     struct model_options o = model_options_default();
     struct session_needs needs = {t->sequences, 5, 0};
-    o.model = SOURCE_DIR "/tests/golden/models/moe-60";
+    o.model = model;
     o.threads = 1;
     o.ranks = t->ranks;
     o.chunk = t->chunk;
@@ -110,6 +112,11 @@ static void open_tiny(struct ranks *r, const struct setting *t)
     assert_int_equal(ranks_open(r, &p, &o, &needs), 0);
     if (t->blocks)
         assert_int_equal(r->coordinator.kv.n_blocks, t->blocks);
+}
+
+static void open_tiny(struct ranks *r, const struct setting *t)
+{
+    open_model(r, t, MODELS "moe-60");
 }
 
 /* All requests in order, each as soon as there is room; returns the steps it took. */
@@ -137,10 +144,10 @@ static int run_all(struct ranks *r, struct answer *answers, int n)
     return steps;
 }
 
-static void answer_alone(struct answer *answers, int n)
+static void answer_alone(struct answer *answers, int n, const char *model)
 {
     struct ranks r;
-    open_tiny(&r, &(struct setting){1, 2048, 1, 0, 0});
+    open_model(&r, &(struct setting){1, 2048, 1, 0, 0}, model);
     for (int i = 0; i < n; i++)
         assert_int_equal(generate(&r.coordinator, &answers[i].request), 0);
     ranks_close(&r);
@@ -174,7 +181,7 @@ static void each_gives_what_it_gives_alone(void **state)
     size_t n_settings = pairs_only() ? FEW : sizeof settings / sizeof *settings;
     static struct answer alone[REQUESTS], together[REQUESTS];
     fill(alone, REQUESTS);
-    answer_alone(alone, REQUESTS);
+    answer_alone(alone, REQUESTS, MODELS "moe-60");
     int stops = 0, lengths = 0;
     for (int i = 0; i < REQUESTS; i++) {
         stops += alone[i].result.finish == FINISH_STOP;
@@ -187,6 +194,26 @@ static void each_gives_what_it_gives_alone(void **state)
         fill(together, REQUESTS);
         run_all(&r, together, REQUESTS);
         compare(together, alone, REQUESTS);
+        ranks_close(&r);
+    }
+}
+
+static void so_do_models_of_other_families(void **state)
+{
+    static const char *const models[] = {MODELS "qwen3-moe-published", MODELS "qwen3-published",
+                                         MODELS "olmoe-published", MODELS "mixtral-published"};
+    static const struct setting setting = {8, 33, 3, 0, OVERLAP_ON};
+    enum { FEW = 12 };
+    static struct answer alone[FEW], together[FEW];
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        struct ranks r;
+        fill(alone, FEW);
+        answer_alone(alone, FEW, models[i]);
+        open_model(&r, &setting, models[i]);
+        fill(together, FEW);
+        run_all(&r, together, FEW);
+        compare(together, alone, FEW);
         ranks_close(&r);
     }
 }
@@ -422,6 +449,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_gives_what_it_gives_alone),
+        cmocka_unit_test(so_do_models_of_other_families),
         cmocka_unit_test(a_free_place_is_taken_at_once),
         cmocka_unit_test(memory_bounds_how_many_run),
         cmocka_unit_test(what_can_never_run_is_refused),

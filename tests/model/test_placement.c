@@ -307,7 +307,7 @@ static void footprints_are_exact(void **state)
 {
     (void)state;
     static const char *const names[] = {"moe-60", "moe-mlp-only-layers", "moe-head-dim",
-                                        "dense-gqa"};
+                                        "dense-gqa", "qwen3-moe-fused", "olmoe-gqa"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char dir[256];
         struct ranks r;

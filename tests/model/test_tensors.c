@@ -9,9 +9,13 @@
 #include "tests/rig/cm.h"
 
 static const char *const models[] = {
-    "dense-gqa", "dense-tied",   "moe-60",           "moe-fused",     "moe-head-dim",
-    "moe-long",  "moe-sharded",  "moe-renormalised", "moe-published", "moe-mlp-only-layers",
-    "moe-top-1", "moe-60-short", "moe-sparse-step-2"};
+    "dense-gqa",           "dense-tied",          "moe-60",
+    "moe-fused",           "moe-head-dim",        "moe-long",
+    "moe-sharded",         "moe-renormalised",    "moe-published",
+    "moe-mlp-only-layers", "moe-top-1",           "moe-60-short",
+    "moe-sparse-step-2",   "qwen3-moe-published", "qwen3-moe-fused",
+    "qwen3-published",     "olmoe-gqa",           "mixtral-published",
+    "mixtral-head-dim"};
 
 static uint64_t elements_of(int n_dims, const int64_t *shape)
 {
