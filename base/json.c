@@ -241,6 +241,11 @@ struct js *js_new_bool(bool v)
     return made(json_boolean(v));
 }
 
+struct js *js_new_null(void)
+{
+    return made(json_null());
+}
+
 void js_set(struct js *object, const char *key, struct js *value)
 {
     CHECK(json_object_set_new(in(object), key, in(value)) == 0, "cannot set %s", key);

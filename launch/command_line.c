@@ -15,15 +15,12 @@ enum { MAX_OPTIONS = 64, FIRST_LONG = 256 }; // getopt's code of option i is FIR
 
 static void print_option(const struct option_spec *o)
 {
-    char left[64];
-    int n = o->letter ? snprintf(left, sizeof left, "  -%c, --%s", o->letter, o->name)
-                      : snprintf(left, sizeof left, "      --%s", o->name);
+    int n = o->letter ? printf("  -%c, --%s", o->letter, o->name) : printf("      --%s", o->name);
     if (o->kind != OPTION_FLAG)
-        snprintf(left + n, sizeof left - (size_t)n, " %s", o->placeholder);
-    if (strlen(left) > 30)
-        printf("%s\n%-31s%s\n", left, "", o->help);
-    else
-        printf("%-31s%s\n", left, o->help);
+        n += printf(" %s", o->placeholder);
+    if (n > 30)
+        n = printf("\n") - 1;
+    printf("%*s%s\n", 31 - n, "", o->help);
 }
 
 static void print_help(const struct command_spec *command, const struct option_spec *table)

@@ -22,6 +22,8 @@ struct preset {
         const char *key;
         int value;
     } keys[MAX_KEYS];
+    const char
+        *more; // an object with what is not an integer, or is not as in config_json(); or NULL
 };
 
 static const struct preset presets[] = {
@@ -41,7 +43,8 @@ static const struct preset presets[] = {
       {"moe_intermediate_size", 1408},
       {"shared_expert_intermediate_size", 5632},
       {"num_experts", 60},
-      {"num_experts_per_tok", 4}}},
+      {"num_experts_per_tok", 4}},
+     NULL},
     {"qwen1.5-7b",
      ARCH_QWEN2,
      {{"vocab_size", 151936},
@@ -53,7 +56,73 @@ static const struct preset presets[] = {
       {"max_window_layers", 28},
       {"num_attention_heads", 32},
       {"num_hidden_layers", 32},
-      {"num_key_value_heads", 32}}},
+      {"num_key_value_heads", 32}},
+     NULL},
+    {"qwen2-57b-a14b",
+     ARCH_QWEN2_MOE,
+     {{"vocab_size", 151936},
+      {"bos_token_id", 151643},
+      {"eos_token_id", 151643},
+      {"hidden_size", 3584},
+      {"intermediate_size", 18944},
+      {"max_position_embeddings", 131072},
+      {"max_window_layers", 28},
+      {"num_attention_heads", 28},
+      {"num_hidden_layers", 28},
+      {"num_key_value_heads", 4},
+      {"decoder_sparse_step", 1},
+      {"moe_intermediate_size", 2560},
+      {"shared_expert_intermediate_size", 20480},
+      {"num_experts", 64},
+      {"num_experts_per_tok", 8}},
+     "{\"sliding_window\":65536}"},
+    {"qwen3-30b-a3b",
+     ARCH_QWEN3_MOE,
+     {{"vocab_size", 151936},
+      {"bos_token_id", 151643},
+      {"eos_token_id", 151645},
+      {"head_dim", 128},
+      {"hidden_size", 2048},
+      {"intermediate_size", 6144},
+      {"max_position_embeddings", 40960},
+      {"max_window_layers", 48},
+      {"num_attention_heads", 32},
+      {"num_hidden_layers", 48},
+      {"num_key_value_heads", 4},
+      {"decoder_sparse_step", 1},
+      {"moe_intermediate_size", 768},
+      {"num_experts", 128},
+      {"num_experts_per_tok", 8}},
+     "{\"attention_bias\":false,\"mlp_only_layers\":[],\"norm_topk_prob\":true,"
+     "\"sliding_window\":null}"},
+    {"olmoe-1b-7b",
+     ARCH_OLMOE,
+     {{"vocab_size", 50304},
+      {"eos_token_id", 50279},
+      {"hidden_size", 2048},
+      {"intermediate_size", 1024},
+      {"max_position_embeddings", 4096},
+      {"num_attention_heads", 16},
+      {"num_hidden_layers", 16},
+      {"num_key_value_heads", 16},
+      {"num_experts", 64},
+      {"num_experts_per_tok", 8}},
+     "{\"attention_bias\":false,\"clip_qkv\":null,\"pad_token_id\":1,\"rms_norm_eps\":1e-05,"
+     "\"rope_theta\":10000.0}"},
+    {"mixtral-8x7b",
+     ARCH_MIXTRAL,
+     {{"vocab_size", 32000},
+      {"bos_token_id", 1},
+      {"eos_token_id", 2},
+      {"hidden_size", 4096},
+      {"intermediate_size", 14336},
+      {"max_position_embeddings", 32768},
+      {"num_attention_heads", 32},
+      {"num_hidden_layers", 32},
+      {"num_key_value_heads", 8},
+      {"num_local_experts", 8},
+      {"num_experts_per_tok", 2}},
+     "{\"rms_norm_eps\":1e-05,\"sliding_window\":null}"},
     {"tiny-moe", // has every kind of tensor, in a few hundred kB
      ARCH_QWEN2_MOE,
      {{"vocab_size", 512},
@@ -69,12 +138,14 @@ static const struct preset presets[] = {
       {"moe_intermediate_size", 32},
       {"shared_expert_intermediate_size", 48},
       {"num_experts", 6},
-      {"num_experts_per_tok", 2}}},
+      {"num_experts_per_tok", 2}},
+     NULL},
 };
 
 const char *synth_presets(void)
 {
-    return "qwen1.5-moe-a2.7b|qwen1.5-7b|tiny-moe";
+    return "qwen1.5-moe-a2.7b|qwen1.5-7b|qwen2-57b-a14b|qwen3-30b-a3b|olmoe-1b-7b|mixtral-8x7b|"
+           "tiny-moe";
 }
 
 static const char *transformers_name(enum dtype type)
@@ -83,11 +154,33 @@ static const char *transformers_name(enum dtype type)
     return names[type];
 }
 
+/* The value as a new one: a number, true, false, null or an empty list. */
+static struct js *copy_of(const struct js *v)
+{
+    if (js_is_bool(v))
+        return js_new_bool(js_bool(v));
+    if (js_is_int(v))
+        return js_new_int(js_int(v));
+    if (js_is_number(v))
+        return js_new_real(js_number(v));
+    return js_is_array(v) ? js_new_array() : js_new_null();
+}
+
+static void set_more(struct js *root, const struct preset *p)
+{
+    struct js *more = p->more ? js_parse(p->more, strlen(p->more), p->name) : js_new_object();
+    CHECK(more, "a preset is not JSON");
+    for (struct js_entry e = js_first(more); e.key; e = js_next(more, e))
+        js_set(root, e.key, copy_of(e.value));
+    js_free(more);
+}
+
 /* config.json in the form of transformers 4, which the published models have. */
 static struct js *config_json(const struct preset *p, const struct synth_options *o)
 {
     const struct family *family = family_at(p->architecture);
     struct js *root = js_new_object(), *classes = js_new_array();
+    bool has_window = family->windows != WINDOWS_ALL; // and a switch for it
     js_push(classes, js_new_text(family->class));
     js_set(root, "architectures", classes);
     js_set(root, "attention_dropout", js_new_real(0));
@@ -100,24 +193,30 @@ static struct js *config_json(const struct preset *p, const struct synth_options
         js_set(root, "num_hidden_layers", js_new_int(o->layers));
     js_set(root, "rms_norm_eps", js_new_real(1e-6));
     js_set(root, "rope_theta", js_new_real(1e6));
-    js_set(root, "sliding_window", js_new_int(32768));
+    if (has_window)
+        js_set(root, "sliding_window", js_new_int(32768));
     js_set(root, "tie_word_embeddings", js_new_bool(false));
     js_set(root, "torch_dtype", js_new_text(transformers_name(o->type)));
     js_set(root, "transformers_version", js_new_text("4.39.0"));
     js_set(root, "use_cache", js_new_bool(true));
-    js_set(root, "use_sliding_window", js_new_bool(false));
+    if (has_window)
+        js_set(root, "use_sliding_window", js_new_bool(false));
     if (family->has_experts) {
-        js_set(root, "norm_topk_prob", js_new_bool(false));
+        if (!family->defaults.norm_topk) // else it is the family's, and no key says it
+            js_set(root, "norm_topk_prob", js_new_bool(false));
         js_set(root, "output_router_logits", js_new_bool(false));
         js_set(root, "router_aux_loss_coef", js_new_real(0.001));
     }
+    set_more(root, p);
     return root;
 }
 
 static struct js *generation_json(const struct js *config)
 {
     struct js *root = js_new_object();
-    js_set(root, "bos_token_id", js_new_int(js_int(js_member(config, "bos_token_id"))));
+    const struct js *begin = js_member(config, "bos_token_id");
+    if (begin)
+        js_set(root, "bos_token_id", js_new_int(js_int(begin)));
     js_set(root, "do_sample", js_new_bool(false));
     js_set(root, "eos_token_id", js_new_int(js_int(js_member(config, "eos_token_id"))));
     js_set(root, "max_new_tokens", js_new_int(2048));

@@ -191,7 +191,7 @@ static void fewer_layers_are_the_same_first_layers(void **state)
     free(b);
 }
 
-/* Parameters and bytes as published for the two models. */
+/* Parameters and bytes as published. */
 static void presets_have_the_published_sizes(void **state)
 {
     static const struct {
@@ -202,6 +202,10 @@ static void presets_have_the_published_sizes(void **state)
     } cases[] = {
         {"qwen1.5-moe-a2.7b", 14315784192, 3 + 24 * (7 + 2 + 1 + 180 + 3 + 1), 7},
         {"qwen1.5-7b", 7721324544, 3 + 32 * (7 + 2 + 3), 4},
+        {"qwen2-57b-a14b", 57408658944, 3 + 28 * (7 + 2 + 1 + 192 + 3 + 1), 27},
+        {"qwen3-30b-a3b", 30532122624, 3 + 48 * (4 + 2 + 2 + 1 + 384), 15},
+        {"olmoe-1b-7b", 6919161856, 3 + 16 * (4 + 2 + 2 + 1 + 192), 4},
+        {"mixtral-8x7b", 46702792704, 3 + 32 * (4 + 2 + 1 + 24), 23},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -46,6 +46,8 @@ result $? "completion of two commands"
 result $? "completion of an option: found $(complete_words "$PWD/there/bin/epmoe" run --tem)"
 [ "$(complete_words "$PWD/there/bin/epmoe" run --dtype b)" = bf16 ]
 result $? "completion of a choice: found $(complete_words "$PWD/there/bin/epmoe" run --dtype b)"
+[ "$(complete_words "$PWD/there/bin/epmoe" synth --preset mix)" = mixtral-8x7b ]
+result $? "completion of a preset: found $(complete_words "$PWD/there/bin/epmoe" synth --preset mix)"
 
 # ---- scripts that install or build ----
 
