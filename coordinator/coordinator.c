@@ -19,29 +19,6 @@
 _Static_assert((int)CONTROL_NCCL_ID_BYTES == (int)NCCL_ID_BYTES, "Setup has no room for it");
 _Static_assert((int)CONTROL_NCCL_MAX_IDS == (int)LANES, "Setup has no room for all");
 
-/* theta^(-2i/d) and the angle in f32, as the reference implementation has them; the cosine of that
- * angle correctly rounded. */
-static void rope_open(struct rope_table *r, struct dev *d, const struct config *m, int positions)
-{
-    int half = m->head_dim / 2;
-    size_t bytes = (size_t)positions * (size_t)half * sizeof(float);
-    float *cosines = dev_alloc_host(d, bytes), *sines = dev_alloc_host(d, bytes);
-    for (int i = 0; i < half; i++) {
-        float exponent = (float)(2 * i) / (float)m->head_dim;
-        float frequency = 1.0f / powf((float)m->rope_theta, exponent);
-        for (int p = 0; p < positions; p++) {
-            float angle = (float)p * frequency;
-            cosines[p * half + i] = (float)cos((double)angle);
-            sines[p * half + i] = (float)sin((double)angle);
-        }
-    }
-    float *cosines_device = dev_alloc_copy(d, cosines, bytes),
-          *sines_device = dev_alloc_copy(d, sines, bytes);
-    dev_upload(d, cosines_device, cosines, bytes);
-    dev_upload(d, sines_device, sines, bytes);
-    *r = (struct rope_table){cosines_device, sines_device, half};
-}
-
 /* The groups of a layer's blocks where the device can read them; NULL where it has none. */
 static const int32_t *share_groups(struct coordinator *c, const struct layer_placement *l)
 {
@@ -128,7 +105,7 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o)
     open_exchange(c);
     kv_cache_open(&c->kv, &c->dev, m, c->dtype, o->max_sequences, c->context,
                   kv_blocks(c, o->kv_bytes));
-    rope_open(&c->rope, &c->dev, m, c->context);
+    rope_tables_open(&c->rope, &c->dev, m, c->context, o->max_sequences);
     picker_open(&c->picker, &c->dev, m->vocab_size, c->logit_rows, o->max_sequences);
     share_placement(c);
     dev_reserve(&c->dev, &most);

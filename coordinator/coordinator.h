@@ -4,6 +4,7 @@
 #include "coordinator/kv_cache.h"
 #include "coordinator/picker.h"
 #include "coordinator/probe.h"
+#include "coordinator/rope_tables.h"
 #include "coordinator/state.h"
 #include "exchange/outputs.h"
 #include "exchange/root.h"
@@ -56,7 +57,7 @@ struct coordinator {
     int n_exchanges;        // how many are open: of a step, or of its halves
     struct outputs outputs; // the output matrix over the ranks
     struct kv_cache kv;
-    struct rope_table rope;
+    struct rope_tables rope;
     const int32_t **group_of; // [n_layers] the placement's, for the device,
     const int32_t **piece_at; // [n_layers] and the same of pieces
     struct state state;

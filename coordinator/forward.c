@@ -55,8 +55,8 @@ static void attention_block(struct coordinator *c, int l, struct half *half)
 
     trace_mark(c->trace, PHASE_ATTENTION);
     matmul(d, s->qkv, L->qkv.n, s->h, &L->qkv, n);
-    rope_append(d, s->q, &c->kv.layers[l], s->qkv, L->qkv.n, &L->head_norm, &c->rope, &half->at, n,
-                m->n_heads);
+    rope_append(d, s->q, &c->kv.layers[l], s->qkv, L->qkv.n, &L->head_norm, &c->rope.table,
+                &half->at, n, m->n_heads);
     attention(d, s->a, s->q, &c->kv.layers[l], &half->at, n, m->n_heads);
     matmul_add(d, s->x, m->dim, s->a, &L->o, n);
 }

@@ -120,6 +120,7 @@ bool scheduler_admit(struct scheduler *s, const struct request *r)
                                           .n_prompt = r->n,
                                           .eos = s->c->config.eos,
                                           .n_eos = r->ignore_eos ? 0 : s->c->config.n_eos};
+    rope_tables_begin(&s->c->rope, &s->c->dev, &s->c->config, slot, r->n);
     picker_forget(&s->c->picker, &s->c->dev, slot);
     s->running[s->n_running++] = slot;
     return true;

@@ -106,10 +106,12 @@ struct kv_layer {
     int table_stride;
 };
 
-/* cos and sin of position * theta^(-2i/head_dim): [max_positions][head_dim / 2] each. */
+/* cos and sin of the angles by which positions turn: rows of [head_dim / 2]. Position p of sequence
+ * s has row s * stride + p. */
 struct rope_table {
     const float *cosines, *sines;
-    int half; // head_dim / 2
+    int half;   // head_dim / 2
+    int stride; // rows of a sequence; 0: all sequences have the same
 };
 
 /* The norms of queries and keys (rmsnorm), before they are rotated. Columns that are normed

@@ -46,7 +46,7 @@ static const struct key size_keys[] = {
     {"intermediate_size", PLACE(ffn_dim), EVERY & ~EXPERTS_ONLY, 1, 1 << 20},
     {"num_hidden_layers", PLACE(n_layers), EVERY, 1, MAX_LAYERS},
     {"num_attention_heads", PLACE(n_heads), EVERY, 1, 1 << 10},
-    {"max_position_embeddings", PLACE(max_positions), EVERY, 1, 1 << 24},
+    {"max_position_embeddings", PLACE(max_positions), EVERY, 1, MAX_POSITIONS},
 };
 
 static const struct key expert_keys[] = {
@@ -165,7 +165,7 @@ static int read_heads(const struct config_source *s, struct config *c)
                     "%s: num_key_value_heads: expected a divisor of num_attention_heads = %d, "
                     "found %d%s",
                     s->file, c->n_heads, c->n_kv_heads, kv ? "" : " (the default)");
-    if (head && source_check_int(s, "head_dim", head, 2, 1 << 10) != 0)
+    if (head && source_check_int(s, "head_dim", head, 2, MAX_HEAD_DIM) != 0)
         return STATUS_BAD_FILE;
     if (head)
         c->head_dim = (int)js_int(head);
@@ -175,9 +175,9 @@ static int read_heads(const struct config_source *s, struct config *c)
                     s->file, c->n_heads, c->dim);
     if (c->head_dim == 0)
         c->head_dim = c->dim / c->n_heads;
-    if (c->head_dim % 2 != 0 || c->head_dim > 1 << 10)
+    if (c->head_dim % 2 != 0 || c->head_dim > MAX_HEAD_DIM)
         return fail(STATUS_BAD_FILE, "%s: head_dim: expected an even number up to %d, found %d",
-                    s->file, 1 << 10, c->head_dim);
+                    s->file, MAX_HEAD_DIM, c->head_dim);
     return 0;
 }
 

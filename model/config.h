@@ -10,7 +10,13 @@
 #include "base/dtype.h"
 #include "model/generation.h"
 
-enum { MAX_LAYERS = 256, MAX_EXPERTS = 1024, MAX_EOS = 16 };
+enum {
+    MAX_LAYERS = 256,
+    MAX_EXPERTS = 1024,
+    MAX_EOS = 16,
+    MAX_HEAD_DIM = 1024,
+    MAX_POSITIONS = 1 << 24
+};
 
 /* See family.h. */
 enum architecture {
@@ -25,6 +31,18 @@ enum architecture {
 
 /* Which columns of the queries, and of the keys, are normed together before they are rotated. */
 enum qk_norm { QK_NORM_NONE, QK_NORM_HEAD, QK_NORM_ALL };
+
+enum rope_type { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_YARN };
+
+/* How positions are made to reach beyond those of training (rope.h). */
+struct rope_scaling {
+    enum rope_type type;
+    double factor;
+    int original;      // positions of training
+    double fast, slow; // yarn: beta_fast and beta_slow
+    double attention;  // yarn: cosines and sines are multiplied by it
+    bool truncate;     // yarn: the ends of the ramp are whole pairs
+};
 
 struct config {
     enum architecture architecture;
@@ -46,9 +64,10 @@ struct config {
     bool sparse[MAX_LAYERS]; // this layer has experts
     float norm_eps;
     double rope_theta;
-    int max_positions;
-    int window;       // no layer sees more than this much of the text; 0: every layer sees all
-    enum dtype dtype; // what the weights are said to be; f32 unless dtype_given
+    struct rope_scaling rope;
+    int max_positions; // max_position_embeddings, or as far as yarn reaches
+    int window;        // no layer sees more than this much of the text; 0: every layer sees all
+    enum dtype dtype;  // what the weights are said to be; f32 unless dtype_given
     bool dtype_given;
     int n_eos;
     int32_t eos[MAX_EOS]; // generation_config.json's; if it has none, config.json's

@@ -3,10 +3,117 @@
  */
 #include "model/config_attention.h"
 
+#include <math.h>
 #include <stdio.h>
 
 #include "base/log.h"
 #include "model/family.h"
+
+static const char *const rope_types[] = {"default", "linear", "dynamic", "yarn"};
+
+/* The dictionary that says how positions turn, and its name. */
+struct rope_source {
+    const struct config_source *file;
+    const char *name;
+    const struct js *dictionary;
+};
+
+/* *out := a number of the dictionary; it stays as it is if there is none. */
+static int read_in(const struct rope_source *s, const char *name, double least, double most,
+                   double *out)
+{
+    char key[64];
+    struct config_source inside = {s->dictionary, s->file->file};
+    snprintf(key, sizeof key, "%s.%s", s->name, name);
+    return source_real(s->file, key, source_value(&inside, name), least, most, out);
+}
+
+/* What a key stands for that is not there: 0.1 m ln(factor) + 1, for YaRN's `mscale` m. */
+static double yarn_scale(double factor, double m)
+{
+    return factor <= 1 ? 1 : 0.1 * m * log(factor) + 1;
+}
+
+/* The positions of training: outside the dictionary it counts more than inside. */
+static int read_original(const struct rope_source *s, struct config *c)
+{
+    static const char name[] = "original_max_position_embeddings";
+    double original = c->max_positions;
+    int status = read_in(s, name, 1, MAX_POSITIONS, &original);
+    c->rope.original = (int)original;
+    if (!status && source_value(s->file, name))
+        status = source_int(s->file, name, 1, MAX_POSITIONS, &c->rope.original);
+    return status;
+}
+
+static int read_yarn(const struct rope_source *s, struct config *c)
+{
+    struct rope_scaling *r = &c->rope;
+    double mscale = 0, all = 0, attention = -1;
+    struct config_source inside = {s->dictionary, s->file->file};
+    r->fast = 32;
+    r->slow = 1;
+    r->truncate = true;
+    int status = read_original(s, c);
+    if (!status && c->rope_theta <= 1)
+        status = fail(STATUS_BAD_FILE, "%s: rope_theta: expected more than 1 for yarn, found %g",
+                      s->file->file, c->rope_theta);
+    if (!status && js_is_null(js_member(s->dictionary, "factor")))
+        r->factor = (double)c->max_positions / r->original;
+    if (!status)
+        status = read_in(s, "beta_fast", 1e-3, 1e6, &r->fast);
+    if (!status)
+        status = read_in(s, "beta_slow", 1e-3, r->fast, &r->slow);
+    if (!status)
+        status = read_in(s, "mscale", 0, 1e3, &mscale);
+    if (!status)
+        status = read_in(s, "mscale_all_dim", 0, 1e3, &all);
+    if (!status)
+        status = read_in(s, "attention_factor", 0, 1e3, &attention);
+    if (!status)
+        status = source_bool(&inside, "truncate", &r->truncate);
+    double reach = r->factor * r->original;
+    if (!status && reach > c->max_positions)
+        c->max_positions = reach < MAX_POSITIONS ? (int)reach : MAX_POSITIONS;
+    bool both = mscale != 0 && all != 0;
+    r->attention = attention >= 0 ? attention
+                   : both         ? yarn_scale(r->factor, mscale) / yarn_scale(r->factor, all)
+                                  : yarn_scale(r->factor, 1);
+    return status;
+}
+
+/* Dynamic scaling goes by the length that the model knows; another would be read by nobody. */
+static int check_dynamic(const struct rope_source *s, struct config *c)
+{
+    int status = read_original(s, c);
+    if (!status && c->rope.original != c->max_positions)
+        status = fail(STATUS_BAD_FILE,
+                      "%s: %s.original_max_position_embeddings: expected none, or "
+                      "max_position_embeddings = %d, in dynamic scaling, found %d",
+                      s->file->file, s->name, c->max_positions, c->rope.original);
+    if (!status && c->head_dim <= 2)
+        status = fail(STATUS_BAD_FILE, "%s: head_dim: expected more than 2 for dynamic scaling",
+                      s->file->file);
+    return status;
+}
+
+static int read_scaling(const struct rope_source *s, struct config *c)
+{
+    struct rope_scaling *r = &c->rope;
+    if (r->type == ROPE_DEFAULT)
+        return 0;
+    const struct js *factor = js_member(s->dictionary, "factor");
+    if (!factor || (js_is_null(factor) && r->type != ROPE_YARN))
+        return fail(STATUS_BAD_FILE, "%s: %s.factor: expected a number for type \"%s\", found %s",
+                    s->file->file, s->name, rope_types[r->type], factor ? "null" : "none");
+    r->factor = 1;
+    int status = read_in(s, "factor", 1, 1e6, &r->factor);
+    if (!status && r->type == ROPE_YARN)
+        status = read_yarn(s, c);
+    if (!status && r->type == ROPE_DYNAMIC)
+        status = check_dynamic(s, c);
+    return status;
+}
 
 /* The dictionary of the 5 form, or rope_scaling of the 4 form, which wins when it says anything. */
 static int read_rope_dictionary(const struct config_source *s, const char *name,
@@ -21,8 +128,12 @@ static int read_rope_dictionary(const struct config_source *s, const char *name,
     snprintf(key, sizeof key, "%s.%s", name, type ? "rope_type" : "type");
     if (!type)
         type = source_value(&inside, "type");
-    if (type && !source_is_text(type, "default"))
-        return source_expected(s, key, "\"default\"", type);
+    int t = ROPE_DEFAULT;
+    while (type && t <= ROPE_YARN && !source_is_text(type, rope_types[t]))
+        t++;
+    if (t > ROPE_YARN)
+        return source_expected(s, key, "\"default\", \"linear\", \"dynamic\" or \"yarn\"", type);
+    c->rope.type = (enum rope_type)t;
     for (size_t i = 0; i < sizeof nested / sizeof *nested; i++) {
         snprintf(key, sizeof key, "%s.%s", name, nested[i]);
         if (js_member(rope, nested[i]))
@@ -32,10 +143,10 @@ static int read_rope_dictionary(const struct config_source *s, const char *name,
     snprintf(key, sizeof key, "%s.partial_rotary_factor", name);
     double factor = 1;
     int status = source_real(s, key, source_value(&inside, "partial_rotary_factor"), 1, 1, &factor);
-    snprintf(key, sizeof key, "%s.rope_theta", name);
-    return status
-               ? status
-               : source_real(s, key, source_value(&inside, "rope_theta"), 1, 1e12, &c->rope_theta);
+    if (!status)
+        status =
+            read_in(&(struct rope_source){s, name, rope}, "rope_theta", 1, 1e12, &c->rope_theta);
+    return status ? status : read_scaling(&(struct rope_source){s, name, rope}, c);
 }
 
 int config_read_rope(const struct config_source *s, struct config *c)

@@ -51,6 +51,7 @@ static const struct known config[] = {
     HONOURED("num_hidden_layers"),
     HONOURED("num_key_value_heads"),
     HONOURED("num_local_experts"),
+    HONOURED("original_max_position_embeddings"),
     HONOURED("partial_rotary_factor"),
     HONOURED("qkv_bias"),
     HONOURED("rms_norm_eps"),

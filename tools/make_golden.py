@@ -204,6 +204,28 @@ CASES = [
          dtype="float32", embedding=0.01, wrong={"rms_norm_eps": 1e-5, "norm_topk_prob": True}),
     Case("olmoe-long", 7, shape("olmoe", 2, 36, 3, 3, 90, 1e6, **wide_experts("num_experts", 9, 3, 10)),
          layout="fused", prompt=150, wrong={"norm_topk_prob": True, "rope_theta": 1e4}),
+    # Scaled positions; prompt and greedy tokens go beyond the length of training.
+    Case("yarn", 2, shape("qwen3_moe", 2, 32, 4, 2, 100, 1e6, **experts(6, 2, 12), head_dim=16,
+                                    norm_topk_prob=True, max_position_embeddings=160,
+                                    rope_scaling={"rope_type": "yarn", "factor": 4.0, "beta_fast": 2.0,
+                                                  "original_max_position_embeddings": 40}),
+         form=4, wrong={"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}),
+    Case("yarn-mscale", 46, shape("qwen2", 2, 40, 2, 1, 90, 1e4, intermediate_size=44, max_position_embeddings=256,
+                                 rope_scaling={"rope_type": "yarn", "factor": 8.0, "beta_fast": 4.0, "beta_slow": 0.5,
+                                               "mscale": 0.7, "mscale_all_dim": 0.2, "truncate": False,
+                                               "original_max_position_embeddings": 32}),
+         wrong={"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0,
+                                    "original_max_position_embeddings": 32}}),
+    Case("linear", 28, shape("olmoe", 2, 32, 2, 2, 90, 1e4, **wide_experts("num_experts", 5, 2, 14),
+                            max_position_embeddings=128, rope_scaling={"type": "linear", "factor": 2.5}),
+         form=4, wrong={"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}),
+    Case("dynamic", 1, shape("qwen2", 2, 32, 2, 1, 90, 1e4, intermediate_size=44, max_position_embeddings=64,
+                             rope_scaling={"rope_type": "dynamic", "factor": 4.0})),
+    # The prompt itself goes beyond: its positions turn as its whole length says.
+    Case("dynamic-long", 1, shape("mixtral", 2, 32, 4, 2, 90, 1e4, **wide_experts("num_local_experts", 5, 2, 14),
+                                  head_dim=8, max_position_embeddings=64,
+                                  rope_scaling={"rope_type": "dynamic", "factor": 2.0}),
+         prompt=110, wrong={"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}),
 ]  # fmt: skip
 
 # ------------------------------------------------------------------------ checkpoints
@@ -224,7 +246,9 @@ def make_config(case):
     make = CLASSES[values.pop("model_type")][0]
     if theta is None:
         theta = make.default_theta
-    return make(rope_parameters={**scaling, "rope_theta": theta}, **values)
+    scaling = {"rope_type": scaling.get("type"), **scaling, "rope_theta": theta}
+    scaling.pop("type", None)
+    return make(rope_parameters=scaling, **values)
 
 
 def random_tensor(case, name, shape, generator):
@@ -329,8 +353,14 @@ class Run:
     top_k: int
 
 
+def reset_rope(model):
+    """Dynamic frequencies are kept from the longest text so far until a short one comes."""
+    model(torch.tensor([[0]]), use_cache=False)
+
+
 @torch.no_grad()
 def run(model, tokens):
+    reset_rope(model)
     sparse = model.config.model_type not in DENSE
     out = model(torch.tensor([tokens]), use_cache=False, **({"output_router_logits": True} if sparse else {}))
     router = [layer.float() for layer in out.router_logits] if sparse else []
@@ -371,15 +401,17 @@ def greedy_margins(logits):
 
 @torch.no_grad()
 def greedy_tokens(model, tokens):
-    """The greedy continuation, with the cache; the end-of-text token does not stop it."""
-    out, cache = [], None
+    """The greedy continuation, with the cache, and its logits; the end-of-text token does not stop it."""
+    reset_rope(model)
+    out, path, cache = [], [], None
     step = torch.tensor([tokens])
     for _ in range(GREEDY):
         answer = model(step, past_key_values=cache, use_cache=True)
         cache = answer.past_key_values
-        out.append(answer.logits[0, -1].argmax().item())
+        path.append(answer.logits[0, -1])
+        out.append(path[-1].argmax().item())
         step = torch.tensor([out[-1:]])
-    return out
+    return out, torch.stack(path)
 
 
 def clear_prompt(model, count, seed):
@@ -420,9 +452,10 @@ class Golden:
 def compute(model, tokens, rows):
     """All that is known in float32; bfloat16 is added later."""
     f32 = run(model, tokens)
-    greedy = greedy_tokens(model, tokens)
+    greedy, path = greedy_tokens(model, tokens)
     whole = run(model, tokens + greedy)
-    path = whole.logits[len(tokens) - 1 : -1]
+    if model.config.rope_parameters["rope_type"] != "dynamic":  # else each position keeps its own frequencies
+        path = whole.logits[len(tokens) - 1 : -1]
     assert path.argmax(-1).tolist() == greedy, "with and without the cache, the greedy tokens differ"
     return Golden(
         tokens, greedy, rows, f32, None,

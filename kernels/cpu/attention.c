@@ -146,8 +146,9 @@ static void rope_head(const struct rope_call *c, int row, int head, char *scratc
     const struct kv_layer *kv = c->kv;
     int hd = kv->head_dim, pos = c->at->pos[row], half = c->rope->half;
     const float *from = c->qkv + (size_t)row * (size_t)c->ldqkv + (size_t)head * (size_t)hd;
-    const float *cosines = c->rope->cosines + (size_t)pos * (size_t)half;
-    const float *sines = c->rope->sines + (size_t)pos * (size_t)half;
+    size_t turn = (size_t)c->at->seq[row] * (size_t)c->rope->stride + (size_t)pos;
+    const float *cosines = c->rope->cosines + turn * (size_t)half;
+    const float *sines = c->rope->sines + turn * (size_t)half;
     void *rounded = scratch, *rotated = scratch + row_bytes(kv->type, hd);
     size_t slot = (size_t)(pos % KV_BLOCK), at = block_at(kv, c->at->seq[row], pos / KV_BLOCK);
 

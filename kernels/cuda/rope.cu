@@ -74,8 +74,9 @@ static __global__ void __launch_bounds__(HEADS *WARP_LANES) rope_append(const ro
     T *to = destination(c, row, head, pos);
     wait_for_previous();
     if (head < c.n_heads + c.kv.n_kv_heads) {
-        const float *cosines = c.rope.cosines + (size_t)pos * pairs;
-        const float *sines = c.rope.sines + (size_t)pos * pairs;
+        size_t turn = (size_t)c.at.seq[row] * c.rope.stride + pos;
+        const float *cosines = c.rope.cosines + turn * pairs;
+        const float *sines = c.rope.sines + turn * pairs;
         float scale = head < c.n_heads ? c.scale : 1;
         const float *weight;
         float by = norm_of(c, from, head, weight);

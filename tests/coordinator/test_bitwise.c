@@ -204,12 +204,19 @@ static void shipped_model(void **state)
     check(SOURCE_DIR "/models/austen-moe", DTYPE_BF16, NULL, 4); // 13: 5 ranks, overlapped
 }
 
+static void positions_that_turn_by_the_prompt_s_length(void **state)
+{
+    (void)state;
+    check(SOURCE_DIR "/tests/golden/models/dynamic-long", DTYPE_BF16, NULL, 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tiny_models),
         cmocka_unit_test(placements),
         cmocka_unit_test(shipped_model),
+        cmocka_unit_test(positions_that_turn_by_the_prompt_s_length),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -64,7 +64,7 @@ static struct rope_table rope_open(int positions, int head_dim, bool still)
         c[i] = still ? 1 : (float)cos(angle);
         s[i] = still ? 0 : (float)sin(angle);
     }
-    return (struct rope_table){c, s, half};
+    return (struct rope_table){c, s, half, 0};
 }
 
 static double cached(const struct kv_layer *kv, bool key, int seq, int pos, int head, int i)
@@ -109,7 +109,8 @@ static void rope_case(int head_dim, int n_heads, int n_kv_heads, enum normed nor
     int32_t *pos = memcpy(buffer(sizeof places), places, sizeof places);
     int heads = n_heads + 2 * n_kv_heads, ld = heads * head_dim + 1, half = head_dim / 2;
     struct kv_layer kv = cache_open(2, n_kv_heads, head_dim);
-    struct rope_table rope = rope_open(128, head_dim, false);
+    struct rope_table rope = rope_open(2 * 128, head_dim, false);
+    rope.stride = normed == HEADS ? 128 : 0; // each sequence its own angles
     struct positions where = {seq, pos, 0, 128};
     float *qkv = floats((size_t)(N * ld), 1);
     struct head_norm norm = norm_open(normed, head_dim, n_heads, n_kv_heads);
@@ -120,8 +121,8 @@ static void rope_case(int head_dim, int n_heads, int n_kv_heads, enum normed nor
     for (int i = 0; i < N * heads * head_dim; i++) {
         int r = i / (heads * head_dim), head = i / head_dim % heads, j = i % head_dim;
         const float *x = qkv + r * ld + head * head_dim;
-        double co = (double)rope.cosines[pos[r] * half + j % half];
-        double si = (double)rope.sines[pos[r] * half + j % half];
+        int turn = (seq[r] * rope.stride + pos[r]) * half + j % half;
+        double co = (double)rope.cosines[turn], si = (double)rope.sines[turn];
         bool query = head < n_heads;
         int width = query ? norm.q_width : norm.k_width;
         int column = (query ? head : head - n_heads) * head_dim;

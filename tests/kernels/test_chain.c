@@ -109,7 +109,7 @@ static void open_cache(struct layer *L)
     for (int i = 0; i < blocks; i++)
         table[i] = blocks - 1 - i;
     L->kv_bytes = kv_block_bytes(&dev, type, c->n_kv_heads, c->head_dim) * (size_t)blocks;
-    L->rope = (struct rope_table){cosines, sines, half};
+    L->rope = (struct rope_table){cosines, sines, half, 0};
     L->kv = (struct kv_layer){
         .type = type,
         .n_kv_heads = c->n_kv_heads,

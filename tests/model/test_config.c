@@ -1,5 +1,6 @@
 /* config.json: both forms of transformers read alike, its defaults, and every switch that is not
  * honoured refused by its name. Bad texts are a good one with one key changed. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,6 +153,47 @@ static void rope_is_read_as_transformers_reads_it(void **state)
     }
 }
 
+static void scaling_is_read_as_transformers_reads_it(void **state)
+{
+    (void)state;
+    assert_int_equal(parse(moe4, NULL), 0);
+    assert_int_equal(parsed.rope.type, ROPE_DEFAULT);
+    assert_int_equal(parse_with(moe4, "rope_scaling", "{\"type\":\"linear\",\"factor\":2}"), 0);
+    assert_int_equal(parsed.rope.type, ROPE_LINEAR);
+    assert_true(parsed.rope.factor == 2);
+    assert_int_equal(parse_with(moe5, "rope_parameters",
+                                "{\"rope_type\":\"dynamic\",\"factor\":3.5,\"rope_theta\":5e4}"),
+                     0);
+    assert_int_equal(parsed.rope.type, ROPE_DYNAMIC);
+    assert_true(parsed.rope.factor == 3.5 && parsed.rope.original == 8192);
+    assert_true(parsed.rope_theta == 5e4);
+    assert_int_equal(parse_with(moe4, "rope_scaling",
+                                "{\"type\":\"yarn\",\"factor\":4.0,"
+                                "\"original_max_position_embeddings\":2048}"),
+                     0);
+    assert_int_equal(parsed.rope.type, ROPE_YARN);
+    assert_true(parsed.rope.original == 2048 && parsed.rope.truncate);
+    assert_int_equal(parsed.max_positions, 8192);
+    assert_true(parsed.rope.fast == 32 && parsed.rope.slow == 1);
+    assert_true(fabs(parsed.rope.attention - (0.1 * log(4) + 1)) < 1e-12);
+    assert_int_equal(parse_with(moe4, "rope_scaling",
+                                "{\"type\":\"yarn\",\"factor\":null,\"mscale\":2,"
+                                "\"mscale_all_dim\":1,\"original_max_position_embeddings\":1024}"),
+                     0);
+    assert_true(parsed.rope.factor == 8);
+    assert_true(fabs(parsed.rope.attention - (0.2 * log(8) + 1) / (0.1 * log(8) + 1)) < 1e-12);
+    char *outside = with(moe4, "original_max_position_embeddings", "512");
+    assert_int_equal(parse_with(outside, "rope_scaling",
+                                "{\"type\":\"yarn\",\"factor\":2,\"attention_factor\":0.5,"
+                                "\"original_max_position_embeddings\":1024,\"truncate\":false}"),
+                     0);
+    assert_true(parsed.rope.original == 512 && parsed.rope.attention == 0.5);
+    assert_false(parsed.rope.truncate);
+    free(outside);
+    assert_int_equal(parse_with(moe4, "rope_scaling", "{\"type\":\"yarn\",\"factor\":4}"), 0);
+    assert_int_equal(parsed.max_positions, 4 * 8192);
+}
+
 static void types_of_weights_are_known(void **state)
 {
     (void)state;
@@ -295,13 +337,35 @@ static const struct {
     {"per_layer_config", "{}", "per_layer_config: expected none"},
     {"rope_theta", "0", "rope_theta: expected a number from 1 to 1e+12, found 0"},
     {"rope_theta", "\"1e6\"", "rope_theta: expected a number"},
-    {"rope_scaling", "{\"type\":\"yarn\",\"factor\":4.0}",
-     "rope_scaling.type: expected \"default\", found \"yarn\""},
-    {"rope_scaling", "{\"rope_type\":\"linear\",\"factor\":4.0}",
-     "rope_scaling.rope_type: expected \"default\", found \"linear\""},
+    {"rope_scaling", "{\"type\":\"longrope\",\"factor\":4.0}",
+     "rope_scaling.type: expected \"default\", \"linear\", \"dynamic\" or \"yarn\", found "
+     "\"longrope\""},
+    {"rope_scaling", "{\"rope_type\":\"linear\"}",
+     "rope_scaling.factor: expected a number for type \"linear\", found none"},
+    {"rope_scaling", "{\"rope_type\":\"dynamic\",\"factor\":null}",
+     "rope_scaling.factor: expected a number for type \"dynamic\", found null"},
+    {"rope_scaling", "{\"type\":\"yarn\",\"factor\":2,\"rope_theta\":1}",
+     "rope_theta: expected more than 1 for yarn, found 1"},
+    {"rope_scaling", "{\"type\":\"yarn\",\"factor\":0.5}",
+     "rope_scaling.factor: expected a number from 1 to 1e+06, found 0.5"},
+    {"rope_scaling", "{\"type\":\"yarn\",\"factor\":2,\"beta_slow\":33}",
+     "rope_scaling.beta_slow: expected a number from 0.001 to 32, found 33"},
+    {"rope_scaling", "{\"type\":\"yarn\",\"factor\":2,\"attention_factor\":-1}",
+     "rope_scaling.attention_factor: expected a number from 0"},
+    {"rope_scaling", "{\"type\":\"yarn\",\"factor\":2,\"truncate\":0}",
+     "truncate: expected true or false"},
+    {"rope_parameters",
+     "{\"rope_type\":\"yarn\",\"factor\":2,\"original_max_position_embeddings\":0}",
+     "rope_parameters.original_max_position_embeddings: expected a number from 1"},
+    {"rope_parameters",
+     "{\"rope_type\":\"dynamic\",\"factor\":2,\"original_max_position_embeddings\":100}",
+     "rope_parameters.original_max_position_embeddings: expected none, or max_position_embeddings "
+     "= "
+     "8192, in dynamic scaling, found 100"},
     {"rope_scaling", "4", "rope_scaling: expected an object, found 4"},
     {"rope_parameters", "{\"rope_type\":\"llama3\"}",
-     "rope_parameters.rope_type: expected \"default\", found \"llama3\""},
+     "rope_parameters.rope_type: expected \"default\", \"linear\", \"dynamic\" or \"yarn\", found "
+     "\"llama3\""},
     {"rope_parameters", "{\"rope_theta\":-1}", "rope_parameters.rope_theta: expected a number"},
     {"rope_parameters", "{\"full_attention\":{\"rope_theta\":1e4}}",
      "rope_parameters.full_attention: expected none"},
@@ -410,6 +474,7 @@ int main(void)
         cmocka_unit_test(sparse_layers_follow_step_and_list),
         cmocka_unit_test(switches_are_honoured),
         cmocka_unit_test(rope_is_read_as_transformers_reads_it),
+        cmocka_unit_test(scaling_is_read_as_transformers_reads_it),
         cmocka_unit_test(types_of_weights_are_known),
         cmocka_unit_test(keys_that_nobody_reads_may_hold_anything),
         cmocka_unit_test(torch_s_names_of_types_are_known),

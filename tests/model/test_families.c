@@ -11,6 +11,7 @@
 #include "model/weights.h"
 #include "tests/rig/cm.h"
 #include "tests/rig/config_texts.h"
+#include "tests/rig/logits.h"
 
 /* ---- what config.json leaves out ---- */
 
@@ -258,6 +259,20 @@ static const struct family_switch switches[] = {
 enum { SWITCHES = sizeof switches / sizeof *switches };
 
 static int seen[ARCHITECTURES][SWITCHES];
+static bool scaled[ROPE_YARN + 1], beyond[ROPE_YARN + 1];
+
+/* Is the prompt of a case longer than the texts of training? */
+static bool is_longer(const struct model *m, const char *dir)
+{
+    struct golden g;
+    size_t n;
+    char *path = path_join(dir, "golden.safetensors");
+    assert_true(golden_open(&g, path));
+    assert_non_null(golden_tensor(&g, "tokens", &n));
+    golden_close(&g);
+    free(path);
+    return (int)n > (m->c.rope.original ? m->c.rope.original : m->c.max_positions);
+}
 
 static void look_at(const char *dir)
 {
@@ -270,6 +285,8 @@ static void look_at(const char *dir)
     assert_int_equal(checkpoint_open(&m.files, dir), 0);
     for (int s = 0; s < SWITCHES; s++)
         seen[m.c.architecture][s] |= switches[s].is_on(&m) ? ON : OFF;
+    scaled[m.c.rope.type] = true;
+    beyond[m.c.rope.type] |= is_longer(&m, dir);
     checkpoint_close(m.files);
     js_free(m.json);
     free(path);
@@ -299,6 +316,9 @@ static void golden_cases_cover_every_switch_of_every_family(void **state)
             missing += lacks != 0;
         }
     assert_int_equal(missing, 0);
+    for (int t = ROPE_DEFAULT; t <= ROPE_YARN; t++)
+        assert_true(scaled[t]);
+    assert_true(beyond[ROPE_DYNAMIC] && beyond[ROPE_YARN]); // linear scaling has no such length
 }
 
 int main(void)

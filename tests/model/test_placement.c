@@ -306,8 +306,8 @@ static void home_has_its_limits(void **state)
 static void footprints_are_exact(void **state)
 {
     (void)state;
-    static const char *const names[] = {"moe-60", "moe-mlp-only-layers", "moe-head-dim",
-                                        "dense-gqa", "qwen3-moe-fused", "olmoe-gqa"};
+    static const char *const names[] = {"moe-60",    "moe-mlp-only-layers", "moe-head-dim",
+                                        "dense-gqa", "qwen3-moe-fused",     "olmoe-gqa"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char dir[256];
         struct ranks r;

@@ -123,7 +123,7 @@ static inline void call_rope_append(struct dev *d, void *q, const struct kv_laye
     struct head_norm weights = *norm;
     weights.q = reads(norm->q);
     weights.k = reads(norm->k);
-    struct rope_table table = {reads(rope->cosines), reads(rope->sines), rope->half};
+    struct rope_table table = {reads(rope->cosines), reads(rope->sines), rope->half, rope->stride};
     rope_append(d, writes(q), &cache, reads(qkv), ldqkv, &weights, &table, &where, n, n_heads);
     called();
 }

@@ -57,6 +57,7 @@ static int open_case(struct ranks *r, const struct logits_case *t, const struct 
     o.threads = t->threads;
     o.chunk = t->chunk;
     o.ranks = p.mpi ? 0 : t->ranks;
+    o.context = positions; // also beyond what the model says it knows
     o.placement = t->placement;
     o.device = (int)t->device;
     o.worker_device = t->worker_device;

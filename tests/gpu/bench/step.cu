@@ -67,7 +67,7 @@ static void open_rows(step &s)
     s.count = (int32_t *)dev_alloc(d, (size_t)of.experts * sizeof *s.count);
     s.best = (struct candidate *)dev_alloc(d, last * sizeof *s.best);
     size_t half = (size_t)(of.context * of.head_dim / 2);
-    s.rope = {random_floats(s.r, half), random_floats(s.r, half), of.head_dim / 2};
+    s.rope = {random_floats(s.r, half), random_floats(s.r, half), of.head_dim / 2, 0};
 }
 
 static void phase(step &s, const char *name, double bytes, double flops,
