@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "launch/inspect.h"
 #include "model/family.h"
+#include "model/rope.h"
 
 static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
 
@@ -20,6 +21,7 @@ static void set_int(struct js *to, const char *key, uint64_t v)
 
 static void set_architecture(struct js *to, const struct inspection *i)
 {
+    static const char *const norms[] = {"none", "head", "all"};
     const struct config *m = &i->plan.config;
     struct {
         const char *key;
@@ -44,6 +46,8 @@ static void set_architecture(struct js *to, const struct inspection *i)
     for (size_t k = 0; k < sizeof ints / sizeof *ints; k++)
         js_set(to, ints[k].key, js_new_int(ints[k].value));
     js_set(to, "tied", js_new_bool(m->tied));
+    set_text(to, "qk_norm", norms[m->qk_norm]);
+    set_text(to, "rope_type", rope_type_name(m->rope.type));
 }
 
 static struct js *weights_json(const struct weight_files *w)

@@ -5,6 +5,7 @@
 #include "base/units.h"
 #include "launch/inspect.h"
 #include "model/family.h"
+#include "model/rope.h"
 
 static void __attribute__((format(printf, 3, 4)))
 line(FILE *out, const char *name, const char *format, ...)
@@ -48,22 +49,32 @@ static void print_experts(const struct config *m, FILE *out)
          shared);
 }
 
+static void print_context(const struct config *m, FILE *out)
+{
+    if (m->rope.type == ROPE_DEFAULT)
+        line(out, "context:", "%d tokens", m->max_positions);
+    else
+        line(out, "context:", "%d tokens, positions scaled (%s, %g)", m->max_positions,
+             rope_type_name(m->rope.type), m->rope.factor);
+}
+
 static void print_architecture(const struct inspection *i, FILE *out)
 {
+    static const char *const norms[] = {"", "; q and k normed by head", "; q and k normed"};
     const struct config *m = &i->plan.config;
     int dense = m->n_layers - i->plan.sizes.sparse_layers;
     line(out, "model:", "%s", i->name);
     line(out, "architecture:", "%s, %d layers (%d sparse, %d dense)", family_of(m)->type,
          m->n_layers, i->plan.sizes.sparse_layers, dense);
     line(out, "hidden:", "%d", m->dim);
-    line(out, "attention:", "%d heads of %d, %d for keys and values", m->n_heads, m->head_dim,
-         m->n_kv_heads);
+    line(out, "attention:", "%d heads of %d, %d for keys and values%s", m->n_heads, m->head_dim,
+         m->n_kv_heads, norms[m->qk_norm]);
     print_experts(m, out);
     if (dense)
         line(out, "dense MLP:", "width %d", m->ffn_dim);
     line(out, "vocabulary:", "%d, output matrix %s", m->vocab_size,
          m->tied ? "tied to the embedding" : "of its own");
-    line(out, "context:", "%d tokens", m->max_positions);
+    print_context(m, out);
     print_weights(&i->weights, out);
 }
 

@@ -8,8 +8,7 @@
 
 #include "base/log.h"
 #include "model/family.h"
-
-static const char *const rope_types[] = {"default", "linear", "dynamic", "yarn"};
+#include "model/rope.h"
 
 /* The dictionary that says how positions turn, and its name. */
 struct rope_source {
@@ -105,7 +104,7 @@ static int read_scaling(const struct rope_source *s, struct config *c)
     const struct js *factor = js_member(s->dictionary, "factor");
     if (!factor || (js_is_null(factor) && r->type != ROPE_YARN))
         return fail(STATUS_BAD_FILE, "%s: %s.factor: expected a number for type \"%s\", found %s",
-                    s->file->file, s->name, rope_types[r->type], factor ? "null" : "none");
+                    s->file->file, s->name, rope_type_name(r->type), factor ? "null" : "none");
     r->factor = 1;
     int status = read_in(s, "factor", 1, 1e6, &r->factor);
     if (!status && r->type == ROPE_YARN)
@@ -129,7 +128,7 @@ static int read_rope_dictionary(const struct config_source *s, const char *name,
     if (!type)
         type = source_value(&inside, "type");
     int t = ROPE_DEFAULT;
-    while (type && t <= ROPE_YARN && !source_is_text(type, rope_types[t]))
+    while (type && t <= ROPE_YARN && !source_is_text(type, rope_type_name((enum rope_type)t)))
         t++;
     if (t > ROPE_YARN)
         return source_expected(s, key, "\"default\", \"linear\", \"dynamic\" or \"yarn\"", type);

@@ -2,6 +2,12 @@
 
 #include <math.h>
 
+const char *rope_type_name(enum rope_type type)
+{
+    static const char *const names[] = {"default", "linear", "dynamic", "yarn"};
+    return names[type];
+}
+
 /* theta^(-2i/head_dim) */
 static void plain_frequencies(const struct config *m, float theta, float *frequency)
 {

@@ -5,6 +5,8 @@
 
 #include "model/config.h"
 
+const char *rope_type_name(enum rope_type type); // as config.json calls it
+
 /* frequency [head_dim / 2] of positions of a text of `length` tokens, on which they depend only if
  * rope_follows_length(). Returns what cosines and sines are to be multiplied by. */
 float rope_frequencies(const struct config *m, int length, float *frequency);

@@ -68,6 +68,24 @@ for name, (total, active, read, kv) in published.items():
     # bf16 in panels takes what the file takes; norms and biases are f32 in memory
     near(name + " in memory", plan["bytes"] - plan["other_bytes"]["kv_cache"], 2 * total)
 
+# other families, by the shapes that synth makes
+shapes = {
+    "qwen3-30b-a3b": (30532122624, 3.35e9, 96, "head"),
+    "olmoe-1b-7b": (6919161856, 1.28e9, 128, "all"),
+    "mixtral-8x7b": (46702792704, 12.9e9, 128, "none"),
+}
+for name, (total, active, kv, norm) in shapes.items():
+    i = inspect(f"synth:{name}", "--ranks", "5")
+    expect(name, i["parameters"]["total"], total)
+    near(name + " active", i["parameters"]["active"], active)
+    expect(name + " KV", i["kv_bytes_per_token"]["bf16"], kv << 10)
+    expect(name + " norms", i["qk_norm"], norm)
+    expect(name + " shared", i["shared_width"], 0)
+    expect(name + " sum", sum(r["bytes"] for r in i["plan"]["ranks"]), i["plan"]["bytes"])
+for name, kind, context in (("yarn", "yarn", 160), ("dynamic", "dynamic", 64), ("moe-60", "default", 512)):
+    i = inspect(f"tests/golden/models/{name}")
+    expect(name + " positions", (i["rope_type"], i["context"]), (kind, context))
+
 moe = f"{work}/Qwen1.5-MoE-A2.7B"
 expert = 3 * 2048 * 1408 * 2
 for ranks, per_layer in ((1, [60]), (5, [0, 15, 15, 15, 15]), (8, [0, 9, 9, 9, 9, 8, 8, 8])):
@@ -240,5 +258,7 @@ for words in 'GPU of 25.8 GB: fits, ' '--worker-device cpu --ranks 2 --home 46' 
         exit 1
     }
 done
+"$epmoe" inspect -m tests/golden/models/yarn | grep -qE 'context: +160 tokens, positions scaled \(yarn, 4\)$'
+"$epmoe" inspect -m tests/golden/models/olmoe-gqa | grep -qE 'keys and values; q and k normed$'
 "$epmoe" inspect -m tests/golden/models/moe-60 | grep -qE 'weights: +bf16, .* in 1 file$'
 echo "inspect: as published"
