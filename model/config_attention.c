@@ -1,6 +1,4 @@
-/* What config.json says of positions: how they turn queries and keys, and which of them a layer
- * sees.
- */
+/* What config.json says of positions: how they turn queries and keys, and which a layer sees. */
 #include "model/config_attention.h"
 
 #include <math.h>
@@ -27,57 +25,72 @@ static int read_in(const struct rope_source *s, const char *name, double least, 
     return source_real(s->file, key, source_value(&inside, name), least, most, out);
 }
 
-/* What a key stands for that is not there: 0.1 m ln(factor) + 1, for YaRN's `mscale` m. */
+/* What YaRN multiplies cosines and sines by, so that attention stays as sharp over a longer text.
+ */
 static double yarn_scale(double factor, double m)
 {
     return factor <= 1 ? 1 : 0.1 * m * log(factor) + 1;
 }
 
-/* The positions of training: outside the dictionary it counts more than inside. */
+/* The positions of training. What is said outside the dictionary wins. */
 static int read_original(const struct rope_source *s, struct config *c)
 {
     static const char name[] = "original_max_position_embeddings";
-    double original = c->max_positions;
-    int status = read_in(s, name, 1, MAX_POSITIONS, &original);
-    c->rope.original = (int)original;
-    if (!status && source_value(s->file, name))
-        status = source_int(s->file, name, 1, MAX_POSITIONS, &c->rope.original);
-    return status;
+    char key[64];
+    struct config_source inside = {s->dictionary, s->file->file};
+    const struct js *original = source_value(&inside, name);
+    snprintf(key, sizeof key, "%s.%s", s->name, name);
+    if (original && source_check_int(s->file, key, original, 1, MAX_POSITIONS) != 0)
+        return STATUS_BAD_FILE;
+    c->rope.original = original ? (int)js_int(original) : c->max_positions;
+    return source_value(s->file, name)
+               ? source_int(s->file, name, 1, MAX_POSITIONS, &c->rope.original)
+               : 0;
+}
+
+/* `attention` counts if it is not negative, else the two mscales if both are there. */
+static void set_yarn(struct config *c, double attention, double mscale, double all)
+{
+    struct rope_scaling *r = &c->rope;
+    double reach = r->factor * r->original;
+    if (attention >= 0)
+        r->attention = attention;
+    else if (mscale != 0 && all != 0)
+        r->attention = yarn_scale(r->factor, mscale) / yarn_scale(r->factor, all);
+    else
+        r->attention = yarn_scale(r->factor, 1);
+    if (reach > c->max_positions)
+        c->max_positions = reach < MAX_POSITIONS ? (int)reach : MAX_POSITIONS;
 }
 
 static int read_yarn(const struct rope_source *s, struct config *c)
 {
     struct rope_scaling *r = &c->rope;
-    double mscale = 0, all = 0, attention = -1;
+    double attention = -1, mscale = 0, all = 0;
+    const struct {
+        const char *name;
+        double least, most, *out;
+    } numbers[] = {
+        {"beta_fast", 1e-3, 1e6, &r->fast},       {"beta_slow", 1e-3, 1e6, &r->slow},
+        {"attention_factor", 0, 1e3, &attention}, {"mscale", 0, 1e3, &mscale},
+        {"mscale_all_dim", 0, 1e3, &all},
+    };
     struct config_source inside = {s->dictionary, s->file->file};
     r->fast = 32;
     r->slow = 1;
     r->truncate = true;
+    if (c->rope_theta <= 1)
+        return fail(STATUS_BAD_FILE, "%s: rope_theta: expected more than 1 for yarn, found %g",
+                    s->file->file, c->rope_theta);
     int status = read_original(s, c);
-    if (!status && c->rope_theta <= 1)
-        status = fail(STATUS_BAD_FILE, "%s: rope_theta: expected more than 1 for yarn, found %g",
-                      s->file->file, c->rope_theta);
     if (!status && js_is_null(js_member(s->dictionary, "factor")))
         r->factor = (double)c->max_positions / r->original;
-    if (!status)
-        status = read_in(s, "beta_fast", 1e-3, 1e6, &r->fast);
-    if (!status)
-        status = read_in(s, "beta_slow", 1e-3, r->fast, &r->slow);
-    if (!status)
-        status = read_in(s, "mscale", 0, 1e3, &mscale);
-    if (!status)
-        status = read_in(s, "mscale_all_dim", 0, 1e3, &all);
-    if (!status)
-        status = read_in(s, "attention_factor", 0, 1e3, &attention);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers && !status; i++)
+        status = read_in(s, numbers[i].name, numbers[i].least, numbers[i].most, numbers[i].out);
     if (!status)
         status = source_bool(&inside, "truncate", &r->truncate);
-    double reach = r->factor * r->original;
-    if (!status && reach > c->max_positions)
-        c->max_positions = reach < MAX_POSITIONS ? (int)reach : MAX_POSITIONS;
-    bool both = mscale != 0 && all != 0;
-    r->attention = attention >= 0 ? attention
-                   : both         ? yarn_scale(r->factor, mscale) / yarn_scale(r->factor, all)
-                                  : yarn_scale(r->factor, 1);
+    if (!status)
+        set_yarn(c, attention, mscale, all);
     return status;
 }
 
