@@ -35,7 +35,7 @@ struct batch_run {
     struct tokenizer *tokenizer;
     struct chat chat;
     char no_chat[512]; // why requests with messages are refused
-    struct job_terms terms;
+    struct completion_terms terms;
     struct scheduler scheduler;
     int fd;
     struct line_reader input;
@@ -193,8 +193,8 @@ static int take_line(struct batch_run *b, const char *line, size_t bytes, bool t
     struct pending *p = new_job(b);
     size_t first;
     int status = 0, bad = job_read(&p->job, &b->terms, line, too_long ? 0 : bytes, b->n_lines);
-    p->job.request.on_end = finish;
-    p->job.request.context = p;
+    p->job.completion.request.on_end = finish;
+    p->job.completion.request.context = p;
     if (is_duplicate(b, &p->job, &first)) {
         status = refuse_duplicate(b, &p->job, first);
     } else if (is_done(b, p->job.id, p->job.id_bytes)) {
@@ -248,7 +248,7 @@ static int read_head(struct batch_run *b)
 static int admit(struct batch_run *b)
 {
     int status = read_head(b);
-    while (!status && b->head && scheduler_admit(&b->scheduler, &b->head->job.request)) {
+    while (!status && b->head && scheduler_admit(&b->scheduler, &b->head->job.completion.request)) {
         b->head = NULL;
         status = read_head(b);
     }
@@ -377,10 +377,10 @@ static int batch_here(struct process *p, const void *options)
 {
     const struct batch_command *o = options;
     struct batch_run b = {.o = o, .fd = -1, .output = {.fd = -1}};
-    b.terms =
-        (struct job_terms){.no_chat = b.no_chat,
-                           .system = o->system,
-                           .n_predict = o->n_predict_given ? (int)o->n_predict : NEW_BY_CHECKPOINT};
+    b.terms = (struct completion_terms){.no_chat = b.no_chat,
+                                        .system = o->system,
+                                        .n_predict = o->n_predict_given ? (int)o->n_predict
+                                                                        : NEW_BY_CHECKPOINT};
     int status = prompt_tokenizer(&b.tokenizer, o->model.model);
     b.terms.tokenizer = b.tokenizer;
     if (!status)

@@ -1,25 +1,10 @@
-/* The parts of epmoe batch. batch_job.c makes a job of a line of input (batch_fields.c,
- * batch_prompt.c), and a line of output of the job's result. batch_output.c writes the lines, so
+/* The parts of epmoe batch. batch_job.c makes a job of a line of input, and a line of output of the
+ * job's result. batch_output.c writes the lines, so
  * that a crash loses none that was synced. */
 #pragma once
 
-#include "coordinator/scheduler.h"
 #include "launch/names.h"
-#include "model/chat.h"
-#include "model/text_out.h"
-
-enum { NEW_BY_CHECKPOINT = -2 }; // see job_terms.n_predict
-
-/* What all jobs of a run share. */
-struct job_terms {
-    const struct coordinator *c;
-    const struct tokenizer *tokenizer;
-    const struct chat *chat; // NULL: requests with messages are refused, for the reason no_chat
-    const char *no_chat, *system;
-    /* New tokens of a request without max_tokens, as far as the context allows; -1: as many as it
-     * allows; NEW_BY_CHECKPOINT: as many as generation_config.json says, or 128. */
-    int n_predict;
-};
+#include "serve/completion.h"
 
 struct job {
     char *id;
@@ -27,20 +12,12 @@ struct job {
     char error[1024];        // why it was refused
     struct js *line;         // the line as JSON; stop strings point into it
     const struct js *fields; // the object in it that has the fields of the request
-    struct request request;  // the caller sets on_end and its context
-    int32_t *prompt;
-    struct stop_strings stops;
-    int32_t *stop_ids; // [n_stop_ids] tokens that end the text, without being part of it
-    size_t n_stop_ids;
-    bool stopped; // by one of them
-    struct text_out out;
-    int32_t *new_ids; // [n_new]
-    int n_new, room;
+    struct completion completion;
 };
 
 /* Make a job of line number `line_number` of the input. j->id is always set: the line's own id, or
  * "line-N". 0, or a status, and j->error says what is wrong. job_close() in both cases. */
-int job_read(struct job *j, const struct job_terms *terms, const char *line, size_t bytes,
+int job_read(struct job *j, const struct completion_terms *terms, const char *line, size_t bytes,
              size_t line_number);
 bool job_token(void *job, int32_t token); // the request's on_token
 /* The line of output, malloc'ed, with its newline: of a result, or of an error. */

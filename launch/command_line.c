@@ -9,7 +9,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "launch/spelling.h"
+#include "base/spelling.h"
 
 enum { MAX_OPTIONS = 64, FIRST_LONG = 256 }; // getopt's code of option i is FIRST_LONG + i
 

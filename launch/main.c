@@ -7,10 +7,10 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/spelling.h"
 #include "coordinator/cluster.h"
 #include "launch/launch.h"
 #include "launch/signals.h"
-#include "launch/spelling.h"
 #include "launch/stdout.h"
 #include "launch/waiting.h"
 

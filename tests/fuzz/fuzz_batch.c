@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { CONTEXT = 64 };
 
-static struct job_terms terms;
+static struct completion_terms terms;
 
 static void open_terms(void)
 {
@@ -35,7 +35,7 @@ static void open_terms(void)
     c.context = CONTEXT;
     c.kv.n_blocks = c.kv.blocks_per_sequence = 1;
     c.defaults = generation_unsaid();
-    terms = (struct job_terms){&c, t, &chat, "", NULL, 16};
+    terms = (struct completion_terms){&c, t, &chat, "", NULL, 16};
 }
 
 static void check_request(const struct request *r)
@@ -70,9 +70,10 @@ static void read_line(const char *line, size_t bytes, size_t number)
     CHECK(j.id && j.id_bytes, "no id");
     error_capture(true);
     if (status == 0) {
-        check_request(&j.request);
-        r.n_prompt = j.request.n;
-        while (r.n_new < j.request.n_predict && !job_token(&j, j.prompt[r.n_new % j.request.n]))
+        check_request(&j.completion.request);
+        r.n_prompt = j.completion.request.n;
+        while (r.n_new < j.completion.request.n_predict &&
+               !job_token(&j, j.completion.prompt[r.n_new % j.completion.request.n]))
             r.n_new++;
         out = job_result(&j, &r, &n);
     } else {

@@ -143,8 +143,11 @@ static const struct {
      "url: expected /v1/completions, found \"/v1/embeddings\""},
     {"{\"custom_id\": 7, \"body\": {\"prompt\": \"a\"}}", "line-1", "custom_id: expected a text"},
     {"{\"id\": \"x\", \"messages\": [{\"role\": \"user\", \"content\": \"a\", \"tool_calls\": "
-     "[]}]}",
-     "x", "found \"tool_calls\""},
+     "[{}]}]}",
+     "x", "tool_calls: expected an empty list, as a chat does no other"},
+    {"{\"id\": \"x\", \"messages\": [{\"role\": \"user\", \"content\": \"a\", \"name\": "
+     "\"b\"}]}",
+     "x", "found \"name\""},
 };
 
 static void an_error_is_its_line_s_alone(void **state)

@@ -2,9 +2,9 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/spelling.h"
 #include "launch/command_line.h"
 #include "launch/launch.h"
-#include "launch/spelling.h"
 #include "tests/rig/cm.h"
 
 struct bad_options {

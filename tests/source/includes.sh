@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 
 floor_of() {
     case $1 in
-    launch) echo 8 ;; study) echo 7 ;; coordinator | worker) echo 6 ;; profile) echo 5 ;; exchange) echo 4 ;;
+    launch) echo 8 ;; study | serve) echo 7 ;; coordinator | worker) echo 6 ;; profile) echo 5 ;; exchange) echo 4 ;;
     model | proto) echo 3 ;; transport) echo 2 ;; kernels) echo 1 ;; base) echo 0 ;;
     *) echo -1 ;;
     esac
@@ -45,6 +45,7 @@ check_home 'cuda.*\.h|cublas.*\.h' kernels/cuda/
 check_home 'protobuf-c/|.*\.pb-c\.h' proto/
 check_home 'jansson\.h' base/json
 check_home 'pcre2\.h|utf8proc\.h' model/
+check_home 'microhttpd\.h' serve/http
 check_home 'omp\.h|immintrin\.h' kernels/
 
 [ "$errors" -eq 0 ] && echo "includes: all point down"

@@ -5,10 +5,18 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "launch/batch_fields.h"
+#include "serve/completion.h"
 
-static const char *const message_fields[] = {"role", "content", NULL};
-static const char *const part_fields[] = {"type", "text", NULL};
+static const char *const message_names[] = {"role", "content", NULL};
+static const char *const part_names[] = {"type", "text", NULL};
+
+/* What an answer of OpenAI's API has beside these when it is sent back as a part of a conversation.
+ */
+static const struct neutral_param answer_fields[] = {
+    {"refusal", EMPTY},       {"annotations", EMPTY}, {"audio", EMPTY},
+    {"function_call", EMPTY}, {"tool_calls", EMPTY},  {NULL, ANYTHING}};
+static const struct known_params message_fields = {message_names, answer_fields, "a chat"};
+static const struct known_params part_fields = {part_names, NULL, ""};
 
 /* The text of a message's content: a string, or a list of parts {"type": "text", "text": ...},
  * whose texts follow each other. *joined := what the caller frees, or NULL. */
@@ -35,7 +43,7 @@ static int read_content(struct chat_message *m, const struct js *content, const 
                           "\"text\": a string}, found %s%.40s",
                           where, i + 1, type ? "type " : "no type", type ? type : "");
         else
-            status = batch_check_fields(part, part_fields, false, where);
+            status = params_check(part, &part_fields, where);
         fwrite(text ? text : "", 1, text ? bytes : 0, stream);
     }
     CHECK_MEMORY(fclose(stream) == 0, "no memory for a message");
@@ -49,7 +57,7 @@ static int read_message(struct chat_message *m, const struct js *v, size_t numbe
     snprintf(where, sizeof where, "messages: %zu: ", number);
     if (!js_is_object(v))
         return fail(STATUS_BAD_FILE, "%sexpected an object, found %s", where, js_kind(v));
-    int status = batch_check_fields(v, message_fields, false, where);
+    int status = params_check(v, &message_fields, where);
     m->role = js_string(js_member(v, "role"), &m->role_bytes);
     if (!status && (!m->role || !m->role_bytes))
         status = fail(STATUS_BAD_FILE, "%sexpected a role, found %s", where,
@@ -57,11 +65,12 @@ static int read_message(struct chat_message *m, const struct js *v, size_t numbe
     return status ? status : read_content(m, js_member(v, "content"), where, joined);
 }
 
-static int render(const struct job_terms *terms, const struct js *v, char **text, size_t *bytes)
+static int render(const struct completion_terms *terms, const struct js *v, char **text,
+                  size_t *bytes)
 {
     size_t n = js_count(v);
     if (!js_is_array(v) || n == 0)
-        return batch_refuse("messages", "a list of at least one message", v);
+        return param_refuse("messages", "a list of at least one message", v);
     if (!terms->chat)
         return fail(STATUS_BAD_FILE, "%s", terms->no_chat);
     struct chat_message *messages = calloc(n, sizeof *messages);
@@ -81,37 +90,37 @@ static int render(const struct job_terms *terms, const struct js *v, char **text
     return status;
 }
 
-static int read_text(struct job *j, const struct job_terms *terms, const struct js *prompt,
-                     const struct js *messages, size_t *n)
+static int encode(const struct completion_terms *terms, const char *text, size_t bytes,
+                  int32_t **ids, size_t *n)
 {
-    size_t bytes;
-    char *rendered = NULL;
-    const char *text = js_string(prompt, &bytes);
-    int status = 0;
-    if (messages) {
-        status = render(terms, messages, &rendered, &bytes);
-        text = rendered;
-    } else if (!text) {
-        status = batch_refuse("prompt", "a string, or a list of token ids", prompt);
-    }
-    if (!status)
-        status = tokenizer_encode(terms->tokenizer, text, bytes, &j->prompt, n);
-    free(rendered);
-    return status;
+    return tokenizer_encode(terms->tokenizer, text, bytes, ids, n);
 }
 
-int batch_read_prompt(struct job *j, const struct job_terms *terms)
+int completion_tokens(const struct completion_terms *terms, const struct js *prompt, int32_t **ids,
+                      size_t *n)
 {
-    const struct js *prompt = batch_field(j->fields, "prompt");
-    const struct js *messages = batch_field(j->fields, "messages");
-    size_t n = 0;
+    size_t bytes;
+    const char *text = js_string(prompt, &bytes);
+    if (js_is_array(prompt))
+        return param_ids("prompt", prompt, INT32_MAX / 2, ids, n);
+    return text ? encode(terms, text, bytes, ids, n)
+                : param_refuse("prompt", "a string, or a list of token ids", prompt);
+}
+
+int completion_prompt(const struct completion_terms *terms, const struct js *fields, int32_t **ids,
+                      size_t *n)
+{
+    const struct js *prompt = param_of(fields, "prompt"), *messages = param_of(fields, "messages");
+    char *text = NULL;
+    size_t bytes;
     if (!prompt == !messages)
         return fail(STATUS_BAD_FILE, "expected prompt or messages, found %s",
                     prompt ? "both" : "neither");
-    int status = js_is_array(prompt)
-                     ? batch_read_ids("prompt", prompt, INT32_MAX / 2, &j->prompt, &n)
-                     : read_text(j, terms, prompt, messages, &n);
-    j->request.tokens = j->prompt;
-    j->request.n = (int)n;
+    if (prompt)
+        return completion_tokens(terms, prompt, ids, n);
+    int status = render(terms, messages, &text, &bytes);
+    if (!status)
+        status = encode(terms, text, bytes, ids, n);
+    free(text);
     return status;
 }

@@ -1,4 +1,4 @@
-#include "launch/spelling.h"
+#include "base/spelling.h"
 
 #include <stdbool.h>
 #include <stdio.h>
