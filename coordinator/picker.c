@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "coordinator/adjust.h"
 #include "kernels/ops.h"
 
 void picker_open(struct picker *p, struct dev *d, int vocab, int rows, int sequences)
@@ -14,6 +15,8 @@ void picker_open(struct picker *p, struct dev *d, int vocab, int rows, int seque
         .seen = dev_alloc(d, (size_t)sequences * words * sizeof *p->seen),
         .nothing = dev_alloc_host(d, words * sizeof *p->nothing),
         .all = dev_alloc_host(d, 2 * (size_t)vocab * sizeof *p->all),
+        .raw = dev_alloc_host(d, (size_t)vocab * sizeof *p->raw),
+        .counts = dev_alloc_host(d, (size_t)vocab * sizeof *p->counts),
         .seq = dev_alloc_host(d, n * sizeof *p->seq),
         .samplers = dev_alloc_host(d, n * sizeof *p->samplers),
         .picked = dev_alloc_host(d, n * sizeof *p->picked),
@@ -42,7 +45,9 @@ static void penalise_rows(struct picker *p, struct dev *d, float *logits, int n)
 {
     bool any = false;
     for (int i = 0; i < n; i++) {
-        float factor = (float)p->samplers[i]->options.repetition_penalty;
+        const struct sampler_options *o = &p->samplers[i]->options;
+        float factor =
+            adjust_any(o) ? 1 : (float)o->repetition_penalty; // else adjust_row() does it
         p->penalties_host[i] = (struct penalty){p->seq[i], factor};
         any = any || factor != 1;
     }
@@ -108,6 +113,23 @@ void picker_pick_from(struct picker *p, struct candidate *best, int most, int n)
         pick_row(p, i, best + (size_t)(i * most), p->needs[i], p->all);
 }
 
+/* The same from a whole row. */
+static void pick_whole_row(struct picker *p, int row, float *logits)
+{
+    struct sampler *s = p->samplers[row];
+    struct token_logprobs *l = s->options.logprobs;
+    if (adjust_any(&s->options)) {
+        memcpy(p->raw, logits, (size_t)p->vocab * sizeof *p->raw);
+        adjust_row(s, logits, p->counts, p->vocab);
+    }
+    sampler_rank(p->all, logits, p->vocab);
+    pick_row(p, row, p->all, p->vocab, p->all + p->vocab);
+    if (l && p->picked[row] >= 0) {
+        logprobs_of_best(l, p->raw, p->vocab);
+        logprobs_of_picked(l, p->raw, p->picked[row]);
+    }
+}
+
 int picker_pick(struct picker *p, struct dev *d, float *logits, float *host, int n)
 {
     size_t vocab = (size_t)p->vocab;
@@ -124,12 +146,10 @@ int picker_pick(struct picker *p, struct dev *d, float *logits, float *host, int
     }
     int status = dev_wait(d);
     for (int i = 0; i < n && !status; i++) {
-        if (p->needs[i] == 0) {
-            sampler_rank(p->all, host + (size_t)i * vocab, p->vocab);
-            pick_row(p, i, p->all, p->vocab, p->all + vocab);
-        } else {
+        if (p->needs[i] == 0)
+            pick_whole_row(p, i, host + (size_t)i * vocab);
+        else
             pick_row(p, i, p->best_host + (size_t)(i * most), p->needs[i], p->all);
-        }
     }
     return status;
 }

@@ -1,7 +1,8 @@
 /* The next tokens of a step's rows. The device penalises what a sequence has said and finds the
  * best few tokens; only these come to the host, where tokens that may not come next are left out
  * and the sequence's sampler chooses. A sampler that chooses among more than the device can rank
- * gets its whole row.
+ * gets its whole row, and so does one whose
+ * request wants more of the row (coordinator/adjust.h); the host then penalises it as well.
  *
  * Where a row holds NaN or infinity, no token is picked but PICK_BROKEN: the kernel `top` ranks NaN
  * first, so one look at the best candidate is enough. */
@@ -15,6 +16,8 @@ struct picker {
     uint32_t *seen;            // device [sequences][seen_words(vocab)] what each has said so far
     uint32_t *nothing;         // host [seen_words(vocab)] zeros
     struct candidate *all;     // host [2 * vocab] a whole row, ranked; scratch
+    float *raw;                // host [vocab] the row before adjust_row() has changed it
+    int32_t *counts;           // host [vocab] scratch of adjust_row()
     int32_t *seq;              // [rows] of a call: sequences,
     struct sampler **samplers; // their samplers,
     int32_t *picked;           // and what they picked, or PICK_BROKEN or PICK_NONE_LEFT

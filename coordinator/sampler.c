@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/hash.h"
+#include "coordinator/adjust.h"
 
 struct sampler_options sampler_defaults(const struct generation_defaults *g)
 {
@@ -48,6 +49,8 @@ static void sort_by_byte(struct candidate *to, const struct candidate *from, int
 
 int sampler_needs(const struct sampler_options *o, int banned, int vocab)
 {
+    if (adjust_any(o))
+        return 0;
     int n = o->temperature <= 0 ? 1 : o->top_k > 0 && o->top_k < vocab ? o->top_k : vocab;
     n = n + banned < vocab ? n + banned : vocab; // the best may be banned
     return n <= TOP_MOST ? n : 0;

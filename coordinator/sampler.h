@@ -10,15 +10,30 @@
 #include "kernels/kernels.h"
 #include "model/config.h"
 
+/* The log probabilities at one new token (coordinator/adjust.h). */
+enum { MAX_LOGPROBS = 20 };
+struct token_logprobs {
+    int most;       // how many of the best are wanted, at most MAX_LOGPROBS
+    double log_sum; // of the row
+    float picked;   // of the token that was picked
+    int n_best;
+    struct candidate best[MAX_LOGPROBS]; // [n_best] most probable first, each with its own
+};
+
 struct sampler_options {
     double temperature;        // 0: greedy, the lowest token among equals
     double top_p;              // 1: off
     double min_p;              // 0: off
     double typical_p;          // 0 or 1: off
     double repetition_penalty; // 1: off
+    double frequency_penalty;  // 0: off
+    double presence_penalty;   // 0: off
     int top_k;                 // 0: off
     uint64_t seed;
-    const struct token_bans *bans; // NULL: none; the caller's, as long as the sampler lasts
+    const struct candidate *biases; // [n_biases] added to tokens' logits; as bans, the caller's
+    int n_biases;
+    struct token_logprobs *logprobs; // NULL: not wanted; else those of the token picked last
+    const struct token_bans *bans;   // NULL: none; the caller's, as long as the sampler lasts
 };
 
 struct sampler {

@@ -73,8 +73,9 @@ static int parse(struct batch_command *o, int argc, char **argv)
         NULL,
         "A line of input: {\"id\", \"prompt\"} or {\"id\", \"messages\": [{\"role\", "
         "\"content\"}]}, "
-        "and\nmax_tokens, temperature, top_p, top_k, min_p, typical_p, repetition_penalty, seed "
-        "(0),\nstop, stop_token_ids, ignore_eos; or as OpenAI's batches have it, "
+        "and\nmax_tokens, temperature, top_p, top_k, min_p, typical_p, repetition_penalty,\n"
+        "frequency_penalty, presence_penalty, logit_bias, seed (0), stop, stop_token_ids, "
+        "ignore_eos; or as OpenAI's batches have it, "
         "{\"custom_id\", \"body\"}.\nA line of output: {\"id\", \"text\", \"token_ids\", "
         "\"finish_reason\", "
         "\"usage\"} or {\"id\", \"error\"}."};

@@ -12,12 +12,11 @@ enum { MAX_FIELDS = 64 };
  * whose body has those of a completion. */
 static const char *const envelope_names[] = {"custom_id", "method", "url", "body", NULL};
 static const struct known_params envelope_fields = {envelope_names, NULL, "batch"};
-static const struct neutral_param others[] = {
-    {"model", ANYTHING}, // the model is that of -m
-    {"user", ANYTHING},  {"metadata", ANYTHING},      {"stream", FALSE},
-    {"echo", FALSE},     {"logprobs", FALSE},         {"n", ONE},
-    {"best_of", ONE},    {"frequency_penalty", ZERO}, {"presence_penalty", ZERO},
-    {NULL, ANYTHING}};
+static const struct neutral_param others[] = {{"model", ANYTHING}, // the model is that of -m
+                                              {"user", ANYTHING},  {"metadata", ANYTHING},
+                                              {"stream", FALSE},   {"echo", FALSE},
+                                              {"logprobs", FALSE}, {"n", ONE},
+                                              {"best_of", ONE},    {NULL, ANYTHING}};
 
 static void set_id(struct job *j, const char *id, size_t bytes)
 {

@@ -6,12 +6,32 @@
 #include "base/check.h"
 #include "base/log.h"
 
-enum { MAX_TOP_K = 1 << 24, MAX_NEW = 1 << 24, MAX_STOP_IDS = 64, DEFAULT_NEW = 128 };
+enum {
+    MAX_TOP_K = 1 << 24,
+    MAX_NEW = 1 << 24,
+    MAX_STOP_IDS = 64,
+    MAX_BIASES = 1024,
+    DEFAULT_NEW = 128
+};
 
-const char *const completion_fields[] = {
-    "prompt",         "messages",   "max_tokens", "max_completion_tokens", "temperature", "top_p",
-    "top_k",          "min_p",      "typical_p",  "repetition_penalty",    "seed",        "stop",
-    "stop_token_ids", "ignore_eos", NULL};
+const char *const completion_fields[] = {"prompt",
+                                         "messages",
+                                         "max_tokens",
+                                         "max_completion_tokens",
+                                         "temperature",
+                                         "top_p",
+                                         "top_k",
+                                         "min_p",
+                                         "typical_p",
+                                         "repetition_penalty",
+                                         "frequency_penalty",
+                                         "presence_penalty",
+                                         "logit_bias",
+                                         "seed",
+                                         "stop",
+                                         "stop_token_ids",
+                                         "ignore_eos",
+                                         NULL};
 
 static int read_stop(struct completion *c, const struct js *v)
 {
@@ -67,9 +87,46 @@ static int read_sampling(struct sampler_options *s, const struct js *fields)
     if (!status)
         status = param_real(fields, "repetition_penalty", 0.01, 100, &s->repetition_penalty);
     if (!status)
+        status = param_real(fields, "frequency_penalty", -2, 2, &s->frequency_penalty);
+    if (!status)
+        status = param_real(fields, "presence_penalty", -2, 2, &s->presence_penalty);
+    if (!status)
         status = param_int(fields, "seed", INT64_MIN, INT64_MAX, &seed);
     s->top_k = top_k > 0 ? (int)top_k : 0;
     s->seed = (uint64_t)seed;
+    return status;
+}
+
+/* One bias of {"token id": bias}. */
+static int read_bias(struct candidate *bias, const struct js_entry *e, int vocab)
+{
+    char *end;
+    long token = strtol(e->key, &end, 10);
+    double v = js_number(e->value);
+    if (*e->key < '0' || *e->key > '9' || *end || token < 0 || token >= vocab)
+        return fail(STATUS_BAD_FILE, "logit_bias: expected token ids from 0 to %d, found \"%.40s\"",
+                    vocab - 1, e->key);
+    if (!js_is_number(e->value) || !(v >= -100 && v <= 100))
+        return param_refuse("logit_bias", "a number from -100 to 100", e->value);
+    *bias = (struct candidate){(float)v, (int32_t)token};
+    return 0;
+}
+
+static int read_biases(struct completion *c, const struct js *fields, int vocab)
+{
+    const struct js *v = param_of(fields, "logit_bias");
+    struct sampler_options *s = &c->request.sampler;
+    size_t n = js_count(v);
+    int status = 0;
+    if (!v)
+        return 0;
+    if (!js_is_object(v) || n > MAX_BIASES)
+        return param_refuse("logit_bias", "an object of up to 1024 token ids and their biases", v);
+    c->biases = calloc(n + 1, sizeof *c->biases);
+    CHECK_MEMORY(c->biases, "no memory for %zu biases", n);
+    for (struct js_entry e = js_first(v); e.key && !status; e = js_next(v, e))
+        status = read_bias(&c->biases[s->n_biases++], &e, vocab);
+    s->biases = c->biases;
     return status;
 }
 
@@ -100,6 +157,8 @@ int completion_read(struct completion *c, const struct completion_terms *terms,
     *c = (struct completion){.request = {.sampler = sampler_defaults(&terms->c->defaults)},
                              .out = {.tokenizer = terms->tokenizer, .stops = &c->stops}};
     int status = read_sampling(&c->request.sampler, fields);
+    if (!status)
+        status = read_biases(c, fields, terms->c->config.vocab_size);
     if (!status)
         status = read_ends(c, fields);
     if (!status)
@@ -136,6 +195,7 @@ void completion_close(struct completion *c)
 {
     free(c->prompt);
     free(c->stop_ids);
+    free(c->biases);
     free(c->new_ids);
     text_out_free(&c->out);
 }

@@ -27,7 +27,8 @@ struct completion {
     struct stop_strings stops;
     int32_t *stop_ids; // [n_stop_ids] tokens that end the text, without being part of it
     size_t n_stop_ids;
-    bool stopped; // by one of them
+    struct candidate *biases; // those of request.sampler
+    bool stopped;             // by one of them
     struct text_out out;
     int32_t *new_ids; // [n_new]
     int n_new, room;
