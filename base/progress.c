@@ -11,6 +11,24 @@
 enum { BAR_CELLS = 30, REDRAW_NS = 100000000 };
 static const int64_t stall_ns = 5000000000; // after so long without a change, the bar says so
 
+static struct progress_state newest;
+static pthread_mutex_t newest_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+struct progress_state progress_now(void)
+{
+    pthread_mutex_lock(&newest_mutex);
+    struct progress_state state = newest;
+    pthread_mutex_unlock(&newest_mutex);
+    return state;
+}
+
+static void publish(const struct progress *p, double done)
+{
+    pthread_mutex_lock(&newest_mutex);
+    newest = (struct progress_state){p->label, p->total > 0 ? done / p->scale / p->total : 0};
+    pthread_mutex_unlock(&newest_mutex);
+}
+
 static void show_bar(double share)
 {
     int full = (int)(share * BAR_CELLS);
@@ -68,6 +86,7 @@ void progress_open(struct progress *p, const char *label, const char *unit, doub
                            .moved_ns = now,
                            .stall_ns = stall_ns};
     p->visible = isatty(STDERR_FILENO);
+    publish(p, 0);
     if (!p->visible)
         return;
     pthread_condattr_t attributes;
@@ -81,6 +100,7 @@ void progress_open(struct progress *p, const char *label, const char *unit, doub
 
 void progress_update(struct progress *p, double done)
 {
+    publish(p, done);
     if (!p->visible)
         return;
     int64_t now = clock_ns();

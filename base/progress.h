@@ -27,3 +27,11 @@ void progress_update(struct progress *p, double done); // redraws at most ten ti
 /* Another total, and a text in place of the rate. */
 void progress_describe(struct progress *p, double total, const char *extra);
 void progress_close(struct progress *p); // wipes the line
+
+/* How far the newest progress of this process is, whether it is shown or not; any thread may ask.
+ */
+struct progress_state {
+    const char *label; // NULL: nothing has begun
+    double share;      // 0 to 1; 0 if the total is unknown
+};
+struct progress_state progress_now(void);

@@ -126,6 +126,15 @@ bool scheduler_admit(struct scheduler *s, const struct request *r)
     return true;
 }
 
+void scheduler_cancel(struct scheduler *s, const void *context)
+{
+    for (int i = 0; i < s->n_running; i++)
+        if (s->sequences[s->running[i]].request.context == context) {
+            release(s, s->running[i]);
+            return;
+        }
+}
+
 static bool is_decoding(const struct sequence *q)
 {
     return q->at >= q->request.n;

@@ -63,5 +63,9 @@ int request_room(const struct coordinator *c, int n);
 /* Take a checked request; false: not now, because no slot or no memory is free. */
 bool scheduler_admit(struct scheduler *s, const struct request *r);
 
+/* Between two steps: end the request with this context, without a word; its slot and blocks are
+ * free. Nothing happens if no such request runs. */
+void scheduler_cancel(struct scheduler *s, const void *context);
+
 /* One step of all that runs; nothing to do when n_running is 0. 0, or the run is over. */
 int scheduler_step(struct scheduler *s);

@@ -12,11 +12,11 @@ enum { MAX_FIELDS = 64 };
  * whose body has those of a completion. */
 static const char *const envelope_names[] = {"custom_id", "method", "url", "body", NULL};
 static const struct known_params envelope_fields = {envelope_names, NULL, "batch"};
-static const struct neutral_param others[] = {{"model", ANYTHING}, // the model is that of -m
-                                              {"user", ANYTHING},  {"metadata", ANYTHING},
-                                              {"stream", FALSE},   {"echo", FALSE},
-                                              {"logprobs", FALSE}, {"n", ONE},
-                                              {"best_of", ONE},    {NULL, ANYTHING}};
+static const struct neutral_param others[] = {
+    {"model", ANYTHING, NULL}, // the model is that of -m
+    {"user", ANYTHING, NULL},  {"metadata", ANYTHING, NULL}, {"stream", FALSE, NULL},
+    {"echo", FALSE, NULL},     {"logprobs", FALSE, NULL},    {"n", ONE, NULL},
+    {"best_of", ONE, NULL},    {NULL, ANYTHING, NULL}};
 
 static void set_id(struct job *j, const char *id, size_t bytes)
 {
@@ -98,7 +98,7 @@ static int read_fields(struct job *j, const struct completion_terms *terms)
     int status = read_id(j);
     if (!status)
         status = enveloped ? check_envelope(j) : check_line(j);
-    return status ? status : completion_read(&j->completion, terms, j->fields);
+    return status ? status : completion_read(&j->completion, terms, j->fields, NULL);
 }
 
 int job_read(struct job *j, const struct completion_terms *terms, const char *line, size_t bytes,

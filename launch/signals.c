@@ -60,6 +60,28 @@ static void say(const char *word)
     warn("%s%s%s", word, *where ? " " : "", where);
 }
 
+static pthread_mutex_t taker_mutex = PTHREAD_MUTEX_INITIALIZER; // guards these:
+static bool (*taker)(void *context, int number, int times);
+static void *taker_context;
+
+void signals_on(bool (*taken)(void *context, int number, int times), void *context)
+{
+    pthread_mutex_lock(&taker_mutex);
+    taker = taken;
+    taker_context = context;
+    pthread_mutex_unlock(&taker_mutex);
+}
+
+/* Whether the process goes on after this signal. */
+static bool is_taken(int number)
+{
+    static int times;
+    pthread_mutex_lock(&taker_mutex);
+    bool taken = taker ? taker(taker_context, number, ++times) : number == SIGUSR1;
+    pthread_mutex_unlock(&taker_mutex);
+    return taken;
+}
+
 /* Waits for signals on a thread of its own, which may call any function; a handler may not. It also
  * keeps the place in the script's file up to date, as mpirun may kill this process without a
  * warning. */
@@ -68,7 +90,7 @@ static void *wait_for_signal(void *unused)
     const struct timespec interval = {0, runner < 0 ? 999999999 : 100000000};
     int number;
     (void)unused;
-    while ((number = sigtimedwait(&awaited, NULL, &interval)) < 0)
+    while ((number = sigtimedwait(&awaited, NULL, &interval)) < 0 || is_taken(number))
         tell_runner("at");
     outfile_discard();
     if (!silent)
@@ -97,6 +119,7 @@ void signals_open(bool quiet, bool place_follows)
     await(SIGINT);
     await(SIGTERM);
     await(SIGHUP);
+    await(SIGUSR1);
     signal(SIGXFSZ, SIG_IGN); // so that write() returns an error when a file grows too large
     pthread_sigmask(SIG_BLOCK, &awaited, NULL);
     CHECK(pthread_create(&thread, NULL, wait_for_signal, NULL) == 0, "no thread for signals");

@@ -3,6 +3,8 @@
  * are not lost by that: they are on disk before the next step begins. */
 #pragma once
 
+#include <stdbool.h>
+
 #include "transport/transport.h"
 
 /* Begin to watch for signals, and have writes beyond the limit of a file's size fail as on a full
@@ -12,3 +14,7 @@
 void signals_open(bool quiet, bool place_follows);
 /* From now on the line says where p is. NULL: from now on the line says where the last p is now. */
 void signals_place(const struct pulse *p);
+/* From now on the watching thread calls this for each signal, with how many have come, SIGUSR1 too,
+ * which is otherwise without effect (launch/mpirun.sh passes a first Ctrl-C on as that). True: the
+ * process goes on. NULL: none. On return nothing of the one before is running. */
+void signals_on(bool (*taken)(void *context, int number, int times), void *context);

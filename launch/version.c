@@ -6,6 +6,7 @@
 #include "launch/launch.h"
 #include "model/libraries.h"
 #include "proto/control.h"
+#include "serve/http.h"
 
 const char *program_version(void)
 {
@@ -18,6 +19,6 @@ void print_version(void)
     for (int isa = 0; isa < ISA_COUNT; isa++)
         if (isa_available() & 1u << isa)
             printf(" %s", isa_name((enum isa)isa));
-    printf("\nlibraries: %s, %s, %s, %s\n", transport_mpi_version(), control_library(),
-           js_library(), model_libraries());
+    printf("\nlibraries: %s, %s, %s, %s, %s\n", transport_mpi_version(), control_library(),
+           js_library(), model_libraries(), http_library());
 }

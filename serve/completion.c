@@ -151,7 +151,7 @@ static int read_length(struct completion *c, const struct completion_terms *term
 }
 
 int completion_read(struct completion *c, const struct completion_terms *terms,
-                    const struct js *fields)
+                    const struct js *fields, const struct js *prompt)
 {
     size_t n = 0;
     *c = (struct completion){.request = {.sampler = sampler_defaults(&terms->c->defaults)},
@@ -162,7 +162,8 @@ int completion_read(struct completion *c, const struct completion_terms *terms,
     if (!status)
         status = read_ends(c, fields);
     if (!status)
-        status = completion_prompt(terms, fields, &c->prompt, &n);
+        status = prompt ? completion_tokens(terms, prompt, &c->prompt, &n)
+                        : completion_prompt(terms, fields, &c->prompt, &n);
     c->request.tokens = c->prompt;
     c->request.n = (int)n;
     if (!status)

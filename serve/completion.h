@@ -37,10 +37,11 @@ struct completion {
 /* The fields that completion_read() reads, for params_check(). Ends with NULL. */
 extern const char *const completion_fields[];
 
-/* Read a completion from an object's fields, whose strings must stay. 0, or a status that fail()
- * has been told; completion_close() in both cases. */
+/* Read a completion from an object's fields, whose strings must stay; of `prompt`, or if that is
+ * NULL of the object's prompt or messages. 0, or a status that fail() has been told;
+ * completion_close() in both cases. */
 int completion_read(struct completion *c, const struct completion_terms *terms,
-                    const struct js *fields);
+                    const struct js *fields, const struct js *prompt);
 /* The ids, malloc'ed, of an object's `prompt` or `messages`. 0 or a status. */
 int completion_prompt(const struct completion_terms *terms, const struct js *fields, int32_t **ids,
                       size_t *n);

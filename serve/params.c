@@ -29,24 +29,52 @@ const struct js *param_of(const struct js *object, const char *key)
     return js_is_null(v) ? NULL : v;
 }
 
+static bool is_word(const struct js *v, const char *word)
+{
+    const char *text = js_string(v, NULL);
+    return text && strcmp(text, word) == 0;
+}
+
+static bool is_neutral(const struct neutral_param *f, const struct js *v)
+{
+    switch (f->value) {
+    case FALSE:
+        return js_is_bool(v) && !js_bool(v);
+    case ZERO:
+        return js_is_number(v) && js_number(v) == 0;
+    case ONE:
+        return js_is_int(v) && js_int(v) == 1;
+    case EMPTY:
+        return js_is_array(v) && js_count(v) == 0;
+    case WORD:
+        return is_word(v, f->word);
+    case TYPE:
+        return js_count(v) == 1 && is_word(js_member(v, "type"), f->word);
+    case LIST:
+        return js_count(v) == 1 && is_word(js_item(v, 0), f->word);
+    default:
+        return true;
+    }
+}
+
 static int check_neutral(const struct neutral_param *f, const char *by, const struct js *v)
 {
     static const char *const words[] = {"", "false", "0", "1", "an empty list"};
-    bool good[] = {true, js_is_bool(v) && !js_bool(v), js_is_number(v) && js_number(v) == 0,
-                   js_is_int(v) && js_int(v) == 1, js_is_array(v) && js_count(v) == 0};
-    char expected[64];
-    if (js_is_null(v) || good[f->value])
+    const char *before = f->value == TYPE ? "the type " : f->value == LIST ? "a list of " : "";
+    char expected[96];
+    if (js_is_null(v) || is_neutral(f, v))
         return 0;
-    snprintf(expected, sizeof expected, "%s, as %s does no other", words[f->value], by);
-    return js_is_bool(v) ? fail(STATUS_BAD_FILE, "%s: expected %s, found %s", f->name, expected,
-                                js_bool(v) ? "true" : "false")
-                         : param_refuse(f->name, expected, v);
+    snprintf(expected, sizeof expected, "%s%s, as %s does no other", before,
+             f->value < WORD ? words[f->value] : f->word, by);
+    return js_is_bool(v) || js_is_string(v) ? fail(STATUS_BAD_FILE, "%s: expected %s, found %s",
+                                                   f->name, expected, found(v).text)
+                                            : param_refuse(f->name, expected, v);
 }
 
 static int refuse_unknown(const char *name, const char *const *known, const char *where)
 {
     struct spelling s = {.word = name};
-    char list[512] = "";
+    char list[1024] = "";
     for (int i = 0; known[i]; i++) {
         spelling_try(&s, known[i]);
         strcat(strcat(list, i ? ", " : ""), known[i]);

@@ -7,10 +7,13 @@
 
 #include "base/json.h"
 
-/* A field for what is not done here. It is taken with the value that asks for nothing. */
+/* A field for what is not done here. It is taken with the value that asks for nothing: null, or
+ * false, 0, 1, an empty list; the word; an object whose type is the word; or a list of the word
+ * alone. */
 struct neutral_param {
     const char *name;
-    enum neutral { ANYTHING, FALSE, ZERO, ONE, EMPTY } value; // null is taken, too
+    enum neutral { ANYTHING, FALSE, ZERO, ONE, EMPTY, WORD, TYPE, LIST } value;
+    const char *word;
 };
 
 /* Which fields an object may have. */

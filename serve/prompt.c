@@ -13,8 +13,8 @@ static const char *const part_names[] = {"type", "text", NULL};
 /* What an answer of OpenAI's API has beside these when it is sent back as a part of a conversation.
  */
 static const struct neutral_param answer_fields[] = {
-    {"refusal", EMPTY},       {"annotations", EMPTY}, {"audio", EMPTY},
-    {"function_call", EMPTY}, {"tool_calls", EMPTY},  {NULL, ANYTHING}};
+    {"refusal", EMPTY, NULL},       {"annotations", EMPTY, NULL}, {"audio", EMPTY, NULL},
+    {"function_call", EMPTY, NULL}, {"tool_calls", EMPTY, NULL},  {NULL, ANYTHING, NULL}};
 static const struct known_params message_fields = {message_names, answer_fields, "a chat"};
 static const struct known_params part_fields = {part_names, NULL, ""};
 

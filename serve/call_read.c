@@ -1,0 +1,224 @@
+/* From a request's body to a call. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "serve/call.h"
+
+enum { MAX_FIELDS = 64, TEXT_TOKENS = 16, MAX_TEXT_LOGPROBS = 5 };
+
+static const char *const chat_names[] = {
+    "model", "stream", "stream_options", "n", "logprobs", "top_logprobs", NULL};
+static const char *const text_names[] = {"model",    "stream", "stream_options", "n",
+                                         "logprobs", "echo",   "best_of",        NULL};
+static const char *const stream_names[] = {"include_usage", "include_obfuscation", NULL};
+static const struct known_params stream_fields = {stream_names, NULL, ""};
+
+/* OpenAI's fields for what is not done here. */
+static const struct neutral_param others[] = {{"user", ANYTHING, NULL},
+                                              {"metadata", ANYTHING, NULL},
+                                              {"safety_identifier", ANYTHING, NULL},
+                                              {"prompt_cache_key", ANYTHING, NULL},
+                                              {"parallel_tool_calls", ANYTHING, NULL},
+                                              {"store", FALSE, NULL},
+                                              {"tools", EMPTY, NULL},
+                                              {"functions", EMPTY, NULL},
+                                              {"tool_choice", WORD, "none"},
+                                              {"function_call", WORD, "none"},
+                                              {"service_tier", WORD, "auto"},
+                                              {"suffix", WORD, ""},
+                                              {"response_format", TYPE, "text"},
+                                              {"modalities", LIST, "text"},
+                                              {NULL, ANYTHING, NULL}};
+
+static int check_fields(const struct js *body, bool chat)
+{
+    const char *names[MAX_FIELDS] = {0};
+    int n = 0;
+    for (int i = 0; completion_fields[i]; i++)
+        if (strcmp(completion_fields[i], chat ? "prompt" : "messages") != 0)
+            names[n++] = completion_fields[i];
+    for (const char *const *own = chat ? chat_names : text_names; *own; own++)
+        names[n++] = *own;
+    return params_check(body, &(struct known_params){names, others, "serve"}, "");
+}
+
+static int read_stream(struct call *c)
+{
+    const struct js *options = param_of(c->body, "stream_options");
+    bool obfuscation = false;
+    int status = param_bool(c->body, "stream", &c->stream);
+    if (status || !options)
+        return status;
+    if (!js_is_object(options))
+        return param_refuse("stream_options", "an object", options);
+    if (!c->stream)
+        return fail(STATUS_BAD_FILE, "stream_options: expected stream true with it, found false");
+    status = params_check(options, &stream_fields, "stream_options: ");
+    if (!status)
+        status = param_bool(options, "include_usage", &c->include_usage);
+    if (!status)
+        status = param_bool(options, "include_obfuscation", &obfuscation);
+    return status || !obfuscation
+               ? status
+               : fail(STATUS_BAD_FILE, "include_obfuscation: expected false, found true");
+}
+
+/* A chat has logprobs true and top_logprobs up to 20, a text logprobs up to 5. */
+static int read_logprobs(struct call *c)
+{
+    int64_t top = -1;
+    bool wanted = false;
+    int status;
+    if (!c->chat) {
+        status = param_int(c->body, "logprobs", 0, MAX_TEXT_LOGPROBS, &top);
+        c->top_logprobs = (int)top;
+        return status || !c->echo || top < 0
+                   ? status
+                   : fail(STATUS_BAD_FILE,
+                          "echo: expected false with logprobs, as the prompt's are "
+                          "not told, found true");
+    }
+    status = param_bool(c->body, "logprobs", &wanted);
+    if (!status)
+        status = param_int(c->body, "top_logprobs", 0, MAX_LOGPROBS, &top);
+    if (!status && top >= 0 && !wanted)
+        status = fail(STATUS_BAD_FILE, "top_logprobs: expected logprobs true with it, found %s",
+                      param_of(c->body, "logprobs") ? "false" : "none");
+    c->top_logprobs = !wanted ? -1 : top > 0 ? (int)top : 0;
+    return status;
+}
+
+static int read_counts(struct call *c)
+{
+    int64_t n = 1, best = 1;
+    int status = param_int(c->body, "n", 1, MAX_CHOICES, &n);
+    c->n = (int)n;
+    best = n;
+    if (!status && !c->chat)
+        status = param_int(c->body, "best_of", 1, MAX_CHOICES, &best);
+    return status || best == n
+               ? status
+               : fail(STATUS_BAD_FILE,
+                      "best_of: expected n, as serve does not choose among texts, found %" PRId64,
+                      best);
+}
+
+/* Does the prompt hold several? */
+static bool is_list_of_prompts(const struct js *prompt)
+{
+    const struct js *first = js_item(prompt, 0);
+    return js_is_string(first) || js_is_array(first);
+}
+
+static uint64_t fresh_seed(void)
+{
+    uint64_t seed = 0;
+    CHECK(getrandom(&seed, sizeof seed, 0) == sizeof seed, "no random bytes");
+    return seed >> 1;
+}
+
+static int read_choice(struct call *c, const struct completion_terms *terms, int i,
+                       const struct js *prompt, uint64_t seed)
+{
+    struct choice *choice = &c->choices[i];
+    struct request *r = &choice->completion.request;
+    *choice = (struct choice){.call = c, .index = i, .logprobs = {.most = c->top_logprobs}};
+    c->n_choices = i + 1;
+    int status = completion_read(&choice->completion, terms, c->body, prompt);
+    bool given = param_of(c->body, "seed");
+    r->sampler.seed = (given ? r->sampler.seed : seed) + (uint64_t)(i % c->n);
+    if (c->top_logprobs >= 0)
+        r->sampler.logprobs = &choice->logprobs;
+    r->on_token = call_token;
+    r->context = choice;
+    if (i % c->n == 0)
+        c->prompt_tokens += r->n;
+    return status;
+}
+
+static int read_choices(struct call *c)
+{
+    struct completion_terms terms = c->terms->completion;
+    const struct js *prompt = param_of(c->body, "prompt");
+    bool several = is_list_of_prompts(prompt);
+    size_t n_prompts = several ? js_count(prompt) : 1;
+    uint64_t seed = fresh_seed();
+    int status = 0;
+    if (n_prompts * (size_t)c->n > MAX_CHOICES)
+        return fail(STATUS_BAD_FILE,
+                    "prompt: expected at most %d texts in all, found %zu times n %d", MAX_CHOICES,
+                    n_prompts, c->n);
+    if (!c->terms->n_predict_given)
+        terms.n_predict = c->chat ? -1 : TEXT_TOKENS;
+    int n = (int)n_prompts * c->n;
+    c->choices = calloc((size_t)n, sizeof *c->choices);
+    CHECK_MEMORY(c->choices, "no memory for %d texts", n);
+    for (int i = 0; i < n && !status; i++)
+        status =
+            read_choice(c, &terms, i, several ? js_item(prompt, (size_t)(i / c->n)) : NULL, seed);
+    c->n_left = c->n_choices;
+    return status;
+}
+
+/* The HTTP status of what is wrong; 0: nothing is. */
+static int check_model(const struct call *c)
+{
+    const struct js *v = param_of(c->body, "model");
+    const char *name = js_string(v, NULL);
+    if (!v || (name && strcmp(name, c->terms->model) == 0))
+        return 0;
+    if (!name)
+        return param_refuse("model", "a text", v), 400;
+    return fail(STATUS_BAD_FILE, "model: expected %s, found \"%.80s\"", c->terms->model, name), 404;
+}
+
+static int read_body(struct call *c)
+{
+    if (!js_is_object(c->body))
+        return fail(STATUS_BAD_FILE, "expected an object, found %s", js_kind(c->body));
+    int status = check_fields(c->body, c->chat);
+    if (!status)
+        status = read_stream(c);
+    if (!status && !c->chat)
+        status = param_bool(c->body, "echo", &c->echo);
+    if (!status)
+        status = read_logprobs(c);
+    if (!status)
+        status = read_counts(c);
+    return status ? status : read_choices(c);
+}
+
+static void name_call(struct call *c)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    c->created_s = now.tv_sec;
+    c->arrived_ns = clock_ns();
+    snprintf(c->id, sizeof c->id, "%s-%016" PRIx64, c->chat ? "chatcmpl" : "cmpl", fresh_seed());
+}
+
+struct call *call_read(const char *body, size_t bytes, bool chat, const struct call_terms *terms,
+                       struct refusal *why)
+{
+    struct call *c = calloc(1, sizeof *c);
+    CHECK_MEMORY(c, "no memory for a request");
+    *c = (struct call){.terms = terms, .chat = chat, .http = 200, .fd = -1, .users = 1};
+    pthread_mutex_init(&c->mutex, NULL);
+    name_call(c);
+    error_capture(true);
+    c->body = js_parse(body, bytes, "the body");
+    why->http = !c->body || read_body(c) ? 400 : check_model(c);
+    snprintf(why->text, sizeof why->text, "%s", error_text());
+    error_capture(false);
+    if (!why->http)
+        return c;
+    call_release(c);
+    return NULL;
+}

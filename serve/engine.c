@@ -1,0 +1,291 @@
+#include "serve/engine.h"
+
+#include <poll.h>
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+enum { LOOK_NS = 1000000 };
+
+void engine_open(struct engine *e, struct metrics *m, int most_waiting)
+{
+    *e = (struct engine){.metrics = m, .most_waiting = most_waiting};
+    e->waits_at = &e->waiting;
+    e->inbox_at = &e->inbox;
+    pthread_mutex_init(&e->mutex, NULL);
+    pthread_cond_init(&e->wake, NULL);
+}
+
+void engine_close(struct engine *e)
+{
+    pthread_mutex_destroy(&e->mutex);
+    pthread_cond_destroy(&e->wake);
+}
+
+enum submitted engine_submit(struct engine *e, struct call *c)
+{
+    enum submitted result = SUBMIT_TAKEN;
+    pthread_mutex_lock(&e->mutex);
+    if (e->stopping)
+        result = SUBMIT_STOPPING;
+    else if (e->n_waiting + c->n_choices > e->most_waiting)
+        result = SUBMIT_FULL;
+    if (result == SUBMIT_TAKEN) {
+        c->users++; // no other thread has it yet
+        e->n_waiting += c->n_choices;
+        *e->inbox_at = c;
+        e->inbox_at = &c->next;
+        metrics_waiting(e->metrics, e->n_waiting);
+        pthread_cond_signal(&e->wake);
+    }
+    pthread_mutex_unlock(&e->mutex);
+    return result;
+}
+
+void engine_stop(struct engine *e)
+{
+    pthread_mutex_lock(&e->mutex);
+    e->stopping = true;
+    pthread_cond_signal(&e->wake);
+    pthread_mutex_unlock(&e->mutex);
+}
+
+bool engine_is_stopping(struct engine *e)
+{
+    pthread_mutex_lock(&e->mutex);
+    bool stopping = e->stopping;
+    pthread_mutex_unlock(&e->mutex);
+    return stopping;
+}
+
+static void fail_all(struct call *list, const char *why)
+{
+    for (struct call *c = list; c; c = c->next)
+        call_fail(c, 503, why);
+}
+
+void engine_abandon(struct engine *e, const char *why)
+{
+    pthread_mutex_lock(&e->mutex);
+    e->stopping = true;
+    fail_all(e->inbox, why);
+    fail_all(e->calls, why);
+    pthread_mutex_unlock(&e->mutex);
+}
+
+static void left_queue(struct engine *e, int n)
+{
+    pthread_mutex_lock(&e->mutex);
+    e->n_waiting -= n;
+    metrics_waiting(e->metrics, e->n_waiting);
+    pthread_mutex_unlock(&e->mutex);
+}
+
+static int choice_ended(void *context, const struct request_result *r)
+{
+    struct choice *choice = context;
+    call_end(choice, r);
+    return 0;
+}
+
+static void queue_choices(struct engine *e, struct call *c)
+{
+    for (int i = 0; i < c->n_choices; i++) {
+        c->choices[i].completion.request.on_end = choice_ended;
+        *e->waits_at = &c->choices[i];
+        e->waits_at = &c->choices[i].next;
+    }
+}
+
+/* The server is to end: a call of which nothing runs yet gets an error. Choices are admitted in
+ * order, so the first tells. */
+static void refuse_waiting(struct call *c)
+{
+    if (c->choices[0].state != CHOICE_WAITS)
+        return;
+    call_fail(c, 503, "the server is ending and takes no more requests");
+    c->failed = true;
+}
+
+/* Take what has been submitted; with nothing to do, wait for it. False: the engine is to stop, and
+ * nothing is left. */
+static bool take_calls(struct engine *e)
+{
+    pthread_mutex_lock(&e->mutex);
+    while (!e->calls && !e->inbox && !e->stopping)
+        pthread_cond_wait(&e->wake, &e->mutex);
+    struct call *fresh = e->inbox;
+    bool stopping = e->stopping;
+    e->inbox = NULL;
+    e->inbox_at = &e->inbox;
+    for (struct call *c = fresh, *next; c; c = next) {
+        next = c->next;
+        c->next = e->calls;
+        e->calls = c;
+        queue_choices(e, c);
+    }
+    pthread_mutex_unlock(&e->mutex);
+    for (struct choice *w = stopping ? e->waiting : NULL; w; w = w->next)
+        refuse_waiting(w->call);
+    return e->calls || !stopping;
+}
+
+/* ---- clients that have left ---- */
+
+/* Ask the system which clients have closed their end. Their sockets are HTTP's: while a call has
+ * one it is open; one that has just become another's is of a call that is gone already. */
+static void look_for_gone(struct engine *e)
+{
+    struct pollfd *fds;
+    size_t n = 0, i = 0;
+    for (const struct call *c = e->calls; c; c = c->next)
+        n++;
+    fds = calloc(n + 1, sizeof *fds);
+    CHECK_MEMORY(fds, "no memory for %zu clients", n);
+    for (struct call *c = e->calls; c; c = c->next) {
+        pthread_mutex_lock(&c->mutex);
+        fds[i++] = (struct pollfd){.fd = c->fd, .events = POLLRDHUP};
+        pthread_mutex_unlock(&c->mutex);
+    }
+    if (poll(fds, (nfds_t)n, 0) > 0) {
+        i = 0;
+        for (struct call *c = e->calls; c; c = c->next)
+            if (fds[i++].revents & (POLLRDHUP | POLLHUP | POLLERR))
+                call_mark_gone(c);
+    }
+    free(fds);
+}
+
+/* The other choices of a call that has failed, or whose client has left, end. */
+static void cancel_choices(struct engine *e, struct call *c)
+{
+    for (int i = 0; i < c->n_choices; i++) {
+        struct choice *choice = &c->choices[i];
+        if (choice->state == CHOICE_RUNS)
+            scheduler_cancel(&e->scheduler, choice);
+        if (choice->state == CHOICE_WAITS)
+            left_queue(e, 1);
+        if (choice->state != CHOICE_ENDED)
+            c->n_left--;
+        choice->state = CHOICE_ENDED;
+    }
+}
+
+static void unqueue_ended(struct engine *e)
+{
+    struct choice **at = &e->waiting;
+    while (*at)
+        if ((*at)->state == CHOICE_ENDED)
+            *at = (*at)->next;
+        else
+            at = &(*at)->next;
+    e->waits_at = at;
+}
+
+static void account(struct engine *e, const struct call *c)
+{
+    for (int i = 0; i < c->n_choices; i++) {
+        const struct choice *x = &c->choices[i];
+        if (x->finish)
+            metrics_choice(e->metrics, x->completion.request.n, x->n_new,
+                           (double)(x->first_ns - c->arrived_ns) * 1e-9,
+                           (double)(x->last_ns - x->first_ns) * 1e-9);
+    }
+}
+
+/* Let go of the calls that have ended, and end those that nobody waits for. */
+static void drop_calls(struct engine *e)
+{
+    int64_t now = clock_ns();
+    if (now - e->looked_ns >= LOOK_NS) {
+        look_for_gone(e);
+        e->looked_ns = now;
+    }
+    pthread_mutex_lock(&e->mutex);
+    struct call *dropped = NULL;
+    for (struct call **at = &e->calls; *at;) {
+        struct call *c = *at;
+        if (c->n_left && !c->failed && !call_is_gone(c)) {
+            at = &c->next;
+            continue;
+        }
+        *at = c->next;
+        c->next = dropped;
+        dropped = c;
+    }
+    pthread_mutex_unlock(&e->mutex);
+    for (struct call *c = dropped; c; c = c->next)
+        cancel_choices(e, c);
+    if (dropped) {
+        unqueue_ended(e);
+        metrics_step(e->metrics, &e->scheduler, 0);
+    }
+    while (dropped) {
+        struct call *c = dropped;
+        dropped = c->next;
+        account(e, c);
+        call_release(c);
+    }
+}
+
+/* Give the scheduler what waits, in order, as far as it has room. */
+static void admit(struct engine *e)
+{
+    int n = 0;
+    while (e->waiting && scheduler_admit(&e->scheduler, &e->waiting->completion.request)) {
+        e->waiting->state = CHOICE_RUNS;
+        e->waiting = e->waiting->next;
+        n++;
+    }
+    if (!e->waiting)
+        e->waits_at = &e->waiting;
+    if (n)
+        left_queue(e, n);
+    CHECK(e->scheduler.n_running || !e->waiting, "a request that never finds room");
+}
+
+static int tokens_so_far(const struct engine *e)
+{
+    int n = 0;
+    for (const struct call *c = e->calls; c; c = c->next)
+        for (int i = 0; i < c->n_choices; i++)
+            n += c->choices[i].completion.n_new;
+    return n;
+}
+
+static int step(struct engine *e)
+{
+    int before = tokens_so_far(e), status = scheduler_step(&e->scheduler);
+    if (!status)
+        metrics_step(e->metrics, &e->scheduler, tokens_so_far(e) - before);
+    return status;
+}
+
+/* The run is over: every client is told, and nothing is waited for. */
+static void end_calls(struct engine *e, int status)
+{
+    engine_abandon(e, status == STATUS_LOST_RANK ? "the server has lost a rank, and ends"
+                                                 : "the server's run has failed, and it ends");
+    take_calls(e);
+    for (struct call *c = e->calls; c; c = c->next)
+        c->failed = true;
+    drop_calls(e);
+}
+
+int engine_run(struct engine *e, struct coordinator *c)
+{
+    int status = 0;
+    scheduler_open(&e->scheduler, c);
+    metrics_step(e->metrics, &e->scheduler, 0);
+    while (!status && take_calls(e)) {
+        drop_calls(e);
+        admit(e);
+        status = step(e);
+    }
+    if (status)
+        end_calls(e, status);
+    scheduler_close(&e->scheduler);
+    return status;
+}

@@ -1,0 +1,259 @@
+#include "serve/reply.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+
+char *reply_print(struct js *v, size_t *bytes)
+{
+    char *text = NULL;
+    FILE *stream = open_memstream(&text, bytes);
+    CHECK_MEMORY(stream && js_print(v, stream, 0) && fclose(stream) == 0,
+                 "no memory for an answer");
+    js_free(v);
+    return text;
+}
+
+/* How many bytes of a message are the name of a field, as in "top_p: expected …"; 0: none. */
+static size_t name_bytes(const char *text)
+{
+    size_t n = 0;
+    while (islower((unsigned char)text[n]) || text[n] == '_')
+        n++;
+    return text[n] == ':' ? n : 0;
+}
+
+struct js *reply_error(int http, const char *text)
+{
+    struct js *error = js_new_object(), *v = js_new_object();
+    size_t n = name_bytes(text);
+    const char *type = http == 401   ? "authentication_error"
+                       : http == 429 ? "rate_limit_error"
+                       : http < 500  ? "invalid_request_error"
+                                     : "server_error";
+    js_set(error, "message", js_new_text(text));
+    js_set(error, "type", js_new_text(type));
+    js_set(error, "param", n ? js_new_string(text, n) : js_new_null());
+    js_set(error, "code", js_new_null());
+    js_set(v, "error", error);
+    return v;
+}
+
+/* ---- log probabilities ---- */
+
+/* JSON has no minus infinity. */
+static struct js *log_probability(float v)
+{
+    return js_new_real(v > -9999 ? (double)v : -9999);
+}
+
+static struct js *token_text(const struct choice *choice, int32_t token)
+{
+    size_t bytes;
+    const char *text =
+        tokenizer_token_bytes(choice->call->terms->completion.tokenizer, token, &bytes);
+    return js_new_string(bytes ? text : "", bytes);
+}
+
+/* An entry of a chat's: {"token", "logprob", "bytes"}. */
+static struct js *content_entry(const struct choice *choice, int32_t token, float logprob)
+{
+    struct js *v = js_new_object(), *list = js_new_array();
+    size_t bytes;
+    const char *text =
+        tokenizer_token_bytes(choice->call->terms->completion.tokenizer, token, &bytes);
+    for (size_t i = 0; i < bytes; i++)
+        js_push(list, js_new_int((unsigned char)text[i]));
+    js_set(v, "token", token_text(choice, token));
+    js_set(v, "logprob", log_probability(logprob));
+    js_set(v, "bytes", list);
+    return v;
+}
+
+static void mark_chat(struct choice *choice, int32_t token)
+{
+    const struct token_logprobs *l = &choice->logprobs;
+    struct js *entry = content_entry(choice, token, l->picked), *top = js_new_array();
+    for (int i = 0; i < l->n_best; i++)
+        js_push(top, content_entry(choice, l->best[i].token, l->best[i].logit));
+    js_set(entry, "top_logprobs", top);
+    js_push(choice->marks.content, entry);
+}
+
+static void mark_text(struct choice *choice, int32_t token)
+{
+    const struct token_logprobs *l = &choice->logprobs;
+    struct js *best = js_new_object();
+    for (int i = 0; i < l->n_best; i++) {
+        struct js *name = token_text(choice, l->best[i].token);
+        js_set(best, js_string(name, NULL), log_probability(l->best[i].logit));
+        js_free(name);
+    }
+    js_push(choice->marks.tokens, token_text(choice, token));
+    js_push(choice->marks.values, log_probability(l->picked));
+    js_push(choice->marks.best, best);
+    js_push(choice->marks.starts, js_new_int((int64_t)choice->characters));
+}
+
+static void open_marks(struct marks *m, bool chat)
+{
+    if (chat)
+        *m = (struct marks){.content = js_new_array()};
+    else
+        *m = (struct marks){NULL, js_new_array(), js_new_array(), js_new_array(), js_new_array()};
+}
+
+void reply_mark(struct choice *choice, int32_t token)
+{
+    struct marks *m = &choice->marks;
+    size_t bytes;
+    if (choice->call->top_logprobs < 0)
+        return;
+    if (!m->content && !m->tokens)
+        open_marks(m, choice->call->chat);
+    if (choice->call->chat)
+        mark_chat(choice, token);
+    else
+        mark_text(choice, token);
+    const char *text =
+        tokenizer_token_bytes(choice->call->terms->completion.tokenizer, token, &bytes);
+    for (size_t i = 0; i < bytes; i++) // bytes that continue a character begin with the bits 10
+        choice->characters += ((unsigned char)text[i] & 0xc0) != 0x80;
+}
+
+void marks_close(struct marks *m)
+{
+    js_free(m->content);
+    js_free(m->tokens);
+    js_free(m->values);
+    js_free(m->best);
+    js_free(m->starts);
+    *m = (struct marks){0};
+}
+
+/* The marks so far, as an answer has them; they are the answer's from now on. */
+static struct js *take_marks(struct choice *choice)
+{
+    struct marks *m = &choice->marks;
+    if (choice->call->top_logprobs < 0)
+        return js_new_null();
+    if (!m->content && !m->tokens)
+        open_marks(m, choice->call->chat);
+    struct js *v = js_new_object();
+    if (choice->call->chat) {
+        js_set(v, "content", m->content);
+    } else {
+        js_set(v, "tokens", m->tokens);
+        js_set(v, "token_logprobs", m->values);
+        js_set(v, "top_logprobs", m->best);
+        js_set(v, "text_offset", m->starts);
+    }
+    *m = (struct marks){0};
+    return v;
+}
+
+/* ---- answers ---- */
+
+static struct js *head(const struct call *c, bool chunk)
+{
+    struct js *v = js_new_object();
+    const char *object = !c->chat ? "text_completion"
+                         : chunk  ? "chat.completion.chunk"
+                                  : "chat.completion";
+    js_set(v, "id", js_new_text(c->id));
+    js_set(v, "object", js_new_text(object));
+    js_set(v, "created", js_new_int(c->created_s));
+    js_set(v, "model", js_new_text(c->terms->model));
+    return v;
+}
+
+static struct js *usage_of(const struct call *c)
+{
+    struct js *v = js_new_object();
+    js_set(v, "prompt_tokens", js_new_int(c->prompt_tokens));
+    js_set(v, "completion_tokens", js_new_int(c->new_tokens));
+    js_set(v, "total_tokens", js_new_int(c->prompt_tokens + c->new_tokens));
+    return v;
+}
+
+/* The prompt's text and the new bytes from `from` on. */
+static struct js *text_of(const struct choice *choice, size_t from, bool with_prompt)
+{
+    const struct completion *c = &choice->completion;
+    const char *fresh = c->out.bytes ? c->out.text + from : "";
+    if (!with_prompt)
+        return js_new_string(fresh, c->out.bytes - from);
+    size_t before;
+    char *prompt =
+        tokenizer_decode(c->out.tokenizer, c->prompt, (size_t)c->request.n, true, &before);
+    prompt = realloc(prompt, before + c->out.bytes - from + 1);
+    CHECK_MEMORY(prompt, "no memory for a text");
+    memcpy(prompt + before, fresh, c->out.bytes - from);
+    struct js *v = js_new_string(prompt, before + c->out.bytes - from);
+    free(prompt);
+    return v;
+}
+
+static struct js *choice_of(struct choice *choice, struct js *text)
+{
+    struct js *v = js_new_object();
+    js_set(v, "index", js_new_int(choice->index));
+    if (!choice->call->chat)
+        js_set(v, "text", text);
+    js_set(v, "logprobs", take_marks(choice));
+    js_set(v, "finish_reason", choice->finish ? js_new_text(choice->finish) : js_new_null());
+    return v;
+}
+
+struct js *reply_whole(const struct call *c)
+{
+    struct js *v = head(c, false), *list = js_new_array();
+    for (int i = 0; i < c->n_choices; i++) {
+        struct js *text = text_of(&c->choices[i], 0, c->echo),
+                  *made = choice_of(&c->choices[i], text);
+        if (c->chat) {
+            struct js *message = js_new_object();
+            js_set(message, "role", js_new_text("assistant"));
+            js_set(message, "content", text);
+            js_set(made, "message", message);
+        }
+        js_push(list, made);
+    }
+    js_set(v, "choices", list);
+    js_set(v, "usage", usage_of(c));
+    return v;
+}
+
+struct js *reply_chunk(struct choice *choice)
+{
+    const struct call *c = choice->call;
+    size_t from = choice->carried;
+    struct js *v = head(c, true), *list = js_new_array();
+    struct js *text = text_of(choice, from, c->echo && !choice->begun);
+    struct js *made = choice_of(choice, text);
+    if (c->chat) {
+        struct js *delta = js_new_object();
+        if (!choice->begun)
+            js_set(delta, "role", js_new_text("assistant"));
+        js_set(delta, "content", text);
+        js_set(made, "delta", delta);
+    }
+    choice->begun = true;
+    choice->carried = choice->completion.out.bytes;
+    js_push(list, made);
+    js_set(v, "choices", list);
+    if (c->include_usage)
+        js_set(v, "usage", js_new_null());
+    return v;
+}
+
+struct js *reply_usage_chunk(const struct call *c)
+{
+    struct js *v = head(c, true);
+    js_set(v, "choices", js_new_array());
+    js_set(v, "usage", usage_of(c));
+    return v;
+}
