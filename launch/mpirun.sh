@@ -188,7 +188,20 @@ take_line() {
 
 # ---- the run ----
 
+# epmoe serve finishes what runs at the first Ctrl-C. mpirun would kill its ranks a second later; so it
+# is in a session of its own there, which the terminal's Ctrl-C does not reach, and gets SIGUSR1, which it
+# passes on to the ranks.
+finishes='' session=()
+for word in "${arguments[@]}"; do
+    [ "$word" != serve ] || finishes=1 session=(setsid)
+done
+
 on_signal() { # mpirun gets Ctrl-C from the terminal, too, but not a kill of this script
+    if [ -n "$finishes" ] && [ "$1" -ne 1 ]; then
+        finishes=''
+        kill -USR1 "$job" 2>/dev/null
+        return
+    fi
     signalled=$1
     be_over
     sleep 0.3
@@ -257,7 +270,7 @@ relay <"$folder/stdout" 4>&- &
 relayed=$!
 janitor <"$folder/janitor" >/dev/null 2>&1 4>&- &
 exec 5>"$folder/janitor"
-mpirun --report-uri "$folder/uri" "${arguments[@]}" <&0 >"$folder/stdout" 2>"$folder/stderr" 4>&- 5>&- &
+"${session[@]}" mpirun --report-uri "$folder/uri" "${arguments[@]}" <&0 >"$folder/stdout" 2>"$folder/stderr" 4>&- 5>&- &
 job=$!
 echo "$job" >&5
 exec 2>/dev/null # hides what the shell prints about children that were killed

@@ -1,0 +1,414 @@
+#!/usr/bin/env python3
+"""epmoe serve from outside, by plain sockets and http.client: what serve.sh asks for by name.
+
+    serve.py WHAT EPMOE [ARGUMENT...]
+"""
+import concurrent.futures, http.client, json, os, random, re, signal, socket, subprocess, sys, tempfile, time
+
+ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "../.."))
+MODEL = ROOT + "/models/austen-moe"
+
+
+class Server:
+    """A server on a free port; `before` starts it (mpirun)."""
+
+    def __init__(self, epmoe, *options, model=MODEL, before=(), env=None):
+        self.log = tempfile.NamedTemporaryFile("w+")
+        command = [*before, epmoe, "serve", "-m", model, "--port", "0", *options]
+        self.process = subprocess.Popen(command, stderr=self.log, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+                                        env={**os.environ, **(env or {})})
+        found = self.await_log(r"on http://(\S+):(\d+)")
+        self.host, self.port = found[1].strip("[]"), int(found[2])
+
+    def said(self):
+        return open(self.log.name).read()
+
+    def await_log(self, pattern):
+        for _ in range(6000):
+            found = re.search(pattern, self.said())
+            if found:
+                return found
+            assert self.process.poll() is None, f"it has ended: {self.process.returncode}: {self.said()}"
+            time.sleep(0.01)
+        raise AssertionError(f"expected {pattern} on stderr, found {self.said()}")
+
+    def connect(self):
+        return http.client.HTTPConnection(self.host, self.port, timeout=120)
+
+    def ask(self, method, path, body=None, headers={}):
+        """(status, headers, body); a body that is no bytes is sent as JSON."""
+        c = self.connect()
+        data = body if body is None or isinstance(body, (bytes, str)) else json.dumps(body)
+        c.request(method, path, data, headers)
+        r = c.getresponse()
+        text = r.read()
+        c.close()
+        return r.status, r.headers, text
+
+    def post(self, path, body, want=200):
+        status, _, text = self.ask("POST", path, body)
+        assert status == want, f"{path} {body}: expected {want}, found {status}: {text}"
+        return json.loads(text)
+
+    def complete(self, want=200, **fields):
+        return self.post("/v1/completions", fields, want)
+
+    def refuses(self, name, want=400, path="/v1/completions", **fields):
+        error = self.post(path, fields, want)["error"]
+        assert name in error["message"] and error["type"], f"{fields}: expected {name} in {error}"
+
+    def metric(self, name):
+        text = self.ask("GET", "/metrics")[2].decode()
+        return float(re.search(rf"^epmoe_{re.escape(name)} (\S+)$", text, re.M)[1])
+
+    def await_metric(self, name, value):
+        for _ in range(3000):
+            if self.metric(name) == value:
+                return
+            time.sleep(0.01)
+        raise AssertionError(f"{name}: expected {value}, found {self.metric(name)}")
+
+    def end(self, number=signal.SIGTERM, want=0):
+        self.process.send_signal(number)
+        code = self.process.wait(60)
+        assert code == want, f"expected exit code {want}, found {code}: {self.said()}"
+
+
+def events(response):
+    """The JSON of a stream's events; the last is [DONE]."""
+    found, done = [], False
+    for line in response:
+        line = line.decode().rstrip("\n")
+        assert line == "" or line.startswith("data: "), line
+        if line == "data: [DONE]":
+            done = True
+        elif line:
+            assert not done
+            found.append(json.loads(line[6:]))
+    return found, done
+
+
+def stream(server, path, body):
+    c = server.connect()
+    c.request("POST", path, json.dumps(body))
+    r = c.getresponse()
+    assert r.status == 200, r.read()
+    assert r.headers["Content-Type"] == "text/event-stream"
+    return events(r)
+
+
+def batch(epmoe, requests):
+    """What epmoe batch answers, by id."""
+    with tempfile.TemporaryDirectory() as folder:
+        with open(folder + "/in", "w") as f:
+            f.writelines(json.dumps(r) + "\n" for r in requests)
+        subprocess.run([epmoe, "batch", "-m", MODEL, "-i", folder + "/in", "-o", folder + "/out", "-t", "1", "-q"],
+                       check=True)
+        return {v["id"]: v for v in map(json.loads, open(folder + "/out"))}
+
+
+def requests_of(n):
+    return [{"id": f"r{i}", "prompt": "Emma Woodhouse, chapter %d" % i, "max_tokens": 1 + i * 17 % 60, "seed": i,
+             "temperature": i % 3 * 0.6, "ignore_eos": True, "frequency_penalty": i % 2 * 0.5,
+             "stop": ["\n\n\n"] if i % 5 else None} for i in range(n)]
+
+
+def without_id(r):
+    return {k: v for k, v in r.items() if k != "id"}
+
+
+# ---- the API ----
+
+def api(epmoe):
+    s = Server(epmoe, "-t", "1")
+    assert json.loads(s.ask("GET", "/health")[2]) == {"status": "ok"}
+    assert s.ask("HEAD", "/health")[0] == 200
+    model = json.loads(s.ask("GET", "/v1/models")[2])["data"][0]
+    assert model["id"] == "austen-moe" and model["max_model_len"] == 2048
+    assert s.ask("GET", "/nothing")[0] == 404
+    status, headers, _ = s.ask("GET", "/v1/completions")
+    assert status == 405 and "POST" in headers["Allow"]
+    assert s.ask("POST", "/health", {})[0] == 405
+    ids = s.post("/tokenize", {"prompt": "It is a truth\u2014"})
+    assert ids["count"] == len(ids["tokens"])
+    assert s.post("/detokenize", {"tokens": ids["tokens"]})["prompt"] == "It is a truth\u2014"
+    fields(s, epmoe)
+    refusals(s)
+    streams(s)
+    s.end()
+
+
+def fields(s, epmoe):
+    base = dict(prompt="It is a truth", temperature=0, max_tokens=8)
+    plain = s.complete(**base)
+    text = plain["choices"][0]["text"]
+    assert plain["usage"] == {"prompt_tokens": 4, "completion_tokens": 8, "total_tokens": 12}
+    assert plain["choices"][0]["finish_reason"] == "length" and plain["choices"][0]["logprobs"] is None
+    assert s.complete(prompt="It is a truth", temperature=0)["usage"]["completion_tokens"] == 16
+    assert s.complete(**base, echo=True)["choices"][0]["text"] == "It is a truth" + text
+    ids = s.post("/tokenize", {"prompt": "It is a truth"})["tokens"]
+    assert s.complete(**{**base, "prompt": ids})["choices"][0]["text"] == text
+    stop = s.complete(**base, stop=[text[4:8]])["choices"][0]
+    assert stop["text"] == text[:4] and stop["finish_reason"] == "stop"
+    # logprobs are probabilities: greedy picks the best, and each token's is told
+    told = s.complete(**base, logprobs=2)["choices"][0]
+    marks = told["logprobs"]
+    assert told["text"] == text and "".join(marks["tokens"]) == text
+    assert [max(b.values()) for b in marks["top_logprobs"]] == marks["token_logprobs"]
+    assert marks["text_offset"] == [text.index("".join(marks["tokens"][i:])) for i in range(8)]
+    # a bias makes a token come, and another one never come
+    token = ids[1]
+    assert s.complete(**base, logit_bias={str(token): 100})["choices"][0]["text"] == \
+        s.post("/detokenize", {"tokens": [token] * 8})["prompt"]
+    first = s.post("/tokenize", {"prompt": text})["tokens"][0]
+    assert not s.complete(**base, logit_bias={str(first): -100})["choices"][0]["text"].startswith(text[:1])
+    always = {str(token): 30}
+    assert len(set(s.post("/tokenize", {"prompt": s.complete(
+        **base, logit_bias=always, frequency_penalty=2)["choices"][0]["text"]})["tokens"])) < 3
+    # n texts: those of seed, seed + 1, ...
+    hot = dict(prompt="Emma", temperature=1, max_tokens=12)
+    three = s.complete(**hot, n=3, seed=5)
+    assert [c["index"] for c in three["choices"]] == [0, 1, 2] and three["usage"]["completion_tokens"] == 36
+    for i, choice in enumerate(three["choices"]):
+        assert choice["text"] == s.complete(**hot, seed=5 + i)["choices"][0]["text"]
+    assert len({c["text"] for c in three["choices"]}) == 3
+    two = s.complete(**{**hot, "prompt": ["Emma", "It is a truth"]}, n=2, seed=5)["choices"]
+    assert two[0]["text"] == three["choices"][0]["text"] and len(two) == 4
+    assert len({s.complete(**hot)["choices"][0]["text"] for _ in range(3)}) == 3, "each request without a seed is new"
+    # the same bytes as batch, alone and in company
+    many = requests_of(24)
+    wanted = batch(epmoe, many)
+    for parallel in 1, 24:
+        with concurrent.futures.ThreadPoolExecutor(parallel) as pool:
+            for r, found in zip(many, pool.map(lambda r: s.complete(**without_id(r)), many)):
+                w = wanted[r["id"]]
+                assert found["choices"][0]["text"] == w["text"], (found, w)
+                assert found["choices"][0]["finish_reason"] == w["finish_reason"]
+                assert found["usage"]["completion_tokens"] == w["usage"]["completion_tokens"]
+
+
+def refusals(s):
+    good = dict(prompt="It", max_tokens=1)
+    s.complete(**good, tools=[], response_format={"type": "text"}, user="x", tool_choice="none", service_tier="auto",
+               metadata={"a": "b"}, suffix=None, best_of=1, store=False)
+    for name, value in dict(temperature="hot", top_p=1.5, top_k=-2, min_p=2, seed="x", stop=[1], n=0, logprobs=6,
+                            frequency_penalty=3, presence_penalty="x", repetition_penalty=0, logit_bias={"a": 1},
+                            max_tokens=-1, echo=1, stream="yes", best_of=2, tools=[{}], tool_choice="auto",
+                            response_format={"type": "json_object"}, suffix="x", nonsense=1, messages=[],
+                            stop_token_ids=[-1], ignore_eos=0, stream_options={}, service_tier="flex").items():
+        s.refuses(name, **{**good, name: value})
+    s.refuses("model", want=404, **good, model="gpt-4")
+    s.refuses("2048 positions", prompt="It", max_tokens=4096)
+    s.refuses("prompt", max_tokens=4)
+    s.refuses("prompt", prompt=[])
+    s.refuses("prompt", prompt=["a"] * 129)
+    s.refuses("echo", **good, echo=True, logprobs=1)
+    s.refuses("token ids from 0", prompt=[1, 99999])
+    s.refuses("chat_template", path="/v1/chat/completions", messages=[{"role": "user", "content": "a"}])
+    s.refuses("top_logprobs", path="/v1/chat/completions", messages=[], top_logprobs=1)
+    for body in b"", b"{", b"[]", b'{"prompt": "\xff"}', b'{"prompt": "a", "prompt": "b"}', b"[" * 5000, b"\0" * 10:
+        status, _, text = s.ask("POST", "/v1/completions", body)
+        assert status == 400 and json.loads(text)["error"]["message"], (body, status, text)
+
+
+def streams(s):
+    body = dict(prompt="It is a truth", temperature=0, max_tokens=24, seed=3, logprobs=1)
+    whole = s.complete(**body)["choices"][0]
+    found, done = stream(s, "/v1/completions", {**body, "stream": True, "stream_options": {"include_usage": True}})
+    assert done and found[-1]["choices"] == [] and found[-1]["usage"]["completion_tokens"] == 24
+    assert all(e["usage"] is None and e["object"] == "text_completion" for e in found[:-1])
+    pieces = [e["choices"][0] for e in found[:-1]]
+    assert "".join(p["text"] for p in pieces) == whole["text"]
+    assert [p["finish_reason"] for p in pieces] == [None] * (len(pieces) - 1) + ["length"]
+    for key in "tokens", "token_logprobs", "text_offset":
+        assert sum((p["logprobs"][key] for p in pieces), []) == whole["logprobs"][key], key
+    found, done = stream(s, "/v1/completions", {**body, "logprobs": None, "n": 3, "temperature": 1, "stream": True})
+    texts = [c["text"] for c in s.complete(**{**body, "n": 3, "temperature": 1})["choices"]]
+    for i in range(3):
+        assert "".join(e["choices"][0]["text"] for e in found if e["choices"][0]["index"] == i) == texts[i]
+
+
+def chat(epmoe, model):
+    s = Server(epmoe, "-t", "1", "--name", "tiny", model=model)
+    path, body = "/v1/chat/completions", dict(model="tiny", messages=[
+        {"role": "system", "content": "You answer."},
+        {"role": "user", "content": [{"type": "text", "text": "Hello"}, {"type": "text", "text": " there"}]},
+        {"role": "assistant", "content": "Yes?", "refusal": None, "tool_calls": None, "annotations": []},
+        {"role": "user", "content": "Again"}], max_completion_tokens=6, temperature=0, ignore_eos=True)
+    whole = s.post(path, {**body, "logprobs": True, "top_logprobs": 2})
+    choice = whole["choices"][0]
+    assert whole["object"] == "chat.completion" and choice["message"]["role"] == "assistant"
+    assert len(choice["logprobs"]["content"]) == 6 and len(choice["logprobs"]["content"][0]["top_logprobs"]) == 2
+    assert choice["logprobs"]["content"][0]["top_logprobs"][0]["logprob"] == choice["logprobs"]["content"][0]["logprob"]
+    told = sum((e["bytes"] for e in choice["logprobs"]["content"]), [])
+    assert bytes(told).decode(errors="replace") == choice["message"]["content"]
+    found, done = stream(s, path, {**body, "stream": True})
+    assert done and found[0]["object"] == "chat.completion.chunk"
+    assert found[0]["choices"][0]["delta"]["role"] == "assistant"
+    assert "".join(e["choices"][0]["delta"]["content"] for e in found) == choice["message"]["content"]
+    prompt = s.post("/tokenize", {"messages": body["messages"]})
+    assert prompt["count"] == whole["usage"]["prompt_tokens"]
+    s.refuses("part 1 of content", path=path, messages=[{"role": "user", "content": [{"type": "image_url"}]}])
+    s.refuses("name", path=path, messages=[{"role": "user", "content": "a", "name": "b"}])
+    s.end()
+
+
+# ---- who may ask ----
+
+def guards(epmoe):
+    s = Server(epmoe, "-t", "1", "--allow-origin", "https://chat.example", "--allow-host", "epmoe.example")
+    here = f"{s.host}:{s.port}"
+    for host, want in {here: 200, "localhost:1": 200, "epmoe.example": 200, "evil.example": 403, "": 403,
+                       "127.0.0.1.evil.example": 403}.items():
+        assert s.ask("GET", "/health", headers={"Host": host})[0] == want, host
+    for origin, want in {"http://" + here: 200, "https://chat.example": 200, "https://evil.example": 403, "null": 403,
+                         f"http://{here}.evil.example": 403}.items():
+        status, headers, _ = s.ask("POST", "/tokenize", {"prompt": "a"}, {"Origin": origin})
+        assert status == want, origin
+        assert headers["Access-Control-Allow-Origin"] == ("https://chat.example" if "chat" in origin else None)
+    status, headers, _ = s.ask("OPTIONS", "/v1/completions", headers={"Origin": "https://chat.example"})
+    assert status == 204 and "authorization" in headers["Access-Control-Allow-Headers"]
+    s.end()
+    with tempfile.NamedTemporaryFile("w", suffix=".keys") as keys:
+        keys.write("# two keys\nsesame\n\nsecret-2\n")
+        keys.flush()
+        s = Server(epmoe, "-t", "1", "--api-key-file", keys.name, "--access-log", "--host", "0.0.0.0")
+        s.host = "127.0.0.1"
+        for key, want in {"Bearer sesame": 200, "bearer secret-2": 200, "Bearer sesam": 401, "Bearer sesamee": 401,
+                          "Bearer ": 401, "sesame": 401, "Bearer # two keys": 401, None: 401}.items():
+            status, headers, _ = s.ask("GET", "/v1/models", headers={"Authorization": key} if key else {})
+            assert status == want, key
+        assert headers["WWW-Authenticate"] == "Bearer"
+        assert s.ask("GET", "/metrics")[0] == 401 and s.ask("GET", "/health")[0] == 200
+        assert "sesam" not in s.said() and "secret" not in s.said() and "GET /v1/models 401" in s.said()
+        s.end()
+
+
+# ---- under load ----
+
+def slow_request(tokens=1500):
+    return json.dumps(dict(prompt="Emma", max_tokens=tokens, ignore_eos=True, temperature=0))
+
+
+def raw(s, body, stream=False):
+    """A connection on which a request was sent and nothing is read."""
+    c = socket.create_connection((s.host, s.port))
+    if stream:
+        body = json.dumps({**json.loads(body), "stream": True})
+    c.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: {s.host}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+    return c
+
+
+def load(epmoe):
+    s = Server(epmoe, "-t", "1", "--max-batch", "2", "--queue", "3", "--max-body", "64K")
+    # two run and three wait; the sixth is told to come again, and nobody is lost
+    held = [raw(s, slow_request(2000), i == 0) for i in range(2)]
+    s.await_metric("requests_running", 2)
+    held += [raw(s, slow_request(2000)) for i in range(3)]
+    s.await_metric("requests_waiting", 3)
+    status, headers, text = s.ask("POST", "/v1/completions", slow_request(1))
+    assert status == 429 and headers["Retry-After"] and "queue" in json.loads(text)["error"]["message"], (status, text)
+    # clients that leave give their places back, waiting and running, streaming and not
+    steps = s.metric("steps_total")
+    for c in held:
+        c.close()
+    s.await_metric("requests_running", 0)
+    s.await_metric("requests_waiting", 0)
+    assert s.metric("kv_blocks_used") == 0
+    assert s.metric("steps_total") < steps + 6000, "their texts were not finished"
+    assert s.complete(prompt="It", max_tokens=2)["usage"]["completion_tokens"] == 2
+    # limits
+    assert s.ask("POST", "/v1/completions", b"x" * (65 << 10))[0] == 413
+    assert s.ask("GET", "/health", headers={"X": "x" * 40000})[0] in (400, 413, 431)
+    for bad in b"\x16\x03\x01\x02\0\x01", b"GET\r\n\r\n", b"\0" * 100, b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n":
+        c = socket.create_connection((s.host, s.port))
+        c.sendall(bad)
+        c.close()
+    # a reader that does not read slows nobody, and gets all in the end
+    late = raw(s, slow_request(1900), stream=True)
+    whole = s.complete(**json.loads(slow_request(1900)))["choices"][0]["text"]
+    r = http.client.HTTPResponse(late)
+    r.begin()
+    found, done = events(r)
+    assert done and "".join(e["choices"][0]["text"] for e in found) == whole
+    s.end()
+
+
+def ends(epmoe, *options, before=()):
+    # the first signal: what runs is finished, what waits is refused
+    s = Server(epmoe, "-t", "1", "--max-batch", "1", *options, before=before)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        running = pool.submit(s.ask, "POST", "/v1/completions", slow_request())
+        s.await_metric("requests_running", 1)
+        waiting = pool.submit(s.ask, "POST", "/v1/completions", slow_request())
+        s.await_metric("requests_waiting", 1)
+        s.process.send_signal(signal.SIGINT)
+        assert waiting.result()[0] == 503
+        assert json.loads(running.result()[2])["usage"]["completion_tokens"] == 1500
+    code = s.process.wait(60)
+    assert code == 0, f"expected exit code 0, found {code}: {s.said()}"
+    # the second: at once, with an error for each client
+    s = Server(epmoe, "-t", "1", "--max-batch", "8", *options, before=before)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        running = [pool.submit(s.ask, "POST", "/v1/completions", json.dumps(dict(
+            prompt="Emma", max_tokens=2000, n=8, temperature=1, ignore_eos=True))) for i in range(3)]
+        s.await_metric("requests_running", 8)
+        s.process.send_signal(signal.SIGINT)
+        s.await_log("finishing what runs")
+        s.process.send_signal(signal.SIGINT)
+        assert [r.result()[0] for r in running] == [503] * 3
+    code = s.process.wait(60)
+    assert code == 130, f"expected exit code 130, found {code}: {s.said()}"
+
+
+def mpi_ends(epmoe, runner):
+    ends(epmoe, before=[runner, "-n", "3"])
+
+
+def lost(epmoe, freeze, *options):
+    """A rank that is a thread freezes: every client gets an error, and the exit code is 4."""
+    s = Server(epmoe, "-t", "1", "--ranks", "3", "--timeout", "2", "--max-batch", "2", *options)
+    s.complete(prompt="It", max_tokens=2)
+    frozen = subprocess.Popen([freeze, str(s.process.pid), "rank 2"], stdout=subprocess.PIPE, text=True)
+    if frozen.stdout.readline() != "frozen\n":
+        s.process.kill()
+        print("skipped: ptrace is not allowed here")
+        sys.exit(77)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        asked = [pool.submit(s.ask, "POST", "/v1/completions", slow_request()) for i in range(4)]
+        for r in asked:
+            assert r.result()[0] == 503 and "lost a rank" in r.result()[2].decode(), r.result()
+    assert s.process.wait(60) == 4 and "lost rank 2" in s.said(), s.said()
+    frozen.wait()
+
+
+def killed(epmoe, runner):
+    """A rank of mpirun is killed: the same."""
+    s = Server(epmoe, "-t", "1", "--max-batch", "2", before=[runner, "-n", "3"], env={"EPMOE_SERVE_TEST": str(os.getpid())})
+    s.complete(prompt="It", max_tokens=2)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        asked = [pool.submit(s.ask, "POST", "/v1/completions", json.dumps(dict(
+            prompt="Emma", max_tokens=2000, n=2, temperature=1, ignore_eos=True))) for i in range(4)]
+        s.await_metric("requests_running", 2)
+        os.kill(rank_of(2), signal.SIGKILL)
+        assert all(r.result()[0] == 503 for r in asked), [r.result() for r in asked]
+    code = s.process.wait(60)
+    assert code == 4 and "lost rank 2" in s.said(), (code, s.said())
+
+
+def rank_of(rank):
+    for p in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            entries = open(f"/proc/{p}/environ", "rb").read().split(b"\0")
+            name = open(f"/proc/{p}/comm").read()
+        except OSError:
+            continue
+        if name == "epmoe\n" and f"EPMOE_SERVE_TEST={os.getpid()}".encode() in entries and \
+                f"OMPI_COMM_WORLD_RANK={rank}".encode() in entries:
+            return int(p)
+    raise AssertionError("no such rank")
+
+
+if __name__ == "__main__":
+    what, *arguments = sys.argv[1:]
+    {f.__name__: f for f in (api, chat, guards, load, ends, mpi_ends, lost, killed)}[what](*arguments)

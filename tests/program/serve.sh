@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# epmoe serve from outside (serve.py): one part of it, or over MPI.
+#   tests/program/serve.sh build/ci/epmoe build/ci/tests/freeze api|guards|load|ends|mpi
+set -uo pipefail
+epmoe=$(realpath "$1") freeze=$(realpath "$2") part=$3
+cd "$(dirname "$0")/../.."
+. tests/rig/results.sh
+export OMP_WAIT_POLICY=passive
+
+ask() { # what to ask, with its arguments
+    timeout 600 python3 tests/program/serve.py "$@" >"$work/stderr" 2>&1
+    local code=$?
+    [ "$code" -ne 77 ] || cat "$work/stderr"
+    [ "$code" -eq 0 ] || [ "$code" -eq 77 ]
+    result $? "$*"
+}
+
+# A tiny model that has a chat template.
+make_chat_model() {
+    cp -r tests/golden/models/moe-60 "$work/model"
+    cp tests/golden/chat/tokenizer.json "$work/model"
+    head -n 1 tests/golden/chat/known.jsonl | sed 's/"template"/"chat_template"/' >"$work/model/tokenizer_config.json"
+}
+
+case $part in
+api)
+    ask api "$epmoe"
+    make_chat_model
+    ask chat "$epmoe" "$work/model"
+    ;;
+ends)
+    ask ends "$epmoe"
+    ask ends "$epmoe" --ranks 3
+    ask lost "$epmoe" "$freeze"
+    ;;
+mpi)
+    command -v mpirun >/dev/null || { echo "skipped: mpirun is not installed" && exit 77; }
+    ask mpi_ends "$epmoe" launch/mpirun.sh
+    ask killed "$epmoe" launch/mpirun.sh
+    ;;
+*) ask "$part" "$epmoe" ;;
+esac
+finish
