@@ -1,8 +1,10 @@
 #include "coordinator/picker.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "coordinator/adjust.h"
 #include "kernels/ops.h"
 
@@ -30,10 +32,16 @@ void picker_open(struct picker *p, struct dev *d, int vocab, int rows, int seque
     p->merged = dev_alloc_host(d, best);
 }
 
-void picker_forget(struct picker *p, struct dev *d, int seq)
+void picker_begin(struct picker *p, struct dev *d, int seq, const int32_t *tokens, int n)
 {
-    size_t words = (size_t)seen_words(p->vocab);
-    dev_upload(d, p->seen + (size_t)seq * words, p->nothing, words * sizeof *p->seen);
+    size_t words = (size_t)seen_words(p->vocab), bytes = words * sizeof *p->seen;
+    uint32_t *said = n ? calloc(words, sizeof *said) : p->nothing;
+    CHECK_MEMORY(said, "no memory for %zu words", words);
+    for (int i = 0; i < n; i++)
+        said[tokens[i] / 32] |= 1u << tokens[i] % 32;
+    dev_upload(d, p->seen + (size_t)seq * words, said, bytes);
+    if (n)
+        free(said); // memory that is not the device's has been copied
 }
 
 void picker_see(struct picker *p, struct dev *d, const int32_t *tokens, const int32_t *seq, int n)

@@ -31,8 +31,9 @@ struct picker {
 /* Calls of at most `rows` rows, of sequences below `sequences`. */
 void picker_open(struct picker *p, struct dev *d, int vocab, int rows, int sequences);
 
-/* A new sequence begins. */
-void picker_forget(struct picker *p, struct dev *d, int seq);
+/* A new sequence begins, which has said the first n of its tokens; the others come by picker_see().
+ */
+void picker_begin(struct picker *p, struct dev *d, int seq, const int32_t *tokens, int n);
 /* Tokens [n] of sequences seq [n], both the device's, have been said. */
 void picker_see(struct picker *p, struct dev *d, const int32_t *tokens, const int32_t *seq, int n);
 /* picked[i] := what samplers[i] chooses for seq[i] from row i of the device's logits [n][vocab],

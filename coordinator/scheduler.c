@@ -48,11 +48,14 @@ static void release(struct scheduler *s, int slot)
     while (s->running[i] != slot)
         i++;
     s->n_running--;
+    struct sequence *q = &s->sequences[slot];
+    if (q->result.finish != FINISH_FAILED)
+        kv_cache_written(&s->c->kv, slot, q->said, q->at);
     for (; i < s->n_running; i++)
         s->running[i] = s->running[i + 1];
     kv_cache_release(&s->c->kv, slot);
-    free(s->sequences[slot].said);
-    s->sequences[slot].said = NULL;
+    free(q->said);
+    q->said = NULL;
 }
 
 void scheduler_close(struct scheduler *s)
@@ -106,12 +109,13 @@ static int free_slot(const struct scheduler *s)
 
 bool scheduler_admit(struct scheduler *s, const struct request *r)
 {
-    int slot = free_slot(s);
-    if (slot < 0 || !kv_cache_extend(&s->c->kv, slot, r->n + r->n_predict))
+    int slot = free_slot(s), reused;
+    if (slot < 0 || !kv_cache_begin(&s->c->kv, slot, r->tokens, r->n, r->n + r->n_predict, &reused))
         return false;
     struct sequence *q = &s->sequences[slot];
-    *q = (struct sequence){.request = *r, .start_ns = clock_ns()};
-    q->result = (struct request_result){.n_prompt = r->n, .finish = FINISH_LENGTH};
+    *q = (struct sequence){.request = *r, .at = reused, .start_ns = clock_ns()};
+    q->result =
+        (struct request_result){.n_prompt = r->n, .n_reused = reused, .finish = FINISH_LENGTH};
     q->said = array(r->n + r->n_predict, sizeof *q->said);
     memcpy(q->said, r->tokens, (size_t)r->n * sizeof *q->said);
     q->sampler.options = r->sampler;
@@ -121,7 +125,7 @@ bool scheduler_admit(struct scheduler *s, const struct request *r)
                                           .eos = s->c->config.eos,
                                           .n_eos = r->ignore_eos ? 0 : s->c->config.n_eos};
     rope_tables_begin(&s->c->rope, &s->c->dev, &s->c->config, slot, r->n);
-    picker_forget(&s->c->picker, &s->c->dev, slot);
+    picker_begin(&s->c->picker, &s->c->dev, slot, r->tokens, reused);
     s->running[s->n_running++] = slot;
     return true;
 }
@@ -259,6 +263,16 @@ static int end_failed(struct scheduler *s, int slot)
     return status ? status : end(s, slot);
 }
 
+/* Prompts that are whole in the cache, for others that begin alike while they run. */
+static void offer_prompts(struct scheduler *s)
+{
+    for (int i = 0; i < s->n_wanted && s->c->kv.prefixes; i++) {
+        const struct sequence *q = &s->sequences[s->owner[i]];
+        if (q->at == q->request.n)
+            kv_cache_written(&s->c->kv, s->owner[i], q->said, q->at);
+    }
+}
+
 /* unembed takes so many rows at a time. */
 static int take_tokens(struct scheduler *s)
 {
@@ -293,5 +307,6 @@ int scheduler_step(struct scheduler *s)
     if (status)
         return status;
     picker_see(&c->picker, &c->dev, c->state.inputs, c->state.inputs + s->n_rows, s->n_rows);
+    offer_prompts(s);
     return take_tokens(s);
 }

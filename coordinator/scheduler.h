@@ -15,6 +15,7 @@ enum finish { FINISH_STOP, FINISH_LENGTH, FINISH_FAILED };
 
 struct request_result {
     int n_prompt, n_new; // n_new: without the eos that ended the text
+    int n_reused;        // of the prompt's tokens: they were in the KV cache
     enum finish finish;
     const char *error; // of FINISH_FAILED: what was expected and found; valid during on_end
     double ttft_s;     // from admission to the first token

@@ -20,7 +20,7 @@ struct serve_command {
     const char *host, *key_file, *name, *system, *kv_memory, *body_text;
     long port, max_batch, n_predict, queue;
     struct text_list names, origins;
-    bool n_predict_given, no_auth, access_log;
+    bool n_predict_given, no_auth, access_log, no_prefix_cache;
     uint64_t most_body;
 };
 
@@ -57,7 +57,7 @@ static int parse(struct serve_command *o, int argc, char **argv)
         NULL,
         NULL,
         "Ctrl-C or SIGTERM: finishes what runs; the second time: ends at once."};
-    struct option_spec table[MODEL_OPTIONS + 14] = {{0}};
+    struct option_spec table[MODEL_OPTIONS + 16] = {{0}};
     const struct option_spec own[] = {
         {"host", 0, OPTION_TEXT, &o->host, "ADDRESS",
          "listen there (127.0.0.1: only this host can ask); beyond it --api-key-file is needed", 0,
@@ -84,11 +84,13 @@ static int parse(struct serve_command *o, int argc, char **argv)
          -1, 1 << 24, &o->n_predict_given},
         {"system", 0, OPTION_TEXT, &o->system, "TEXT",
          "system prompt of messages without one, instead of the template's", 0, 0, 0},
+        {"no-prefix-cache", 0, OPTION_FLAG, &o->no_prefix_cache, NULL,
+         "compute every prompt from its beginning", 0, 0, 0},
         {"access-log", 0, OPTION_FLAG, &o->access_log, NULL, "print a line for each request", 0, 0,
          0},
     };
     model_options_table(table, &o->model);
-    _Static_assert(sizeof own / sizeof *own < 15, "the table's last entry is empty");
+    _Static_assert(sizeof own / sizeof *own < 16, "the table's last entry is empty");
     memcpy(table + MODEL_OPTIONS, own, sizeof own);
     int status = options_parse(&spec, table, argc, argv);
     return status ? status : choose_memory(o);
@@ -183,7 +185,7 @@ static int serve_here(struct process *p, const void *options)
         .n_predict_given = o->n_predict_given,
         .model = s.model_name};
     metrics_open(&s.metrics);
-    engine_open(&s.engine, &s.metrics, (int)o->queue);
+    engine_open(&s.engine, &s.metrics, (int)o->queue, !o->no_prefix_cache);
     int status = prompt_tokenizer(&s.tokenizer, o->model.model);
     s.terms.completion.tokenizer = s.tokenizer;
     if (!status)

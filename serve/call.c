@@ -104,6 +104,7 @@ void call_end(struct choice *choice, const struct request_result *r)
 {
     struct call *c = choice->call;
     choice->state = CHOICE_ENDED;
+    choice->n_reused = r->n_reused;
     c->n_left--;
     if (r->finish == FINISH_FAILED) {
         c->failed = true;

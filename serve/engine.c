@@ -9,9 +9,9 @@
 
 enum { LOOK_NS = 1000000 };
 
-void engine_open(struct engine *e, struct metrics *m, int most_waiting)
+void engine_open(struct engine *e, struct metrics *m, int most_waiting, bool keep)
 {
-    *e = (struct engine){.metrics = m, .most_waiting = most_waiting};
+    *e = (struct engine){.metrics = m, .most_waiting = most_waiting, .keep = keep};
     e->waits_at = &e->waiting;
     e->inbox_at = &e->inbox;
     pthread_mutex_init(&e->mutex, NULL);
@@ -189,7 +189,7 @@ static void account(struct engine *e, const struct call *c)
     for (int i = 0; i < c->n_choices; i++) {
         const struct choice *x = &c->choices[i];
         if (x->finish)
-            metrics_choice(e->metrics, x->completion.request.n, x->n_new,
+            metrics_choice(e->metrics, x->completion.request.n, x->n_reused, x->n_new,
                            (double)(x->first_ns - c->arrived_ns) * 1e-9,
                            (double)(x->last_ns - x->first_ns) * 1e-9);
     }
@@ -278,6 +278,8 @@ int engine_run(struct engine *e, struct coordinator *c)
 {
     int status = 0;
     scheduler_open(&e->scheduler, c);
+    if (e->keep)
+        kv_cache_keep(&c->kv);
     metrics_step(e->metrics, &e->scheduler, 0);
     while (!status && take_calls(e)) {
         drop_calls(e);
@@ -287,5 +289,6 @@ int engine_run(struct engine *e, struct coordinator *c)
     if (status)
         end_calls(e, status);
     scheduler_close(&e->scheduler);
+    kv_cache_forget(&c->kv);
     return status;
 }

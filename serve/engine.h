@@ -7,6 +7,7 @@
 struct engine {
     struct metrics *metrics;
     int most_waiting; // texts in the queue
+    bool keep;        // blocks of the KV cache outlive their sequences
     struct scheduler scheduler;
     struct call *calls;                 // that have not ended
     struct choice *waiting, **waits_at; // in the order of their arrival, and where the next comes
@@ -22,7 +23,7 @@ struct engine {
 
 enum submitted { SUBMIT_TAKEN, SUBMIT_FULL, SUBMIT_STOPPING };
 
-void engine_open(struct engine *e, struct metrics *m, int most_waiting);
+void engine_open(struct engine *e, struct metrics *m, int most_waiting, bool keep);
 void engine_close(struct engine *e);
 
 /* Any thread: hand over a call; it then has one more user. */

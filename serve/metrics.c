@@ -68,7 +68,7 @@ void metrics_step(struct metrics *m, const struct scheduler *s, int new_tokens)
     m->sequence_steps = s->sequence_steps;
     m->running = s->n_running;
     m->kv_blocks = kv->n_blocks;
-    m->kv_used = kv->n_blocks - kv->n_free;
+    m->kv_used = kv->n_blocks - kv_cache_available(kv);
     m->exposed_ns = moved->exposed_ns;
     m->hidden_ns = moved->hidden_ns;
     m->new_tokens += (uint64_t)new_tokens;
@@ -76,10 +76,11 @@ void metrics_step(struct metrics *m, const struct scheduler *s, int new_tokens)
     pthread_mutex_unlock(&m->mutex);
 }
 
-void metrics_choice(struct metrics *m, int n_prompt, int n, double ttft, double rest)
+void metrics_choice(struct metrics *m, int n_prompt, int n_reused, int n, double ttft, double rest)
 {
     pthread_mutex_lock(&m->mutex);
     m->prompt_tokens += (uint64_t)n_prompt;
+    m->reused_tokens += (uint64_t)n_reused;
     if (n > 0)
         observe(&m->ttft, ttft);
     if (n > 1)
@@ -143,6 +144,8 @@ void metrics_print(struct metrics *m, FILE *out)
     print_value(out, "kv_blocks_used", "gauge", "blocks of the KV cache in use", now.kv_used);
     print_value(out, "prompt_tokens_total", "counter", "tokens of prompts that have ended",
                 (double)now.prompt_tokens);
+    print_value(out, "prompt_tokens_reused_total", "counter",
+                "of these, tokens whose keys and values were kept", (double)now.reused_tokens);
     print_value(out, "new_tokens_total", "counter", "tokens generated", (double)now.new_tokens);
     print_value(out, "tokens_per_second", "gauge", "tokens generated a second, over ten seconds",
                 recent_rate(&now));

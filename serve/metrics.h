@@ -18,7 +18,7 @@ struct metrics {
     pthread_mutex_t mutex;     // guards all of it
     uint64_t answers[N_CODES]; // by HTTP status
     uint64_t left;             // requests whose client has left before the answer was complete
-    uint64_t prompt_tokens, new_tokens;
+    uint64_t prompt_tokens, reused_tokens, new_tokens;
     uint64_t steps, sequence_steps;
     uint64_t exposed_ns, hidden_ns; // of rows that travelled
     int waiting, running, kv_blocks, kv_used;
@@ -34,7 +34,7 @@ void metrics_left(struct metrics *m);
 void metrics_waiting(struct metrics *m, int waiting);
 /* After a step of the scheduler, which has made so many new tokens. */
 void metrics_step(struct metrics *m, const struct scheduler *s, int new_tokens);
-/* A choice has ended: seconds from the request's arrival to its first token, and those between its
- * n tokens. */
-void metrics_choice(struct metrics *m, int n_prompt, int n, double ttft, double rest);
+/* A choice has ended: tokens of its prompt, those of them that were in the KV cache; seconds from
+ * the request's arrival to its first token, and those between its n tokens. */
+void metrics_choice(struct metrics *m, int n_prompt, int n_reused, int n, double ttft, double rest);
 void metrics_print(struct metrics *m, FILE *out);

@@ -172,10 +172,15 @@ static struct js *head(const struct call *c, bool chunk)
 
 static struct js *usage_of(const struct call *c)
 {
-    struct js *v = js_new_object();
+    struct js *v = js_new_object(), *details = js_new_object();
+    int64_t reused = 0;
+    for (int i = 0; i < c->n_choices; i += c->n)
+        reused += c->choices[i].n_reused;
+    js_set(details, "cached_tokens", js_new_int(reused));
     js_set(v, "prompt_tokens", js_new_int(c->prompt_tokens));
     js_set(v, "completion_tokens", js_new_int(c->new_tokens));
     js_set(v, "total_tokens", js_new_int(c->prompt_tokens + c->new_tokens));
+    js_set(v, "prompt_tokens_details", details);
     return v;
 }
 

@@ -146,7 +146,7 @@ static void rig_open(struct rig *r, const struct sampler_options *o, int vocab)
 {
     *r = (struct rig){.s.options = *o, .vocab = vocab};
     picker_open(&r->p, &dev, vocab, 2, 1);
-    picker_forget(&r->p, &dev, 0);
+    picker_begin(&r->p, &dev, 0, NULL, 0);
     r->host = dev_alloc_host(&dev, (size_t)vocab * sizeof *r->host);
     r->logits = dev_alloc_copy(&dev, r->host, (size_t)vocab * sizeof *r->logits);
     r->token = dev_alloc(&dev, sizeof *r->token);

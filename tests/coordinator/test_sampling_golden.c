@@ -100,7 +100,7 @@ static void check_picked(const struct line *l, size_t number, struct dev *d, str
 {
     struct sampler s = sampler_of(l);
     int32_t seq[MOST_SAID] = {0};
-    picker_forget(p, d, 0);
+    picker_begin(p, d, 0, NULL, 0);
     picker_see(p, d, l->said, seq, l->n_said);
     for (s.options.seed = 0; s.options.seed < 20; s.options.seed++) {
         memcpy(logits, l->logits, sizeof l->logits);

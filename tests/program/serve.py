@@ -142,7 +142,8 @@ def fields(s, epmoe):
     base = dict(prompt="It is a truth", temperature=0, max_tokens=8)
     plain = s.complete(**base)
     text = plain["choices"][0]["text"]
-    assert plain["usage"] == {"prompt_tokens": 4, "completion_tokens": 8, "total_tokens": 12}
+    assert plain["usage"] == {"prompt_tokens": 4, "completion_tokens": 8, "total_tokens": 12,
+                              "prompt_tokens_details": {"cached_tokens": 0}}
     assert plain["choices"][0]["finish_reason"] == "length" and plain["choices"][0]["logprobs"] is None
     assert s.complete(prompt="It is a truth", temperature=0)["usage"]["completion_tokens"] == 16
     assert s.complete(**base, echo=True)["choices"][0]["text"] == "It is a truth" + text
@@ -251,6 +252,25 @@ def chat(epmoe, model):
     s.refuses("part 1 of content", path=path, messages=[{"role": "user", "content": [{"type": "image_url"}]}])
     s.refuses("name", path=path, messages=[{"role": "user", "content": "a", "name": "b"}])
     s.end()
+
+
+def prefix(epmoe):
+    """A conversation whose turns begin alike: the same bytes with kept blocks and without, at less work."""
+    kept, fresh = Server(epmoe, "-t", "1"), Server(epmoe, "-t", "1", "--no-prefix-cache")
+    text = "It is a truth universally acknowledged, that " * 12
+    for turn in range(6):
+        ask = dict(prompt=text, max_tokens=70, temperature=0.7, seed=turn, repetition_penalty=1.1, ignore_eos=True)
+        a, b = kept.complete(**ask), fresh.complete(**ask)
+        assert a["choices"] == b["choices"], turn
+        reused = a["usage"]["prompt_tokens_details"]["cached_tokens"]
+        assert b["usage"]["prompt_tokens_details"]["cached_tokens"] == 0 and reused % 64 == 0
+        assert turn == 0 or reused >= before // 64 * 64 - 64, (turn, reused, before)
+        text += a["choices"][0]["text"] + " And then?"
+        before = a["usage"]["prompt_tokens"]
+    assert kept.metric("prompt_tokens_reused_total") > kept.metric("prompt_tokens_total") / 2
+    assert kept.metric("kv_blocks_used") == 0 and fresh.metric("prompt_tokens_reused_total") == 0
+    kept.end()
+    fresh.end()
 
 
 # ---- who may ask ----
@@ -411,4 +431,4 @@ def rank_of(rank):
 
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
-    {f.__name__: f for f in (api, chat, guards, load, ends, mpi_ends, lost, killed)}[what](*arguments)
+    {f.__name__: f for f in (api, chat, prefix, guards, load, ends, mpi_ends, lost, killed)}[what](*arguments)

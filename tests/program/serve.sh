@@ -25,6 +25,7 @@ make_chat_model() {
 case $part in
 api)
     ask api "$epmoe"
+    ask prefix "$epmoe"
     make_chat_model
     ask chat "$epmoe" "$work/model"
     ;;
