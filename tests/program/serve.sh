@@ -29,6 +29,10 @@ api)
     make_chat_model
     ask chat "$epmoe" "$work/model"
     ;;
+load)
+    ask load "$epmoe"
+    ask leaving "$epmoe"
+    ;;
 ends)
     ask ends "$epmoe"
     ask ends "$epmoe" --ranks 3
