@@ -150,7 +150,7 @@ take_line() {
     ------------------------------*)
         if [ -n "$in_block" ]; then take_block; else in_block=1; fi
         ;;
-    'mpirun: abort is already in progress'* | 'mpirun: killing job'*) ;;
+    'mpirun: Forwarding signal '* | 'mpirun: abort is already in progress'* | 'mpirun: killing job'*) ;;
     *'mpirun: SIGPIPE detected on fd '*) ;;
     '  Local host: '* | '  Local PID: '* | '  Peer host: '*) [ -z "$in_block" ] || block+=$1$'\n' ;;
     'ssh: '* | *'orted: command not found'* | *'orted: No such file'*)

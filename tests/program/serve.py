@@ -372,6 +372,88 @@ def leaving(epmoe):
     s.end()
 
 
+def rss(pid):
+    return int(re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{pid}/status").read())[1]) << 10
+
+
+def storm(epmoe, seconds="10", clients="200"):
+    """Many clients at once, some of which leave in the middle or send what is no request: no answer is lost or
+    differs from epmoe batch, and memory does not grow."""
+    many, until = requests_of(40), time.monotonic() + float(seconds)
+    wanted = batch(epmoe, many)
+    s = Server(epmoe, "-t", "1", "--queue", "1000")
+    counts = dict(answers=0, streams=0, left=0, bad=0)
+
+    def client(number):
+        draw = random.Random(number)
+        while time.monotonic() < until:
+            r = draw.choice(many)
+            kind = draw.choice(["whole", "whole", "stream", "leave", "bad"])
+            if kind == "bad":
+                body = draw.randbytes(draw.randrange(200)) if draw.random() < 0.5 else json.dumps(r)[:-draw.randrange(1, 30)]
+                assert s.ask("POST", "/v1/completions", body)[0] == 400
+                counts["bad"] += 1
+            elif kind == "leave":
+                c = raw(s, json.dumps({**without_id(r), "n": 3}), stream=draw.random() < 0.5)
+                time.sleep(draw.random() * 0.05)
+                c.close()
+                counts["left"] += 1
+            elif kind == "stream":
+                found, done = stream(s, "/v1/completions", {**without_id(r), "stream": True})
+                assert done and "".join(e["choices"][0]["text"] for e in found) == wanted[r["id"]]["text"]
+                counts["streams"] += 1
+            else:
+                assert s.complete(**without_id(r))["choices"][0]["text"] == wanted[r["id"]]["text"]
+                counts["answers"] += 1
+
+    with concurrent.futures.ThreadPoolExecutor(int(clients)) as pool:
+        work = [pool.submit(client, i) for i in range(int(clients))]
+        time.sleep(float(seconds) / 2)
+        half = rss(s.process.pid)
+        for w in work:
+            w.result()
+    s.await_metric("requests_running", 0)
+    assert s.metric("requests_waiting") == 0 and s.metric("kv_blocks_used") == 0
+    full = rss(s.process.pid)
+    print(f"{counts}, memory {half >> 20} MiB after half, {full >> 20} MiB at the end")
+    assert full < half + (64 << 20) and min(counts.values()) > 0
+    s.end()
+
+
+def openai(epmoe, model):
+    """OpenAI's own client (PyPI: openai), in this interpreter."""
+    import openai as api
+    s = Server(epmoe, "-t", "1")
+    client = api.OpenAI(base_url=f"http://{s.host}:{s.port}/v1", api_key="none", max_retries=0)
+    assert [m.id for m in client.models.list()] == ["austen-moe"]
+    ask = dict(model="austen-moe", prompt="It is a truth", max_tokens=12, temperature=0)
+    whole = client.completions.create(**ask, logprobs=2, n=2)
+    assert len(whole.choices) == 2 and whole.choices[0].logprobs.token_logprobs and whole.usage.total_tokens == 28
+    pieces = list(client.completions.create(**ask, stream=True, stream_options={"include_usage": True}))
+    assert "".join(p.choices[0].text for p in pieces if p.choices) == whole.choices[0].text
+    assert pieces[-1].usage.completion_tokens == 12
+    for wrong, kind in (dict(model="gpt-4"), api.NotFoundError), (dict(temperature=-1), api.BadRequestError), \
+            (dict(extra_body={"nonsense": 1}), api.BadRequestError):
+        try:
+            client.completions.create(**{**ask, **wrong})
+            raise AssertionError(wrong)
+        except kind as e:
+            assert e.body["message"], e
+    s.end()
+    s = Server(epmoe, "-t", "1", "--name", "tiny", model=model)
+    client = api.OpenAI(base_url=f"http://{s.host}:{s.port}/v1", api_key="none", max_retries=0)
+    talk = [{"role": "user", "content": "Hello"}]
+    for turn in range(3):
+        made = client.chat.completions.create(model="tiny", messages=talk, max_completion_tokens=8, temperature=0,
+                                              logprobs=True, top_logprobs=2, extra_body={"ignore_eos": True})
+        assert len(made.choices[0].logprobs.content) == 8
+        pieces = client.chat.completions.create(model="tiny", messages=talk, max_completion_tokens=8, temperature=0,
+                                                stream=True, extra_body={"ignore_eos": True})
+        assert "".join(p.choices[0].delta.content or "" for p in pieces) == made.choices[0].message.content
+        talk += [made.choices[0].message, {"role": "user", "content": "And?"}] # the answer as the client has it
+    s.end()
+
+
 def ends(epmoe, *options, before=()):
     # the first signal: what runs is finished, what waits is refused
     s = Server(epmoe, "-t", "1", "--max-batch", "1", *options, before=before)
@@ -449,4 +531,4 @@ def rank_of(rank):
 
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
-    {f.__name__: f for f in (api, chat, prefix, guards, load, leaving, ends, mpi_ends, lost, killed)}[what](*arguments)
+    {f.__name__: f for f in (api, chat, prefix, guards, load, leaving, storm, openai, ends, mpi_ends, lost, killed)}[what](*arguments)

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # epmoe serve from outside (serve.py): one part of it, or over MPI.
-#   tests/program/serve.sh build/ci/epmoe build/ci/tests/freeze api|guards|load|ends|mpi
+#   tests/program/serve.sh build/ci/epmoe build/ci/tests/freeze api|guards|load|storm|ends|mpi|openai
+#   … storm 120: so many seconds
 set -uo pipefail
-epmoe=$(realpath "$1") freeze=$(realpath "$2") part=$3
+epmoe=$(realpath "$1") freeze=$(realpath "$2") part=$3 seconds=${4:-10}
 cd "$(dirname "$0")/../.."
 . tests/rig/results.sh
 export OMP_WAIT_POLICY=passive
 
 ask() { # what to ask, with its arguments
-    timeout 600 python3 tests/program/serve.py "$@" >"$work/stderr" 2>&1
+    timeout 900 "${PYTHON:-python3}" tests/program/serve.py "$@" >"$work/stderr" 2>&1
     local code=$?
     [ "$code" -ne 77 ] || cat "$work/stderr"
     [ "$code" -eq 0 ] || [ "$code" -eq 77 ]
@@ -38,8 +39,14 @@ ends)
     ask ends "$epmoe" --ranks 3
     ask lost "$epmoe" "$freeze"
     ;;
+storm) ask storm "$epmoe" "$seconds" "$([ "$seconds" -gt 10 ] && echo 200 || echo 50)" ;;
+openai)
+    make_chat_model
+    ask openai "$epmoe" "$work/model"
+    ;;
 mpi)
     command -v mpirun >/dev/null || { echo "skipped: mpirun is not installed" && exit 77; }
+    export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0" # Open MPI has some of its own
     ask mpi_ends "$epmoe" launch/mpirun.sh
     ask killed "$epmoe" launch/mpirun.sh
     ;;
