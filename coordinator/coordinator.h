@@ -6,6 +6,7 @@
 #include "coordinator/probe.h"
 #include "coordinator/rope_tables.h"
 #include "coordinator/state.h"
+#include "coordinator/watched.h"
 #include "exchange/outputs.h"
 #include "exchange/root.h"
 #include "model/balance.h"
@@ -63,6 +64,7 @@ struct coordinator {
     struct state state;
     struct picker picker;
     struct probe *probe;     // a second pass looks for what is not finite; or NULL
+    struct watched *watched; // NULL: nobody watches; else the caller's
     struct profile *profile; // NULL: none is wanted
     struct trace *trace;     // its log of this rank, or NULL
     double load_seconds;

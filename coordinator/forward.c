@@ -157,6 +157,8 @@ static int expert_block(struct coordinator *c, int l, struct half *half)
     status = is_staged(c) ? stage_down(c, s, n, sparse) : 0;
     if (!status && sparse && (is_staged(c) || !c->dev.cuda)) // the host can read the counts
         profile_count_rows(c->profile, l, &half->routing);
+    if (!status && (!sparse || is_staged(c) || !c->dev.cuda))
+        watched_count(c->watched, l, &half->routing);
     if (!status)
         status = root_dispatch(half->exchange, &half->routing, s->host.y, s->host.z);
     return status ? status : blocks_here(c, l, half);

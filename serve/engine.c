@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-enum { LOOK_NS = 1000000 };
+enum { LOOK_NS = 1000000, WATCH_NS = 200000000 };
 
 void engine_open(struct engine *e, struct metrics *m, int most_waiting, bool keep)
 {
@@ -263,6 +263,17 @@ static int step(struct engine *e)
     return status;
 }
 
+/* Copying the counts takes longer than a step of a tiny model, so they are shown a few times a
+ * second, and when nothing runs any more. */
+static void show_watched(struct engine *e)
+{
+    int64_t now = clock_ns();
+    if (now - e->watched_ns < WATCH_NS && e->scheduler.n_running)
+        return;
+    e->watched_ns = now;
+    metrics_watch(e->metrics, &e->watched);
+}
+
 /* The run is over: every client is told, and nothing is waited for. */
 static void end_calls(struct engine *e, int status)
 {
@@ -280,15 +291,21 @@ int engine_run(struct engine *e, struct coordinator *c)
     scheduler_open(&e->scheduler, c);
     if (e->keep)
         kv_cache_keep(&c->kv);
+    watched_open(&e->watched, c->config.n_layers, c->config.n_experts, c->placement.n_ranks);
+    c->watched = &e->watched;
     metrics_step(e->metrics, &e->scheduler, 0);
+    show_watched(e);
     while (!status && take_calls(e)) {
         drop_calls(e);
         admit(e);
         status = step(e);
+        show_watched(e);
     }
     if (status)
         end_calls(e, status);
     scheduler_close(&e->scheduler);
     kv_cache_forget(&c->kv);
+    c->watched = NULL;
+    watched_close(&e->watched);
     return status;
 }

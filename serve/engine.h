@@ -12,7 +12,9 @@ struct engine {
     struct call *calls;                 // that have not ended
     struct choice *waiting, **waits_at; // in the order of their arrival, and where the next comes
     int new_tokens;                     // of the step in hand
-    int64_t looked_ns;                  // when it was last looked for clients that have left
+    struct watched watched;
+    int64_t watched_ns; // when these were last shown to the metrics
+    int64_t looked_ns;  // when it was last looked for clients that have left
 
     pthread_mutex_t mutex; // guards what follows
     pthread_cond_t wake;

@@ -31,6 +31,12 @@ struct http {
     atomic_int open; // answers under way
 };
 
+/* Of the page: nothing from elsewhere, and no other page may frame it. */
+static const char policy[] =
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; "
+    "form-action 'none'";
+
 /* A request and its answer. */
 struct visit {
     struct http *http;
@@ -57,6 +63,7 @@ static enum MHD_Result queue(struct visit *v, int code, const char *type, struct
     v->code = code;
     MHD_add_response_header(r, "Content-Type", type);
     MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
+    MHD_add_response_header(r, "Content-Security-Policy", policy);
     if (v->origin) {
         MHD_add_response_header(r, "Access-Control-Allow-Origin", v->origin);
         MHD_add_response_header(r, "Vary", "Origin");
@@ -195,7 +202,8 @@ static enum MHD_Result answer(struct visit *v)
     struct answer a = {.http = 200, .type = "application/json"};
     if (v->call)
         return answer_call(v);
-    if (!terms && v->route->kind != ROUTE_HEALTH && v->route->kind != ROUTE_METRICS)
+    if (!terms && v->route->kind != ROUTE_HEALTH && v->route->kind != ROUTE_METRICS &&
+        v->route->kind != ROUTE_PAGE)
         return answer_error(v, 503, "the model is being loaded: /health tells how far it is");
     if (v->route->kind == ROUTE_CHAT || v->route->kind == ROUTE_TEXT)
         return answer_completion(v, terms);

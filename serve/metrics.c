@@ -16,6 +16,7 @@ void metrics_open(struct metrics *m)
 void metrics_close(struct metrics *m)
 {
     pthread_mutex_destroy(&m->mutex);
+    watched_close(&m->watched);
 }
 
 static void observe(struct histogram *h, double seconds)
@@ -88,16 +89,15 @@ void metrics_choice(struct metrics *m, int n_prompt, int n_reused, int n, double
     pthread_mutex_unlock(&m->mutex);
 }
 
-/* Tokens a second, over the last ten whole seconds. */
-static double recent_rate(const struct metrics *m)
+/* Tokens a second, over so many of the last whole seconds. */
+static double recent_rate(const struct metrics *m, int seconds)
 {
-    enum { SECONDS = 10 };
     int64_t now = clock_ns() / 1000000000;
     uint64_t sum = 0;
     for (int i = 0; i < RATE_SECONDS; i++)
-        if (m->recent_s[i] < now && m->recent_s[i] >= now - SECONDS)
+        if (m->recent_s[i] < now && m->recent_s[i] >= now - seconds)
             sum += m->recent[i];
-    return (double)sum / SECONDS;
+    return (double)sum / seconds;
 }
 
 static void print_value(FILE *out, const char *name, const char *type, const char *help, double v)
@@ -148,7 +148,7 @@ void metrics_print(struct metrics *m, FILE *out)
                 "of these, tokens whose keys and values were kept", (double)now.reused_tokens);
     print_value(out, "new_tokens_total", "counter", "tokens generated", (double)now.new_tokens);
     print_value(out, "tokens_per_second", "gauge", "tokens generated a second, over ten seconds",
-                recent_rate(&now));
+                recent_rate(&now, 10));
     print_value(out, "steps_total", "counter", "steps of the model", (double)now.steps);
     print_value(out, "sequence_steps_total", "counter", "sequences in these steps",
                 (double)now.sequence_steps);
@@ -160,4 +160,48 @@ void metrics_print(struct metrics *m, FILE *out)
                     "from a request's arrival to its first token", &now.ttft);
     print_histogram(out, "time_per_output_token_seconds", "between tokens of a text, its mean",
                     &now.tpot);
+}
+
+void metrics_watch(struct metrics *m, const struct watched *w)
+{
+    pthread_mutex_lock(&m->mutex);
+    if (!m->watched.ranks)
+        watched_open(&m->watched, w->n_layers, w->n_experts, w->n_ranks);
+    watched_copy(&m->watched, w);
+    pthread_mutex_unlock(&m->mutex);
+}
+
+static struct js *list_of(const uint64_t *values, int n)
+{
+    struct js *list = js_new_array();
+    for (int i = 0; i < n; i++)
+        js_push(list, js_new_int((int64_t)values[i]));
+    return list;
+}
+
+/* The mutex is held. */
+static struct js *layers_of(const struct watched *w)
+{
+    struct js *list = js_new_array();
+    for (int l = 0; l < w->n_layers; l++)
+        js_push(list, list_of(w->experts + l * w->n_experts, w->n_experts));
+    return list;
+}
+
+struct js *metrics_live(struct metrics *m)
+{
+    struct js *v = js_new_object();
+    pthread_mutex_lock(&m->mutex);
+    js_set(v, "tokens_per_second", js_new_real(recent_rate(m, 2)));
+    js_set(v, "running", js_new_int(m->running));
+    js_set(v, "waiting", js_new_int(m->waiting));
+    js_set(v, "kv_blocks", js_new_int(m->kv_blocks));
+    js_set(v, "kv_blocks_used", js_new_int(m->kv_used));
+    js_set(v, "steps", js_new_int((int64_t)m->steps));
+    js_set(v, "mean_batch",
+           js_new_real(m->steps ? (double)m->sequence_steps / (double)m->steps : 0));
+    js_set(v, "layers", layers_of(&m->watched));
+    js_set(v, "ranks", list_of(m->watched.ranks, m->watched.n_ranks));
+    pthread_mutex_unlock(&m->mutex);
+    return v;
 }

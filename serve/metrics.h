@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "base/json.h"
 #include "coordinator/scheduler.h"
 
 enum { N_BOUNDS = 14, N_CODES = 600, RATE_SECONDS = 16 };
@@ -25,6 +26,7 @@ struct metrics {
     struct histogram ttft, tpot;   // seconds
     uint64_t recent[RATE_SECONDS]; // new tokens in each of the last seconds, a ring
     int64_t recent_s[RATE_SECONDS];
+    struct watched watched; // as of some step in the last moments
 };
 
 void metrics_open(struct metrics *m);
@@ -38,3 +40,7 @@ void metrics_step(struct metrics *m, const struct scheduler *s, int new_tokens);
  * the request's arrival to its first token, and those between its n tokens. */
 void metrics_choice(struct metrics *m, int n_prompt, int n_reused, int n, double ttft, double rest);
 void metrics_print(struct metrics *m, FILE *out);
+/* Rows through experts and ranks, once opened by metrics_watch(). */
+void metrics_watch(struct metrics *m, const struct watched *w);
+/* The same as the page at / shows it. */
+struct js *metrics_live(struct metrics *m);

@@ -6,13 +6,19 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "serve/page.h"
 #include "serve/reply.h"
 
 static const struct route routes[] = {
-    {"/v1/chat/completions", true, false, ROUTE_CHAT}, {"/v1/completions", true, false, ROUTE_TEXT},
-    {"/v1/models", false, false, ROUTE_MODELS},        {"/tokenize", true, false, ROUTE_TOKENIZE},
-    {"/detokenize", true, false, ROUTE_DETOKENIZE},    {"/health", false, true, ROUTE_HEALTH},
+    {"/v1/chat/completions", true, false, ROUTE_CHAT},
+    {"/v1/completions", true, false, ROUTE_TEXT},
+    {"/v1/models", false, false, ROUTE_MODELS},
+    {"/tokenize", true, false, ROUTE_TOKENIZE},
+    {"/detokenize", true, false, ROUTE_DETOKENIZE},
+    {"/health", false, true, ROUTE_HEALTH},
     {"/metrics", false, false, ROUTE_METRICS},
+    {"/live", false, false, ROUTE_LIVE},
+    {"/", false, true, ROUTE_PAGE},
 };
 
 const struct route *route_find(const char *path)
@@ -122,16 +128,39 @@ static void print_metrics(struct answer *a, struct engine *e)
     a->type = "text/plain; version=0.0.4; charset=utf-8";
 }
 
+static void copy_page(struct answer *a)
+{
+    a->bytes = page_html_bytes;
+    a->text = malloc(a->bytes);
+    CHECK_MEMORY(a->text, "no memory for the page");
+    memcpy(a->text, page_html, a->bytes);
+    a->type = "text/html; charset=utf-8";
+}
+
+/* What the page's live panel shows, once a second. */
+static struct js *live(const struct call_terms *terms, struct engine *e)
+{
+    struct js *v = metrics_live(e->metrics);
+    js_set(v, "model", js_new_text(terms->model));
+    js_set(v, "chat", js_new_bool(terms->completion.chat != NULL));
+    return v;
+}
+
 void route_answer(struct answer *a, const struct route *r, const struct call_terms *terms,
                   struct engine *e, const char *body, size_t bytes)
 {
     struct js *v = NULL;
-    if (r->kind == ROUTE_METRICS) {
-        print_metrics(a, e);
+    if (r->kind == ROUTE_METRICS || r->kind == ROUTE_PAGE) {
+        if (r->kind == ROUTE_PAGE)
+            copy_page(a);
+        else
+            print_metrics(a, e);
         return;
     }
     if (r->kind == ROUTE_MODELS)
         v = models(terms);
+    else if (r->kind == ROUTE_LIVE)
+        v = live(terms, e);
     else if (r->kind == ROUTE_HEALTH)
         v = health(a, terms, e);
     else

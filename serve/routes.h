@@ -14,7 +14,9 @@ struct route {
         ROUTE_TOKENIZE,
         ROUTE_DETOKENIZE,
         ROUTE_HEALTH,
-        ROUTE_METRICS
+        ROUTE_METRICS,
+        ROUTE_LIVE,
+        ROUTE_PAGE
     } kind;
 };
 

@@ -136,7 +136,25 @@ def api(epmoe):
     fields(s, epmoe)
     refusals(s)
     streams(s)
+    status, headers, page = s.ask("GET", "/")
+    assert status == 200 and headers["Content-Type"].startswith("text/html") and b"</html>" in page
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert not re.search(rb"(src|href)=|https?://|url\(", page), "the page is one file"
+    live(s)
     s.end()
+
+
+def live(s):
+    """What the panel shows adds up: each row goes through top_k experts a layer."""
+    config = json.load(open(MODEL + "/config.json"))
+    then = json.loads(s.ask("GET", "/live")[2])
+    s.complete(prompt=[5], max_tokens=50, ignore_eos=True)
+    now = json.loads(s.ask("GET", "/live")[2])
+    assert now["chat"] is False and now["model"] == "austen-moe" and len(now["layers"]) == config["num_hidden_layers"]
+    for a, b in zip(now["layers"], then["layers"]):
+        assert len(a) == config["num_experts"]
+        assert sum(a) - sum(b) == 50 * config["num_experts_per_tok"]
+    assert sum(now["ranks"]) >= sum(map(sum, now["layers"]))
 
 
 def fields(s, epmoe):
