@@ -246,6 +246,11 @@ struct js *js_new_null(void)
     return made(json_null());
 }
 
+struct js *js_copy(const struct js *v)
+{
+    return made(json_deep_copy((const json_t *)(const void *)v));
+}
+
 void js_set(struct js *object, const char *key, struct js *value)
 {
     CHECK(json_object_set_new(in(object), key, in(value)) == 0, "cannot set %s", key);

@@ -61,6 +61,7 @@ struct js *js_new_int(int64_t v);
 struct js *js_new_real(double v);
 struct js *js_new_bool(bool v);
 struct js *js_new_null(void);
+struct js *js_copy(const struct js *v); // of all that is in it
 void js_set(struct js *object, const char *key, struct js *value);
 void js_push(struct js *array, struct js *value);
 /* One line (indent 0) or indented, with a final newline; false when the stream failed. */

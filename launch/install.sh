@@ -14,7 +14,8 @@ esac
 
 packages=(build-essential cmake ninja-build pkg-config git
     openmpi-bin libopenmpi-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libpcre2-dev
-    libutf8proc-dev libmicrohttpd-dev iproute2)
+    libutf8proc-dev libmicrohttpd-dev libedit-dev
+    iproute2)
 if [ "${1:-}" = --tests ]; then
     packages+=(libcmocka-dev clang libclang-rt-14-dev libomp-14-dev clang-format python3 python3-pip)
 fi

@@ -17,6 +17,7 @@
 static const struct command commands[] = {
     {"run", "text to text", command_run, true},
     {"batch", "many prompts from a file, results to a file", command_batch, true},
+    {"chat", "a conversation on the terminal", command_chat, true},
     {"serve", "an HTTP server with OpenAI's API", command_serve, true},
     {"logits", "the logits of a prompt, as a safetensors file", command_logits, true},
     {"tokenize", "text to token ids, and back", command_tokenize, false},

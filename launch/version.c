@@ -4,6 +4,7 @@
 #include "commit.h"
 #include "kernels/device.h"
 #include "launch/launch.h"
+#include "launch/line_edit.h"
 #include "model/libraries.h"
 #include "proto/control.h"
 #include "serve/http.h"
@@ -19,6 +20,6 @@ void print_version(void)
     for (int isa = 0; isa < ISA_COUNT; isa++)
         if (isa_available() & 1u << isa)
             printf(" %s", isa_name((enum isa)isa));
-    printf("\nlibraries: %s, %s, %s, %s, %s\n", transport_mpi_version(), control_library(),
-           js_library(), model_libraries(), http_library());
+    printf("\nlibraries: %s, %s, %s, %s, %s, %s\n", transport_mpi_version(), control_library(),
+           js_library(), model_libraries(), http_library(), line_edit_library());
 }

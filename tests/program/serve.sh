@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# epmoe serve from outside (serve.py): one part of it, or over MPI.
-#   tests/program/serve.sh build/ci/epmoe build/ci/tests/freeze api|guards|load|storm|ends|mpi|openai|page
+# epmoe serve (serve.py) and epmoe chat (chat.py) from outside: one part of it, or over MPI.
+#   tests/program/serve.sh build/ci/epmoe build/ci/tests/freeze api|guards|load|storm|ends|mpi|chat|openai|page
 #   … storm 120: so many seconds
 set -uo pipefail
 epmoe=$(realpath "$1") freeze=$(realpath "$2") part=$3 seconds=${4:-10}
@@ -43,6 +43,11 @@ storm) ask storm "$epmoe" "$seconds" "$([ "$seconds" -gt 10 ] && echo 200 || ech
 openai)
     make_chat_model
     ask openai "$epmoe" "$work/model"
+    ;;
+chat)
+    make_chat_model
+    timeout 600 python3 tests/program/chat.py "$epmoe" "$work/model" >"$work/stderr" 2>&1
+    result $? "epmoe chat"
     ;;
 page)
     make_chat_model

@@ -46,6 +46,7 @@ check_home 'protobuf-c/|.*\.pb-c\.h' proto/
 check_home 'jansson\.h' base/json
 check_home 'pcre2\.h|utf8proc\.h' model/
 check_home 'microhttpd\.h' serve/http
+check_home 'histedit\.h' launch/line_edit
 check_home 'omp\.h|immintrin\.h' kernels/
 
 [ "$errors" -eq 0 ] && echo "includes: all point down"
