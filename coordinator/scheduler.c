@@ -58,6 +58,12 @@ static void release(struct scheduler *s, int slot)
     q->said = NULL;
 }
 
+void scheduler_keep(struct scheduler *s)
+{
+    if (s->c->rope.table.stride == 0)
+        kv_cache_keep(&s->c->kv);
+}
+
 void scheduler_close(struct scheduler *s)
 {
     while (s->n_running)

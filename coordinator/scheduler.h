@@ -51,6 +51,10 @@ struct scheduler {
 };
 
 void scheduler_open(struct scheduler *s, struct coordinator *c);
+/* From now on beginnings of prompts are kept (kv_cache_keep), until kv_cache_forget(). Not where
+ * each sequence turns its positions by its own length (dynamic scaling): a row then depends on more
+ * than the tokens before it, and nothing is kept. */
+void scheduler_keep(struct scheduler *s);
 void scheduler_close(struct scheduler *s); // sequences that still run end without a word
 
 /* Can this request ever be admitted? Tokens below vocab_size, at least one, prompt and new tokens

@@ -306,7 +306,7 @@ static int chat_here(struct process *p, const void *options)
     if (!status) {
         t.terms.c = &t.ranks.coordinator;
         scheduler_open(&t.scheduler, &t.ranks.coordinator);
-        kv_cache_keep(&t.ranks.coordinator.kv);
+        scheduler_keep(&t.scheduler);
         signals_on(on_signal, NULL);
         line_edit_open("epmoe");
         begin(&t);

@@ -290,7 +290,7 @@ int engine_run(struct engine *e, struct coordinator *c)
     int status = 0;
     scheduler_open(&e->scheduler, c);
     if (e->keep)
-        kv_cache_keep(&c->kv);
+        scheduler_keep(&e->scheduler);
     watched_open(&e->watched, c->config.n_layers, c->config.n_experts, c->placement.n_ranks);
     c->watched = &e->watched;
     metrics_step(e->metrics, &e->scheduler, 0);
