@@ -147,13 +147,19 @@ def api(epmoe):
 def live(s):
     """What the panel shows adds up: each row goes through top_k experts a layer."""
     config = json.load(open(MODEL + "/config.json"))
-    then = json.loads(s.ask("GET", "/live")[2])
+    look, rows = lambda: json.loads(s.ask("GET", "/live")[2]), lambda v: [sum(l) for l in v["layers"]]
+    then = look()
+    while rows(look()) != rows(then): # the counts are shown a moment after an answer
+        then = look()
     s.complete(prompt=[5], max_tokens=50, ignore_eos=True)
-    now = json.loads(s.ask("GET", "/live")[2])
-    assert now["chat"] is False and now["model"] == "austen-moe" and len(now["layers"]) == config["num_hidden_layers"]
-    for a, b in zip(now["layers"], then["layers"]):
-        assert len(a) == config["num_experts"]
-        assert sum(a) - sum(b) == 50 * config["num_experts_per_tok"]
+    wanted = [n + 50 * config["num_experts_per_tok"] for n in rows(then)]
+    for _ in range(1000):
+        now = look()
+        if rows(now) == wanted:
+            break
+        time.sleep(0.01)
+    assert now["chat"] is False and now["model"] == "austen-moe" and len(wanted) == config["num_hidden_layers"]
+    assert rows(now) == wanted and all(len(l) == config["num_experts"] for l in now["layers"]), (now, wanted)
     assert sum(now["ranks"]) >= sum(map(sum, now["layers"]))
 
 
