@@ -10,6 +10,7 @@
 #include "kernels/ops.h"
 #include "model/speed.h"
 #include "proto/phase.h"
+#include "worker/answers.h"
 #include "worker/worker.h"
 
 /* The work's rows, sources and counts where this rank's device reads them. */
@@ -155,50 +156,13 @@ static int answer_speed(struct worker *w, const struct speed *asked)
     return control_send(w->transport, 0, &answer);
 }
 
-static int answer_clock(struct worker *w, int64_t heard_ns)
-{
-    struct control answer = {.kind = CONTROL_CLOCK,
-                             .clock = {(uint64_t)heard_ns, (uint64_t)clock_ns()}};
-    return control_send(w->transport, 0, &answer);
-}
-
-/* The log in messages of bearable size; then it starts anew. */
-static int answer_records(struct worker *w)
-{
-    size_t done = 0, n;
-    int status = trace_settle(&w->log);
-    if (status)
-        return status;
-    do {
-        size_t left = w->log.n - done;
-        n = left < CONTROL_MAX_MARKS ? left : CONTROL_MAX_MARKS;
-        struct control answer = {.kind = CONTROL_RECORDS,
-                                 .records = {n ? w->log.events + done : NULL, n, left - n,
-                                             left == n ? w->log.dropped : 0}};
-        status = control_send(w->transport, 0, &answer);
-        done += n;
-    } while (done < w->log.n && !status);
-    trace_restart(&w->log);
-    return status;
-}
-
-/* The next message, whenever it comes: between two steps a user may think for hours. */
-static int next_message(struct worker *w, struct control *message)
-{
-    arena_reset(&w->message);
-    w->transport->patient = true;
-    int status = control_recv(w->transport, 0, message, &w->message);
-    w->transport->patient = false;
-    return status;
-}
-
 static int serve(struct worker *w)
 {
     pulse_loading(true); // until Ready, but for the wait for Setup
     int status = worker_greet(w);
     struct control message = {0};
     while (!status && message.kind != CONTROL_STOP) {
-        status = next_message(w, &message);
+        status = answers_next(w->transport, &message, &w->message);
         if (status)
             return status;
         switch (message.kind) {
@@ -225,10 +189,10 @@ static int serve(struct worker *w)
                 status = 0;
             break;
         case CONTROL_CLOCK:
-            status = answer_clock(w, clock_ns());
+            status = answers_clock(w->transport, clock_ns());
             break;
         case CONTROL_RECORDS:
-            status = answer_records(w);
+            status = answers_records(w->transport, &w->log);
             break;
         case CONTROL_STOP:
             break;
@@ -240,18 +204,11 @@ static int serve(struct worker *w)
     return status;
 }
 
-/* Tell the coordinator why, then stay until it has stopped everyone: whoever leaves first decides
- * the exit code of the whole run. A rank whose GPU fails at work is lost, for all its words. */
+/* A rank whose GPU fails at work is lost, for all its words. */
 static void give_up(struct worker *w, int status)
 {
     bool dead = w->ready && dev_wait(&w->dev) != 0;
-    struct control fault = {.kind = CONTROL_FAULT,
-                            .fault = {dead ? STATUS_LOST_RANK : status, error_text()}};
-    struct control message = {0};
-    if (control_send(w->transport, 0, &fault) != 0)
-        return;
-    while (message.kind != CONTROL_STOP && next_message(w, &message) == 0)
-        ;
+    answers_give_up(w->transport, dead ? STATUS_LOST_RANK : status, &w->message);
 }
 
 int worker_serve(struct transport *t, const struct worker_options *o)
