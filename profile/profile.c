@@ -81,34 +81,6 @@ void profile_close(struct profile *p)
     free(p);
 }
 
-static void append(struct rank_log *log, const struct trace_event *events, size_t n)
-{
-    if (log->n + n > log->room) {
-        log->room = 2 * (log->n + n);
-        log->events = realloc(log->events, log->room * sizeof *events);
-        CHECK_MEMORY(log->events, "no memory for %zu marks", log->room);
-    }
-    if (n)
-        memcpy(log->events + log->n, events, n * sizeof *events);
-    log->n += n;
-}
-
-static int collect_from(struct profile *p, int rank, struct arena *memory)
-{
-    struct control message = {.kind = CONTROL_RECORDS};
-    int status = control_send(p->transport, rank, &message);
-    do {
-        arena_reset(memory);
-        if (!status)
-            status = control_expect(p->transport, rank, CONTROL_RECORDS, &message, memory);
-        if (status)
-            return status;
-        append(&p->logs[rank], message.records.events, message.records.n);
-    } while (message.records.left && message.records.n);
-    p->dropped += message.records.dropped;
-    return 0;
-}
-
 /* Append the logs to those kept for a trace file, unless there is no room for one of them: the file
  * shows arrows between ranks, so it needs the logs of all. The mark that ends a log is the first of
  * the next one, so it is kept once. */
@@ -120,7 +92,7 @@ static void keep(struct profile *p)
     for (int rank = 0; rank < p->n_ranks && p->kept_all; rank++) {
         struct rank_log *kept = &p->kept[rank];
         kept->n -= kept->n > 0;
-        append(kept, p->logs[rank].events, p->logs[rank].n);
+        log_append(kept, p->logs[rank].events, p->logs[rank].n);
     }
 }
 
@@ -132,13 +104,13 @@ static int collect(struct profile *p)
     for (int rank = 0; rank < p->n_ranks; rank++)
         p->logs[rank].n = p->logs[rank].at = 0;
     int status = trace_settle(&p->log);
-    append(&p->logs[0], p->log.events, p->log.n);
+    log_append(&p->logs[0], p->log.events, p->log.n);
     p->dropped += p->log.dropped;
     trace_restart(&p->log);
     if (!status && p->transport)
         status = clocks_measure(p->transport, p->clocks);
     for (int rank = 1; rank < p->n_ranks && !status; rank++)
-        status = collect_from(p, rank, &memory);
+        status = log_collect(&p->logs[rank], p->transport, rank, &p->dropped, &memory);
     arena_free(&memory);
     if (!status)
         status = profile_fold(p);

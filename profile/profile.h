@@ -10,6 +10,7 @@
 #include "base/trace.h"
 #include "exchange/root.h"
 #include "profile/clocks.h"
+#include "profile/logs.h"
 #include "proto/phase.h"
 
 enum step_kind {
@@ -47,13 +48,6 @@ struct step_sums {
     struct layer_load *layers;       // [layers]
     struct exchange_counters bytes;  // of rank 0
     struct pair_bytes *with;         // [ranks] what rank 0 sent to and received from each
-};
-
-/* A rank's log, on rank 0's clock. */
-struct rank_log {
-    struct trace_event *events;
-    size_t n, room;
-    size_t at; // the next event that profile_fold() reads
 };
 
 struct profile_options {
