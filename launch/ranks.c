@@ -1,7 +1,5 @@
 #include "launch/ranks.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +7,6 @@
 #include <unistd.h>
 
 #include "base/check.h"
-#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/units.h"
@@ -17,15 +14,6 @@
 #include "model/hub.h"
 #include "study/profile.h"
 #include "worker/serve.h"
-
-// how long rank 0 waits for local workers to end, and how long after an error
-static const int64_t join_ns = 4000000000, join_lost_ns = 1000000000;
-
-struct rank_thread {
-    pthread_t thread;
-    struct transport *end;
-    struct worker_options options;
-};
 
 /* The cores that this process may use over the ranks that share them. If mpirun has bound the
  * ranks, each has cores of its own. */
@@ -60,93 +48,24 @@ static enum device worker_device(const struct model_options *o)
     return (enum device)(o->worker_device ? o->worker_device - 1 : o->device);
 }
 
-/* Set by the first local worker that finds rank 0 lost; it reports that and ends the process. */
-static atomic_flag told = ATOMIC_FLAG_INIT;
+/* What every local worker is given. */
+struct local_setup {
+    const char *model_dir;
+    enum device device;
+    int threads;
+};
 
-static void *worker_thread(void *argument)
+static int serve_local(struct transport *end, const void *given)
 {
-    struct rank_thread *w = argument;
-    char name[16];
-    snprintf(name, sizeof name, "rank %d", w->end->rank);
-    pthread_setname_np(pthread_self(), name);
-    // the coordinator reports a worker's errors to the user, except when the coordinator is lost
-    if (worker_serve(w->end, &w->options) == STATUS_LOST_RANK && !atomic_flag_test_and_set(&told)) {
-        warn("%s", error_text());
-        _exit(STATUS_LOST_RANK);
-    }
-    transport_close(w->end);
-    return NULL;
+    const struct local_setup *s = given;
+    struct worker_options o = {s->model_dir, s->device, gpu_of(end->rank), s->threads,
+                               program_version()};
+    return worker_serve(end, &o);
 }
 
 static int64_t timeout_ns(const struct model_options *o)
 {
     return (int64_t)(o->timeout_s * 1e9);
-}
-
-static void start_local(struct ranks *r, const struct model_options *o, int n, int threads)
-{
-    r->n = n;
-    r->ends = calloc((size_t)n, sizeof *r->ends);
-    r->threads = calloc((size_t)n, sizeof *r->threads);
-    CHECK_MEMORY(r->ends && r->threads, "no memory for %d ranks", n);
-    transport_open_local(r->ends, n);
-    for (int i = 0; i < n; i++)
-        r->ends[i].timeout_ns = timeout_ns(o);
-    for (int i = 1; i < n; i++) {
-        struct rank_thread *w = &r->threads[i];
-        w->end = &r->ends[i];
-        w->options = (struct worker_options){r->model_dir, worker_device(o), gpu_of(i), threads,
-                                             program_version()};
-        CHECK(pthread_create(&w->thread, NULL, worker_thread, w) == 0, "no thread for rank %d", i);
-    }
-}
-
-/* A worker's thread does not end, and cannot be ended from outside; so the process ends. Results
- * that were finished have been written. */
-static void abandon(const struct ranks *r, int rank)
-{
-    if (!error_text()[0])
-        fail(STATUS_LOST_RANK, "lost rank %d on %s: it does not end", rank, r->ends[0].hosts[rank]);
-    fflush(stdout);
-    _exit(STATUS_LOST_RANK);
-}
-
-/* Wait for a thread until a time; true if it has ended. pthread_clockjoin_np would do this without
- * sleeping between tries, but ThreadSanitizer does not know it. */
-static bool join_until(pthread_t thread, int64_t when_ns)
-{
-    static const struct timespec nap = {0, 100000};
-    while (pthread_tryjoin_np(thread, NULL) != 0) {
-        if (clock_ns() > when_ns)
-            return false;
-        nanosleep(&nap, NULL);
-    }
-    return true;
-}
-
-/* How long to wait for local workers to end: join_lost_ns after an error. Else at least as long as
- * the timeout, since ending takes longer while other programs use the cores. */
-static int64_t patience_ns(const struct ranks *r)
-{
-    if (error_text()[0])
-        return join_lost_ns;
-    return r->ends && r->ends[0].timeout_ns > join_ns ? r->ends[0].timeout_ns : join_ns;
-}
-
-static void join_workers(struct ranks *r)
-{
-    int64_t when_ns = clock_ns() + patience_ns(r);
-    for (int i = 1; i < r->n; i++)
-        if (!join_until(r->threads[i].thread, when_ns))
-            abandon(r, i);
-}
-
-static void close_local(struct ranks *r)
-{
-    if (r->ends)
-        transport_close(&r->ends[0]);
-    free(r->ends);
-    free(r->threads);
 }
 
 static struct exchange_options exchange_of(const struct model_options *o)
@@ -301,8 +220,9 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
     if (status)
         return status;
     if (n_local > 1) {
-        start_local(r, o, n_local, threads);
-        t = &r->ends[0];
+        struct local_setup local = {r->model_dir, worker_device(o), threads};
+        local_ranks_start(&r->local, n_local, timeout_ns(o), serve_local, &local, sizeof local);
+        t = &r->local.ends[0];
     }
     if (p->mpi)
         p->mpi->timeout_ns = timeout_ns(o);
@@ -313,8 +233,8 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
     r->transport_name = !t ? "none" : r->options.nccl ? "nccl" : t->name;
     status = coordinator_open(&r->coordinator, &r->options, t);
     if (status) {
-        join_workers(r);
-        close_local(r);
+        local_ranks_join(&r->local);
+        local_ranks_close(&r->local);
         free(r->model_dir);
     }
     return status;
@@ -356,10 +276,10 @@ int ranks_report_profile(struct ranks *r, const struct profile_command *o, FILE 
 /* Local workers must end before the coordinator is closed, as they read its memory. */
 void ranks_close(struct ranks *r)
 {
-    if (r->ends)
-        cluster_stop(&r->ends[0]);
-    join_workers(r);
+    if (r->local.ends)
+        cluster_stop(&r->local.ends[0]);
+    local_ranks_join(&r->local);
     coordinator_close(&r->coordinator);
-    close_local(r);
+    local_ranks_close(&r->local);
     free(r->model_dir);
 }

@@ -6,13 +6,12 @@
 
 #include "coordinator/coordinator.h"
 #include "launch/launch.h"
+#include "launch/local_ranks.h"
 
 struct ranks {
     struct coordinator coordinator;
     struct coordinator_options options; // the coordinator was opened with these
-    struct rank_thread *threads;        // [n] of local workers, from entry 1 on; or NULL
-    struct transport *ends;             // [n] of the local transport; NULL: it is not used
-    int n;
+    struct local_ranks local;
     char *model_dir;
     const char *transport_name;
 };
