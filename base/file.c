@@ -207,6 +207,18 @@ static int finish(struct outfile *f)
     return error;
 }
 
+int outfile_check(const char *path)
+{
+    struct outfile f;
+    struct stat st;
+    if (!path || (stat(path, &st) == 0 && !S_ISREG(st.st_mode)))
+        return 0;
+    int status = outfile_open(&f, path);
+    if (!status)
+        outfile_abort(&f);
+    return status;
+}
+
 int outfile_commit(struct outfile *f)
 {
     int error = finish(f);

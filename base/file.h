@@ -25,6 +25,9 @@ struct outfile {
     char *path, *temporary; // temporary NULL: the path is written directly
 };
 int outfile_open(struct outfile *f, const char *path);
+/* Can the file be written? For before a long run whose results would be lost: 0 or STATUS_FAILED. A
+ * pipe is not opened, as its reader would see that; NULL is a file that nobody asked for. */
+int outfile_check(const char *path);
 int outfile_commit(struct outfile *f); // flush, sync, rename; 0 or STATUS_FAILED
 void outfile_abort(struct outfile *f); // remove; legal after a failed open or commit
 /* Files that are of use only together, such as a checkpoint's. Between begin and end all files that

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -190,20 +189,6 @@ int ranks_command(struct process *p, int parsed, const struct model_options *o,
     return p->mpi && p->mpi->rank > 0 ? serve(p, o) : here(p, options);
 }
 
-/* Check that a file can be written, before a long run whose results would be lost. A pipe is not
- * opened, as its reader would see that. */
-static int check_file(const char *path)
-{
-    struct outfile f;
-    struct stat st;
-    if (!path || (stat(path, &st) == 0 && !S_ISREG(st.st_mode)))
-        return 0;
-    int status = outfile_open(&f, path);
-    if (!status)
-        outfile_abort(&f);
-    return status;
-}
-
 int ranks_open(struct ranks *r, const struct process *p, const struct model_options *o,
                const struct session_needs *needs)
 {
@@ -212,9 +197,9 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
     struct transport *t = p->mpi;
     memset(r, 0, sizeof *r);
     log_verbose(o->verbose);
-    int status = check_file(o->profile.json);
+    int status = outfile_check(o->profile.json);
     if (!status)
-        status = check_file(o->profile.trace);
+        status = outfile_check(o->profile.trace);
     if (!status)
         status = hub_resolve(&r->model_dir, o->model);
     if (status)
