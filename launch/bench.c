@@ -2,12 +2,11 @@
  * arrive at random see; with --ablation, which change brings how much. */
 #include "study/bench.h"
 
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "launch/ablation.h"
+#include "launch/lists.h"
 #include "launch/ranks.h"
 #include "study/serve.h"
 
@@ -37,26 +36,6 @@ static void take_rank_list(struct option_spec *table, struct bench_command *o)
     table->help = "ranks as threads of this process, e.g. 1,2,5: one coordinator, the rest workers";
 }
 
-/* sizes [n] := the numbers of a list such as 1,8,32. */
-static int parse_list(int *sizes, int *n, const char *text, const char *option, long least,
-                      long most)
-{
-    for (const char *at = text;; at++) {
-        char *end;
-        errno = 0;
-        long v = strtol(at, &end, 10);
-        bool full = *n == BENCH_MAX_SIZES;
-        if (end == at || errno || v < least || v > most || (*end && *end != ',') || full)
-            return fail(STATUS_USAGE,
-                        "bench: %s takes up to %d sizes from %ld to %ld, found \"%s\"", option,
-                        BENCH_MAX_SIZES, least, most, text);
-        sizes[(*n)++] = (int)v;
-        if (!*end)
-            return 0;
-        at = end;
-    }
-}
-
 /* What counts where nothing else was said. The ablation begins slowly, so it is short. */
 static void set_defaults(struct bench_command *o)
 {
@@ -74,11 +53,14 @@ static void set_defaults(struct bench_command *o)
 static int parse_lists(struct bench_command *o)
 {
     struct bench_options *b = &o->sizes;
-    int status = parse_list(b->prompts, &b->n_prompts, o->prompts, "-p", 0, 1 << 24);
+    int status =
+        parse_list(b->prompts, &b->n_prompts, BENCH_MAX_SIZES, o->prompts, "bench: -p", 0, 1 << 24);
     if (!status)
-        status = parse_list(b->batches, &b->n_batches, o->batches, "-b", 1, 4096);
+        status = parse_list(b->batches, &b->n_batches, BENCH_MAX_SIZES, o->batches, "bench: -b", 1,
+                            4096);
     if (!status && o->ranks)
-        status = parse_list(o->rank_counts, &o->n_ranks, o->ranks, "--ranks", 1, 1024);
+        status = parse_list(o->rank_counts, &o->n_ranks, BENCH_MAX_SIZES, o->ranks,
+                            "bench: --ranks", 1, 1024);
     b->generate = (int)o->generate;
     b->repeats = (int)o->repeats;
     return status;
