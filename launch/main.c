@@ -23,6 +23,7 @@ static const struct command commands[] = {
     {"tokenize", "text to token ids, and back", command_tokenize, false},
     {"synth", "a checkpoint of true shape with random weights", command_synth, false},
     {"bench", "speed beside the machine's roof", command_bench, true},
+    {"alltoall", "what the exchange of a layer takes, without a model", command_alltoall, true},
     {"inspect", "what is in a model, what it needs, and who would hold what", command_inspect,
      false},
     {"doctor", "what this machine and build can do, and what to do about the rest", command_doctor,

@@ -1,0 +1,158 @@
+/* The ranks that hold experts. */
+#include "study/alltoall_state.h"
+
+#include "base/log.h"
+#include "base/pulse.h"
+#include "study/rally.h"
+#include "worker/answers.h"
+
+struct server {
+    struct transport *transport;
+    const struct alltoall_options *o;
+    struct arena memory, message; // of the routing and the placement; of the message at hand
+    struct placement placement;
+    struct lap lap;
+    struct trace log;
+    int size;   // of the list, the next one
+    bool ready; // the lap is open
+    bool stopped;
+};
+
+static int set_up(struct server *s, const struct setup *setup)
+{
+    static const int32_t no_pieces;
+    struct config one = alltoall_layer(s->o);
+    struct exchange_words words = {setup->strategy, setup->combine, setup->dedup, setup->wire,
+                                   setup->overlap};
+    struct lap_setup lap = {
+        .transport = s->transport, .isa = (enum isa)setup->isa, .limits = alltoall_limits(s->o)};
+    if (setup->n_layers != 1 || setup->n_experts != s->o->experts || setup->n_pieces != 0 ||
+        s->ready)
+        return fail(STATUS_FAILED, "setup: expected one layer of %d experts, once, found %d of %d",
+                    s->o->experts, setup->n_layers, setup->n_experts);
+    if (!(isa_available() >> setup->isa & 1))
+        return fail(STATUS_FAILED, "setup: expected an instruction set of this rank, found %u",
+                    setup->isa);
+    int status = exchange_understand(&lap.options, &words);
+    if (!status)
+        status = placement_from_ranks(&s->placement, &s->memory, &one, setup->rank_of, &no_pieces,
+                                      s->transport->size);
+    if (status)
+        return status;
+    lap_open(&s->lap, &lap);
+    s->ready = true;
+    struct control answer = {.kind = CONTROL_READY, .ready = {.bytes = s->lap.dev.bytes}};
+    return control_send(s->transport, 0, &answer);
+}
+
+/* Tell rank 0 that the rows are here, and wait until it has heard that from all. */
+static int meet(struct server *s)
+{
+    struct control go;
+    int status = rally_here(s->transport);
+    if (!status)
+        status = answers_next(s->transport, &go, &s->message);
+    s->stopped = !status && go.kind == CONTROL_STOP;
+    if (!status && go.kind != CONTROL_STEP)
+        status = TRANSPORT_INTERRUPTED;
+    return status;
+}
+
+/* One lap; apart: dispatch and combine are timed each by itself. */
+static int run_lap(struct server *s, bool apart)
+{
+    int status = lap_receive(&s->lap);
+    if (!status && apart) {
+        trace_mark(&s->log, MARK_ARRIVED);
+        status = meet(s);
+        trace_mark(&s->log, MARK_LEAVES);
+    }
+    pulse();
+    return status ? status : lap_give_back(&s->lap);
+}
+
+/* The first lap of a size: its results stay for all others. */
+static int run_first(struct server *s)
+{
+    int status = lap_receive(&s->lap);
+    if (status)
+        return status;
+    lap_fill_results(&s->lap);
+    return lap_give_back(&s->lap);
+}
+
+static int run_checked(struct server *s)
+{
+    int status = lap_receive(&s->lap);
+    if (!status)
+        status = lap_check_rows(&s->lap);
+    return status ? status : lap_give_back(&s->lap);
+}
+
+/* All laps of a size, in lockstep with time_size() of rank 0. */
+static int serve_size(struct server *s, int rows)
+{
+    struct traffic traffic;
+    const struct alltoall_options *o = s->o;
+    if (!s->ready || s->size == o->n_sizes || rows != o->rows[s->size])
+        return fail(STATUS_FAILED, "step: expected size %d of %d, found one of %d rows", s->size,
+                    o->n_sizes, rows);
+    s->size++;
+    struct arena memory = {0};
+    traffic_draw(&traffic, o->weights, o->experts, rows, o->top_k, o->seed, &memory);
+    lap_prepare(&s->lap, &traffic, &s->placement.layers[0]);
+    int laps = lap_travels(&s->lap) ? o->warmup + o->iterations : 0;
+    int status = laps ? run_first(s) : 0;
+    for (int i = 0; i < laps && !status; i++)
+        status = run_lap(s, false);
+    for (int i = 0; i < (laps ? o->iterations : 0) && !status; i++)
+        status = run_lap(s, true);
+    if (laps && o->check && !status)
+        status = run_checked(s);
+    arena_free(&memory);
+    return status;
+}
+
+static int serve(struct server *s)
+{
+    struct control message = {0};
+    int status = rally_hello(s->transport, s->o->version, alltoall_digest(s->o));
+    while (!status && !s->stopped) {
+        status = answers_next(s->transport, &message, &s->message);
+        if (status)
+            return status;
+        if (message.kind == CONTROL_SETUP)
+            status = set_up(s, &message.setup);
+        else if (message.kind == CONTROL_STEP)
+            status = serve_size(s, message.step.n_rows);
+        else if (message.kind == CONTROL_CLOCK)
+            status = answers_clock(s->transport, clock_ns());
+        else if (message.kind == CONTROL_RECORDS)
+            status = answers_records(s->transport, &s->log);
+        else if (message.kind == CONTROL_STOP)
+            s->stopped = true;
+        else
+            status = fail(STATUS_FAILED, "expected setup, step, clock, records or stop, found %s",
+                          control_name(message.kind));
+        if (status == TRANSPORT_INTERRUPTED)
+            status = 0; // rank 0 gave up: hear what it has to say
+    }
+    return status;
+}
+
+int alltoall_serve(struct transport *t, const struct alltoall_options *o)
+{
+    struct server s = {.transport = t, .o = o};
+    error_capture(true);
+    pulse_bind(t->pulse);
+    trace_open(&s.log, phase_names, (size_t)(o->iterations + 1) * MARKS_OF_LAP);
+    int status = serve(&s);
+    if (status && status != STATUS_LOST_RANK)
+        answers_give_up(t, status, &s.message);
+    if (s.ready)
+        lap_close(&s.lap);
+    trace_close(&s.log);
+    arena_free(&s.memory);
+    arena_free(&s.message);
+    return status;
+}

@@ -1,0 +1,133 @@
+#include "study/rally.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "kernels/device.h"
+#include "proto/control.h"
+
+static int size_of(const struct transport *t)
+{
+    return t ? t->size : 1;
+}
+
+int rally_hello(struct transport *t, const char *version, uint64_t digest)
+{
+    struct control hello = {.kind = CONTROL_HELLO,
+                            .hello = {.version = version,
+                                      .host = t->hosts[t->rank],
+                                      .device = "cpu",
+                                      .isas = isa_available(),
+                                      .digest = digest}};
+    return control_send(t, 0, &hello);
+}
+
+static int check_hello(const struct hello *h, int rank, const char *version, uint64_t digest)
+{
+    if (strcmp(h->version, version) != 0)
+        return fail(STATUS_FAILED, "rank %d on %s: expected version %s, found %s", rank, h->host,
+                    version, h->version);
+    if (h->digest != digest)
+        return fail(STATUS_USAGE,
+                    "rank %d on %s: expected the options and files of rank 0, found others", rank,
+                    h->host);
+    return 0;
+}
+
+int rally_greet(struct transport *t, const char *version, uint64_t digest, unsigned *common)
+{
+    struct arena memory = {0};
+    int status = 0;
+    *common = isa_available();
+    for (int rank = 1; rank < size_of(t) && !status; rank++) {
+        struct control m;
+        status = control_expect(t, rank, CONTROL_HELLO, &m, &memory);
+        if (!status)
+            status = check_hello(&m.hello, rank, version, digest);
+        if (!status)
+            *common &= m.hello.isas;
+    }
+    arena_free(&memory);
+    return status;
+}
+
+int rally_step(struct transport *t, int rows)
+{
+    struct control step = {.kind = CONTROL_STEP, .step = {rows, 0}};
+    int status = 0;
+    for (int rank = 1; rank < size_of(t) && !status; rank++)
+        status = control_send(t, rank, &step);
+    return status;
+}
+
+int rally_here(struct transport *t)
+{
+    struct control here = {.kind = CONTROL_STATS};
+    return control_send(t, 0, &here);
+}
+
+int rally_await_all(struct transport *t)
+{
+    struct arena memory = {0};
+    struct control here;
+    int status = 0;
+    for (int rank = 1; rank < size_of(t) && !status; rank++)
+        status = control_expect(t, rank, CONTROL_STATS, &here, &memory);
+    arena_free(&memory);
+    return status;
+}
+
+int rally_open(struct rally_marks *m, struct transport *t, struct arena *memory)
+{
+    size_t ranks = (size_t)size_of(t);
+    *m = (struct rally_marks){.clocks = arena_alloc(memory, ranks * sizeof *m->clocks),
+                              .logs = arena_alloc(memory, ranks * sizeof *m->logs)};
+    return t ? clocks_measure(t, m->clocks) : 0;
+}
+
+/* A log begins with the last mark of the collection before. */
+static int keep_latest(struct rank_log *log, int rank, size_t wanted, uint64_t dropped)
+{
+    size_t old = log->n > wanted ? log->n - wanted : 0;
+    if (old)
+        memmove(log->events, log->events + old, wanted * sizeof *log->events);
+    log->n -= old;
+    if (log->n == wanted && dropped == 0)
+        return 0;
+    return fail(STATUS_FAILED, "rank %d: expected %zu marks, found %zu, and %llu without room",
+                rank, wanted, log->n, (unsigned long long)dropped);
+}
+
+int rally_collect(struct rally_marks *m, struct transport *t, size_t wanted)
+{
+    struct arena memory = {0};
+    int status = t ? clocks_measure(t, m->clocks) : 0;
+    for (int rank = 1; rank < size_of(t) && !status; rank++) {
+        struct rank_log *log = &m->logs[rank];
+        uint64_t dropped = 0;
+        log->n = 0;
+        status = log_collect(log, t, rank, &dropped, &memory);
+        if (!status)
+            status = keep_latest(log, rank, wanted, dropped);
+        if (status || log->n == 0)
+            continue;
+        int64_t width = clock_uncertainty(&m->clocks[rank]);
+        bool same = clock_offset(&m->clocks[rank], log->events[0].ns) == 0;
+        m->uncertainty_ns = !same && width > m->uncertainty_ns ? width : m->uncertainty_ns;
+    }
+    arena_free(&memory);
+    return status;
+}
+
+int64_t rally_time(const struct rally_marks *m, int rank, size_t i)
+{
+    int64_t ns = m->logs[rank].events[i].ns;
+    return ns - clock_offset(&m->clocks[rank], ns);
+}
+
+void rally_close(struct rally_marks *m, struct transport *t)
+{
+    for (int rank = 1; rank < size_of(t); rank++)
+        free(m->logs[rank].events);
+}
