@@ -210,7 +210,8 @@ static int choose_wire(struct opening *s)
 
 static int take_digest(struct opening *s)
 {
-    return s->t->size > 1 ? checkpoint_digest(s->ckpt, &s->terms.digest) : 0;
+    bool wanted = s->t->size > 1 || s->o->record;
+    return wanted ? checkpoint_digest(s->ckpt, &s->terms.digest) : 0;
 }
 
 static int greet(struct opening *s)
@@ -306,6 +307,19 @@ static int open_profile(struct opening *s)
     return 0;
 }
 
+static int open_record(struct opening *s)
+{
+    struct coordinator *c = s->c;
+    struct record_setup setup = {.path = s->o->record,
+                                 .version = s->o->version,
+                                 .model = s->o->model_name,
+                                 .digest = s->terms.digest,
+                                 .config = &c->config,
+                                 .dtype = c->dtype,
+                                 .rows = c->chunk};
+    return record_open(&c->record, &setup);
+}
+
 typedef int (*opening_step)(struct opening *);
 
 static int take_steps(struct opening *s, const opening_step *steps, size_t n)
@@ -322,8 +336,8 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
 {
     static const opening_step agree[] = {check_weights, place_by_rule, choose_wire, take_digest,
                                          greet,         choose_isa,    make_all_ids};
-    static const opening_step build[] = {place_balanced, check_fit,    set_up_workers,
-                                         load_all,       allocate_all, open_profile};
+    static const opening_step build[] = {place_balanced, check_fit,    set_up_workers, load_all,
+                                         allocate_all,   open_profile, open_record};
     struct opening s = {.c = c, .o = o, .ckpt = ckpt, .alone = {.size = 1}};
     s.t = c->transport ? c->transport : &s.alone;
     s.terms = (struct cluster_terms){.version = o->version,
@@ -339,8 +353,10 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
     status = open_device(c, o, s.isa);
     if (!status)
         status = take_steps(&s, build, sizeof build / sizeof *build);
-    if (status)
+    if (status) {
+        profile_close(c->profile);
         close_device(c);
+    }
     c->weight_bytes = c->weights.bytes + c->shard.bytes + s.worker_bytes;
     return status;
 }
@@ -430,6 +446,7 @@ void coordinator_close(struct coordinator *c)
     if (c->transport)
         cluster_stop(c->transport);
     profile_close(c->profile);
+    record_close(c->record);
     close_device(c);
     arena_free(&c->memory);
 }

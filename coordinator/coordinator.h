@@ -4,6 +4,7 @@
 #include "coordinator/kv_cache.h"
 #include "coordinator/picker.h"
 #include "coordinator/probe.h"
+#include "coordinator/record.h"
 #include "coordinator/rope_tables.h"
 #include "coordinator/state.h"
 #include "coordinator/watched.h"
@@ -35,6 +36,8 @@ struct coordinator_options {
     bool nccl;        // rows go from GPU to GPU by NCCL; every rank has one, or shares it
     int64_t kv_bytes; // of the KV cache at most; 0: all sequences at full length
     struct profile_options profile;
+    const char *record;     // file that the routing of all steps is recorded in; NULL: none
+    const char *model_name; // as the user has named it, for the record
 };
 
 /* kv_bytes: half of the memory that is available once the weights are loaded. */
@@ -67,6 +70,7 @@ struct coordinator {
     struct watched *watched; // NULL: nobody watches; else the caller's
     struct profile *profile; // NULL: none is wanted
     struct trace *trace;     // its log of this rank, or NULL
+    struct record *record;   // of all steps' routing, or NULL
     double load_seconds;
     uint64_t weight_bytes; // of all ranks
 };

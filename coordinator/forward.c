@@ -24,7 +24,7 @@
 
 /* The rows that go through the layers together: all of a step, or half. */
 struct half {
-    int n;
+    int first, n;   // of the step
     struct state s; // theirs
     struct positions at;
     struct root_end *exchange;
@@ -151,8 +151,10 @@ static int expert_block(struct coordinator *c, int l, struct half *half)
     int status = root_begin(half->exchange, &half->routing.layer, s->host.h, n);
     if (status)
         return status;
-    if (sparse)
+    if (sparse) {
         route_layer(c, l, half);
+        record_rows(c->record, &c->dev, l, half->first, s->expert, n);
+    }
     trace_mark(c->trace, PHASE_PLAN);
     status = is_staged(c) ? stage_down(c, s, n, sparse) : 0;
     if (!status && sparse && (is_staged(c) || !c->dev.cuda)) // the host can read the counts
@@ -281,6 +283,7 @@ static struct positions stand(const struct state *s, const struct batch *b, int 
 static struct half half_of(struct coordinator *c, const struct batch *b, int first, int n)
 {
     return (struct half){.n = n,
+                         .first = first,
                          .s = first ? state_second_half(&c->state, &c->config, c->dtype, first)
                                     : c->state,
                          .at = stand(&c->state, b, first, n),
@@ -303,7 +306,7 @@ static int run_layers(struct coordinator *c, struct half *halves, int n_halves)
  * context of the same size class. */
 static bool repeats(const struct coordinator *c, struct half *all)
 {
-    if (c->transport || c->trace || c->probe || all->at.singles < all->n)
+    if (c->transport || c->trace || c->probe || c->record || all->at.singles < all->n)
         return false;
     int reach = KV_BLOCK, most = c->kv.blocks_per_sequence * KV_BLOCK;
     while (reach < all->at.longest)
@@ -356,11 +359,14 @@ int forward(struct coordinator *c, const struct batch *b)
         return status;
     trace_mark(c->trace, PHASE_EMBED);
     upload(c, b);
+    record_begin_step(c->record, b->n, b->tokens, b->seq, b->pos);
     status = run_step(c, halves, second ? LANES : 1, b->n);
     if (status)
         root_drop(c->exchange[0]);
-    else
+    else {
+        record_end_step(c->record);
         pulse_finished();
+    }
     trace_at(c->trace, -1, 0);
     trace_mark(c->trace, PHASE_OUTSIDE);
     return status == TRANSPORT_INTERRUPTED ? cluster_fault(c->transport) : status;

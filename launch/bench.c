@@ -111,10 +111,10 @@ static int check(const struct bench_command *o)
                                   "--requests N once");
     if (o->rate == 0 && o->requests_given)
         return fail(STATUS_USAGE, "bench: --requests needs --serve RATE");
-    if (o->n_ranks > 1 && (profile->json || profile->trace))
+    if (o->n_ranks > 1 && (profile->json || profile->trace || profile->routing))
         return fail(STATUS_USAGE,
-                    "bench: --profile-json and --trace write one run: expected one "
-                    "--ranks, found %s",
+                    "bench: --profile-json, --trace and --record-routing write one run: expected "
+                    "one --ranks, found %s",
                     o->ranks);
     return check_ablation(o);
 }

@@ -36,10 +36,11 @@ int command_doctor(struct process *p, int argc, char **argv);
 const char *program_version(void); // "0.1.0 (commit)"
 void print_version(void);
 
-/* The options that ask for a profile. */
+/* The options that ask for a profile, or for a record of the routing. */
 struct profile_command {
     bool table;               // print its tables
     const char *json, *trace; // paths of files to write, or NULL
+    const char *routing;      // likewise, of recorded routing (proto/routing.h)
 };
 
 /* What moves rows between ranks. Auto: NCCL if each rank has a GPU of its own; else shared memory
@@ -70,7 +71,7 @@ void model_options_table(struct option_spec *table, struct model_options *o);
 int model_options_dtype(const struct model_options *o); // enum dtype; -1: that of the checkpoint
 
 /* Fill PROFILE_OPTIONS entries of a command's table; parsing it fills *o. */
-enum { PROFILE_OPTIONS = 3 };
+enum { PROFILE_OPTIONS = 4 };
 void profile_options_table(struct option_spec *table, struct profile_command *o);
 
 /* --expect: 0 or STATUS_USAGE. NULL: usual_workload. */

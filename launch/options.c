@@ -73,6 +73,9 @@ void profile_options_table(struct option_spec *table, struct profile_command *o)
         {"profile-json", 0, OPTION_TEXT, &o->json, "FILE", "the same for programs", 0, 0, NULL},
         {"trace", 0, OPTION_TEXT, &o->trace, "FILE", "the same as a timeline for ui.perfetto.dev",
          0, 0, NULL},
+        {"record-routing", 0, OPTION_TEXT, &o->routing, "FILE",
+         "record which experts every row went to, for epmoe replay and place; docs/study.md", 0, 0,
+         NULL},
     };
     memcpy(table, shared, sizeof shared);
 }

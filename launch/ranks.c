@@ -96,7 +96,9 @@ static struct coordinator_options options_of(const struct ranks *r, const struct
         .exchange = exchange_of(o),
         .kv_bytes = o->kv_bytes,
         .profile = {.on = o->profile.table || o->profile.json || o->profile.trace,
-                    .keep = o->profile.trace}};
+                    .keep = o->profile.trace},
+        .record = o->profile.routing,
+        .model_name = o->model};
 }
 
 static int ranks_here(const struct process *p, const struct model_options *o)
@@ -201,6 +203,8 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
     if (!status)
         status = outfile_check(o->profile.trace);
     if (!status)
+        status = outfile_check(o->profile.routing);
+    if (!status)
         status = hub_resolve(&r->model_dir, o->model);
     if (status)
         return status;
@@ -246,8 +250,9 @@ int ranks_report_exchange(struct ranks *r)
 int ranks_report_profile(struct ranks *r, const struct profile_command *o, FILE *table)
 {
     const struct profile *p = r->coordinator.profile;
-    if (!p)
-        return 0;
+    int recorded = record_finish(r->coordinator.record); // one file is written at a time
+    if (recorded || !p)
+        return recorded;
     int status = coordinator_finish_profile(&r->coordinator);
     if (!status && o->table && table)
         profile_print(p, table);

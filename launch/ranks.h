@@ -41,7 +41,7 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
  * long it worked while they were away; if the wire is narrower than the model, the error and the
  * bytes. 0, or a status. */
 int ranks_report_exchange(struct ranks *r);
-/* After a run, if a profile was asked for: complete it, write its files, and print its tables to
- * `table` (NULL: do not print them). 0, or a status. */
+/* After a run: complete the record of its routing, if one was asked for; and if a profile was,
+ * write its files, and print its tables to `table` (NULL: do not print them). 0, or a status. */
 int ranks_report_profile(struct ranks *r, const struct profile_command *o, FILE *table);
 void ranks_close(struct ranks *r);
