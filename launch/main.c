@@ -24,6 +24,7 @@ static const struct command commands[] = {
     {"synth", "a checkpoint of true shape with random weights", command_synth, false},
     {"bench", "speed beside the machine's roof", command_bench, true},
     {"alltoall", "what the exchange of a layer takes, without a model", command_alltoall, true},
+    {"replay", "all ways that rows travel, on recorded routing", command_replay, true},
     {"inspect", "what is in a model, what it needs, and who would hold what", command_inspect,
      false},
     {"doctor", "what this machine and build can do, and what to do about the rest", command_doctor,

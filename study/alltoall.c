@@ -26,27 +26,14 @@ struct bench {
 
 static int set_up(struct bench *b)
 {
-    const struct alltoall_options *o = b->o;
-    struct exchange_words words = exchange_words(&o->exchange);
-    struct control message = {.kind = CONTROL_SETUP,
-                              .setup = {.isa = b->report->isa,
-                                        .dtype = o->type,
-                                        .n_layers = 1,
-                                        .n_experts = o->experts,
-                                        .rank_of = o->placement->layers[0].rank_of,
-                                        .max_rows = alltoall_limits(o).rows,
-                                        .strategy = words.strategy,
-                                        .combine = words.combine,
-                                        .dedup = words.dedup,
-                                        .wire = words.wire,
-                                        .overlap = words.overlap}};
+    const struct config one = alltoall_layer(b->o);
+    struct cluster_terms terms = {
+        .dtype = b->o->type, .max_rows = alltoall_limits(b->o).rows, .exchange = b->o->exchange};
     uint64_t bytes;
-    int status = 0;
-    for (int rank = 1; rank < b->report->n_ranks && !status; rank++)
-        status = control_send(b->transport, rank, &message);
-    if (!status && b->transport)
-        status = cluster_await(b->transport, &bytes);
-    return status;
+    if (!b->transport)
+        return 0;
+    int status = cluster_set_up(b->transport, &terms, b->report->isa, &one, b->o->placement);
+    return status ? status : cluster_await(b->transport, &bytes);
 }
 
 /* ---- laps ---- */

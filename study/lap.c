@@ -73,6 +73,12 @@ void lap_prepare(struct lap *x, const struct traffic *t, const struct layer_plac
     };
 }
 
+void lap_expect(struct lap *x, int n, int k, const struct layer_placement *experts)
+{
+    x->routing = (struct routing){
+        .n = n, .k = k, .layer = {experts->group_of, experts->rank_first, no_pieces, k}};
+}
+
 bool lap_travels(const struct lap *x)
 {
     return n_ranks(x) > 1 && !layer_stays(&x->routing.layer, 0, n_ranks(x));

@@ -39,6 +39,10 @@ void lap_close(struct lap *x); // after all that was given back has left
  * they are. */
 void lap_prepare(struct lap *x, const struct traffic *t, const struct layer_placement *experts);
 
+/* A worker that has nothing to compare or to fill: the next laps have n rows of k experts each.
+ * What comes says which. */
+void lap_expect(struct lap *x, int n, int k, const struct layer_placement *experts);
+
 /* Does anything travel? If not, workers have no part in the lap. */
 bool lap_travels(const struct lap *x);
 

@@ -117,5 +117,5 @@ void traffic_draw(struct traffic *t, const double *weights, int experts, int n, 
         pulse();
     }
     for (size_t i = 0; i < pairs; i++)
-        t->weight[i] = ldexpf(1, -1 - (int)(i % (size_t)k % 8));
+        t->weight[i] = traffic_weight((int)(i % (size_t)k));
 }

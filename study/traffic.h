@@ -2,6 +2,7 @@
  * expert is wanted. */
 #pragma once
 
+#include <math.h>
 #include <stdint.h>
 
 #include "base/arena.h"
@@ -19,6 +20,12 @@ struct traffic {
     int32_t *expert; // [n][k] different ones in each row
     float *weight;   // [n][k] powers of two, so that sums of small integers are exact
 };
+
+/* The weight of a row's choice j. */
+static inline float traffic_weight(int j)
+{
+    return ldexpf(1, -1 - j % 8);
+}
 
 /* n rows, each with k different experts, drawn one after the other in proportion to the weights of
  * those that are left. A row depends on its number and the seed alone, so a smaller n has the first

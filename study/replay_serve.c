@@ -1,0 +1,122 @@
+/* The ranks that hold experts, in a replay. */
+#include "base/log.h"
+#include "base/pulse.h"
+#include "study/rally.h"
+#include "study/replay_state.h"
+#include "worker/answers.h"
+
+struct server {
+    struct transport *transport;
+    const struct replay_options *o;
+    struct arena memory, message; // of the placement; of the message at hand
+    struct placement placement;
+    struct lap lap;
+    struct traffic traffic; // of one lap
+    bool open, filled;      // the lap is open; this way's first iteration is over
+};
+
+/* Every way has a Setup, and a lap of its own. */
+static int set_up(struct server *s, const struct setup *setup)
+{
+    struct exchange_words words = {setup->strategy, setup->combine, setup->dedup, setup->wire,
+                                   setup->overlap};
+    struct lap_setup lap = {
+        .transport = s->transport, .isa = (enum isa)setup->isa, .limits = replay_limits(s->o)};
+    static const int32_t no_pieces;
+    const struct config *m = &s->o->layers;
+    if (setup->n_layers != m->n_layers || setup->n_experts != m->n_experts || setup->n_pieces)
+        return fail(STATUS_FAILED, "setup: expected %d layers of %d experts, found %d of %d",
+                    m->n_layers, m->n_experts, setup->n_layers, setup->n_experts);
+    if (!(isa_available() >> setup->isa & 1))
+        return fail(STATUS_FAILED, "setup: expected an instruction set of this rank, found %u",
+                    setup->isa);
+    int status = exchange_understand(&lap.options, &words);
+    arena_reset(&s->memory);
+    if (!status)
+        status = placement_from_ranks(&s->placement, &s->memory, m, setup->rank_of, &no_pieces,
+                                      s->transport->size);
+    if (status)
+        return status;
+    size_t pairs = (size_t)lap.limits.rows * (size_t)lap.limits.top_k;
+    s->traffic.expert = arena_alloc(&s->memory, pairs * sizeof(int32_t));
+    s->traffic.weight = arena_alloc(&s->memory, pairs * sizeof(float));
+    if (s->open)
+        lap_close(&s->lap);
+    lap_open(&s->lap, &lap);
+    s->open = true;
+    s->filled = false;
+    struct control answer = {.kind = CONTROL_READY, .ready = {.bytes = s->lap.dev.bytes}};
+    return control_send(s->transport, 0, &answer);
+}
+
+/* In a way's first iteration results are filled in, and rows compared. */
+static int run_lap(struct server *s, const struct routing_step *step, int sparse_layer, int layer)
+{
+    const struct layer_placement *experts = &s->placement.layers[layer];
+    if (s->filled)
+        lap_expect(&s->lap, step->n_rows, s->o->file->head.top_k, experts);
+    else {
+        replay_traffic(&s->traffic, s->o->file, step, sparse_layer);
+        lap_prepare(&s->lap, &s->traffic, experts);
+    }
+    if (!lap_travels(&s->lap))
+        return 0;
+    int status = lap_receive(&s->lap);
+    if (!status && !s->filled && s->o->check)
+        status = lap_check_rows(&s->lap);
+    if (status)
+        return status;
+    if (!s->filled)
+        lap_fill_results(&s->lap);
+    pulse();
+    return lap_give_back(&s->lap);
+}
+
+/* The whole file once, in lockstep with run_file() of rank 0. */
+static int serve_file(struct server *s)
+{
+    const struct routing_file *f = s->o->file;
+    int status = s->open ? 0 : fail(STATUS_FAILED, "expected setup before a step, found none");
+    for (int i = 0; i < f->n_steps && !status; i++)
+        for (int l = 0, n = 0; l < f->head.n_layers && !status; l++)
+            if (f->head.sparse[l])
+                status = run_lap(s, &f->steps[i], n++, l);
+    s->filled = true;
+    return status;
+}
+
+static int serve(struct server *s)
+{
+    struct control message = {0};
+    int status = rally_hello(s->transport, s->o->version, replay_digest(s->o));
+    while (!status && message.kind != CONTROL_STOP) {
+        status = answers_next(s->transport, &message, &s->message);
+        if (status)
+            return status;
+        if (message.kind == CONTROL_SETUP)
+            status = set_up(s, &message.setup);
+        else if (message.kind == CONTROL_STEP)
+            status = serve_file(s);
+        else if (message.kind != CONTROL_STOP)
+            status = fail(STATUS_FAILED, "expected setup, step or stop, found %s",
+                          control_name(message.kind));
+        if (status == TRANSPORT_INTERRUPTED)
+            status = 0; // rank 0 gave up: hear what it has to say
+    }
+    return status;
+}
+
+int replay_serve(struct transport *t, const struct replay_options *o)
+{
+    struct server s = {.transport = t, .o = o};
+    error_capture(true);
+    pulse_bind(t->pulse);
+    int status = serve(&s);
+    if (status && status != STATUS_LOST_RANK)
+        answers_give_up(t, status, &s.message);
+    if (s.open)
+        lap_close(&s.lap);
+    arena_free(&s.memory);
+    arena_free(&s.message);
+    return status;
+}
