@@ -32,6 +32,7 @@ int command_bench(struct process *p, int argc, char **argv);
 int command_inspect(struct process *p, int argc, char **argv);
 int command_alltoall(struct process *p, int argc, char **argv);
 int command_replay(struct process *p, int argc, char **argv);
+int command_place(struct process *p, int argc, char **argv);
 int command_doctor(struct process *p, int argc, char **argv);
 
 const char *program_version(void); // "0.1.0 (commit)"

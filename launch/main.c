@@ -25,6 +25,7 @@ static const struct command commands[] = {
     {"bench", "speed beside the machine's roof", command_bench, true},
     {"alltoall", "what the exchange of a layer takes, without a model", command_alltoall, true},
     {"replay", "all ways that rows travel, on recorded routing", command_replay, true},
+    {"place", "a placement computed from recorded routing", command_place, false},
     {"inspect", "what is in a model, what it needs, and who would hold what", command_inspect,
      false},
     {"doctor", "what this machine and build can do, and what to do about the rest", command_doctor,

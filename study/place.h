@@ -1,0 +1,15 @@
+/* A placement of a model's experts computed from recorded routing. docs/study.md says what it
+ * minimises and how. */
+#pragma once
+
+#include "model/placement.h"
+#include "proto/routing.h"
+
+enum place_goal { PLACE_BOTH, PLACE_DECODE, PLACE_PREFILL };
+
+/* *p := the experts of all layers over n_ranks: rank 0 has the first `home` ones by id, the others
+ * are the workers', as many each as in an even placement. `layers` is that of the file
+ * (replay_layers). With one rank everything is at home. The same file gives the same placement. 0,
+ * or a status of placement_build(). */
+int place_by_routing(struct placement *p, struct arena *memory, const struct routing_file *f,
+                     const struct config *layers, int n_ranks, long home, enum place_goal goal);

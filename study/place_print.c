@@ -1,0 +1,164 @@
+#include "study/place_print.h"
+
+#include "base/json.h"
+#include "commit.h"
+
+enum { TOGETHER = 5 }; // pairs of experts that are named
+
+static const char *const kinds[REPLAY_KINDS] = {"decode", "prefill"};
+
+static void print_line(const struct place_report *r, const char *name, int layer, FILE *out)
+{
+    fprintf(out, "%7s", name);
+    for (int kind = 0; kind < REPLAY_KINDS; kind++)
+        fprintf(out, " %8.2f %7.2f %8.2f %7.2f",
+                balance_experts(&r->even, (enum replay_kind)kind, layer),
+                balance_experts(&r->placed, (enum replay_kind)kind, layer),
+                balance_rows(&r->even, (enum replay_kind)kind, layer),
+                balance_rows(&r->placed, (enum replay_kind)kind, layer));
+    fprintf(out, "\n");
+}
+
+static void print_text(const struct place_report *r, FILE *out)
+{
+    char name[16];
+    fprintf(out,
+            "# epmoe place --from %s, commit %s: %d ranks, %ld experts of a layer at home, %s\n",
+            r->path, EPMOE_COMMIT, r->n_ranks, r->home, r->goal);
+    if (r->on != r->path)
+        fprintf(out, "# compared on %s\n", r->on);
+    fprintf(out, "# the busiest rank over the mean of those that hold experts, step by step; 1.00 "
+                 "is even\n");
+    fprintf(out, "# %5s %32s %33s\n", "", kinds[0], kinds[1]);
+    fprintf(out, "# %5s", "");
+    for (int kind = 0; kind < REPLAY_KINDS; kind++)
+        fprintf(out, " %16s %16s", "experts", "rows");
+    fprintf(out, "\n# %5s", "layer");
+    for (int i = 0; i < 2 * REPLAY_KINDS; i++)
+        fprintf(out, " %8s %7s", "even", "placed");
+    fprintf(out, "\n");
+    for (int l = 0; l < r->file->n_sparse; l++) {
+        snprintf(name, sizeof name, "%d", l);
+        print_line(r, name, l, out);
+    }
+    print_line(r, "all", -1, out);
+}
+
+static struct js *loads_json(const uint64_t *loads, int n)
+{
+    struct js *list = js_new_array();
+    for (int rank = 0; rank < n; rank++)
+        js_push(list, js_new_int((int64_t)loads[rank]));
+    return list;
+}
+
+static struct js *balance_json(const struct balance_stats *s, int layer)
+{
+    struct js *v = js_new_object();
+    for (int kind = 0; kind < REPLAY_KINDS; kind++) {
+        struct js *one = js_new_object();
+        js_set(one, "rows_over_mean", js_new_real(balance_rows(s, (enum replay_kind)kind, layer)));
+        js_set(one, "experts_over_mean",
+               js_new_real(balance_experts(s, (enum replay_kind)kind, layer)));
+        if (layer >= 0) {
+            const struct layer_balance *b = &s->layers[kind][layer];
+            js_set(one, "rows", loads_json(b->rows, s->n_ranks));
+            js_set(one, "experts", loads_json(b->experts, s->n_ranks));
+        }
+        js_set(v, kinds[kind], one);
+    }
+    return v;
+}
+
+/* The pairs of experts that most rows went to both of, most first. */
+static struct js *together_json(const struct routing_file *f, int layer, struct arena *memory)
+{
+    int n = f->head.n_experts;
+    struct js *list = js_new_array();
+    uint32_t *together = arena_alloc(memory, (size_t)n * (size_t)n * sizeof *together);
+    routing_together(together, f, layer, memory);
+    for (int i = 0; i < TOGETHER; i++) {
+        int a = 0, b = 0;
+        for (int x = 0; x < n; x++)
+            for (int y = x + 1; y < n; y++)
+                if (together[x * n + y] > together[a * n + b])
+                    a = x, b = y;
+        if (together[a * n + b] == 0)
+            break;
+        struct js *pair = js_new_object();
+        js_set(pair, "a", js_new_int(a));
+        js_set(pair, "b", js_new_int(b));
+        js_set(pair, "rows", js_new_int(together[a * n + b]));
+        js_push(list, pair);
+        together[a * n + b] = 0;
+    }
+    return list;
+}
+
+static struct js *layers_json(const struct place_report *r)
+{
+    const struct routing_file *f = r->file;
+    struct arena memory = {0};
+    struct js *layers = js_new_array();
+    uint64_t *heat =
+        arena_alloc(&memory, (size_t)f->n_sparse * (size_t)f->head.n_experts * sizeof *heat);
+    routing_heat(heat, f, &memory);
+    for (int l = 0; l < f->n_sparse; l++) {
+        struct js *v = js_new_object();
+        js_set(v, "heat",
+               loads_json(heat + (size_t)l * (size_t)f->head.n_experts, f->head.n_experts));
+        js_set(v, "together", together_json(f, l, &memory));
+        js_set(v, "even", balance_json(&r->even, l));
+        js_set(v, "placed", balance_json(&r->placed, l));
+        js_push(layers, v);
+    }
+    arena_free(&memory);
+    return layers;
+}
+
+static void print_json(const struct place_report *r, FILE *out)
+{
+    struct js *v = js_new_object();
+    js_set(v, "command", js_new_text("place"));
+    js_set(v, "commit", js_new_text(EPMOE_COMMIT));
+    js_set(v, "routing", js_new_text(r->path));
+    js_set(v, "on", js_new_text(r->on));
+    js_set(v, "model", js_new_text(r->file->head.model));
+    js_set(v, "n_ranks", js_new_int(r->n_ranks));
+    js_set(v, "home", js_new_int(r->home));
+    js_set(v, "goal", js_new_text(r->goal));
+    if (r->out)
+        js_set(v, "placement", js_new_text(r->out));
+    js_set(v, "even", balance_json(&r->even, -1));
+    js_set(v, "placed", balance_json(&r->placed, -1));
+    js_set(v, "layers", layers_json(r));
+    js_print(v, out, 2);
+    js_free(v);
+}
+
+void place_print(const struct place_report *r, bool json, FILE *out)
+{
+    if (json)
+        print_json(r, out);
+    else
+        print_text(r, out);
+}
+
+int place_write(const struct placement *p, const char *path)
+{
+    struct outfile f;
+    int status = outfile_open(&f, path);
+    if (status)
+        return status;
+    fprintf(f.stream, "{\"ranks\": %d, \"layers\": [", p->n_ranks);
+    for (int l = 0; l < p->n_layers; l++) {
+        fputs(l ? ",\n" : "\n", f.stream);
+        if (p->layers[l].n == 0)
+            fputs("null", f.stream);
+        for (int e = 0; e < p->layers[l].n; e++)
+            fprintf(f.stream, "%c%d", e ? ',' : '[', p->layers[l].rank_of[e]);
+        fputs(p->layers[l].n ? "]" : "", f.stream);
+    }
+    fputs("\n]}\n", f.stream);
+    return outfile_commit(&f);
+}
