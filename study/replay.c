@@ -193,7 +193,8 @@ int replay_coordinate(struct replay_report *report, struct transport *t,
 {
     struct replay r = {.transport = t && t->size > 1 ? t : NULL, .o = o, .report = report};
     size_t pairs = (size_t)o->file->most_rows * (size_t)o->file->head.top_k;
-    *report = (struct replay_report){.n_ranks = r.transport ? t->size : 1};
+    *report = (struct replay_report){.n_ranks = r.transport ? t->size : 1,
+                                     .transport = alltoall_transport(t)};
     pulse_bind(t ? t->pulse : NULL);
     for (int kind = 0; kind < REPLAY_KINDS; kind++)
         r.ns[kind] = arena_alloc(&r.memory, (size_t)o->iterations * sizeof(double));

@@ -8,6 +8,7 @@
 #include "model/placement.h"
 #include "proto/routing.h"
 #include "study/alltoall.h"
+#include "study/wire_errors.h"
 
 enum replay_kind { REPLAY_DECODE, REPLAY_PREFILL, REPLAY_KINDS };
 
@@ -40,6 +41,7 @@ enum { REPLAY_MAX_WAYS = STRATEGY_COUNT * (int)DEDUP_COUNT * (int)COMBINE_COUNT 
 
 struct replay_report {
     int n_ranks, n_ways;
+    const char *transport; // "local", "mpi" or "none"
     int steps[REPLAY_KINDS];
     uint64_t rows[REPLAY_KINDS];
     enum isa isa;
@@ -53,5 +55,6 @@ int replay_serve(struct transport *t, const struct replay_options *o);
 /* What a step is: decode if each of its sequences has one row. */
 enum replay_kind replay_kind_of(const struct routing_step *s);
 
+/* errors: of the model's logits, or NULL where no model was given. CSV has none of them. */
 void replay_print(const struct replay_report *r, const struct replay_options *o,
-                  const struct transport *t, enum alltoall_format format, FILE *out);
+                  const struct wire_errors *errors, enum alltoall_format format, FILE *out);

@@ -10,13 +10,28 @@ static double per_step(const struct replay_report *r, int kind, double sum)
     return r->steps[kind] ? sum / r->steps[kind] : 0;
 }
 
+static void print_errors(const struct wire_errors *e, FILE *out)
+{
+    fprintf(out, "#\n# the logits of %d rows, beside those by rows on the model's own wire\n",
+            e->rows);
+    fprintf(out, "# %-7s %-5s %12s %12s %12s %12s %12s\n", "combine", "wire", "KL mean", "KL most",
+            "same best", "most |delta|", "RMS of rows");
+    for (int i = 0; i < e->n_ways; i++) {
+        const struct wire_errors_way *w = &e->ways[i];
+        struct exchange_words words =
+            exchange_words(&(struct exchange_options){.combine = w->combine, .wire = w->wire});
+        fprintf(out, "  %-7s %-5s %12.3g %12.3g %10.2f %% %12.3g %12.3g\n", words.combine,
+                words.wire, w->kl_mean, w->kl_most, 100.0 * w->same_best / e->rows, w->delta_most,
+                w->rows_rms);
+    }
+}
+
 static void print_text(const struct replay_report *r, const struct replay_options *o,
-                       const struct transport *t, FILE *out)
+                       const struct wire_errors *errors, FILE *out)
 {
     const struct routing_head *h = &o->file->head;
     fprintf(out, "# epmoe replay %s, commit %s: %d rank%s, transport %s, %s\n", o->path,
-            EPMOE_COMMIT, r->n_ranks, r->n_ranks == 1 ? "" : "s", alltoall_transport(t),
-            isa_name(r->isa));
+            EPMOE_COMMIT, r->n_ranks, r->n_ranks == 1 ? "" : "s", r->transport, isa_name(r->isa));
     fprintf(out, "# %s: %d layers with experts, top %d of %d, rows of %d %s; placement %s\n",
             h->model, o->file->n_sparse, h->top_k, h->n_experts, h->hidden, dtype_name(h->dtype),
             o->placed);
@@ -41,6 +56,8 @@ static void print_text(const struct replay_report *r, const struct replay_option
                     per_step(r, kind, w->sums[kind].ns) * 1e-3);
         fprintf(out, "\n");
     }
+    if (errors)
+        print_errors(errors, out);
 }
 
 static struct js *sums_json(const struct replay_report *r, const struct replay_way *w, int kind)
@@ -70,8 +87,30 @@ static struct js *way_json(const struct replay_report *r, const struct replay_wa
     return v;
 }
 
+static struct js *errors_json(const struct wire_errors *e)
+{
+    struct js *v = js_new_object(), *ways = js_new_array();
+    js_set(v, "rows", js_new_int(e->rows));
+    for (int i = 0; i < e->n_ways; i++) {
+        const struct wire_errors_way *w = &e->ways[i];
+        struct exchange_words words =
+            exchange_words(&(struct exchange_options){.combine = w->combine, .wire = w->wire});
+        struct js *one = js_new_object();
+        js_set(one, "combine", js_new_text(words.combine));
+        js_set(one, "wire", js_new_text(words.wire));
+        js_set(one, "kl_mean", js_new_real(w->kl_mean));
+        js_set(one, "kl_most", js_new_real(w->kl_most));
+        js_set(one, "same_best", js_new_int(w->same_best));
+        js_set(one, "delta_most", js_new_real(w->delta_most));
+        js_set(one, "rows_rms", js_new_real(w->rows_rms));
+        js_push(ways, one);
+    }
+    js_set(v, "ways", ways);
+    return v;
+}
+
 static void print_json(const struct replay_report *r, const struct replay_options *o,
-                       const struct transport *t, FILE *out)
+                       const struct wire_errors *errors, FILE *out)
 {
     const struct routing_head *h = &o->file->head;
     struct js *v = js_new_object(), *steps = js_new_object(), *ways = js_new_array();
@@ -80,7 +119,7 @@ static void print_json(const struct replay_report *r, const struct replay_option
     js_set(v, "routing", js_new_text(o->path));
     js_set(v, "model", js_new_text(h->model));
     js_set(v, "n_ranks", js_new_int(r->n_ranks));
-    js_set(v, "transport", js_new_text(alltoall_transport(t)));
+    js_set(v, "transport", js_new_text(r->transport));
     js_set(v, "isa", js_new_text(isa_name(r->isa)));
     js_set(v, "placement", js_new_text(o->placed));
     js_set(v, "layers", js_new_int(o->file->n_sparse));
@@ -100,6 +139,8 @@ static void print_json(const struct replay_report *r, const struct replay_option
     for (int i = 0; i < r->n_ways; i++)
         js_push(ways, way_json(r, &r->ways[i]));
     js_set(v, "ways", ways);
+    if (errors)
+        js_set(v, "errors", errors_json(errors));
     js_print(v, out, 2);
     js_free(v);
 }
@@ -123,12 +164,12 @@ static void print_csv(const struct replay_report *r, FILE *out)
 }
 
 void replay_print(const struct replay_report *r, const struct replay_options *o,
-                  const struct transport *t, enum alltoall_format format, FILE *out)
+                  const struct wire_errors *errors, enum alltoall_format format, FILE *out)
 {
     if (format == ALLTOALL_JSON)
-        print_json(r, o, t, out);
+        print_json(r, o, errors, out);
     else if (format == ALLTOALL_CSV)
         print_csv(r, out);
     else
-        print_text(r, o, t, out);
+        print_text(r, o, errors, out);
 }

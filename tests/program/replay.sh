@@ -86,7 +86,54 @@ result $? "CSV: expected two lines for each of 20 ways, with bytes at home"
 [ "$(grep -vc '^#' "$work/stdout")" -eq 1 ]
 result $? "alone: expected one way, in which nothing travels"
 
+# ---- what ways do to logits ----
+
+# Steps of one row each, so that the logits of all rows are compared; and the same logits by epmoe logits.
+"$epmoe" run -m "$model" --tokens 5,17,99,3,250,17,40,8 -n 0 --ids -q -t 1 --chunk 1 --record-routing "$work/rows" >"$work/stdout" 2>"$work/stderr"
+result $? "rows: expected exit code 0"
+"$epmoe" replay "$work/rows" --ranks 3 -n 1 -m "$model" -t 1 -o json >"$work/errors" 2>"$work/stderr"
+result $? "errors: expected exit code 0"
+tests/rig/mpi.sh 3 "$epmoe" replay "$work/rows" -n 1 -m "$model" -t 1 -o json >"$work/errors-mpi" 2>"$work/stderr"
+result $? "errors over MPI: expected exit code 0"
+for way in 'rows model' 'rows int8' 'sum model' 'sum int8'; do
+    "$epmoe" logits -m "$model" --tokens 5,17,99,3,250,17,40,8 -t 1 --ranks 3 --placement even --overlap off \
+        --combine "${way% *}" --wire "${way#* }" -o "$work/logits-${way/ /-}" >"$work/stdout" 2>"$work/stderr"
+    result $? "logits, $way: expected exit code 0"
+done
+python3 - "$work" <<'PY' 2>"$work/stderr"
+import json, math, struct, sys
+def logits(way):
+    data = open(f"{sys.argv[1]}/logits-{way}", "rb").read()
+    n = struct.unpack("<Q", data[:8])[0]
+    (name, t), = [(k, v) for k, v in json.loads(data[8:8 + n]).items() if k != "__metadata__"]
+    assert t["dtype"] == "F32", t
+    rows, vocab = t["shape"]
+    begin, end = (8 + n + at for at in t["data_offsets"])
+    v = struct.unpack(f"<{rows * vocab}f", data[begin:end])
+    return [v[i * vocab:(i + 1) * vocab] for i in range(rows)]
+def log_softmax(v):
+    most = max(v)
+    return [x - most - math.log(sum(math.exp(y - most) for y in v)) for x in v]
+own = logits("rows-model")
+errors, over_mpi = (json.load(open(f"{sys.argv[1]}/errors{s}"))["errors"] for s in ("", "-mpi"))
+assert errors == over_mpi and errors["rows"] == len(own) == 8, (errors, over_mpi)
+assert [(w["combine"], w["wire"]) for w in errors["ways"]] == [("rows", "int8"), ("sum", "model"), ("sum", "int8")]
+for w in errors["ways"]:
+    other = logits(f"{w['combine']}-{w['wire']}")
+    kl = [sum(math.exp(a) * (a - b) for a, b in zip(log_softmax(p), log_softmax(q))) for p, q in zip(own, other)]
+    delta = max(abs(a - b) for p, q in zip(own, other) for a, b in zip(p, q))
+    same = sum(p.index(max(p)) == q.index(max(q)) for p, q in zip(own, other))
+    for found, expected in (w["kl_mean"], sum(kl) / 8), (w["kl_most"], max(kl)), (w["delta_most"], delta):
+        assert abs(found - expected) <= 1e-6 * max(abs(expected), 1e-3), (w, found, expected)
+    assert w["same_best"] == same and delta > 0 and (w["rows_rms"] > 0) == (w["wire"] == "int8"), (w, same)
+PY
+result $? "errors: expected those of the logits that epmoe logits writes"
+
 # ---- refused ----
+
+expect 2 '2 ranks or more' "$epmoe" replay "$work/routing" -m "$model"
+expect 3 'expected a recording of tests/golden/models/moe-60' "$epmoe" replay "$work/routing" --ranks 2 -m tests/golden/models/moe-60
+expect 3 'expected a recording of tests/golden/models/moe-60' tests/rig/mpi.sh 2 "$epmoe" replay "$work/routing" -m tests/golden/models/moe-60
 
 head -c 300 "$work/routing" >"$work/cut"
 expect 3 "cut: expected recorded routing" "$epmoe" replay "$work/cut"

@@ -23,16 +23,16 @@ done <commands
 
 # What section 4 says: the profiles have the figures that epmoe place has predicted, of rows and experts.
 predicted() { # even or placed: decode's, then prefill's
-    awk -v shift="$([ "$1" = placed ] && echo 1)" '$1 == "all" { i = shift + 0; print $(4 + i), $(2 + i), $(8 + i), $(6 + i) }' output-6
+    awk -v shift="$([ "$1" = placed ] && echo 1)" '$1 == "all" { i = shift + 0; print $(4 + i), $(2 + i), $(8 + i), $(6 + i) }' output-7
 }
 measured() { # which command
     awk '/^decode:/ { kind = 1 } /^prefill:/ { kind = 2 } $1 == "all" && NF > 15 { found[kind] = $(NF - 1) " " $NF }
          END { print found[1], found[2] }' "errors-$1"
 }
-[ "$(measured 9)" = "$(predicted even)" ] && [ -n "$(predicted even)" ]
-result $? "even: predicted $(predicted even), measured $(measured 9)"
-[ "$(measured 10)" = "$(predicted placed)" ] && [ "$(predicted placed)" != "$(predicted even)" ]
-result $? "placed: predicted $(predicted placed), measured $(measured 10)"
-cmp -s output-9 output-10 && cmp -s output-1 output-9
+[ "$(measured 10)" = "$(predicted even)" ] && [ -n "$(predicted even)" ]
+result $? "even: predicted $(predicted even), measured $(measured 10)"
+[ "$(measured 11)" = "$(predicted placed)" ] && [ "$(predicted placed)" != "$(predicted even)" ]
+result $? "placed: predicted $(predicted placed), measured $(measured 11)"
+cmp -s output-10 output-11 && cmp -s output-1 output-10
 result $? "expected the same text with any placement"
 finish
