@@ -36,16 +36,11 @@ static const char notes[] =
     "results\n"
     "back. The table begins with what was run; docs/measuring.md derives its columns.";
 
-static int options_of(struct alltoall_command *o, int argc, char **argv)
+enum { SIZE_OPTIONS = 7, ROW_OPTIONS = 12, RUN_OPTIONS = 6 };
+
+static void size_options(struct option_spec *table, struct alltoall_command *o)
 {
-    struct command_spec spec = {
-        "alltoall",
-        "Measure dispatch, combine and round trip of a layer's exchange, without a model.",
-        "[--ranks 5] [-b 8 -e 64M -f 2 | --tokens 1,128] [options]",
-        NULL,
-        NULL,
-        notes};
-    struct option_spec table[] = {
+    const struct option_spec own[SIZE_OPTIONS] = {
         {"minbytes", 'b', OPTION_TEXT, &o->least, "SIZE", "smallest size, e.g. 8 or 1M (4K)", 0, 0,
          &o->sizes_given},
         {"maxbytes", 'e', OPTION_TEXT, &o->most, "SIZE", "largest size (4M)", 0, 0,
@@ -60,8 +55,13 @@ static int options_of(struct alltoall_command *o, int argc, char **argv)
          NULL},
         {"check", 'c', OPTION_FLAG, &o->options.check, NULL,
          "compare all that arrives, in a lap of its own", 0, 0, NULL},
-        {"ranks", 0, OPTION_INT, &o->ranks, "N",
-         "ranks as threads of this process: one coordinator, N-1 workers", 1, 1024, NULL},
+    };
+    memcpy(table, own, sizeof own);
+}
+
+static void row_options(struct option_spec *table, struct alltoall_command *o)
+{
+    const struct option_spec own[ROW_OPTIONS] = {
         {"hidden", 0, OPTION_INT, &o->hidden, "N", "values of a row (2048)", 1, 1 << 20,
          &o->routed_given},
         {"dtype", 0, OPTION_CHOICE, &o->dtype, "bf16|f16|f32", "type of the rows (bf16)", 0, 0,
@@ -86,6 +86,15 @@ static int options_of(struct alltoall_command *o, int argc, char **argv)
          "what comes back: each expert's row, or each worker's sum", 0, 0, &o->routed_given},
         {"wire", 0, OPTION_CHOICE, &o->wire, "model|bf16|int8", "type of the rows that travel", 0,
          0, &o->routed_given},
+    };
+    memcpy(table, own, sizeof own);
+}
+
+static void run_options(struct option_spec *table, struct alltoall_command *o)
+{
+    const struct option_spec own[RUN_OPTIONS] = {
+        {"ranks", 0, OPTION_INT, &o->ranks, "N",
+         "ranks as threads of this process: one coordinator, N-1 workers", 1, 1024, NULL},
         {"transport", 0, OPTION_CHOICE, &o->transport, "auto|local|mpi",
          "what moves rows: this process, or MPI under mpirun", 0, 0, NULL},
         {"matrix", 0, OPTION_TEXT, &o->matrix, "FILE",
@@ -99,7 +108,23 @@ static int options_of(struct alltoall_command *o, int argc, char **argv)
          "seconds without progress until a rank counts as lost (30)", 0.1, 86400, NULL},
         {"output", 'o', OPTION_CHOICE, &o->format, "text|json|csv", "form of the report (text)", 0,
          0, NULL},
-        {0}};
+    };
+    memcpy(table, own, sizeof own);
+}
+
+static int options_of(struct alltoall_command *o, int argc, char **argv)
+{
+    struct command_spec spec = {
+        "alltoall",
+        "Measure dispatch, combine and round trip of a layer's exchange, without a model.",
+        "[--ranks 5] [-b 8 -e 64M -f 2 | --tokens 1,128] [options]",
+        NULL,
+        NULL,
+        notes};
+    struct option_spec table[SIZE_OPTIONS + ROW_OPTIONS + RUN_OPTIONS + 1] = {{0}};
+    size_options(table, o);
+    row_options(table + SIZE_OPTIONS, o);
+    run_options(table + SIZE_OPTIONS + ROW_OPTIONS, o);
     return options_parse(&spec, table, argc, argv);
 }
 

@@ -37,7 +37,7 @@ static void print_head(const struct alltoall_report *r, const struct alltoall_op
 
 static void print_times(const struct lap_times *t, uint64_t bytes, FILE *out)
 {
-    fprintf(out, " %10.2f %9.2f %6.2f", t->median * 1e-3, t->p99 * 1e-3,
+    fprintf(out, " %10.2f %9.2f %6.3g", t->median * 1e-3, t->p99 * 1e-3,
             alltoall_rate(bytes, t->median) * 1e-9);
 }
 

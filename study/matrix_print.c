@@ -15,7 +15,7 @@ static void print_text(const struct matrix_report *r, const struct matrix_option
                 (double)r->uncertainty_ns * 1e-3);
     fprintf(out, "#\n# %10s %12s %12s %10s %9s %6s %4s %5s\n", "wire", "local", "busiest", "us",
             "p99 us", "GB/s", "last", "check");
-    fprintf(out, "%12llu %12llu %12llu %10.2f %9.2f %6.2f %4d %5s\n", (unsigned long long)r->wire,
+    fprintf(out, "%12llu %12llu %12llu %10.2f %9.2f %6.3g %4d %5s\n", (unsigned long long)r->wire,
             (unsigned long long)r->local, (unsigned long long)r->busiest, r->time.median * 1e-3,
             r->time.p99 * 1e-3, alltoall_rate(r->busiest, r->time.median) * 1e-9, r->slowest,
             r->checked ? "right" : "-");

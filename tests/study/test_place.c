@@ -59,6 +59,14 @@ static void at_random(uint8_t *pair, int layer)
     while (pair[1] == pair[0]);
 }
 
+/* Expert 0 is in every row. */
+static void one_is_hot(uint8_t *pair, int layer)
+{
+    (void)layer;
+    pair[0] = 0;
+    pair[1] = (uint8_t)(1 + draw(EXPERTS - 1));
+}
+
 /* Each row goes to two neighbours: 3 and 4, or 5 and 6, or 7 and 8; in an even placement with three
  * at home, to one worker. */
 static void neighbours(uint8_t *pair, int layer)
@@ -213,6 +221,20 @@ static void test_goals(void **state)
     arena_free(&memory);
 }
 
+/* A worker that has the hottest expert has as many as the others all the same. */
+static void test_room(void **state)
+{
+    struct arena memory = {0};
+    struct routing_file f;
+    struct placement p;
+    (void)state;
+    record(&f, &memory, MOST_ROWS, one_is_hot);
+    struct config layers = layers_of(&f);
+    assert_int_equal(place_by_routing(&p, &memory, &f, &layers, RANKS, 0, PLACE_BOTH), 0);
+    check_counts(&p);
+    arena_free(&memory);
+}
+
 /* What is written is a placement file. */
 static void test_written(void **state)
 {
@@ -237,10 +259,8 @@ static void test_written(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stats),
-        cmocka_unit_test(test_best),
-        cmocka_unit_test(test_goals),
-        cmocka_unit_test(test_written),
+        cmocka_unit_test(test_stats), cmocka_unit_test(test_best),    cmocka_unit_test(test_goals),
+        cmocka_unit_test(test_room),  cmocka_unit_test(test_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
