@@ -162,9 +162,11 @@ static void refuse(const struct routing_head *h, const struct routing_step *s, c
 
 static void test_refused(void **state)
 {
+    static const uint8_t room[64]; // for as many experts as any of these heads speaks of
     struct routing_head h = head;
     struct routing_step s = steps[1];
     (void)state;
+    s.experts = room;
     h.top_k = 8;
     refuse(&h, &s, "head.top_k: expected 1 to 7, found 8");
     h = head;
