@@ -113,7 +113,8 @@ def logits(way):
     return [v[i * vocab:(i + 1) * vocab] for i in range(rows)]
 def log_softmax(v):
     most = max(v)
-    return [x - most - math.log(sum(math.exp(y - most) for y in v)) for x in v]
+    total = most + math.log(sum(math.exp(y - most) for y in v))
+    return [x - total for x in v]
 own = logits("rows-model")
 errors, over_mpi = (json.load(open(f"{sys.argv[1]}/errors{s}"))["errors"] for s in ("", "-mpi"))
 assert errors == over_mpi and errors["rows"] == len(own) == 8, (errors, over_mpi)
