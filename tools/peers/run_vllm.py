@@ -1,0 +1,46 @@
+#!/usr/bin/env python3
+"""vLLM's CPU build, bf16; --how eager or compiled.
+
+It tells no times of its own, so a prompt's is that of a call for one token, and that of the new
+tokens is what a call for all of them takes longer."""
+import os
+
+import work
+
+o = work.arguments(__doc__)
+# The engine reads these when it is imported.
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", f"0-{o.threads - 1}")
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+
+import vllm  # noqa: E402
+from vllm.entrypoints.llm import LLM  # noqa: E402
+from vllm.sampling_params import SamplingParams  # noqa: E402
+
+
+def open_model():
+    return LLM(model=o.model, skip_tokenizer_init=True, dtype="bfloat16",
+               enforce_eager=o.how != "compiled", enable_prefix_caching=False,
+               max_model_len=max(o.prompt, o.batch_prompt) + o.new + 1,
+               max_num_batched_tokens=max(o.prompt, 2048), max_num_seqs=max(o.batches))
+
+
+def main():
+    llm = open_model()
+    vocabulary = llm.llm_engine.model_config.get_vocab_size()
+
+    def generate(prompts, new):
+        params = SamplingParams(temperature=0, max_tokens=new, ignore_eos=True, detokenize=False)
+        return work.seconds(lambda: llm.generate(prompts, params, use_tqdm=False))[0]
+
+    def run(batch, length, new):
+        prompts = [{"prompt_token_ids": work.tokens(s, length, vocabulary)} for s in range(batch)]
+        prefill = generate(prompts, 1)
+        return prefill, generate(prompts, 1 + new) - prefill
+
+    work.answer(f"vllm {vllm.__version__}", work.measure(o, run))
+
+
+if __name__ == "__main__":
+    main()
