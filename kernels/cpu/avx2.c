@@ -4,7 +4,7 @@
 
 #include "kernels/cpu/isa.h"
 
-enum { LANES = 8, MAX_ROWS = 4, ALONE_ROWS = 5, ACCUMULATORS = 12 };
+enum { LANES = 8, MAX_ROWS = 5, ALONE_ROWS = 5, ACCUMULATORS = 12 };
 typedef __m256 vf;
 typedef __m256i raw;
 
@@ -143,22 +143,34 @@ INLINE raw raw_load(enum dtype type, const char *w, int vector)
     return _mm256_loadu_si256((const void *)(w + vector * LANES * 4));
 }
 
-INLINE vf dot(enum dtype type, vf sum, raw weights, const char *x)
+/* Each lane of bf16 holds a pair of weights, the first one in its lower half. All first ones are
+ * multiplied before all second ones: a sum's two products are then as far apart as they can be, and
+ * the second need not wait for the first. */
+INLINE int weight_parts(enum dtype type)
 {
-    const float *input = (const float *)(const void *)x;
+    return type == DTYPE_BF16 ? 2 : 1;
+}
+
+INLINE raw weight_part(enum dtype type, raw weights, int part)
+{
     if (type != DTYPE_BF16)
-        return vfma(vset(*input), _mm256_castsi256_ps(weights), sum);
-    // each lane holds a pair of weights, the first one in its lower half
-    vf first = _mm256_castsi256_ps(_mm256_slli_epi32(weights, 16));
-    vf second = _mm256_castsi256_ps(_mm256_and_si256(weights, _mm256_set1_epi32(-65536)));
-    return vfma(vset(input[1]), second, vfma(vset(input[0]), first, sum));
+        return weights;
+    return part ? _mm256_and_si256(weights, _mm256_set1_epi32(-65536))
+                : _mm256_slli_epi32(weights, 16);
+}
+
+INLINE vf dot(enum dtype type, vf sum, raw part, const char *x)
+{
+    (void)type;
+    return vfma(vset(*(const float *)(const void *)x), _mm256_castsi256_ps(part), sum);
 }
 
 #include "kernels/cpu/vector.h"
 
 const struct cpu_isa isa_avx2 = {
     .tile = {[DTYPE_F32] = tile_f32, [DTYPE_F16] = tile_f16, [DTYPE_BF16] = tile_bf16},
-    .block_rows = 48,
+    .block_rows = 60,
+    .row_step = MAX_ROWS,
     .store = store,
     .squares = squares,
     .weigh = weigh,

@@ -119,6 +119,18 @@ INLINE raw raw_load(enum dtype type, const char *w, int vector)
     return _mm512_loadu_si512(w);
 }
 
+INLINE int weight_parts(enum dtype type)
+{
+    (void)type;
+    return 1;
+}
+
+INLINE raw weight_part(enum dtype type, raw weights, int part)
+{
+    (void)type, (void)part;
+    return weights;
+}
+
 INLINE vf dot(enum dtype type, vf sum, raw weights, const char *x)
 {
     int32_t input;
@@ -145,6 +157,7 @@ static double spin_bf16(long rounds, float *sink)
 const struct cpu_isa isa_avx512 = {
     .tile = {[DTYPE_F32] = tile_f32, [DTYPE_F16] = tile_f16, [DTYPE_BF16] = tile_bf16},
     .block_rows = 48,
+    .row_step = MAX_ROWS,
     .spin = {[DTYPE_F32] = spin_f32, [DTYPE_F16] = spin_f32, [DTYPE_BF16] = spin_bf16},
     LOOPS,
 };
@@ -152,6 +165,7 @@ const struct cpu_isa isa_avx512 = {
 const struct cpu_isa isa_amx = {
     .tile = {[DTYPE_F32] = tile_f32, [DTYPE_F16] = tile_f16, [DTYPE_BF16] = amx_tile_bf16},
     .block_rows = 64,
+    .row_step = 32,
     .spin = {[DTYPE_F32] = spin_f32, [DTYPE_F16] = spin_f32, [DTYPE_BF16] = amx_spin_bf16},
     LOOPS,
 };

@@ -23,9 +23,9 @@ typedef void tile_fn(float *c, int ldc, const void *x, size_t ldx, const void *w
                      int rows, int k, bool add);
 
 struct cpu_isa {
-    tile_fn *tile[3]; // by dtype
-    int block_rows;   // of a product's rows, how many are best given to one call; at most
-                      // MOST_BLOCK_ROWS
+    tile_fn *tile[3];         // by dtype
+    int block_rows, row_step; // of a product's rows, the most that are given to one call, at most
+                              // MOST_BLOCK_ROWS; and a number that they are best a multiple of
 
     /* to := from, rounded */
     void (*store)(void *to, enum dtype type, const float *from, int n);

@@ -148,15 +148,23 @@ static const struct item *take(struct work *w, struct item *its)
     return &its[which];
 }
 
+/* The rows of an item go through the tile in blocks of about the same size. */
+static int block_rows(const struct cpu_isa *isa, int rows)
+{
+    int blocks = (rows + isa->block_rows - 1) / isa->block_rows;
+    int even = (rows + blocks - 1) / blocks, step = isa->row_step;
+    int size = (even + step - 1) / step * step;
+    return size < isa->block_rows ? size : isa->block_rows;
+}
+
 static void run_item(const struct cpu_isa *isa, const struct item *it)
 {
     const struct product *p = &it->p;
-    int k = row_stride(p->w->k);
+    int k = row_stride(p->w->k), block = block_rows(isa, it->rows);
     const char *panels = (const char *)p->w->data + (size_t)it->panel * panel_bytes(p->w->type, k);
     float c[MOST_BLOCK_ROWS * GROUP_COLUMNS] __attribute__((aligned(64))); // at most 16 KB
-    for (int r = 0; r < it->rows; r += isa->block_rows) {
-        int left = it->rows - r, row = it->first + r;
-        int rows = left < isa->block_rows ? left : isa->block_rows;
+    for (int r = 0; r < it->rows; r += block) {
+        int rows = it->rows - r < block ? it->rows - r : block, row = it->first + r;
         const char *x = p->x + (size_t)row * row_bytes(p->w->type, k);
         isa->tile[p->w->type](c, GROUP_COLUMNS, x, (size_t)k, panels, it->panels, rows, k, false);
         p->finish(isa, p, c, row, rows, it->panel, it->panels);

@@ -165,6 +165,7 @@ static float read_all(const void *from, size_t bytes)
 const struct cpu_isa isa_plain = {
     .tile = {[DTYPE_F32] = tile_f32, [DTYPE_F16] = tile_f16, [DTYPE_BF16] = tile_bf16},
     .block_rows = 48,
+    .row_step = 1,
     .store = store,
     .squares = squares,
     .weigh = weigh,

@@ -9,7 +9,9 @@
  *   vpower              2^n for the n in the low bits of a float that had EXP_ROUND added
  *   vkeep               v where x >= low, else 0
  *   raw, raw_load       one vector of weights in their packed form (for bf16 two inputs a lane)
- *   dot                 sum += weights * inputs; broadcasts the inputs of one row to all lanes
+ *   weight_parts        how many parts such a vector is multiplied in, one after the other, and
+ *   weight_part         part i; its inputs begin i * PART_BYTES after those of part 0
+ *   dot                 sum += part * inputs; broadcasts the inputs of one row to all lanes
  *   float_inputs        whether dot reads inputs of this type converted to f32; always, if sums of
  *                       MAX_ROWS are of one panel at a time
  *   MAX_ROWS            the most rows of a block of sums, at most 6; but up to ALONE_ROWS, at most
@@ -18,7 +20,7 @@
  */
 #include "kernels/cpu/isa.h"
 
-enum { VECTORS = PANEL / LANES, AHEAD_BYTES = 1024, INPUT_CHUNK = 512 };
+enum { VECTORS = PANEL / LANES, AHEAD_BYTES = 1024, INPUT_CHUNK = 512, PART_BYTES = 4 };
 
 /* `type` is a constant in each branch, so the compiler specialises what it inlines there. */
 #define FOR_TYPE(type, call, ...)                                                                  \
@@ -217,11 +219,18 @@ INLINE void micro(enum dtype type, int rows, int panels, float *c, int ldc, stru
         if (panels == 1)
             __builtin_prefetch(next, 0, 2); // to L2
 #pragma GCC unroll 32
-        for (int r = 0; r < rows; r++)
+        for (int part = 0; part < weight_parts(type); part++) {
+            raw own[GROUP * VECTORS];
 #pragma GCC unroll 32
             for (int v = 0; v < width; v++)
-                sum[r * width + v] =
-                    dot(type, sum[r * width + v], weights[v], x.at + (size_t)r * x.row_bytes);
+                own[v] = weight_part(type, weights[v], part);
+#pragma GCC unroll 32
+            for (int r = 0; r < rows; r++)
+#pragma GCC unroll 32
+                for (int v = 0; v < width; v++)
+                    sum[r * width + v] = dot(type, sum[r * width + v], own[v],
+                                             x.at + (size_t)r * x.row_bytes + part * PART_BYTES);
+        }
         w += weight_step(type);
         next += next_step;
         x.at += input_step(type);

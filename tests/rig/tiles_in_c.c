@@ -92,5 +92,6 @@ const struct cpu_isa *tiles_in_c(void)
     loops.tile[DTYPE_BF16] = tiles_in_c_product;
     loops.spin[DTYPE_BF16] = tiles_in_c_spin;
     loops.block_rows = MOST_BLOCK_ROWS;
+    loops.row_step = 32;
     return &loops;
 }
