@@ -11,6 +11,7 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -270,7 +271,12 @@ class Series:
         else:
             for measure in mine:
                 if mine[measure] > 0 and theirs.get(measure, 0) > 0:
-                    self.pairs.setdefault(measure, []).append((mine[measure], theirs[measure]))
+                    self.add(measure, mine[measure], theirs[measure])
+
+    def add(self, measure, mine, theirs):
+        self.pairs.setdefault(measure, []).append((mine, theirs))
+        print(f"peers: {self.name}, {measure}: epmoe {figure(mine)}, peer {figure(theirs)} {self.unit}",
+              file=sys.stderr, flush=True)
 
     def rows(self):
         return [{"peer": self.name, "measure": measure, "unit": self.unit, "pairs": pairs,
@@ -285,11 +291,16 @@ def summary(pairs):
 
 
 def measure_all(o):
+    """A run that is stopped (Ctrl-C, SIGTERM) reports what it has measured."""
     series = [Series(name, o) for name in o.peers]
-    for _ in range(o.rounds):
-        for s in series:
-            if not s.failure:
-                s.round(o)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        for _ in range(o.rounds):
+            for s in series:
+                if not s.failure:
+                    s.round(o)
+    except KeyboardInterrupt:
+        print("peers: stopped; the table has what was measured", file=sys.stderr)
     return series
 
 
