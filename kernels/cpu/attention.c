@@ -1,12 +1,11 @@
-/* Rotary embedding, the cache of keys and values, and attention over it.
+/* Attention over the cache of keys and values (kv_block.h).
  *
- * For each kv head, a block of keys is a packed matrix of 64 outputs (keys) and head_dim inputs,
- * and a block of values is a packed matrix of head_dim outputs and 64 inputs (positions). So
- * attention is, for each block in order of position from 0, two products and a step of online
- * softmax. Keys after a query's position get probability 0. Their values are multiplied by 0, so
- * they must be finite: a block of values is cleared when its first position is written. Queries
- * that share keys are worked on together, a tile at a time. A query skips the blocks that lie
- * wholly after its position, so its arithmetic is the same in any tile.
+ * Blocks of keys and values are packed matrices. So attention is, for each block in order of
+ * position from 0, two products and a step of online softmax. Keys after a query's position get
+ * probability 0. Their values are multiplied by 0, so they must be finite: a block of values is
+ * cleared when its first position is written. Queries that share keys are worked on together, a
+ * tile at a time. A query skips the blocks that lie wholly after its position, so its arithmetic is
+ * the same in any tile.
  *
  * Every SPAN positions from 0 on the sums begin anew, and the spans' sums are added up in order.
  * So where there are fewer tiles than threads want, a tile's spans can go to different threads, and
@@ -17,10 +16,10 @@
 #include "base/check.h"
 #include "base/pulse.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/kv_block.h"
 
 enum {
     TILE = 32,
-    ROPE_ROWS = 16,
     SPAN_BLOCKS = 8,
     SPAN = SPAN_BLOCKS * KV_BLOCK,
     PARTS = 16 // for each thread so many sums of a span fit into the scratch
@@ -29,11 +28,6 @@ enum {
 static int padded(int head_dim)
 {
     return panel_count(head_dim) * PANEL;
-}
-
-static size_t head_block_bytes(const struct kv_layer *kv)
-{
-    return (size_t)(KV_BLOCK / PANEL) * panel_bytes(kv->type, kv->head_dim);
 }
 
 size_t cpu_kv_block_bytes(enum dtype type, int n_kv_heads, int head_dim)
@@ -67,146 +61,11 @@ size_t attention_scratch_bytes(enum dtype type, int head_dim)
     return own_scratch_bytes(type, head_dim) + PARTS * sums_bytes(head_dim);
 }
 
-/* The part of the scratch that belongs to this thread of the team, 0 .. threads - 1. */
-static char *thread_scratch(const struct dev *d, const struct kv_layer *kv, int thread)
-{
-    size_t bytes = own_scratch_bytes(kv->type, kv->head_dim);
-    return (char *)d->scratch + (size_t)thread * bytes;
-}
-
-static void check_scratch(const struct dev *d, const struct kv_layer *kv)
+char *attention_scratch(const struct dev *d, const struct kv_layer *kv, int thread)
 {
     size_t need = (size_t)d->threads * attention_scratch_bytes(kv->type, kv->head_dim);
     CHECK(need <= d->scratch_bytes, "%zu bytes of %zu", need, d->scratch_bytes);
-}
-
-/* Where block number `block` of a sequence begins, in bytes from the start of kv->k or kv->v. */
-static size_t block_at(const struct kv_layer *kv, int seq, int block)
-{
-    size_t index = (size_t)seq * (size_t)kv->table_stride + (size_t)block;
-    return (size_t)kv->table[index] * (size_t)kv->n_kv_heads * head_block_bytes(kv);
-}
-
-/* Write a key as output `slot` of its block's matrix. */
-static void put_key(enum dtype type, void *block, size_t slot, const void *key, size_t head_dim)
-{
-    size_t stride = (size_t)row_stride((int)head_dim) * PANEL;
-    size_t first = slot / PANEL * stride, o = slot % PANEL;
-    if (type == DTYPE_F32)
-        for (size_t i = 0; i < head_dim; i++)
-            ((float *)block)[first + i * PANEL + o] = ((const float *)key)[i];
-    else
-        for (size_t i = 0; i < head_dim; i++)
-            ((uint16_t *)block)[first + panel_index(type, i, o)] = ((const uint16_t *)key)[i];
-}
-
-/* Write a value as input `slot` of its block's matrix. */
-static void put_value(enum dtype type, void *block, size_t slot, const void *value, size_t head_dim)
-{
-    for (size_t i = 0; i < head_dim; i++) {
-        size_t at = i / PANEL * KV_BLOCK * PANEL + panel_index(type, slot, i % PANEL);
-        if (type == DTYPE_F32)
-            ((float *)block)[at] = ((const float *)value)[i];
-        else
-            ((uint16_t *)block)[at] = ((const uint16_t *)value)[i];
-    }
-}
-
-struct rope_call {
-    const struct dev *d;
-    const struct kv_layer *kv;
-    const float *qkv;
-    int ldqkv, n_heads;
-    const struct head_norm *norm;
-    const struct rope_table *rope;
-    const struct positions *at;
-    char *q;
-};
-
-/* A head of queries or keys after its norm, which is made in scratch; the head itself where there
- * is no norm. It begins at column `column` of all queries or all keys. Columns that are normed
- * together are read again for each of their heads: next to the product that made them that is
- * little. */
-static const float *norm_head(const struct rope_call *c, const float *head, int column,
-                              const float *weight, int width, float *scratch)
-{
-    const struct cpu_isa *isa = c->d->cpu;
-    if (!weight)
-        return head;
-    int within = column % width;
-    float inverse = inverse_rms(isa, head - within, width, c->norm->eps);
-    isa->weigh(scratch, DTYPE_F32, head, inverse, weight + within, c->kv->head_dim);
-    return scratch;
-}
-
-/* One head of one row. Heads are numbered through: first the query heads, then the key heads, then
- * the value heads. */
-static void rope_head(const struct rope_call *c, int row, int head, char *scratch)
-{
-    const struct kv_layer *kv = c->kv;
-    int hd = kv->head_dim, pos = c->at->pos[row], half = c->rope->half;
-    const float *from = c->qkv + (size_t)row * (size_t)c->ldqkv + (size_t)head * (size_t)hd;
-    size_t turn = (size_t)c->at->seq[row] * (size_t)c->rope->stride + (size_t)pos;
-    const float *cosines = c->rope->cosines + turn * (size_t)half;
-    const float *sines = c->rope->sines + turn * (size_t)half;
-    void *rounded = scratch, *rotated = scratch + row_bytes(kv->type, hd);
-    size_t slot = (size_t)(pos % KV_BLOCK), at = block_at(kv, c->at->seq[row], pos / KV_BLOCK);
-
-    if (head < c->n_heads) {
-        size_t bytes = row_bytes(kv->type, hd), used = (size_t)(hd * dtype_bytes(kv->type));
-        char *q = c->q + ((size_t)row * (size_t)c->n_heads + (size_t)head) * bytes;
-        from = norm_head(c, from, head * hd, c->norm->q, c->norm->q_width, rotated);
-        c->d->cpu->rope(rotated, from, cosines, sines, half, 1 / sqrtf((float)hd));
-        c->d->cpu->store(q, kv->type, rotated, hd);
-        memset(q + used, 0, bytes - used);
-    } else if (head < c->n_heads + kv->n_kv_heads) {
-        int key = head - c->n_heads;
-        at += (size_t)key * head_block_bytes(kv);
-        from = norm_head(c, from, key * hd, c->norm->k, c->norm->k_width, rotated);
-        c->d->cpu->rope(rotated, from, cosines, sines, half, 1);
-        c->d->cpu->store(rounded, kv->type, rotated, hd);
-        put_key(kv->type, (char *)kv->k + at, slot, rounded, (size_t)hd);
-    } else {
-        at += (size_t)(head - c->n_heads - kv->n_kv_heads) * head_block_bytes(kv);
-        c->d->cpu->store(rounded, kv->type, from, hd);
-        put_value(kv->type, (char *)kv->v + at, slot, rounded, (size_t)hd);
-    }
-}
-
-/* What each thread of the team does: clear its share of the value blocks that begin, then take its
- * rows, ROPE_ROWS at a time and head by head. Positions that follow each other share cache lines of
- * a block, and are so written shortly after each other. */
-static void rope_rows(const struct rope_call *c, int n, int thread, int threads)
-{
-    const struct kv_layer *kv = c->kv;
-    size_t block = (size_t)kv->n_kv_heads * head_block_bytes(kv);
-    for (int i = thread; i < n; i += threads)
-        if (c->at->pos[i] % KV_BLOCK == 0)
-            memset((char *)kv->v + block_at(kv, c->at->seq[i], c->at->pos[i] / KV_BLOCK), 0, block);
-    if (threads > 1) {
-#pragma omp barrier
-    }
-    int heads = c->n_heads + 2 * kv->n_kv_heads;
-    char *scratch = thread_scratch(c->d, kv, thread);
-    for (int first = thread * ROPE_ROWS; first < n; first += threads * ROPE_ROWS)
-        for (int head = 0; head < heads; head++)
-            for (int i = first; i < n && i < first + ROPE_ROWS; i++)
-                rope_head(c, i, head, scratch);
-}
-
-void cpu_rope_append(struct dev *d, void *q, const struct kv_layer *kv, const float *qkv, int ldqkv,
-                     const struct head_norm *norm, const struct rope_table *rope,
-                     const struct positions *at, int n, int n_heads)
-{
-    struct rope_call call = {d, kv, qkv, ldqkv, n_heads, norm, rope, at, q};
-    int threads = team_size(d, (double)n * ldqkv * sizeof(float));
-    check_scratch(d, kv);
-    if (threads == 1) {
-        rope_rows(&call, n, 0, 1);
-        return;
-    }
-#pragma omp parallel num_threads(threads)
-    rope_rows(&call, n, omp_get_thread_num(), omp_get_num_threads());
+    return (char *)d->scratch + (size_t)thread * own_scratch_bytes(kv->type, kv->head_dim);
 }
 
 /* The queries of rows [first, first + rows) and heads [head, head + heads). They are of one
@@ -426,7 +285,7 @@ static void merge_parts(const struct attention_call *c, int item, struct place *
  * are there, add them up. */
 static void attention_run(struct attention_call *c, int thread)
 {
-    char *scratch = thread_scratch(c->d, c->kv, thread);
+    char *scratch = attention_scratch(c->d, c->kv, thread);
     struct place at = {0, 0};
     int number;
     while ((number = __atomic_fetch_add(&c->next, 1, __ATOMIC_RELAXED)) < c->items * c->spans)
@@ -452,7 +311,7 @@ static void choose_spans(struct attention_call *c, int threads)
     c->tiles = tile_count(c);
     c->items = c->kv->n_kv_heads * parts * c->tiles;
     c->spans = longest / SPAN + 1;
-    c->parts = thread_scratch(c->d, c->kv, c->d->threads);
+    c->parts = attention_scratch(c->d, c->kv, c->d->threads);
     if (threads == 1 || c->items >= 4 * threads || c->items > PARTS * c->d->threads / c->spans)
         c->spans = 1;
 }
@@ -473,7 +332,6 @@ void cpu_attention(struct dev *d, void *a, const void *q, const struct kv_layer 
     double cost = 0;
     for (int i = 0; i < n; i++)
         cost += (double)(at->pos[i] + 1) * n_heads * kv->head_dim / 2;
-    check_scratch(d, kv);
     int threads = team_size(d, cost);
     choose_spans(&call, threads);
     if (threads == 1) {

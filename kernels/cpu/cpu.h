@@ -22,14 +22,18 @@ void cpu_matmul(struct dev *d, float *y, int ldy, const void *x, const struct ma
 void cpu_matmul_add(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w, int n);
 void cpu_ffn(struct dev *d, const struct ffn_job *jobs, int n_jobs);
 
-/* attention.c */
+/* rope.c */
 void cpu_rope_append(struct dev *d, void *q, const struct kv_layer *kv, const float *qkv, int ldqkv,
                      const struct head_norm *norm, const struct rope_table *rope,
                      const struct positions *at, int n, int n_heads);
+
+/* attention.c */
 void cpu_attention(struct dev *d, void *a, const void *q, const struct kv_layer *kv,
                    const struct positions *at, int n, int n_heads);
 size_t cpu_kv_block_bytes(enum dtype type, int n_kv_heads, int head_dim);
 size_t attention_scratch_bytes(enum dtype type, int head_dim); // for one thread
+/* The part of the scratch that belongs to this thread of the team, 0 .. threads - 1. */
+char *attention_scratch(const struct dev *d, const struct kv_layer *kv, int thread);
 
 /* rows.c */
 void cpu_embed(struct dev *d, float *x, const void *table, enum dtype from, enum dtype as,
