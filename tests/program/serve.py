@@ -293,14 +293,15 @@ def rss(pid):
 def storm(epmoe, seconds="10", clients="200"):
     """Many clients at once, some of which leave in the middle or send what is no request: no answer is lost or
     differs from epmoe batch, and memory does not grow."""
-    many, until = requests_of(40), time.monotonic() + float(seconds)
+    many = requests_of(40)
     wanted = batch(epmoe, many)
     s = Server(epmoe, "-t", "1", "--queue", "1000")
     counts = dict(answers=0, streams=0, left=0, bad=0)
+    until = time.monotonic() + float(seconds)
 
     def client(number):
         draw = random.Random(number)
-        while time.monotonic() < until:
+        while time.monotonic() < until or min(counts.values()) == 0:  # longer if one kind has not been yet
             r = draw.choice(many)
             kind = draw.choice(["whole", "whole", "stream", "leave", "bad"])
             if kind == "bad":
@@ -330,7 +331,7 @@ def storm(epmoe, seconds="10", clients="200"):
     assert s.metric("requests_waiting") == 0 and s.metric("kv_blocks_used") == 0
     full = rss(s.process.pid)
     print(f"{counts}, memory {half >> 20} MiB after half, {full >> 20} MiB at the end")
-    assert full < half + (64 << 20) and min(counts.values()) > 0
+    assert full < half + (64 << 20)
     s.end()
 
 
