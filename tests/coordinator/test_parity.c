@@ -25,6 +25,21 @@ enum { ON_CPU = 0, N_TRIED = 8, GREEDY_EVERY = 3, FIRST_TOKENS = 20, LONG = 100 
 enum { ON_CPU = 1, N_TRIED = N_GREEDY, GREEDY_EVERY = 1, FIRST_TOKENS = INT_MAX, LONG = 0 };
 #endif
 
+/* Cases in which a GPU meets nothing that others do not have: they differ in what the host reads,
+ * or in length. The emulation leaves them out. */
+static const char *const of_the_host[] = {
+    "dynamic-long",    "linear",         "mixtral-defaults", "mixtral-head-dim", "mixtral-long",
+    "olmoe-eps",       "olmoe-gqa",      "olmoe-long",       "qwen3-eps",        "qwen3-half",
+    "qwen3-moe-fused", "qwen3-moe-long", "yarn-mscale"};
+
+static bool is_left_out(const char *name)
+{
+    for (size_t i = 0; i < sizeof of_the_host / sizeof *of_the_host && !ON_CPU; i++)
+        if (strcmp(name, of_the_host[i]) == 0)
+            return true;
+    return false;
+}
+
 struct parity_case {
     char dir[256], golden[320], name[256];
 };
@@ -51,7 +66,7 @@ static void find_cases(void)
     DIR *dir = opendir(root);
     for (struct dirent *e; dir && (e = readdir(dir)) && n_cases < MAX_CASES - 1;) {
         char path[256];
-        if (e->d_name[0] == '.')
+        if (e->d_name[0] == '.' || is_left_out(e->d_name))
             continue;
         snprintf(path, sizeof path, "%s/%.60s", root, e->d_name);
         add_case(path, path, e->d_name);
