@@ -30,7 +30,7 @@ class Server:
         raise AssertionError(f"expected {pattern} on stderr, found {self.said()}")
 
     def connect(self):
-        return http.client.HTTPConnection(self.host, self.port, timeout=120)
+        return http.client.HTTPConnection(self.host, self.port, timeout=600)
 
     def ask(self, method, path, body=None, headers={}):
         """(status, headers, body); a body that is no bytes is sent as JSON."""
