@@ -1,4 +1,5 @@
 #include "proto/control.h"
+#include "proto/budget.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -7,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "proto/budget.h"
 #include "proto/control_read.h"
 
 // The field number of a message in the oneof is its control_kind + 1.
@@ -213,31 +215,11 @@ void *control_pack(const struct control *message, const char *host, size_t *n)
  * the limits needs. */
 enum { BUDGET_BYTES = 8 * CONTROL_MAX_BYTES };
 
-struct budget {
-    struct arena *arena;
-    size_t left;
-};
-
-static void *budget_alloc(void *user, size_t bytes)
-{
-    struct budget *b = user;
-    if (bytes > b->left)
-        return NULL;
-    b->left -= bytes;
-    return arena_alloc(b->arena, bytes);
-}
-
-static void budget_free(void *user, void *piece)
-{
-    (void)user;
-    (void)piece;
-}
-
 int control_unpack(const void *bytes, size_t n, int from, struct control *message,
                    struct arena *arena)
 {
     struct budget budget = {arena, BUDGET_BYTES};
-    ProtobufCAllocator allocator = {budget_alloc, budget_free, &budget};
+    ProtobufCAllocator allocator = budget_allocator(&budget);
     *message = (struct control){.from = from, .host = ""};
     if (n > CONTROL_MAX_BYTES)
         return fail(STATUS_FAILED, "rank %d: expected a message of at most %d bytes, found %zu",

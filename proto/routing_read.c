@@ -4,31 +4,11 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "proto/budget.h"
 #include "proto/routing.h"
 #include "routing.pb-c.h"
 
 enum { FORMAT = 1, MAX_FILE_BYTES = 1 << 30 };
-
-/* Unpacking allocates in the caller's arena; an empty message of two bytes takes some hundred. */
-struct budget {
-    struct arena *arena;
-    size_t left;
-};
-
-static void *budget_alloc(void *user, size_t bytes)
-{
-    struct budget *b = user;
-    if (bytes > b->left)
-        return NULL;
-    b->left -= bytes;
-    return arena_alloc(b->arena, bytes);
-}
-
-static void budget_free(void *user, void *piece)
-{
-    (void)user;
-    (void)piece;
-}
 
 /* `value` if it is from least to most; else status is set, and least returned. */
 static int read_int(const char *name, const char *field, uint64_t value, int least, int most,
@@ -191,8 +171,9 @@ static int read_step(struct routing_file *f, const char *name, int i, const Rout
 int routing_parse(struct routing_file *f, const void *bytes, size_t n, const char *name,
                   struct arena *memory)
 {
-    struct budget budget = {memory, 100 * n + 4096};
-    ProtobufCAllocator allocator = {budget_alloc, budget_free, &budget};
+    struct budget budget = {memory,
+                            100 * n + 4096}; // an empty message of two bytes takes some hundred
+    ProtobufCAllocator allocator = budget_allocator(&budget);
     *f = (struct routing_file){0};
     const Routing *in = routing__unpack(&allocator, n, bytes);
     if (!in)
