@@ -47,9 +47,8 @@ static size_t sums_bytes(int head_dim)
     return sizeof(struct sums) + TILE * (size_t)row_stride(head_dim) * sizeof(float);
 }
 
-/* Room for queries [TILE][row_stride(head_dim)], then for two sums: of all spans so far, and of
- * one.
- */
+/* Room for queries [TILE][row_stride(head_dim)], then for two sums: of all spans so far, and of one
+ * span. */
 static size_t own_scratch_bytes(enum dtype type, int head_dim)
 {
     return TILE * row_bytes(type, head_dim) + 2 * sums_bytes(head_dim);

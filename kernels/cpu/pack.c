@@ -110,7 +110,8 @@ struct strip {
     int begin, end; // outputs of this panel
 };
 
-/* Inputs [i, i + n) of all PANEL outputs at once: a word at a time is 16 scattered bytes. */
+/* Inputs [i, i + n) of all PANEL outputs at once. One output at a time would write four bytes of
+ * each 64, and every cache line 16 times. */
 static void pack_whole(char *panel, enum dtype type, const struct strip *s, size_t i, size_t n)
 {
     char lines[PANEL][CHUNK * sizeof(float)];
