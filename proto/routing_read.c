@@ -171,8 +171,8 @@ static int read_step(struct routing_file *f, const char *name, int i, const Rout
 int routing_parse(struct routing_file *f, const void *bytes, size_t n, const char *name,
                   struct arena *memory)
 {
-    struct budget budget = {memory,
-                            100 * n + 4096}; // an empty message of two bytes takes some hundred
+    // an empty message of two bytes takes some hundred of memory
+    struct budget budget = {memory, 100 * n + 4096};
     ProtobufCAllocator allocator = budget_allocator(&budget);
     *f = (struct routing_file){0};
     const Routing *in = routing__unpack(&allocator, n, bytes);
