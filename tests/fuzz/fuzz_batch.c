@@ -7,46 +7,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "base/check.h"
 #include "base/json.h"
-#include "base/log.h"
 #include "launch/batch.h"
 #include "launch/lines.h"
-#include "model/tokenizer_parts.h"
+#include "tests/fuzz/fuzz_requests.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { CONTEXT = 64 };
-
 static struct completion_terms terms;
-
-static void open_terms(void)
-{
-    static const char templ[] =
-        "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + "
-        "message.content + '<|im_end|>\\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
-    static struct coordinator c;
-    static struct chat chat;
-    struct tokenizer *t;
-    CHECK(tokenizer_open(&t, SOURCE_DIR "/tests/golden/chat/tokenizer.json") == 0, "no tokenizer");
-    CHECK(chat_parse(&chat, templ, sizeof templ - 1, "fuzz") == 0, "%s", error_text());
-    c.config.vocab_size = t->vocabulary.size;
-    c.context = CONTEXT;
-    c.kv.n_blocks = c.kv.blocks_per_sequence = 1;
-    c.defaults = generation_unsaid();
-    terms = (struct completion_terms){&c, t, &chat, "", NULL, 16};
-}
-
-static void check_request(const struct request *r)
-{
-    const struct sampler_options *s = &r->sampler;
-    CHECK(r->n >= 1 && r->n_predict >= 0 && r->n + r->n_predict <= CONTEXT, "%d + %d", r->n,
-          r->n_predict);
-    CHECK(s->temperature >= 0 && s->temperature <= 100 && s->top_p >= 0 && s->top_p <= 1 &&
-              s->repetition_penalty >= 0.01 && s->top_k >= 0,
-          "sampling");
-}
 
 static void check_line(char *line, size_t bytes, const struct job *j)
 {
@@ -70,7 +38,7 @@ static void read_line(const char *line, size_t bytes, size_t number)
     CHECK(j.id && j.id_bytes, "no id");
     error_capture(true);
     if (status == 0) {
-        check_request(&j.completion.request);
+        check_runnable(&j.completion.request);
         r.n_prompt = j.completion.request.n;
         while (r.n_new < j.completion.request.n_predict &&
                !job_token(&j, j.completion.prompt[r.n_new % j.completion.request.n]))
@@ -108,7 +76,7 @@ static void check_lines(int fd, const char *bytes, size_t size, size_t most)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (!terms.c)
-        open_terms();
+        terms = request_terms();
     if (size < 2)
         return 0;
     const char *text = (const char *)data + 2;

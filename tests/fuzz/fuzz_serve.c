@@ -5,45 +5,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/check.h"
-#include "base/log.h"
-#include "model/tokenizer_parts.h"
 #include "serve/guard.h"
 #include "serve/reply.h"
+#include "tests/fuzz/fuzz_requests.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { CONTEXT = 64 };
-
 static struct call_terms terms;
-
-static void open_terms(void)
-{
-    static const char templ[] =
-        "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + "
-        "message.content + '<|im_end|>\\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
-    static struct coordinator c;
-    static struct chat chat;
-    struct tokenizer *t;
-    CHECK(tokenizer_open(&t, SOURCE_DIR "/tests/golden/chat/tokenizer.json") == 0, "no tokenizer");
-    CHECK(chat_parse(&chat, templ, sizeof templ - 1, "fuzz") == 0, "%s", error_text());
-    c.config.vocab_size = t->vocabulary.size;
-    c.context = CONTEXT;
-    c.kv.n_blocks = c.kv.blocks_per_sequence = 1;
-    c.defaults = generation_unsaid();
-    terms = (struct call_terms){.completion = {&c, t, &chat, "", NULL, 16}, .model = "fuzz"};
-}
 
 static void check_request(const struct request *r)
 {
     const struct sampler_options *s = &r->sampler;
-    CHECK(r->n >= 1 && r->n_predict >= 0 && r->n + r->n_predict <= CONTEXT, "%d + %d", r->n,
-          r->n_predict);
-    CHECK(s->temperature >= 0 && s->temperature <= 100 && s->top_p >= 0 && s->top_p <= 1 &&
-              s->repetition_penalty >= 0.01 && s->top_k >= 0 && s->frequency_penalty >= -2 &&
-              s->presence_penalty <= 2,
-          "sampling");
+    check_runnable(r);
+    CHECK(s->frequency_penalty >= -2 && s->presence_penalty <= 2, "penalties");
     for (int i = 0; i < s->n_biases; i++)
         CHECK(s->biases[i].token >= 0 &&
                   s->biases[i].token < terms.completion.c->config.vocab_size &&
@@ -134,7 +108,7 @@ static void check_guard(const char *text)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (!terms.model)
-        open_terms();
+        terms = (struct call_terms){.completion = request_terms(), .model = "fuzz"};
     if (size < 1)
         return 0;
     char *text = malloc(size);
