@@ -20,29 +20,18 @@ struct server {
 
 static int set_up(struct server *s, const struct setup *setup)
 {
-    static const int32_t no_pieces;
     struct config one = alltoall_layer(s->o);
-    struct exchange_words words = {setup->strategy, setup->combine, setup->dedup, setup->wire,
-                                   setup->overlap};
-    struct lap_setup lap = {
-        .transport = s->transport, .isa = (enum isa)setup->isa, .limits = alltoall_limits(s->o)};
+    struct lap_setup lap = {.transport = s->transport, .limits = alltoall_limits(s->o)};
     if (setup->n_layers != 1 || setup->n_experts != s->o->experts || setup->n_pieces != 0 ||
         s->ready)
         return fail(STATUS_FAILED, "setup: expected one layer of %d experts, once, found %d of %d",
                     s->o->experts, setup->n_layers, setup->n_experts);
-    if (!(isa_available() >> setup->isa & 1))
-        return fail(STATUS_FAILED, "setup: expected an instruction set of this rank, found %u",
-                    setup->isa);
-    int status = exchange_understand(&lap.options, &words);
-    if (!status)
-        status = placement_from_ranks(&s->placement, &s->memory, &one, setup->rank_of, &no_pieces,
-                                      s->transport->size);
+    int status = rally_understand(&lap, &s->placement, &s->memory, &one, setup);
     if (status)
         return status;
     lap_open(&s->lap, &lap);
     s->ready = true;
-    struct control answer = {.kind = CONTROL_READY, .ready = {.bytes = s->lap.dev.bytes}};
-    return control_send(s->transport, 0, &answer);
+    return rally_ready(s->transport, s->lap.dev.bytes);
 }
 
 /* Tell rank 0 that the rows are here, and wait until it has heard that from all. */

@@ -4,8 +4,6 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "kernels/device.h"
-#include "proto/control.h"
 
 static int size_of(const struct transport *t)
 {
@@ -50,6 +48,28 @@ int rally_greet(struct transport *t, const char *version, uint64_t digest, unsig
     }
     arena_free(&memory);
     return status;
+}
+
+int rally_understand(struct lap_setup *lap, struct placement *p, struct arena *memory,
+                     const struct config *layers, const struct setup *setup)
+{
+    static const int32_t no_pieces;
+    const struct exchange_words words = {setup->strategy, setup->combine, setup->dedup, setup->wire,
+                                         setup->overlap};
+    if (!(isa_available() >> setup->isa & 1))
+        return fail(STATUS_FAILED, "setup: expected an instruction set of this rank, found %u",
+                    setup->isa);
+    lap->isa = (enum isa)setup->isa;
+    int status = exchange_understand(&lap->options, &words);
+    return status ? status
+                  : placement_from_ranks(p, memory, layers, setup->rank_of, &no_pieces,
+                                         lap->transport->size);
+}
+
+int rally_ready(struct transport *t, uint64_t bytes)
+{
+    struct control ready = {.kind = CONTROL_READY, .ready = {.bytes = bytes}};
+    return control_send(t, 0, &ready);
 }
 
 int rally_step(struct transport *t, int rows)

@@ -4,6 +4,8 @@
 
 #include "profile/clocks.h"
 #include "profile/logs.h"
+#include "proto/control.h"
+#include "study/lap.h"
 #include "transport/transport.h"
 
 /* A worker's first message: its version, instruction sets, and a digest of its options and files.
@@ -12,6 +14,13 @@ int rally_hello(struct transport *t, const char *version, uint64_t digest);
 /* Rank 0: hear every worker's, and refuse by name one of another version or digest. *common := the
  * instruction sets that all have. t may be NULL: alone. */
 int rally_greet(struct transport *t, const char *version, uint64_t digest, unsigned *common);
+
+/* Take over what a Setup says, whose layers and experts the worker has compared with `layers`:
+ * sets lap->isa and options, and *p, who holds which expert. 0, or STATUS_FAILED. */
+int rally_understand(struct lap_setup *lap, struct placement *p, struct arena *memory,
+                     const struct config *layers, const struct setup *setup);
+/* A worker tells rank 0 that it is ready, with so much memory taken. */
+int rally_ready(struct transport *t, uint64_t bytes);
 
 /* Rank 0: the same Step to every worker. */
 int rally_step(struct transport *t, int rows);

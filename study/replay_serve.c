@@ -18,23 +18,13 @@ struct server {
 /* Every way has a Setup, and a lap of its own. */
 static int set_up(struct server *s, const struct setup *setup)
 {
-    struct exchange_words words = {setup->strategy, setup->combine, setup->dedup, setup->wire,
-                                   setup->overlap};
-    struct lap_setup lap = {
-        .transport = s->transport, .isa = (enum isa)setup->isa, .limits = replay_limits(s->o)};
-    static const int32_t no_pieces;
+    struct lap_setup lap = {.transport = s->transport, .limits = replay_limits(s->o)};
     const struct config *m = &s->o->layers;
     if (setup->n_layers != m->n_layers || setup->n_experts != m->n_experts || setup->n_pieces)
         return fail(STATUS_FAILED, "setup: expected %d layers of %d experts, found %d of %d",
                     m->n_layers, m->n_experts, setup->n_layers, setup->n_experts);
-    if (!(isa_available() >> setup->isa & 1))
-        return fail(STATUS_FAILED, "setup: expected an instruction set of this rank, found %u",
-                    setup->isa);
-    int status = exchange_understand(&lap.options, &words);
     arena_reset(&s->memory);
-    if (!status)
-        status = placement_from_ranks(&s->placement, &s->memory, m, setup->rank_of, &no_pieces,
-                                      s->transport->size);
+    int status = rally_understand(&lap, &s->placement, &s->memory, m, setup);
     if (status)
         return status;
     size_t pairs = (size_t)lap.limits.rows * (size_t)lap.limits.top_k;
@@ -45,8 +35,7 @@ static int set_up(struct server *s, const struct setup *setup)
     lap_open(&s->lap, &lap);
     s->open = true;
     s->filled = false;
-    struct control answer = {.kind = CONTROL_READY, .ready = {.bytes = s->lap.dev.bytes}};
-    return control_send(s->transport, 0, &answer);
+    return rally_ready(s->transport, s->lap.dev.bytes);
 }
 
 /* In a way's first iteration results are filled in, and rows compared. */
