@@ -114,16 +114,29 @@ static int read_bad_words(const struct config_source *s, int vocab, struct token
 
 static int read_bans(const struct config_source *s, int vocab, struct token_bans *b)
 {
-    int status = read_int(s, "min_new_tokens", MOST_TOKENS, &b->min_new_tokens);
-    if (!status)
-        status = read_int(s, "min_length", MOST_TOKENS, &b->min_length);
-    if (!status)
-        status = read_int(s, "no_repeat_ngram_size", MOST_NGRAM, &b->no_repeat_ngram);
-    if (!status)
-        status = read_ids(s, "suppress_tokens", vocab, b->suppressed, &b->n_suppressed);
+    int status = read_ids(s, "suppress_tokens", vocab, b->suppressed, &b->n_suppressed);
     if (!status)
         status = read_ids(s, "begin_suppress_tokens", vocab, b->at_begin, &b->n_at_begin);
     return status ? status : read_bad_words(s, vocab, b);
+}
+
+static int read_ints(const struct config_source *s, struct generation_defaults *g)
+{
+    const struct {
+        const char *key;
+        int most, *out;
+    } keys[] = {
+        {"top_k", MOST_TOP_K, &g->top_k},
+        {"max_new_tokens", MOST_TOKENS, &g->max_new_tokens},
+        {"max_length", MOST_TOKENS, &g->max_length},
+        {"min_new_tokens", MOST_TOKENS, &g->bans.min_new_tokens},
+        {"min_length", MOST_TOKENS, &g->bans.min_length},
+        {"no_repeat_ngram_size", MOST_NGRAM, &g->bans.no_repeat_ngram},
+    };
+    int status = 0;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && !status; i++)
+        status = read_int(s, keys[i].key, keys[i].most, keys[i].out);
+    return status;
 }
 
 static int read_numbers(const struct config_source *s, struct generation_defaults *g)
@@ -164,11 +177,7 @@ int generation_read(const struct config_source *s, struct config *c, struct gene
     if (!status)
         status = check_cache(s);
     if (!status)
-        status = read_int(s, "top_k", MOST_TOP_K, &g->top_k);
-    if (!status)
-        status = read_int(s, "max_new_tokens", MOST_TOKENS, &g->max_new_tokens);
-    if (!status)
-        status = read_int(s, "max_length", MOST_TOKENS, &g->max_length);
+        status = read_ints(s, g);
     if (!status)
         status = read_numbers(s, g);
     if (!status)
