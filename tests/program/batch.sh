@@ -8,8 +8,10 @@ cd "$(dirname "$0")/../.."
 model=models/austen-moe
 . tests/rig/results.sh
 
-# 40 requests of different lengths, and one that is wrong
-for i in $(seq 40); do
+# requests of different lengths, and one that is wrong; fewer where EPMOE_TEST_PAIRS asks for the paths alone
+requests=40 enough=30
+[ -z "${EPMOE_TEST_PAIRS:-}" ] || { requests=16 enough=10; }
+for i in $(seq $requests); do
     echo "{\"id\": \"r$i\", \"prompt\": \"Emma Woodhouse, chapter $i\", \"max_tokens\": $((40 + i * 17 % 90))," \
         "\"seed\": $i, \"ignore_eos\": true}"
 done >"$work/in"
@@ -18,9 +20,9 @@ job=(batch -m "$model" -i "$work/in" --max-batch 4 -t 1)
 
 "$epmoe" "${job[@]}" -o "$work/whole" 2>"$work/summary"
 result $? "exit code $?"
-[ "$(wc -l <"$work/whole")" -eq 41 ]
-result $? "expected 41 lines, found $(wc -l <"$work/whole")"
-[ "$(wc -l <"$work/summary")" -eq 1 ] && grep -q '40 requests, 1 error.*tokens/s.*mean batch' "$work/summary"
+[ "$(wc -l <"$work/whole")" -eq $((requests + 1)) ]
+result $? "expected $((requests + 1)) lines, found $(wc -l <"$work/whole")"
+[ "$(wc -l <"$work/summary")" -eq 1 ] && grep -q "$requests requests, 1 error.*tokens/s.*mean batch" "$work/summary"
 result $? "the summary: $(cat "$work/summary")"
 sort "$work/whole" >"$work/sorted"
 
@@ -35,7 +37,7 @@ for round in $(seq 200); do
     done
     kill -9 $! 2>/dev/null && kills=$((kills + 1))
     wait $! 2>/dev/null
-    [ "$(wc -l <"$work/out")" -ge 30 ] && break
+    [ "$(wc -l <"$work/out")" -ge $enough ] && break
 done
 [ "$kills" -gt 0 ]
 result $? "expected kills, found $kills"
@@ -44,7 +46,7 @@ result $? "--resume after kill -9"
 sort "$work/out" | cmp - "$work/sorted"
 result $? "--resume after kill -9 gave other lines"
 "$epmoe" "${job[@]}" -o "$work/out" --resume 2>"$work/summary"
-grep -q '0 requests, 41 done before' "$work/summary"
+grep -q "0 requests, $((requests + 1)) done before" "$work/summary"
 result $? "nothing was left to do: $(cat "$work/summary")"
 
 # one writer at a time

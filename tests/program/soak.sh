@@ -3,9 +3,11 @@
 # the one of a single process that nobody disturbed, and no line that was finished is ever lost.
 # Each round draws anew how the ranks run (threads, MPI), how rows travel, and whom SIGKILL takes.
 #   tests/program/soak.sh build/release/epmoe [REQUESTS] [SEED]
+# 60 requests and 8 kills if nothing is said; with EPMOE_TEST_PAIRS 30 and 5.
 set -uo pipefail
 epmoe=$(realpath "$1")
-requests=${2:-60} seed=${3:-1}
+requests=${2:-${EPMOE_TEST_PAIRS:+30}} seed=${3:-1}
+requests=${requests:-60}
 cd "$(dirname "$0")/../.."
 model=models/austen-moe ranks=5
 export EPMOE_MPI_LEAKS=no # most runs are killed; batch.sh looks for leaks of runs that end by themselves
@@ -212,6 +214,7 @@ judge() {
 has_mpi=no
 command -v mpirun >/dev/null && has_mpi=yes
 strikes=$((requests / 20 < 8 ? 8 : requests / 20 > 60 ? 60 : requests / 20))
+[ -z "${EPMOE_TEST_PAIRS:-}" ] || strikes=5 # each way to end once
 make_input >"$work/in"
 timeout 1200 "$epmoe" batch -m "$model" -i "$work/in" -o "$work/whole" 2>"$work/summary" ||
     die "alone: $(cat "$work/summary")"
