@@ -1,7 +1,8 @@
 #include "coordinator/adjust.h"
 
-#include <math.h>
 #include <string.h>
+
+#include "coordinator/distribution.h"
 
 bool adjust_any(const struct sampler_options *o)
 {
@@ -48,17 +49,6 @@ void adjust_row(const struct sampler *s, float *logits, int32_t *counts, int voc
     add_biases(&s->options, logits);
     penalise_repetition(s, logits, counts);
     penalise_counts(s, logits, counts);
-}
-
-/* log(sum of exp(logits)), from the largest on so that nothing overflows. */
-static double log_sum(const float *logits, int vocab)
-{
-    double most = -INFINITY, sum = 0;
-    for (int t = 0; t < vocab; t++)
-        most = logits[t] > most ? logits[t] : most;
-    for (int t = 0; t < vocab; t++)
-        sum += exp(logits[t] - most);
-    return most + log(sum);
 }
 
 /* Insert a candidate where it belongs among the best, which drop their last if they are full. */

@@ -4,8 +4,10 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "coordinator/distribution.h"
 #include "coordinator/forward.h"
 #include "coordinator/unembed.h"
+#include "study/kept.h"
 
 struct measuring {
     struct coordinator *c;
@@ -73,37 +75,16 @@ static int take_step(struct measuring *m, int step, int *wanted)
 
 /* ---- logits ---- */
 
-/* log of the sum of exp(v), by the largest, so that nothing overflows. */
-static double log_sum(const float *v, int n)
-{
-    double most = (double)v[0], sum = 0;
-    for (int i = 1; i < n; i++)
-        most = (double)v[i] > most ? (double)v[i] : most;
-    for (int i = 0; i < n; i++)
-        sum += exp((double)v[i] - most);
-    return most + log(sum);
-}
-
-static int best_of(const float *v, int n)
-{
-    int best = 0;
-    for (int i = 1; i < n; i++)
-        best = v[i] > v[best] ? i : best;
-    return best;
-}
-
-/* KL(p || q) = sum of p (log p - log q), where log p = p's logit - log_sum of all. */
 static void compare(struct wire_errors_way *w, const float *p, const float *q, int n)
 {
-    double of_p = log_sum(p, n), of_q = log_sum(q, n), kl = 0;
+    double kl = divergence(p, q, n);
     for (int i = 0; i < n; i++) {
-        double log_p = (double)p[i] - of_p, delta = fabs((double)p[i] - (double)q[i]);
-        kl += exp(log_p) * (log_p - ((double)q[i] - of_q));
+        double delta = fabs((double)p[i] - (double)q[i]);
         w->delta_most = delta > w->delta_most ? delta : w->delta_most;
     }
     w->kl_mean += kl;
     w->kl_most = kl > w->kl_most ? kl : w->kl_most;
-    w->same_best += best_of(p, n) == best_of(q, n);
+    w->same_best += best_token(p, n) == best_token(q, n);
 }
 
 /* Of all wanted rows, `kept` at even distances. */
@@ -111,8 +92,8 @@ static void take_logits(struct measuring *m, const float *logits, int n)
 {
     size_t vocab = (size_t)m->c->config.vocab_size;
     for (int i = 0; i < n; i++, m->seen++) {
-        int64_t at = m->seen * m->kept / m->all;
-        if (m->seen > 0 && at == (m->seen - 1) * m->kept / m->all)
+        int64_t at;
+        if (!is_kept(m->seen, m->kept, m->all, &at))
             continue;
         float *own = m->logits + (size_t)at * vocab;
         if (m->way)
