@@ -70,21 +70,27 @@ static int set_real(const struct command_spec *command, const struct option_spec
     return 0;
 }
 
+int choice_find(const char *choices, const char *word, size_t n)
+{
+    int index = 0;
+    for (const char *c = choices; c; index++) {
+        const char *bar = strchr(c, '|');
+        size_t length = bar ? (size_t)(bar - c) : strlen(c);
+        if (length == n && memcmp(c, word, n) == 0)
+            return index;
+        c = bar ? bar + 1 : NULL;
+    }
+    return -1;
+}
+
 static int set_choice(const struct command_spec *command, const struct option_spec *o,
                       const char *text)
 {
-    size_t n = strlen(text);
-    int index = 0;
-    for (const char *c = o->placeholder; c; index++) {
-        const char *bar = strchr(c, '|');
-        size_t length = bar ? (size_t)(bar - c) : strlen(c);
-        if (length == n && memcmp(c, text, n) == 0) {
-            *(int *)o->value = index;
-            return 0;
-        }
-        c = bar ? bar + 1 : NULL;
-    }
-    return refuse(command, o, text);
+    int index = choice_find(o->placeholder, text, strlen(text));
+    if (index < 0)
+        return refuse(command, o, text);
+    *(int *)o->value = index;
+    return 0;
 }
 
 static int add_text(const struct command_spec *command, const struct option_spec *o,

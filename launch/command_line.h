@@ -40,6 +40,9 @@ struct command_spec {
     const char *notes;             // printed after the options, or NULL
 };
 
+/* The place of a word of n bytes in choices "a|b|c"; -1: it is none of them. */
+int choice_find(const char *choices, const char *word, size_t n);
+
 enum { OPTIONS_HELP = -1 }; // --help was printed; exit with 0
 
 /* Parse the arguments behind the command's name into the values of the table. STATUS_OK,

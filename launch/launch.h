@@ -23,6 +23,7 @@ struct command {
 
 int command_run(struct process *p, int argc, char **argv);
 int command_logits(struct process *p, int argc, char **argv);
+int command_perplexity(struct process *p, int argc, char **argv);
 int command_tokenize(struct process *p, int argc, char **argv);
 int command_synth(struct process *p, int argc, char **argv);
 int command_batch(struct process *p, int argc, char **argv);

@@ -20,6 +20,8 @@ static const struct command commands[] = {
     {"chat", "a conversation on the terminal", command_chat, true},
     {"serve", "an HTTP server with OpenAI's API", command_serve, true},
     {"logits", "the logits of a prompt, as a safetensors file", command_logits, true},
+    {"perplexity", "how well a model predicts a text, in each type of weights", command_perplexity,
+     true},
     {"tokenize", "text to token ids, and back", command_tokenize, false},
     {"synth", "a checkpoint of true shape with random weights", command_synth, false},
     {"bench", "speed beside the machine's roof", command_bench, true},

@@ -134,6 +134,7 @@ int prompt_read(struct prompt *p, const struct prompt_options *o, const struct t
     if (!status)
         status = tokenizer_encode(t, text, bytes, &p->ids, &count);
     p->n = (int)count;
+    p->bytes = bytes;
     free(text);
     if (!status && count == 0) {
         free(p->ids);

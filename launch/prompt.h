@@ -19,6 +19,7 @@ struct prompt_options {
 struct prompt {
     int32_t *ids; // malloc'ed
     int n;
+    size_t bytes; // of the text that they are; 0 with --tokens
 };
 
 /* Exactly one of text, file and tokens must be given. t may be NULL with tokens. With chat, the
