@@ -422,6 +422,8 @@ def prepare(options):
     tokenizer = train_tokenizer(documents)
     os.makedirs(options.out, exist_ok=True)
     save_tokenizer(tokenizer, options.out)
+    with open(os.path.join(options.out, "held-out.txt"), "w") as file:  # for epmoe perplexity
+        file.write("\n\n".join(held_out) + "\n")
     end = tokenizer.token_to_id(END)
     documents = encode_all(tokenizer, documents)
     held_out = np.concatenate([[end], *encode_all(tokenizer, held_out)])

@@ -46,8 +46,8 @@ static void test_best(void **state)
 }
 
 /* p = (1/2, 1/4, 1/4), q = (1/4, 1/4, 1/2): KL(p || q) = log(2) / 2 - log(2) / 4. Both rows have a
- * constant added, which changes no distribution. The other way round a different p makes another
- * value. */
+ * constant added, which changes no distribution. A token that p has not adds nothing; one that only
+ * q has not makes it infinite. */
 static void test_divergence(void **state)
 {
     (void)state;
