@@ -21,7 +21,7 @@ struct chat_command {
     const char *system;
     long n_predict, top_k, seed;
     double temperature, top_p;
-    bool n_predict_given, top_k_given, temperature_given, top_p_given;
+    bool n_predict_given, top_k_given, temperature_given, top_p_given, no_thinking;
 };
 
 struct talk {
@@ -66,7 +66,7 @@ static int parse(struct chat_command *o, int argc, char **argv)
         "Ctrl-C stops an answer. A line that ends with \\ goes on in the next, and so does what is "
         "pasted.\n/reset begins anew, /system TEXT does so with another system prompt, /save FILE "
         "writes the\nconversation as JSON, /exit ends."};
-    struct option_spec table[MODEL_OPTIONS + 7] = {{0}};
+    struct option_spec table[MODEL_OPTIONS + 8] = {{0}};
     const struct option_spec own[] = {
         {"n-predict", 'n', OPTION_INT, &o->n_predict, "N",
          "at most N new tokens an answer (chat: until the context is full; else the checkpoint's, "
@@ -81,6 +81,8 @@ static int parse(struct chat_command *o, int argc, char **argv)
         {"seed", 's', OPTION_INT, &o->seed, "N", "same seed, same answers (0)", 0, 0, NULL},
         {"system", 0, OPTION_TEXT, &o->system, "TEXT", "system prompt, instead of the template's",
          0, 0, 0},
+        {"no-thinking", 0, OPTION_FLAG, &o->no_thinking, NULL,
+         "ask the template for answers without thinking (enable_thinking false)", 0, 0, 0},
     };
     model_options_table(table, &o->model);
     memcpy(table + MODEL_OPTIONS, own, sizeof own);
@@ -277,7 +279,7 @@ static int converse(struct talk *t)
 }
 
 /* Without a template the conversation is a text that goes on. */
-static void open_template(struct talk *t)
+static int open_template(struct talk *t)
 {
     error_capture(true);
     if (prompt_template(&t->chat, t->o->model.model) == 0)
@@ -289,6 +291,8 @@ static void open_template(struct talk *t)
         warn("%s; what is written is continued", why);
     if (!t->o->n_predict_given)
         t->terms.n_predict = t->terms.chat ? -1 : NEW_BY_CHECKPOINT;
+    t->terms.no_thinking = t->o->no_thinking;
+    return prompt_check_thinking(t->terms.chat, t->o->no_thinking);
 }
 
 static int chat_here(struct process *p, const void *options)
@@ -300,7 +304,7 @@ static int chat_here(struct process *p, const void *options)
     int status = prompt_tokenizer(&t.tokenizer, o->model.model);
     t.terms.tokenizer = t.tokenizer;
     if (!status)
-        open_template(&t);
+        status = open_template(&t);
     if (!status)
         status = ranks_open(&t.ranks, p, &o->model, &needs);
     if (!status) {

@@ -87,20 +87,51 @@ int prompt_template(struct chat *c, const char *model)
     return status;
 }
 
+int prompt_check_thinking(const struct chat *c, bool no_thinking)
+{
+    if (!no_thinking || (c && chat_reads(c, "enable_thinking")))
+        return 0;
+    return fail(STATUS_USAGE,
+                "--no-thinking: expected a model whose chat template reads "
+                "enable_thinking, found one %s",
+                c ? "whose template does not" : "without a template");
+}
+
+/* The prompt that a template makes of a user's message; NULL after fail(). */
+static char *render(const struct chat *c, const struct prompt_options *o, const char *text,
+                    size_t *bytes)
+{
+    struct js *messages = js_new_array(), *message = js_new_object(), *kwargs = js_new_object();
+    js_set(message, "role", js_new_text("user"));
+    js_set(message, "content", js_new_string(text, *bytes));
+    js_push(messages, message);
+    if (o->no_thinking)
+        js_set(kwargs, "enable_thinking", js_new_bool(false));
+    const struct chat_request q = {messages, NULL, kwargs, o->system};
+    char *rendered = chat_render(c, &q, bytes);
+    js_free(messages);
+    js_free(kwargs);
+    return rendered;
+}
+
 /* Replace *text, a user's message, by the prompt that the chat template makes of it. */
-static int apply_template(char **text, size_t *bytes, const char *system, const char *model)
+static int apply_template(char **text, size_t *bytes, const struct prompt_options *o,
+                          const char *model)
 {
     struct chat chat;
-    struct chat_message message = {"user", *text, 4, *bytes};
     int status = prompt_template(&chat, model);
     if (status)
         return status;
-    char *rendered = chat_render(&chat, system, &message, 1, bytes);
-    CHECK(rendered, "a template that prints no user's message");
-    free(*text);
-    *text = rendered;
+    status = prompt_check_thinking(&chat, o->no_thinking);
+    char *rendered = status ? NULL : render(&chat, o, *text, bytes);
+    if (rendered) {
+        free(*text);
+        *text = rendered;
+    } else if (!status) {
+        status = STATUS_BAD_FILE;
+    }
     chat_close(&chat);
-    return 0;
+    return status;
 }
 
 static int check_options(const struct prompt_options *o)
@@ -114,6 +145,8 @@ static int check_options(const struct prompt_options *o)
         return fail(STATUS_USAGE, "expected --raw with -f or -p -, found another prompt");
     if (o->system && !o->chat)
         return fail(STATUS_USAGE, "expected --system with --chat, found it alone");
+    if (o->no_thinking && !o->chat)
+        return fail(STATUS_USAGE, "expected --no-thinking with --chat, found it alone");
     return 0;
 }
 
@@ -130,7 +163,7 @@ int prompt_read(struct prompt *p, const struct prompt_options *o, const struct t
     if (!text)
         return STATUS_BAD_FILE;
     if (o->chat)
-        status = apply_template(&text, &bytes, o->system, model);
+        status = apply_template(&text, &bytes, o, model);
     if (!status)
         status = tokenizer_encode(t, text, bytes, &p->ids, &count);
     p->n = (int)count;

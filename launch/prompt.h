@@ -14,6 +14,7 @@ struct prompt_options {
     const char *tokens; // --tokens
     bool chat;          // --chat: the text is the message of a user
     const char *system; // --system
+    bool no_thinking;   // --no-thinking
 };
 
 struct prompt {
@@ -34,3 +35,6 @@ bool prompt_needs_tokenizer(const struct prompt_options *o);
  * model that is made in memory and has none. */
 int prompt_tokenizer(struct tokenizer **t, const char *model);
 int prompt_template(struct chat *c, const char *model);
+/* Check --no-thinking, if it was given: the template (NULL: there is none) must read
+ * enable_thinking. 0 or STATUS_USAGE. */
+int prompt_check_thinking(const struct chat *c, bool no_thinking);

@@ -41,7 +41,7 @@ static int parse(struct run_options *o, int argc, char **argv)
         NULL,
         NULL,
         NULL};
-    struct option_spec table[MODEL_OPTIONS + PROFILE_OPTIONS + 22] = {{0}};
+    struct option_spec table[MODEL_OPTIONS + PROFILE_OPTIONS + 23] = {{0}};
     const struct option_spec own[] = {
         {"prompt", 'p', OPTION_TEXT, &o->prompt.text, "TEXT", "the prompt (-: from stdin)", 0, 0,
          0},
@@ -52,6 +52,9 @@ static int parse(struct run_options *o, int argc, char **argv)
          "the prompt is a user's message: apply the checkpoint's chat template", 0, 0, 0},
         {"system", 0, OPTION_TEXT, &o->prompt.system, "TEXT",
          "with --chat: this system prompt instead of the template's", 0, 0, 0},
+        {"no-thinking", 0, OPTION_FLAG, &o->prompt.no_thinking, NULL,
+         "with --chat: ask the template for an answer without thinking (enable_thinking false)", 0,
+         0, 0},
         {"tokens", 0, OPTION_TEXT, &o->prompt.tokens, "IDS", "the prompt as ids: 1,2,3", 0, 0, 0},
         {"n-predict", 'n', OPTION_INT, &o->n_predict, "N",
          "at most N new tokens (the checkpoint's, or 128); -1: until the context is full", -1,

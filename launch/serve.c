@@ -20,7 +20,7 @@ struct serve_command {
     const char *host, *key_file, *name, *system, *kv_memory, *body_text;
     long port, max_batch, n_predict, queue;
     struct text_list names, origins;
-    bool n_predict_given, no_auth, access_log, no_prefix_cache;
+    bool n_predict_given, no_auth, access_log, no_prefix_cache, no_thinking;
     uint64_t most_body;
 };
 
@@ -57,7 +57,7 @@ static int parse(struct serve_command *o, int argc, char **argv)
         NULL,
         NULL,
         "Ctrl-C or SIGTERM: finishes what runs; the second time: ends at once."};
-    struct option_spec table[MODEL_OPTIONS + 16] = {{0}};
+    struct option_spec table[MODEL_OPTIONS + 17] = {{0}};
     const struct option_spec own[] = {
         {"host", 0, OPTION_TEXT, &o->host, "ADDRESS",
          "listen there (127.0.0.1: only this host can ask); beyond it --api-key-file is needed", 0,
@@ -84,13 +84,16 @@ static int parse(struct serve_command *o, int argc, char **argv)
          -1, 1 << 24, &o->n_predict_given},
         {"system", 0, OPTION_TEXT, &o->system, "TEXT",
          "system prompt of messages without one, instead of the template's", 0, 0, 0},
+        {"no-thinking", 0, OPTION_FLAG, &o->no_thinking, NULL,
+         "answers without thinking (enable_thinking false), unless a request says otherwise", 0, 0,
+         0},
         {"no-prefix-cache", 0, OPTION_FLAG, &o->no_prefix_cache, NULL,
          "compute every prompt from its beginning", 0, 0, 0},
         {"access-log", 0, OPTION_FLAG, &o->access_log, NULL, "print a line for each request", 0, 0,
          0},
     };
     model_options_table(table, &o->model);
-    _Static_assert(sizeof own / sizeof *own < 16, "the table's last entry is empty");
+    _Static_assert(sizeof own / sizeof *own < 17, "the table's last entry is empty");
     memcpy(table + MODEL_OPTIONS, own, sizeof own);
     int status = options_parse(&spec, table, argc, argv);
     return status ? status : choose_memory(o);
@@ -127,14 +130,16 @@ static bool on_signal(void *context, int number, int times)
     return false;
 }
 
-/* Read the model's chat template. Without one requests with messages are refused. */
-static void open_template(struct serve_run *s)
+/* Read the model's chat template. Without one requests with messages are refused. 0 or a status. */
+static int open_template(struct serve_run *s)
 {
     error_capture(true);
     if (prompt_template(&s->chat, s->o->model.model) == 0)
         s->terms.completion.chat = &s->chat;
     snprintf(s->no_chat, sizeof s->no_chat, "%s", error_text());
     error_capture(false);
+    s->terms.completion.no_thinking = s->o->no_thinking;
+    return prompt_check_thinking(s->terms.completion.chat, s->o->no_thinking);
 }
 
 static int serve_model(struct serve_run *s, struct process *p)
@@ -191,10 +196,11 @@ static int serve_here(struct process *p, const void *options)
     if (!status)
         status = open_guard(&s);
     if (!status)
+        status = open_template(&s);
+    if (!status)
         status = http_open(&s.http, &s.http_options, &s.engine);
     if (!status) {
         signals_on(on_signal, &s);
-        open_template(&s);
         status = serve_model(&s, p);
         signals_on(NULL, NULL);
     }

@@ -1,257 +1,255 @@
 #include "model/chat.h"
 
-#include <stdio.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "base/file.h"
-#include "base/json.h"
 #include "base/log.h"
-#include "model/chat_template.h"
+#include "model/jinja.h"
 
-enum { MAX_FILE_BYTES = 64 << 20, MAX_TEMPLATE_BYTES = 1 << 20 };
-
-#define HOLE "\x01" // where a known template has its default system prompt
-#define EACH "{% for message in messages %}"
-#define DEFAULT_SYSTEM                                                                             \
-    "{% if loop.first and messages[0]['role'] != 'system' %}"                                      \
-    "{{ '<|im_start|>system\\n" HOLE "<|im_end|>\\n' }}{% endif %}"
-#define MESSAGE "{{ '<|im_start|>' + message['role'] + '\\n' + message['content']"
-#define ANSWER  "{{ '<|im_start|>assistant\\n' }}{% endif %}"
-#define LATER   MESSAGE " + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}" ANSWER
-#define EARLIEST                                                                                   \
-    MESSAGE " }}{% if (loop.last and add_generation_prompt) or not loop.last %}"                   \
-            "{{ '<|im_end|>\\n' }}{% endif %}{% endfor %}"                                         \
-            "{% if add_generation_prompt and messages[-1]['role'] != 'assistant' %}" ANSWER
-
-/* Qwen2.5's, where there are no tools. */
-#define SYSTEM_OR_DEFAULT                                                                          \
-    "{% if messages[0]['role'] == 'system' %}"                                                     \
-    "{{ '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}{% else %}"           \
-    "{{ '<|im_start|>system\\n" HOLE "<|im_end|>\\n' }}{% endif %}"
-#define PRINTED                                                                                    \
-    "{% if (message.role == 'user') or (message.role == 'system' and not loop.first) or "          \
-    "(message.role == 'assistant' and not message.tool_calls) %}"
-#define WITHOUT_TOOLS                                                                              \
-    SYSTEM_OR_DEFAULT EACH PRINTED MESSAGE                                                         \
-        " + '<|im_end|>\\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}" ANSWER
-
-/* The templates that are known. A checkpoint's may be spelled differently. */
-static const struct form {
-    const char *text;
-    bool no_second_answer, known_roles;
-} forms[] = {
-    {EACH DEFAULT_SYSTEM LATER, false, false},
-    {EACH LATER, false, false},
-    {EACH DEFAULT_SYSTEM EARLIEST, true, false},
-    {EACH EARLIEST, true, false},
-    {WITHOUT_TOOLS, false, true},
-};
-
-/* Some templates begin with this statement, which only states a default. */
-static const char preface[] = "{% if not add_generation_prompt is defined %}"
-                              "{% set add_generation_prompt = false %}{% endif %}";
-
-/* Is `text` the same as `form`, with any text in place of the hole? Then that text becomes the
- * default system prompt of c. */
-static bool fits_hole(struct chat *c, const char *form, const char *text)
-{
-    const char *hole = strstr(form, HOLE);
-    size_t before = (size_t)(hole - form), after = strlen(hole + 1), bytes = strlen(text);
-    if (bytes < before + after || memcmp(form, text, before) != 0 ||
-        memcmp(hole + 1, text + bytes - after, after) != 0)
-        return false;
-    c->system_bytes = bytes - before - after;
-    c->system = strndup(text + before, c->system_bytes);
-    CHECK_MEMORY(c->system, "no memory for a system prompt");
-    if (!strstr(c->system, "<|im_end|>"))
-        return true;
-    chat_close(c); // the text in the hole has the end of a message in it
-    return false;
-}
-
-static bool fits_items(struct chat *c, const struct template_item *form, size_t n,
-                       const struct template_item *found, size_t n_found)
-{
-    bool same = n == n_found;
-    *c = (struct chat){0};
-    for (size_t i = 0; i < n && same; i++) {
-        same = form[i].kind == found[i].kind;
-        if (same && strstr(form[i].text, HOLE))
-            same = fits_hole(c, form[i].text, found[i].text);
-        else if (same)
-            same = strcmp(form[i].text, found[i].text) == 0;
-    }
-    if (!same)
-        chat_close(c);
-    return same;
-}
-
-static bool recognise(struct chat *c, struct arena *memory, const char *text)
-{
-    struct template_items found, form, said;
-    if (!template_read(&found, memory, text) || !template_read(&said, memory, preface))
-        return false;
-    bool prefaced = found.count > said.count;
-    for (size_t i = 0; i < said.count && prefaced; i++)
-        prefaced = strcmp(found.at[i].text, said.at[i].text) == 0;
-    size_t skip = prefaced ? said.count : 0;
-    bool had_tools = template_without_tools(&found);
-    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-        CHECK(template_read(&form, memory, forms[i].text), "form %zu", i);
-        if (found.count > skip && had_tools == forms[i].known_roles &&
-            fits_items(c, form.at, form.count, found.at + skip, found.count - skip)) {
-            c->no_second_answer = forms[i].no_second_answer;
-            c->known_roles = forms[i].known_roles;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* What kind of template this seems to be, for the error message. */
-static const char *family(const char *text)
-{
-    static const char *const marks[][2] = {
-        {"<|start_header_id|>", "Llama 3's"}, {"[INST]", "one of Llama 2 or Mistral"},
-        {"<start_of_turn>", "Gemma's"},       {"<|im_start|>", "another ChatML template"},
-        {"<|assistant|>", "Zephyr's"},
-    };
-    if (strstr(text, "<|im_start|>") && strstr(text, "tools"))
-        return "another ChatML template with tools";
-    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
-        if (strstr(text, marks[i][0]))
-            return marks[i][1];
-    return "one of another kind";
-}
+enum { MAX_FILE_BYTES = 64 << 20, MAX_VARIABLES = 32 };
 
 int chat_parse(struct chat *c, const char *text, size_t bytes, const char *name)
 {
-    struct arena memory = {0};
-    bool good = bytes <= MAX_TEMPLATE_BYTES && !memchr(text, 0, bytes) && !strstr(text, HOLE) &&
-                recognise(c, &memory, text);
-    arena_free(&memory);
-    if (good)
-        return 0;
-    return fail(
-        STATUS_BAD_FILE,
-        "%s: expected the ChatML template of Qwen1.5, Qwen2 or Qwen2.5, found %s: \"%.60s%s\"",
-        name, family(text), text, bytes > 60 ? "..." : "");
+    *c = (struct chat){.plain = jinja_open(text, bytes, name)};
+    return c->plain ? 0 : STATUS_BAD_FILE;
 }
 
-/* The template in tokenizer_config.json: a string, or of a list the one named "default". */
-static const struct js *find_template(const struct js *config)
+/* The template of this name in a list of them; NULL: it is not there. */
+static const struct js *named(const struct js *list, const char *name)
 {
-    const struct js *v = js_member(config, "chat_template");
-    for (size_t i = 0; js_is_array(v) && i < js_count(v); i++) {
-        const char *name = js_string(js_member(js_item(v, i), "name"), NULL);
-        if (name && strcmp(name, "default") == 0)
-            return js_member(js_item(v, i), "template");
+    for (size_t i = 0; js_is_array(list) && i < js_count(list); i++) {
+        const char *found = js_string(js_member(js_item(list, i), "name"), NULL);
+        if (found && strcmp(found, name) == 0)
+            return js_member(js_item(list, i), "template");
     }
-    return v;
+    return NULL;
 }
 
-static int open_config(struct chat *c, const char *path)
+/* The texts of the special tokens, each a string or an object with its content. */
+static struct js *read_tokens(const struct js *config)
 {
-    struct js *config = js_load(path, MAX_FILE_BYTES);
-    if (!config)
-        return STATUS_BAD_FILE;
-    const struct js *v = find_template(config);
+    static const char *const names[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                        "pad_token", "cls_token", "mask_token"};
+    struct js *tokens = js_new_object();
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const struct js *v = js_member(config, names[i]);
+        v = js_is_object(v) ? js_member(v, "content") : v;
+        if (js_is_string(v))
+            js_set(tokens, names[i], js_copy(v));
+    }
+    return tokens;
+}
+
+static int open_text(struct jinja **t, const struct js *v, const char *path)
+{
     size_t bytes;
     const char *text = js_string(v, &bytes);
+    *t = text ? jinja_open(text, bytes, path) : NULL;
+    return text ? (*t ? 0 : STATUS_BAD_FILE)
+                : fail(STATUS_BAD_FILE,
+                       "%s: chat_template: expected a string or a list with a template named "
+                       "\"default\", found %s",
+                       path, js_kind(v));
+}
+
+/* The templates in tokenizer_config.json. */
+static int open_config(struct chat *c, const struct js *config, const char *path)
+{
+    const struct js *v = js_member(config, "chat_template"), *tools = named(v, "tool_use");
+    if (!v || js_is_null(v))
+        return fail(STATUS_BAD_FILE, "%s: expected a chat_template for messages, found none", path);
+    const struct js *plain = named(v, "default");
+    int status = open_text(&c->plain, plain ? plain : v, path);
+    return status || !tools ? status : open_text(&c->with_tools, tools, path);
+}
+
+static int open_file(struct jinja **t, const char *path)
+{
+    size_t bytes;
+    char *text = file_read(path, MAX_FILE_BYTES, &bytes);
+    *t = text ? jinja_open(text, bytes, path) : NULL;
+    free(text);
+    return *t ? 0 : STATUS_BAD_FILE;
+}
+
+static int open_files(struct chat *c, const char *file, const char *tools)
+{
+    int status = open_file(&c->plain, file);
+    return status || !file_exists(tools) ? status : open_file(&c->with_tools, tools);
+}
+
+static int open_all(struct chat *c, const char *dir, const struct js *config, const char *path)
+{
+    char *file = path_join(dir, "chat_template.jinja"),
+         *tools = path_join(dir, "additional_chat_templates/tool_use.jinja");
     int status;
-    if (text)
-        status = chat_parse(c, text, bytes, path);
-    else if (!v || js_is_null(v))
-        status =
-            fail(STATUS_BAD_FILE, "%s: expected a chat_template for messages, found none", path);
+    if (file_exists(file))
+        status = open_files(c, file, tools);
+    else if (config)
+        status = open_config(c, config, path);
     else
         status = fail(STATUS_BAD_FILE,
-                      "%s: chat_template: expected a string or a list with a template named "
-                      "\"default\", found %s",
-                      path, js_kind(v));
-    js_free(config);
+                      "%s: expected a chat template for messages (chat_template.jinja or "
+                      "tokenizer_config.json), found none",
+                      dir);
+    free(file);
+    free(tools);
     return status;
 }
 
 int chat_open(struct chat *c, const char *dir)
 {
-    char *file = path_join(dir, "chat_template.jinja"), *config;
-    config = path_join(dir, "tokenizer_config.json");
-    int status;
-    size_t bytes;
-    *c = (struct chat){0};
-    if (file_exists(file)) {
-        char *text = file_read(file, MAX_FILE_BYTES, &bytes);
-        status = text ? chat_parse(c, text, bytes, file) : STATUS_BAD_FILE;
-        free(text);
-    } else if (file_exists(config)) {
-        status = open_config(c, config);
-    } else {
-        status = fail(STATUS_BAD_FILE,
-                      "%s: expected a chat template for messages (chat_template.jinja or "
-                      "tokenizer_config.json), found none",
-                      dir);
-    }
-    free(file);
-    free(config);
+    char *path = path_join(dir, "tokenizer_config.json");
+    bool there = file_exists(path);
+    struct js *config = there ? js_load(path, MAX_FILE_BYTES) : NULL;
+    int status = there && !config ? STATUS_BAD_FILE : 0;
+    *c = (struct chat){.tokens = read_tokens(config)};
+    if (!status)
+        status = open_all(c, dir, config, path);
+    if (status)
+        chat_close(c);
+    js_free(config);
+    free(path);
     return status;
 }
 
 void chat_close(struct chat *c)
 {
-    free(c->system);
+    jinja_close(c->plain);
+    jinja_close(c->with_tools);
+    js_free(c->tokens);
     *c = (struct chat){0};
 }
 
-static void print_message(FILE *out, const struct chat_message *m)
+bool chat_reads(const struct chat *c, const char *name)
 {
-    fputs("<|im_start|>", out);
-    fwrite(m->role, 1, m->role_bytes, out);
-    fputc('\n', out);
-    fwrite(m->content, 1, m->content_bytes, out);
-    fputs("<|im_end|>\n", out);
+    return jinja_reads(c->plain, name) || (c->with_tools && jinja_reads(c->with_tools, name));
 }
 
-static bool has_role(const struct chat_message *m, const char *role)
+/* The reasoning of an answer has three names; templates find it under two, as in transformers. */
+static void name_reasoning(struct js *message)
 {
-    return m->role_bytes == strlen(role) && memcmp(m->role, role, m->role_bytes) == 0;
+    static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
+    const struct js *found = NULL;
+    for (size_t i = 0; i < 3 && !found; i++)
+        found = js_member(message, names[i]);
+    if (!found)
+        return;
+    struct js *reasoning = js_copy(found);
+    if (!js_member(message, "thinking"))
+        js_set(message, "thinking", js_copy(reasoning));
+    js_set(message, "reasoning_content", reasoning);
 }
 
-/* Does the template print all of these messages? */
-static int check_roles(const struct chat *c, const struct chat_message *messages, size_t n)
+static struct js *tidy_message(const struct js *from)
 {
-    for (size_t i = 0; i < n && c->known_roles; i++)
-        if (!has_role(&messages[i], "system") && !has_role(&messages[i], "user") &&
-            !has_role(&messages[i], "assistant"))
-            return fail(STATUS_BAD_FILE,
-                        "messages: %zu: role: expected \"system\", \"user\" or \"assistant\" (this "
-                        "model's template prints no other), found \"%.*s\"",
-                        i + 1, (int)(messages[i].role_bytes < 40 ? messages[i].role_bytes : 40),
-                        messages[i].role);
-    return 0;
+    struct js *message = js_new_object();
+    for (struct js_entry e = js_first(from); e.key; e = js_next(from, e))
+        if (!js_is_null(e.value))
+            js_set(message, e.key, js_copy(e.value));
+    name_reasoning(message);
+    return message;
 }
 
-char *chat_render(const struct chat *c, const char *system, const struct chat_message *messages,
-                  size_t n, size_t *bytes)
+static bool is_system(const struct js *message)
 {
-    if (check_roles(c, messages, n) != 0)
-        return NULL;
-    struct chat_message first = {"system", c->system, 6, c->system_bytes};
-    char *text = NULL;
-    FILE *out = open_memstream(&text, bytes);
-    CHECK_MEMORY(out, "no memory for a prompt");
-    if (system) {
-        first.content = system;
-        first.content_bytes = strlen(system);
+    const char *role = js_string(js_member(message, "role"), NULL);
+    return role && strcmp(role, "system") == 0;
+}
+
+/* The messages as the template sees them. */
+static struct js *tidy(const struct chat_request *q)
+{
+    struct js *messages = js_new_array();
+    if (q->system && !is_system(js_item(q->messages, 0))) {
+        struct js *first = js_new_object();
+        js_set(first, "role", js_new_text("system"));
+        js_set(first, "content", js_new_text(q->system));
+        js_push(messages, first);
     }
-    if (first.content && !has_role(&messages[0], "system"))
-        print_message(out, &first);
-    for (size_t i = 0; i < n; i++)
-        print_message(out, &messages[i]);
-    if (!c->no_second_answer || !has_role(&messages[n - 1], "assistant"))
-        fputs("<|im_start|>assistant\n", out);
-    CHECK_MEMORY(fclose(out) == 0, "no memory for a prompt");
+    for (size_t i = 0; i < js_count(q->messages); i++)
+        js_push(messages, tidy_message(js_item(q->messages, i)));
+    return messages;
+}
+
+static int check_names(const struct chat *c, const struct chat_request *q)
+{
+    if (q->tools && !chat_reads(c, "tools"))
+        return fail(STATUS_BAD_FILE, "tools: expected none, as this model's chat template reads "
+                                     "no tools, found some");
+    for (struct js_entry e = js_first(q->kwargs); e.key; e = js_next(q->kwargs, e)) {
+        bool own = strcmp(e.key, "messages") == 0 || strcmp(e.key, "tools") == 0;
+        bool common = strcmp(e.key, "add_generation_prompt") == 0; // every template is given it
+        if (own || !(common || chat_reads(c, e.key)))
+            return fail(STATUS_BAD_FILE, "chat_template_kwargs: expected %s, found \"%.60s\"",
+                        own ? "messages and tools beside it, not in it"
+                            : "names that this model's chat template reads",
+                        e.key);
+    }
+    return js_count(q->kwargs) <= MAX_VARIABLES
+               ? 0
+               : fail(STATUS_BAD_FILE, "chat_template_kwargs: expected at most %d names, found %zu",
+                      MAX_VARIABLES, js_count(q->kwargs));
+}
+
+/* Variables: those of the request come before those of the checkpoint and the defaults. */
+static size_t give(struct jinja_variable *to, const struct js *object)
+{
+    size_t n = 0;
+    for (struct js_entry e = js_first(object); e.key; e = js_next(object, e))
+        to[n++] = (struct jinja_variable){e.key, e.value};
+    return n;
+}
+
+static char *run(const struct chat *c, const struct chat_request *q, const struct js *messages,
+                 size_t *bytes, size_t *unread)
+{
+    struct jinja_variable v[2 * MAX_VARIABLES];
+    struct js *yes = js_new_bool(true), *none = js_new_null();
+    size_t n = give(v, q->kwargs);
+    n += give(v + n, c->tokens);
+    v[n++] = (struct jinja_variable){"messages", messages};
+    v[n++] = (struct jinja_variable){"tools", q->tools ? q->tools : none};
+    v[n++] = (struct jinja_variable){"documents", none};
+    v[n++] = (struct jinja_variable){"add_generation_prompt", yes};
+    const struct jinja_input in = {v, n, "messages", "content"};
+    char *text =
+        jinja_render(q->tools && c->with_tools ? c->with_tools : c->plain, &in, bytes, unread);
+    js_free(yes);
+    js_free(none);
+    return text;
+}
+
+/* The template has not read the content of a message: say which. */
+static void refuse_unread(const struct chat_request *q, const struct js *messages, size_t unread)
+{
+    size_t put_before = js_count(messages) - js_count(q->messages), bytes = 0;
+    const char *role = js_string(js_member(js_item(messages, unread), "role"), &bytes);
+    if (unread < put_before)
+        fail(STATUS_BAD_FILE, "a system prompt: expected none, as this model's chat template "
+                              "leaves it out");
+    else
+        fail(STATUS_BAD_FILE,
+             "messages: %zu: expected a message that this model's chat template prints, found "
+             "the role \"%.*s\", which it leaves out",
+             unread + 1 - put_before, bytes < 40 ? (int)bytes : 40, role ? role : "");
+}
+
+char *chat_render(const struct chat *c, const struct chat_request *q, size_t *bytes)
+{
+    size_t unread = SIZE_MAX;
+    if (check_names(c, q) != 0)
+        return NULL;
+    struct js *messages = tidy(q);
+    char *text = run(c, q, messages, bytes, &unread);
+    if (text && unread != SIZE_MAX) {
+        refuse_unread(q, messages, unread);
+        free(text);
+        text = NULL;
+    }
+    js_free(messages);
     return text;
 }

@@ -1,39 +1,41 @@
-/* Makes a prompt of messages, as the checkpoint's own ChatML template does.
- *
- * A chat template is a program in Jinja, which is not executed here. The templates of Qwen1.5,
- * Qwen2 and Qwen2.5 without tools, and plain ChatML, are recognised as a whole, in any spelling
- * (chat_template.c), and their default system prompt is read from them. Any other template is
- * refused, and the error names its kind if that is known. */
+/* Makes a prompt of messages, as the checkpoint's own chat template does: the text that
+ * transformers' apply_chat_template makes. A template is a program in Jinja, which jinja.h runs. */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/json.h"
+
+struct jinja;
+
 struct chat {
-    char *system; // the default system prompt; NULL: none
-    size_t system_bytes;
-    /* True for the earliest Qwen1.5 template: if the last message is an answer, no second answer is
-     * begun after it. */
-    bool no_second_answer;
-    bool known_roles; // True for Qwen2.5's: it prints system, user and assistant messages only
+    struct jinja *plain;
+    struct jinja *with_tools; // NULL: the plain one is for tools, too
+    struct js *tokens;        // an object: bos_token and its kin, which templates print
 };
 
-struct chat_message {
-    const char *role, *content;
-    size_t role_bytes, content_bytes;
+struct chat_request {
+    const struct js *messages; // an array of at least one object
+    const struct js *tools;    // an array of objects, or NULL
+    const struct js *kwargs;   // an object: more variables of the template, by name; or NULL
+    const char *system;        // if the first message is not a system message: one before it
 };
 
 /* Read the template of a checkpoint directory: chat_template.jinja, or chat_template of
- * tokenizer_config.json (of a list the one named "default"). 0, or STATUS_BAD_FILE, also when there
- * is no template. */
+ * tokenizer_config.json (of a list the ones named "default" and, for requests with tools,
+ * "tool_use"). 0, or STATUS_BAD_FILE, also when there is no template or it is one that cannot be
+ * run here. */
 int chat_open(struct chat *c, const char *dir);
 /* Read a template from a text; `name` is what errors call it. */
 int chat_parse(struct chat *c, const char *text, size_t bytes, const char *name);
 void chat_close(struct chat *c);
+/* Does the template read a variable or a member of this name, such as "enable_thinking"? */
+bool chat_reads(const struct chat *c, const char *name);
 
-/* The prompt of n >= 1 messages; it ends where the assistant's answer begins. If the first message
- * is not a system message, `system` is put before it (NULL: the template's default). The result is
- * malloc'ed, with a 0 at the end that *bytes does not count; NULL after fail() if the template does
- * not print a message of such a role. */
-char *chat_render(const struct chat *c, const char *system, const struct chat_message *messages,
-                  size_t n, size_t *bytes);
+/* The prompt; it ends where the assistant's answer begins, unless kwargs has add_generation_prompt
+ * false. Members of messages that are null count as absent. The result is malloc'ed, with a 0 at
+ * the end that *bytes does not count. NULL after fail(STATUS_BAD_FILE): the template raised an
+ * exception, or failed; it leaves out the content of a message, or does not read tools or a name in
+ * kwargs. */
+char *chat_render(const struct chat *c, const struct chat_request *q, size_t *bytes);

@@ -37,12 +37,24 @@ static const struct neutral_param others[] = {{"user", ANYTHING, NULL},
                                               {"modalities", LIST, "text"},
                                               {NULL, ANYTHING, NULL}};
 
+/* Is this field one of a chat, or of a text? Most are of both. */
+static bool is_of(const char *name, bool chat)
+{
+    static const char *const of_chats[] = {"messages", "tools", "chat_template_kwargs", NULL};
+    if (strcmp(name, "prompt") == 0)
+        return !chat;
+    for (int i = 0; of_chats[i]; i++)
+        if (strcmp(name, of_chats[i]) == 0)
+            return chat;
+    return true;
+}
+
 static int check_fields(const struct js *body, bool chat)
 {
     const char *names[MAX_FIELDS] = {0};
     int n = 0;
     for (int i = 0; completion_fields[i]; i++)
-        if (strcmp(completion_fields[i], chat ? "prompt" : "messages") != 0)
+        if (is_of(completion_fields[i], chat))
             names[n++] = completion_fields[i];
     for (const char *const *own = chat ? chat_names : text_names; *own; own++)
         names[n++] = *own;

@@ -16,6 +16,8 @@ enum {
 
 const char *const completion_fields[] = {"prompt",
                                          "messages",
+                                         "tools",
+                                         "chat_template_kwargs",
                                          "max_tokens",
                                          "max_completion_tokens",
                                          "temperature",

@@ -18,6 +18,7 @@ struct completion_terms {
     /* New tokens of a request without max_tokens, as far as the context allows; -1: as many as it
      * allows; NEW_BY_CHECKPOINT: as many as generation_config.json says, or 128. */
     int n_predict;
+    bool no_thinking; // enable_thinking is false for templates, unless a request says otherwise
 };
 
 /* It must not move: its request and its text point into it. */

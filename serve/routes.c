@@ -59,7 +59,8 @@ static struct js *health(struct answer *a, const struct call_terms *terms, struc
 
 static int tokenize(struct js **out, const struct call_terms *terms, const struct js *body)
 {
-    static const char *const names[] = {"prompt", "messages", NULL};
+    static const char *const names[] = {"prompt", "messages", "tools", "chat_template_kwargs",
+                                        NULL};
     static const struct known_params known = {names, NULL, ""};
     int32_t *ids = NULL;
     size_t n = 0;

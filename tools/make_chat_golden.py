@@ -1,26 +1,37 @@
 #!/usr/bin/env python3
-"""Write tests/golden/chat: chat templates, and what transformers' apply_chat_template makes of them.
+"""Write tests/golden/chat: chat templates, and what transformers makes of them.
 
-    pip install transformers==5.24.0
+    pip install transformers==5.23.0
     python tools/make_chat_golden.py
 
 tokenizer.json        a vocabulary of single bytes for the tiny checkpoints, 101 tokens
+templates/            chat templates as models publish them, which this script reads
 conversations.jsonl   a list of messages a line
-known.jsonl           {"name", "template", "texts"}: templates that epmoe renders, each conversation
-                      rendered with add_generation_prompt
-ids.jsonl             the token ids of each conversation with the first of those templates
-refused.jsonl         {"name", "template", "says"}: templates of another kind, and a word that the
-                      refusal must hold
-mutants.jsonl         {"template", "texts"}: known templates with a few characters changed, and the
-                      first three conversations (null: an error). epmoe refuses each, or renders this
+tools.json            the tools that a conversation may have
+published.jsonl       {"template", "conversation": its line, from 0, "tools": true or false, "kwargs", and "text", "error"
+                      or "unread" (chat_conversations.py)}: what each published template makes of each conversation
+known.jsonl           {"name", "template", "texts"}: ChatML in other spellings, and the first conversations rendered with
+                      add_generation_prompt (null: an error, or a message is left out)
+ids.jsonl             the token ids of those conversations with the first of these templates
+variables.json        what expressions.jsonl may name
+expressions.jsonl     {"template", "text"}: small templates, one for each construct; null: an error
+mutants.jsonl         {"template", "texts"}: templates with a few characters changed, and the first three conversations
+                      (null: an error, or a message is left out). epmoe refuses each, or renders this
 """
 
+import glob
 import json
 import os
 import random
+import sys
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
+from transformers.utils import chat_template_utils
+
+sys.path.insert(0, os.path.dirname(__file__))
+from chat_conversations import PLAIN, TOOL_TALK, TOOLS, render
+from chat_expressions import VARIABLES, templates
 
 FOLDER = os.path.join(os.path.dirname(__file__), "..", "tests", "golden", "chat")
 MUTANTS = 200
@@ -165,87 +176,6 @@ KNOWN = {
     "unicode-system": LOOP + with_system("Du bist ein hilfreicher Assistent. 你是一个助手 😀\n\tZeile 2") + LATER,
 }
 
-REFUSED = {
-    "qwen2.5-no-default": (QWEN25.replace("{%- else %}\n        {{- '<|im_start|>system", "{%- elif x %}\n        {{- '<|im_start|>system"), "tools"),
-    "qwen2.5-other-tools": (QWEN25.replace("{%- if tools %}", "{%- if not tools %}"), "tools"),
-    "qwen2.5-unclosed": (QWEN25[: QWEN25.index("{%- for message in messages")], "tools"),
-    "llama3": (
-        "{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'"
-        " + message['content'] | trim + '<|eot_id|>' }}{% endfor %}",
-        "Llama 3",
-    ),
-    "mistral": (
-        "{{ bos_token }}{% for message in messages %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% endfor %}",
-        "Mistral",
-    ),
-    "gemma": ("{{ bos_token }}{% for m in messages %}{{ '<start_of_turn>' + m['role'] }}{% endfor %}", "Gemma"),
-    "zephyr": ("{% for m in messages %}{{ '<|assistant|>\n' + m['content'] + eos_token }}{% endfor %}", "Zephyr"),
-    "empty": ("", "another kind"),
-    "prompt-only": ("{{ messages[0]['content'] }}", "another kind"),
-    "unclosed": (PLAIN_SYSTEM[:-3], "another ChatML"),
-    "trimmed": (PLAIN_SYSTEM.replace("message['content']", "message['content'] | trim"), "another ChatML"),
-    "no-newline": (PLAIN_SYSTEM.replace(" + '\n'}}", "}}"), "another ChatML"),
-    "other-role": (PLAIN_SYSTEM.replace("assistant\n'", "model\n'"), "another ChatML"),
-    "two-systems": (LOOP + with_system("a<|im_end|>\n<|im_start|>user\nb") + LATER, "another ChatML"),
-    "bos": ("{{ bos_token }}" + PLAIN_SYSTEM, "another ChatML"),
-    "text-behind": (PLAIN_SYSTEM + "!", "another ChatML"),
-    "no-generation-prompt": (PLAIN_SYSTEM[: PLAIN_SYSTEM.index("{% if add_gen")], "another ChatML"),
-    "date": (LOOP + with_system("Today is ' + date + '.") + LATER, "another ChatML"),
-}
-
-
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def assistant(text):
-    return {"role": "assistant", "content": text}
-
-
-def system(text):
-    return {"role": "system", "content": text}
-
-
-CONVERSATIONS = [
-    [user("Hello")],
-    [system("Be brief."), user("Hello"), assistant("Hi."), user("Bye")],
-    [user("Hello"), assistant("Hi")],
-    [system("Be brief."), user("Hello")],
-    [user("Hello"), assistant("Hi"), user("How are you?")],
-    [user("")],
-    [system(""), user("empty system")],
-    [user(" leading and trailing ")],
-    [user("\nnewlines\n\n")],
-    [user("tabs\tand\r\nreturns")],
-    [user("quotes ' and \" and \\ and \\n")],
-    [user("{{ 7 * 7 }} {% raw %} {# no #}")],
-    [user("special <|im_end|>\n<|im_start|>system\ninside")],
-    [user("<|endoftext|>")],
-    [user("<|im_start|>")],
-    [user("almost < |im_start|> <|im_start| >")],
-    [user("naïve café")],
-    [user("你好，世界")],
-    [user("😀 emoji 👩‍👩‍👧")],
-    [user("e\u0301 is not yet é")],
-    [user("nul \u0000 inside")],
-    [user("a" * 300)],
-    [system("A"), system("B"), user("two systems")],
-    [user("late system"), system("S"), user("go")],
-    [assistant("I begin")],
-    [assistant("I begin"), user("and I answer")],
-    [user("one"), user("two"), user("three")],
-    [user("q"), assistant("a"), user("q"), assistant("a"), user("q"), assistant("a")],
-    [{"role": "tool", "content": "42"}],
-    [user("weather?"), {"role": "tool", "content": '{"t": 21}'}, assistant("21 degrees")],
-    [{"role": "User", "content": "capital"}],
-    [{"role": "a role with spaces", "content": "x"}],
-    [system("only a system")],
-    [system("S"), assistant("ends with an answer")],
-    [user("&lt;html&gt; <b>bold</b>")],
-    [user("line one\nline two"), assistant("- a\n- b\n"), user("```c\nint x;\n```")],
-]
-
-
 def byte_characters():
     """The 256 printable characters of byte-level BPE, by byte."""
     same = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -294,13 +224,68 @@ def write_lines(name, values):
             f.write(json.dumps(v) + "\n")
 
 
+TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
+NEW = ["", "", " ", "\n", "-", "+", "'", '"', "x", "~", "{", "}", "\\n", "|", "(", ")", "[", "]", ",", "1", " not ", " if ", "loop", "."]
+
+
 def mutate(text, rng):
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
         i = rng.randrange(len(text))
         j = i + rng.choice([1, 1, 2, 5, 12])
-        new = rng.choice(["", "", " ", "\n", "-", "+", "'", '"', "x", "~", "{", "}", "\\n", "|", text[i:j] * 2])
+        k = rng.randrange(len(text))
+        new = rng.choice([*NEW, text[i:j] * 2, text[k : k + 9]])
         text = text[:i] + new + text[rng.choice([i, j]) :]
     return text
+
+
+def check(tokenizer, template, messages, tools, kwargs, made):
+    """apply_chat_template itself must say the same."""
+    kwargs = {"add_generation_prompt": True, **kwargs}
+    try:
+        text = tokenizer.apply_chat_template(messages, tools=tools, chat_template=template, tokenize=False, **kwargs)
+    except Exception as error:
+        assert "error" in made and (made["error"] is None or made["error"] == str(error)), (made, error)
+        return
+    assert "unread" in made or made["text"] == text, (made, text)
+
+
+def published(folder, tokenizer):
+    """Lines of published.jsonl. Switches are tried where the template has them."""
+
+    def one(messages, tools, kwargs):
+        made = render(template, messages, tools, {**TOKENS, **kwargs})
+        check(tokenizer, template, messages, tools, kwargs, made)
+        return {"template": os.path.basename(path), "conversation": n, "tools": bool(tools), "kwargs": kwargs, **made}
+
+    for path in sorted(glob.glob(os.path.join(folder, "*.jinja"))):
+        with open(path, encoding="utf-8", newline="") as f:
+            template = f.read()
+        for n, messages in enumerate(PLAIN + (TOOL_TALK if "tool_calls" in template else [])):
+            yield one(messages, None, {})
+            yield one(messages, None, {"add_generation_prompt": False})
+            if "tools" in template:
+                yield one(messages, TOOLS, {})
+            if "enable_thinking" in template:
+                yield one(messages, None, {"enable_thinking": False})
+                yield one(messages, TOOLS, {"enable_thinking": True})
+
+
+def text_of(template, messages):
+    return render(template, messages).get("text")
+
+
+def expression(template):
+    given = {**VARIABLES, "tools": None}
+    try:
+        return chat_template_utils._compile_jinja_template(template).render(**given)
+    except Exception:  # whatever Jinja or Python has to say
+        return None
+
+
+def make_mutants(seeds, n, rng):
+    for _ in range(n):
+        template = mutate(rng.choice(seeds), rng)
+        yield {"template": template, "texts": [text_of(template, c) for c in PLAIN[:3]]}
 
 
 def main():
@@ -309,37 +294,25 @@ def main():
     Tokenizer.from_file(tokenizer_file)
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=tokenizer_file)
 
-    def render(template, messages, tokenize=False):
+    speaking = PreTrainedTokenizerFast(tokenizer_file=tokenizer_file, **TOKENS)
+
+    def ids(messages):
         return tokenizer.apply_chat_template(
-            messages, chat_template=template, add_generation_prompt=True, tokenize=tokenize, return_dict=False
+            messages, chat_template=PLAIN_SYSTEM, add_generation_prompt=True, return_dict=False
         )
 
-    def try_render(template, messages):
-        try:
-            return render(template, messages)
-        except Exception:  # whatever Jinja has to say
-            return None
-
-    write_lines("conversations.jsonl", CONVERSATIONS)
-    write_lines(
-        "known.jsonl",
-        ({"name": n, "template": t, "texts": [render(t, c) for c in CONVERSATIONS]} for n, t in (KNOWN | WITH_TOOLS).items()),
-    )
-    write_lines("ids.jsonl", (render(PLAIN_SYSTEM, c, tokenize=True) for c in CONVERSATIONS))
-    write_lines("refused.jsonl", ({"name": n, "template": t, "says": s} for n, (t, s) in REFUSED.items()))
+    write_lines("conversations.jsonl", PLAIN + TOOL_TALK)
+    write_lines("tools.json", [TOOLS])
+    write_lines("published.jsonl", published(os.path.join(FOLDER, "templates"), speaking))
+    known = (KNOWN | WITH_TOOLS).items()
+    write_lines("known.jsonl", ({"name": n, "template": t, "texts": [text_of(t, c) for c in PLAIN]} for n, t in known))
+    write_lines("ids.jsonl", map(ids, PLAIN))
+    write_lines("variables.json", [VARIABLES])
+    write_lines("expressions.jsonl", ({"template": t, "text": expression(t)} for t in templates()))
     rng = random.Random(1)
-    seeds = list(KNOWN.values())
-    mutants = []
-    while len(mutants) < MUTANTS:
-        template = mutate(rng.choice(seeds), rng)
-        mutants.append({"template": template, "texts": [try_render(template, c) for c in CONVERSATIONS[:3]]})
-    # of a template with tools, what is printed without tools is changed
-    first, last = QWEN25.index("{%- else %}\n    {%- if messages[0]"), QWEN25.index('    {%- elif message.role == "assistant"')
-    for _ in range(MUTANTS // 2):
-        template = QWEN25[:first] + mutate(QWEN25[first:last], rng) + QWEN25[last:]
-        mutants.append({"template": template, "texts": [try_render(template, c) for c in CONVERSATIONS[:3]]})
-    write_lines("mutants.jsonl", mutants)
-    print(f"{len(KNOWN)} known, {len(REFUSED)} refused, {len(CONVERSATIONS)} conversations, {len(mutants)} mutants")
+    small = list(KNOWN.values())
+    large = [open(path, encoding="utf-8", newline="").read() for path in sorted(glob.glob(os.path.join(FOLDER, "templates", "*.jinja")))]
+    write_lines("mutants.jsonl", [*make_mutants(small, MUTANTS, rng), *make_mutants(large, MUTANTS // 2, rng)])
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ static inline struct completion_terms request_terms(void)
     c.context = CONTEXT;
     c.kv.n_blocks = c.kv.blocks_per_sequence = 1;
     c.defaults = generation_unsaid();
-    return (struct completion_terms){&c, t, &chat, "", NULL, 16};
+    return (struct completion_terms){&c, t, &chat, "", NULL, 16, false};
 }
 
 static inline void check_runnable(const struct request *r)

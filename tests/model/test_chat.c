@@ -1,7 +1,7 @@
-/* Chat templates against transformers' apply_chat_template (tests/golden/chat): those that are
- * known render the same bytes and ids, those of another kind are refused by name, and one that was
- * changed a little is never rendered as if it had not been. Stop strings too: the other half of a
- * text's way out. */
+/* Chat templates against transformers' apply_chat_template (tests/golden/chat): those that models
+ * publish, and other spellings of ChatML, render the same bytes and ids or raise the same
+ * exception, and one that was changed a little is never rendered in another way. Stop strings too:
+ * the other half of a text's way out. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +16,7 @@
 #include "tests/rig/text_files.h"
 
 #define GOLDEN SOURCE_DIR "/tests/golden/chat/"
-enum { MAX_LINES = 512, MAX_MESSAGES = 16 };
+enum { MAX_LINES = 2048, MAX_TEMPLATES = 16 };
 
 #define complain(...)                                                                              \
     do {                                                                                           \
@@ -55,14 +55,8 @@ static void drop(struct lines *l)
 static char *render(const struct chat *c, const char *system, const struct js *messages,
                     size_t *bytes)
 {
-    struct chat_message m[MAX_MESSAGES];
-    size_t n = js_count(messages);
-    assert_true(n <= MAX_MESSAGES);
-    for (size_t i = 0; i < n; i++) {
-        m[i].role = js_string(js_member(js_item(messages, i), "role"), &m[i].role_bytes);
-        m[i].content = js_string(js_member(js_item(messages, i), "content"), &m[i].content_bytes);
-    }
-    return chat_render(c, system, m, n, bytes);
+    const struct chat_request q = {.messages = messages, .system = system};
+    return chat_render(c, &q, bytes);
 }
 
 static bool parse(struct chat *c, const struct js *line)
@@ -76,35 +70,27 @@ static bool parse(struct chat *c, const struct js *line)
     return status == 0;
 }
 
-static bool has_other_role(const struct js *messages)
-{
-    bool other = false;
-    for (size_t i = 0; i < js_count(messages); i++) {
-        const char *role = js_string(js_member(js_item(messages, i), "role"), NULL);
-        other = other || (strcmp(role, "system") != 0 && strcmp(role, "user") != 0 &&
-                          strcmp(role, "assistant") != 0);
-    }
-    return other;
-}
-
-/* All of a line's texts that are there. */
-static void compare(const struct chat *c, const struct js *line, const struct lines *conversations)
+/* All of a line's texts: the same, or where transformers has none, an error. With `strict` what
+ * transformers renders must not be refused. Returns how many are the same. */
+static int compare(const struct chat *c, const struct js *line, const struct lines *conversations,
+                   bool strict)
 {
     const struct js *texts = js_member(line, "texts");
+    int same = 0;
     for (size_t i = 0; i < js_count(texts); i++) {
         size_t expected_bytes, bytes;
         const char *expected = js_string(js_item(texts, i), &expected_bytes);
         char *text = render(c, NULL, conversations->at[i], &bytes);
-        if (!text && c->known_roles && has_other_role(conversations->at[i]))
-            continue;
-        if (!text)
+        if (!text && expected && strict)
             complain("conversation %zu: %s", i, error_text());
-        else if (!expected || bytes != expected_bytes || memcmp(text, expected, bytes) != 0)
+        if (text && (!expected || bytes != expected_bytes || memcmp(text, expected, bytes) != 0))
             complain("%s\nconversation %zu: expected \"%s\", found \"%s\"",
                      js_string(js_member(line, "template"), NULL), i,
                      expected ? expected : "an error", text);
+        same += text != NULL;
         free(text);
     }
+    return same;
 }
 
 static void known_templates_render_as_transformers_does(void **state)
@@ -117,8 +103,8 @@ static void known_templates_render_as_transformers_does(void **state)
         if (!parse(&c, known.at[i]))
             complain("%s is refused: %s", js_string(js_member(known.at[i], "name"), NULL),
                      error_text());
-        assert_int_equal(js_count(js_member(known.at[i], "texts")), conversations.n);
-        compare(&c, known.at[i], &conversations);
+        assert_true(js_count(js_member(known.at[i], "texts")) >= 30);
+        assert_true(compare(&c, known.at[i], &conversations, true) >= 30);
         chat_close(&c);
     }
     drop(&known);
@@ -134,7 +120,8 @@ static void ids_are_those_of_transformers(void **state)
     struct chat c;
     assert_int_equal(tokenizer_open(&t, GOLDEN "tokenizer.json"), 0);
     assert_true(parse(&c, known.at[0]));
-    for (int i = 0; i < conversations.n; i++) {
+    assert_true(ids.n >= 30);
+    for (int i = 0; i < ids.n; i++) {
         size_t bytes, n;
         int32_t *found;
         char *text = render(&c, NULL, conversations.at[i], &bytes);
@@ -152,39 +139,157 @@ static void ids_are_those_of_transformers(void **state)
     drop(&ids);
 }
 
-static void another_kind_is_refused_by_name(void **state)
+struct published {
+    const char *name;
+    struct chat chat;
+    int texts, raised, left_out;
+};
+
+/* The template of this name, which is read when it is first asked for. */
+static struct published *find(struct published *all, const char *name)
 {
-    (void)state;
-    struct lines refused = load("refused.jsonl");
-    for (int i = 0; i < refused.n; i++) {
-        struct chat c;
-        const char *says = js_string(js_member(refused.at[i], "says"), NULL);
-        if (parse(&c, refused.at[i]))
-            complain("%s is taken", js_string(js_member(refused.at[i], "name"), NULL));
-        if (!strstr(error_text(), says) || !strstr(error_text(), "expected"))
-            complain("expected a refusal that says \"%s\", found: %s", says, error_text());
-        assert_null(c.system);
-    }
-    drop(&refused);
+    char path[256];
+    size_t bytes;
+    struct published *p = all;
+    while (p->name && strcmp(p->name, name) != 0)
+        p++;
+    if (p->name)
+        return p;
+    assert_true(p + 1 < all + MAX_TEMPLATES);
+    p->name = name;
+    snprintf(path, sizeof path, GOLDEN "templates/%s", name);
+    char *text = file_read(path, 1 << 20, &bytes);
+    assert_non_null(text);
+    if (chat_parse(&p->chat, text, bytes, name) != 0)
+        complain("%s is refused: %s", name, error_text());
+    p->chat.tokens = js_new_object();
+    js_set(p->chat.tokens, "bos_token", js_new_text("<s>"));
+    js_set(p->chat.tokens, "eos_token", js_new_text("</s>"));
+    free(text);
+    return p;
 }
 
-static void a_changed_template_is_not_guessed_at(void **state)
+/* What was made of a line of published.jsonl: the text, or the error. */
+static void expect_made(struct published *p, const struct js *line, const char *text, size_t bytes)
+{
+    size_t expected_bytes = 0;
+    const char *expected = js_string(js_member(line, "text"), &expected_bytes),
+               *error = js_string(js_member(line, "error"), NULL);
+    char role[96] = "leaves it out";
+    int n = (int)js_int(js_member(line, "conversation"));
+    if (expected && (!text || bytes != expected_bytes || memcmp(text, expected, bytes) != 0))
+        complain("%s, conversation %d: expected \"%s\", found \"%s\"", p->name, n, expected,
+                 text ? text : error_text());
+    if (!expected && text)
+        complain("%s, conversation %d: expected an error, found \"%s\"", p->name, n, text);
+    if (error && !strstr(error_text(), error))
+        complain("%s, conversation %d: expected \"%s\", found: %s", p->name, n, error,
+                 error_text());
+    const struct js *unread = js_member(line, "unread");
+    if (unread)
+        snprintf(role, sizeof role, "messages: %d: ", (int)js_int(unread) + 1);
+    if (unread && !strstr(error_text(), role))
+        complain("%s, conversation %d: expected \"%s\", found: %s", p->name, n, role, error_text());
+    p->texts += expected != NULL;
+    p->raised += error != NULL;
+    p->left_out += unread != NULL;
+}
+
+static void published_templates_render_as_transformers_does(void **state)
+{
+    (void)state;
+    struct published all[MAX_TEMPLATES] = {{0}};
+    struct lines made = load("published.jsonl"), conversations = load("conversations.jsonl"),
+                 tools = load("tools.json");
+    int n = 0, raised = 0, left_out = 0;
+    error_capture(true);
+    for (int i = 0; i < made.n; i++) {
+        const struct js *line = made.at[i];
+        struct published *p = find(all, js_string(js_member(line, "template"), NULL));
+        const struct chat_request q = {
+            .messages = conversations.at[js_int(js_member(line, "conversation"))],
+            .tools = js_bool(js_member(line, "tools")) ? tools.at[0] : NULL,
+            .kwargs = js_member(line, "kwargs")};
+        size_t bytes = 0;
+        char *text = chat_render(&p->chat, &q, &bytes);
+        expect_made(p, line, text, bytes);
+        free(text);
+    }
+    for (; all[n].name; n++) {
+        printf("%s: %d texts, %d raised, %d left out\n", all[n].name, all[n].texts, all[n].raised,
+               all[n].left_out);
+        assert_true(all[n].texts + all[n].raised + all[n].left_out >= 60);
+        raised += all[n].raised;
+        left_out += all[n].left_out;
+        chat_close(&all[n].chat);
+    }
+    assert_true(n >= 9 && raised > 0 && left_out > 0);
+    drop(&made);
+    drop(&conversations);
+    drop(&tools);
+}
+
+static void a_changed_template_is_not_rendered_in_another_way(void **state)
 {
     (void)state;
     struct lines mutants = load("mutants.jsonl"), conversations = load("conversations.jsonl");
-    int taken = 0;
+    int same = 0, rendered = 0;
     for (int i = 0; i < mutants.n; i++) {
         struct chat c;
+        const struct js *texts = js_member(mutants.at[i], "texts");
+        for (size_t k = 0; k < js_count(texts); k++)
+            rendered += js_is_string(js_item(texts, k));
         if (!parse(&c, mutants.at[i]))
             continue;
-        taken++;
-        compare(&c, mutants.at[i], &conversations);
+        same += compare(&c, mutants.at[i], &conversations, false);
         chat_close(&c);
     }
-    printf("%d of %d changed templates are still known\n", taken, mutants.n);
-    assert_true(taken > 0 && taken < mutants.n);
+    printf("%d of %d texts of changed templates are the same, the others refused\n", same,
+           rendered);
+    assert_true(same > rendered * 9 / 10 && rendered > 100);
     drop(&mutants);
     drop(&conversations);
+}
+
+static char *render_hi(const struct chat *c, const char *tools, const char *kwargs)
+{
+    static const char hi[] = "[{\"role\": \"user\", \"content\": \"hi\"}]";
+    struct js *messages = js_parse(hi, strlen(hi), "messages"),
+              *t = tools ? js_parse(tools, strlen(tools), "tools") : NULL,
+              *k = kwargs ? js_parse(kwargs, strlen(kwargs), "kwargs") : NULL;
+    const struct chat_request q = {.messages = messages, .tools = t, .kwargs = k};
+    size_t bytes;
+    char *text = chat_render(c, &q, &bytes);
+    js_free(messages);
+    js_free(t);
+    js_free(k);
+    return text;
+}
+
+static void expect_refused(const struct chat *c, const char *tools, const char *kwargs,
+                           const char *says)
+{
+    error_capture(true);
+    assert_null(render_hi(c, tools, kwargs));
+    if (!strstr(error_text(), says))
+        complain("expected \"%s\" in: %s", says, error_text());
+}
+
+#define PARSE(c, text) assert_int_equal(chat_parse(c, text, sizeof text - 1, "t"), 0)
+
+static void names_that_a_template_does_not_read_are_refused(void **state)
+{
+    (void)state;
+    struct chat c;
+    PARSE(&c, "{{ messages[0].content }}{{ switch }}{{ add_generation_prompt }}");
+    expect_refused(&c, "[{}]", NULL, "tools: expected none");
+    expect_refused(&c, NULL, "{\"swich\": 1}", "found \"swich\"");
+    expect_refused(&c, NULL, "{\"messages\": []}", "found \"messages\"");
+    char *text = render_hi(&c, NULL, "{\"switch\": \"on\", \"add_generation_prompt\": false}");
+    assert_string_equal(text, "hionFalse");
+    free(text);
+    assert_true(chat_reads(&c, "switch") && !chat_reads(&c, "swich"));
+    chat_close(&c);
 }
 
 static void a_given_system_prompt_replaces_the_default(void **state)
@@ -202,18 +307,28 @@ static void a_given_system_prompt_replaces_the_default(void **state)
     assert_null(strstr(text, "kind"));
     free(text);
     chat_close(&c);
+    PARSE(&c, "{{ messages[-1].content }}"); // it prints none
+    error_capture(true);
+    assert_null(render(&c, "Be kind.", conversations.at[0], &bytes));
+    assert_non_null(strstr(error_text(), "a system prompt: expected none"));
+    chat_close(&c);
     drop(&known);
     drop(&conversations);
 }
 
-/* What chat_open makes of the directory: the default system prompt, or the error. */
-static void expect_open(const char *dir, const char *system, const char *error)
+/* What the template that chat_open finds in the directory makes of a message, or the error. */
+static void expect_open(const char *dir, const char *tools, const char *expected, const char *error)
 {
     struct chat c;
     int status = chat_open(&c, dir);
-    if (system) {
-        assert_int_equal(status, 0);
-        assert_string_equal(c.system, system);
+    if (expected) {
+        if (status)
+            complain("%s", error_text());
+        char *text = render_hi(&c, tools, NULL);
+        assert_non_null(text);
+        if (!strstr(text, expected))
+            complain("expected \"%s\" in: %s", expected, text);
+        free(text);
         chat_close(&c);
     } else {
         assert_int_equal(status, STATUS_BAD_FILE);
@@ -235,28 +350,51 @@ static void templates_are_found_where_they_lie(void **state)
     char dir[] = "/tmp/epmoe-chat-XXXXXX", command[64];
     assert_non_null(mkdtemp(dir));
     error_capture(true);
-    expect_open(dir, NULL, "expected a chat template");
+    expect_open(dir, NULL, NULL, "expected a chat template");
     write_text(dir, "tokenizer_config.json", "{}");
-    expect_open(dir, NULL, "found none");
+    expect_open(dir, NULL, NULL, "found none");
     write_text(dir, "tokenizer_config.json", "{\"chat_template\": null}");
-    expect_open(dir, NULL, "found none");
+    expect_open(dir, NULL, NULL, "found none");
     write_text(dir, "tokenizer_config.json", "{\"chat_template\": 7}");
-    expect_open(dir, NULL, "found an integer");
+    expect_open(dir, NULL, NULL, "found an integer");
     write_text(dir, "tokenizer_config.json", "{\"chat_template\"");
-    expect_open(dir, NULL, "expected JSON");
+    expect_open(dir, NULL, NULL, "expected JSON");
     write_text(dir, "tokenizer_config.json", "{\"chat_template\": \"" TEMPLATE("one", "\\n") "\"}");
-    expect_open(dir, "one", NULL);
+    expect_open(dir, NULL, "system\none<|im_end|>", NULL);
     write_text(dir, "tokenizer_config.json",
                "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"x\"}, {\"name\": "
                "\"default\", \"template\": \"" TEMPLATE("two", "\\\\n") "\"}]}");
-    expect_open(dir, "two", NULL);
+    expect_open(dir, NULL, "system\ntwo<|im_end|>", NULL);
     write_text(dir, "tokenizer_config.json",
                "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"x\"}]}");
-    expect_open(dir, NULL, "\"default\"");
+    expect_open(dir, NULL, NULL, "\"default\"");
     write_text(dir, "chat_template.jinja", TEMPLATE("three", "\\n")); // the file comes first
-    expect_open(dir, "three", NULL);
+    expect_open(dir, NULL, "system\nthree<|im_end|>", NULL);
     write_text(dir, "chat_template.jinja", TEMPLATE("four", "\n"));
-    expect_open(dir, "four", NULL);
+    expect_open(dir, NULL, "system\nfour<|im_end|>", NULL);
+    write_text(dir, "tokenizer_config.json",
+               "{\"bos_token\": \"B\", \"eos_token\": {\"content\": \"E\"}, \"pad_token\": null}");
+    write_text(dir, "chat_template.jinja",
+               "{{ bos_token ~ eos_token ~ pad_token ~ messages[0].content ~ tools }}");
+    expect_open(dir, NULL, "BEhiNone", NULL);
+    snprintf(command, sizeof command, "mkdir %s/additional_chat_templates", dir);
+    assert_int_equal(system(command), 0);
+    write_text(dir, "additional_chat_templates/tool_use.jinja",
+               "{{ messages[0].content ~ tools | length }}");
+    expect_open(dir, NULL, "BEhiNone", NULL);
+    expect_open(dir, "[{}]", "hi1", NULL);
+    write_text(dir, "chat_template.jinja", "{% if %}");
+    expect_open(dir, NULL, NULL, "line 1");
+    snprintf(command, sizeof command, "rm %s/chat_template.jinja", dir);
+    assert_int_equal(system(command), 0);
+    write_text(
+        dir, "tokenizer_config.json",
+        "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"{{ messages[0].content "
+        "}}T{{ "
+        "tools | length }}\"}, {\"name\": \"default\", \"template\": \"{{ messages[0].content "
+        "}}\"}]}");
+    expect_open(dir, NULL, "hi", NULL);
+    expect_open(dir, "[{}, {}]", "hiT2", NULL);
     snprintf(command, sizeof command, "rm -r %s", dir);
     assert_int_equal(system(command), 0);
 }
@@ -337,8 +475,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(known_templates_render_as_transformers_does),
         cmocka_unit_test(ids_are_those_of_transformers),
-        cmocka_unit_test(another_kind_is_refused_by_name),
-        cmocka_unit_test(a_changed_template_is_not_guessed_at),
+        cmocka_unit_test(published_templates_render_as_transformers_does),
+        cmocka_unit_test(a_changed_template_is_not_rendered_in_another_way),
+        cmocka_unit_test(names_that_a_template_does_not_read_are_refused),
         cmocka_unit_test(a_given_system_prompt_replaces_the_default),
         cmocka_unit_test(templates_are_found_where_they_lie),
         cmocka_unit_test(texts_end_before_stop_strings),

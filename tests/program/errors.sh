@@ -198,9 +198,15 @@ expect 3 'tokenizer.json' run -m "$t" -p x
 
 # chat templates
 t=$(variant other-template "$austen")
-echo "{{ bos_token }}[INST] {{ messages[0]['content'] }} [/INST]" >"$t/chat_template.jinja"
-expect 3 'expected the ChatML template of Qwen1.5, Qwen2 or Qwen2.5, found one of Llama 2 or Mistral' \
+printf '%s\n' "{{ bos_token }}" "[INST] {{ messages[0]['content'] | indent }} [/INST]" >"$t/chat_template.jinja"
+expect 3 'chat_template.jinja: chat template, line 2: expected a filter that is known here, found indent' \
     run -m "$t" -p x --chat
+echo "{{ raise_exception('Only assistants!') }}" >"$t/chat_template.jinja"
+expect 3 'the chat template refuses these messages: Only assistants!' run -m "$t" -p x --chat
+echo "{{ messages[0].content }}" >"$t/chat_template.jinja"
+expect 2 'expected a model whose chat template reads enable_thinking, found one whose template does not' \
+    run -m "$t" -p x --chat --no-thinking
+expect 2 'expected --no-thinking with --chat, found it alone' run -m "$t" -p x --no-thinking
 t=$(variant no-template "$austen")
 rm -f "$t/chat_template.jinja"
 echo '{}' >"$t/tokenizer_config.json"

@@ -148,7 +148,15 @@ static const struct {
     {"{\"custom_id\": 7, \"body\": {\"prompt\": \"a\"}}", "line-1", "custom_id: expected a text"},
     {"{\"id\": \"x\", \"messages\": [{\"role\": \"user\", \"content\": \"a\", \"tool_calls\": "
      "[{}]}]}",
-     "x", "tool_calls: expected an empty list, as a chat does no other"},
+     "x", "messages: 1: tool_calls: 1: expected a function, found nothing"},
+    {"{\"id\": \"x\", \"messages\": [{\"role\": \"user\", \"content\": \"a\", \"tool_calls\": "
+     "[{\"function\": {\"name\": \"f\"}}]}]}",
+     "x", "tool_calls: expected none, as this model's chat template does not read it"},
+    {"{\"id\": \"x\", \"messages\": [{\"role\": \"user\", \"content\": \"a\"}], \"tools\": "
+     "[{\"type\": \"function\", \"function\": {\"name\": \"f\"}}]}",
+     "x", "tools: expected none, as this model's chat template reads no tools"},
+    {"{\"id\": \"x\", \"prompt\": \"a\", \"chat_template_kwargs\": {}}", "x",
+     "chat_template_kwargs: expected messages with it, found prompt"},
     {"{\"id\": \"x\", \"messages\": [{\"role\": \"user\", \"content\": \"a\", \"name\": "
      "\"b\"}]}",
      "x", "found \"name\""},
