@@ -75,7 +75,7 @@ static int parse(struct batch_command *o, int argc, char **argv)
         "\"content\"}]}, "
         "and\nmax_tokens, temperature, top_p, top_k, min_p, typical_p, repetition_penalty,\n"
         "frequency_penalty, presence_penalty, logit_bias, seed (0), stop, stop_token_ids, "
-        "ignore_eos; or as OpenAI's batches have it, "
+        "ignore_eos; with messages tools, chat_template_kwargs; or as OpenAI's batches have it, "
         "{\"custom_id\", \"body\"}.\nA line of output: {\"id\", \"text\", \"token_ids\", "
         "\"finish_reason\", "
         "\"usage\"} or {\"id\", \"error\"}."};
