@@ -55,6 +55,8 @@ messages[1:] | length|messages[::-1][0].content|messages | last|messages[0] == m
 """
 
 TEMPLATES = [
+    "[{{ '\\x1c\\x1d\\x1e\\x1f\\x0b\\x0c\\x85\\xa0\\u2028\\u2029\\u3000\\u2009a\\u180e\\ufeff\\u200b '.strip() }}]",
+    "{{ ' \\x1ca\\x85b\\u200bc\\u3000d '.split() }}",
     "{% for m in messages %}{{ loop.index }}/{{ loop.index0 }}/{{ loop.revindex }}/{{ loop.revindex0 }}/{{ loop.first }}/{{ loop.last }}/{{ loop.length }}/{{ loop.depth }} {% endfor %}",
     "{% for m in messages %}{{ loop.previtem.role if loop.previtem else '-' }}>{{ loop.nextitem.role if loop.nextitem is defined else '-' }} {% endfor %}",
     "{% for m in messages if m.role == 'user' %}{{ loop.index }}{{ loop.last }}{{ m.content }};{% else %}none{% endfor %}",
