@@ -165,7 +165,8 @@ int prompt_read(struct prompt *p, const struct prompt_options *o, const struct t
     if (o->chat)
         status = apply_template(&text, &bytes, o, model);
     if (!status)
-        status = tokenizer_encode(t, text, bytes, &p->ids, &count);
+        status = o->chat ? tokenizer_encode(t, text, bytes, &p->ids, &count)
+                         : tokenizer_encode_prompt(t, text, bytes, &p->ids, &count);
     p->n = (int)count;
     p->bytes = bytes;
     free(text);

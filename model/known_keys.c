@@ -209,6 +209,9 @@ static const struct known generation[] = {
 /* tokenizer_config.json. Lengths and padding are for texts in batches; vocabulary and patterns are
  * those of tokenizer.json; the rest is about files. */
 static const struct known tokenizer[] = {
+    HONOURED("add_bos_token"),
+    HONOURED("add_eos_token"),
+    HONOURED("add_prefix_space"),
     HONOURED("added_tokens_decoder"),
     HONOURED("additional_special_tokens"),
     HONOURED("bos_token"),
@@ -220,6 +223,7 @@ static const struct known tokenizer[] = {
     HONOURED("model_specific_special_tokens"),
     HONOURED("pad_token"),
     HONOURED("sep_token"),
+    HONOURED("tokenizer_class"), // default of eos_token and its kin; what vocab.json is read as
     HONOURED("unk_token"),
     NO_EFFECT("_commit_hash"),
     NO_EFFECT("_from_auto"),
@@ -265,7 +269,6 @@ static const struct known tokenizer[] = {
     NO_EFFECT("subfolder"),
     NO_EFFECT("token"),
     NO_EFFECT("tokenizer"),
-    NO_EFFECT("tokenizer_class"), // but for the default of eos_token and its kin
     NO_EFFECT("tokenizer_file"),
     NO_EFFECT("tokenizer_padding"),
     NO_EFFECT("tokenizer_truncation"),
@@ -276,9 +279,6 @@ static const struct known tokenizer[] = {
     NO_EFFECT("use_source_tokenizer"),
     NO_EFFECT("verbose"),
     NO_EFFECT("vocab_file"),
-    REFUSED("add_bos_token", "false"),
-    REFUSED("add_eos_token", "false"),
-    REFUSED("add_prefix_space", "false"),
     REFUSED("backend", "tokenizers"),
     REFUSED("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", "false"),
     REFUSED("fix_mistral_regex", "false"),

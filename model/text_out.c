@@ -58,6 +58,28 @@ static void append(struct text_out *o, const char *text, size_t bytes)
     }
 }
 
+bool text_out_begins(const struct tokenizer *t, const int32_t *prompt, size_t n)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < n && !bytes; i++) {
+        tokenizer_token_bytes(t, prompt[i], &bytes);
+        if (tokenizer_is_special(t, prompt[i]))
+            bytes = 0;
+    }
+    return bytes == 0;
+}
+
+/* Append what the stream gave. */
+static void append_stream(struct text_out *o)
+{
+    const struct text_stream *s = &o->stream;
+    size_t left_out = o->begins ? tokenizer_left_out(o->tokenizer, s->text, s->bytes) : 0;
+    if (!s->bytes)
+        return;
+    o->begins = false;
+    append(o, s->text + left_out, s->bytes - left_out);
+}
+
 bool text_out_push(struct text_out *o, int32_t token)
 {
     size_t bytes;
@@ -65,8 +87,7 @@ bool text_out_push(struct text_out *o, int32_t token)
     if (o->stopped || tokenizer_is_special(o->tokenizer, token))
         return o->stopped;
     text_stream_push(&o->stream, piece, bytes);
-    if (o->stream.bytes)
-        append(o, o->stream.text, o->stream.bytes);
+    append_stream(o);
     return o->stopped;
 }
 
@@ -75,8 +96,7 @@ void text_out_end(struct text_out *o)
     if (o->stopped)
         return;
     text_stream_end(&o->stream);
-    if (o->stream.bytes)
-        append(o, o->stream.text, o->stream.bytes);
+    append_stream(o);
     o->bytes += o->held;
     o->held = 0;
 }

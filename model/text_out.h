@@ -12,7 +12,7 @@ struct stop_strings {
     size_t bytes[MAX_STOPS];
 };
 
-/* Initialise with {.tokenizer, .stops}, all else zero. */
+/* Initialise with {.tokenizer, .stops, .begins}, all else zero. */
 struct text_out {
     const struct tokenizer *tokenizer;
     const struct stop_strings *stops; // NULL: none
@@ -21,8 +21,12 @@ struct text_out {
         *text; // the first `bytes` are final; the next `held` may be the beginning of a stop string
     size_t bytes; // never includes a stop string
     size_t held, room;
+    bool begins;  // no text stands before: tokenizer_left_out() applies to the first characters
     bool stopped; // the text has ended in a stop string
 };
+
+/* For `begins`: do these tokens, the prompt, give no text? */
+bool text_out_begins(const struct tokenizer *t, const int32_t *prompt, size_t n);
 
 bool text_out_push(struct text_out *o, int32_t token); // true: the text has ended
 void text_out_end(struct text_out *o); // no token follows, so the held bytes become final

@@ -1,6 +1,6 @@
 /* The calls of tokenizer.h. Encoding has these stages, each of which works on the text that the one
- * before it left: find added tokens in the raw text, NFC, find added tokens in the normalised text,
- * split by the patterns, BPE. */
+ * before it left: find added tokens in the raw text, normalise, find added tokens in the normalised
+ * text, split it by the pre-tokenizer, BPE. */
 #include "model/tokenizer.h"
 
 #include <stdlib.h>
@@ -20,20 +20,19 @@ static int read_tree(struct tokenizer **out, struct js *root, const char *name, 
                      const char *config_name)
 {
     struct js *extra = NULL;
+    struct tokenizer *t = calloc(1, sizeof *t);
+    CHECK_MEMORY(t, "no memory for a tokenizer");
     int status = root ? 0 : STATUS_BAD_FILE;
     if (!status && config)
         status =
             tokenizer_config_tokens(&extra, config, config_name, js_member(root, "added_tokens"));
-    js_free(config);
-    if (status) {
-        js_free(root);
-        return status;
-    }
-    struct tokenizer *t = calloc(1, sizeof *t);
-    CHECK_MEMORY(t, "no memory for a tokenizer");
-    status = tokenizer_read(t, root, name, extra);
+    if (!status)
+        status = tokenizer_read(t, root, name, extra);
+    if (!status && config)
+        status = tokenizer_config_agrees(t, config, config_name);
     js_free(root);
     js_free(extra);
+    js_free(config);
     if (status) {
         tokenizer_close(t);
         return status;
@@ -81,16 +80,20 @@ void tokenizer_close(struct tokenizer *t)
 
 static int encode_pieces(struct encoding *e, const char *text, size_t bytes)
 {
-    return split_text(e, text, bytes, bpe_piece);
+    return e->t->metaspace ? metaspace_pieces(e, text, bytes)
+                           : split_text(e, text, bytes, bpe_piece);
 }
 
 /* Encode text that lies between the added tokens of the raw text. */
 static int encode_normalized(struct encoding *e, const char *text, size_t bytes)
 {
-    size_t nfc_bytes = bytes;
-    char *nfc = e->t->nfc ? text_nfc(text, bytes, &nfc_bytes) : NULL;
-    int status = added_split(e, &e->t->after_nfc, nfc ? nfc : text, nfc_bytes, encode_pieces);
-    free(nfc);
+    size_t normal_bytes = bytes;
+    char *made = tokenizer_normalize(e->t, text, bytes, &normal_bytes);
+    const char *normal = made ? made : text, *start = e->start;
+    e->start = text == start ? normal : NULL;
+    int status = added_split(e, &e->t->after_normal, normal, normal_bytes, encode_pieces);
+    e->start = start;
+    free(made);
     return status;
 }
 
@@ -99,10 +102,11 @@ static int encode_valid(const struct tokenizer *t, const char *text, size_t byte
 {
     struct encoding e = {
         .t = t,
+        .start = text,
         .split = split_scratch_new(t, bytes),
         .bpe = bpe_scratch_new(),
     };
-    int status = added_split(&e, &t->before_nfc, text, bytes, encode_normalized);
+    int status = added_split(&e, &t->before_normal, text, bytes, encode_normalized);
     split_scratch_free(e.split);
     bpe_scratch_free(e.bpe);
     if (status) {
@@ -138,6 +142,25 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, 
     return status;
 }
 
+int tokenizer_encode_prompt(const struct tokenizer *t, const char *text, size_t bytes,
+                            int32_t **ids, size_t *count)
+{
+    size_t n = 0, before = (size_t)t->n_before, after = (size_t)t->n_after;
+    int32_t *inner;
+    int status = tokenizer_encode(t, text, bytes, &inner, &n);
+    if (status)
+        return status;
+    int32_t *all = malloc((before + n + after + 1) * sizeof *all);
+    CHECK_MEMORY(all, "no memory for %zu ids", before + n + after);
+    memcpy(all, t->before, before * sizeof *all);
+    memcpy(all + before, inner, n * sizeof *all);
+    memcpy(all + before + n, t->after, after * sizeof *all);
+    free(inner);
+    *ids = all;
+    *count = before + n + after;
+    return 0;
+}
+
 static const struct token *find_token(const struct tokenizer *t, int32_t id)
 {
     bool known = id >= 0 && id < t->vocabulary.size && t->vocabulary.tokens[id].key;
@@ -159,9 +182,16 @@ char *tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t cou
     text_stream_end(&s);
     bytes_push(&text, s.text, s.bytes + 1); // the 0 at the end, too
     text_stream_free(&s);
+    size_t left_out = tokenizer_left_out(t, text.at, text.count - 1);
+    memmove(text.at, text.at + left_out, text.count - left_out);
     if (bytes)
-        *bytes = text.count - 1;
+        *bytes = text.count - 1 - left_out;
     return text.at;
+}
+
+size_t tokenizer_left_out(const struct tokenizer *t, const char *text, size_t bytes)
+{
+    return t->strip_first && bytes && text[0] == ' ';
 }
 
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id)

@@ -1,5 +1,7 @@
 /* Converts text to token ids and back, as Hugging Face `tokenizers` does by the same
- * tokenizer.json: NFC, the file's own pre-tokenizer pattern, byte-level BPE, added tokens.
+ * tokenizer.json. Two kinds are read: byte-level BPE with NFC and the file's own pre-tokenizer
+ * pattern (Qwen, OLMoE), and BPE of characters with marks for spaces and tokens for the bytes of
+ * other characters, as converted from SentencePiece (Mixtral, Llama 2); both with added tokens.
  *
  * Every field of the file is either followed or refused, with its name in the error; no field that
  * could change an id is ignored. Ids may differ for code points that are newer than the Unicode
@@ -33,11 +35,24 @@ void tokenizer_close(struct tokenizer *t); // NULL is legal
 int tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, int32_t **ids,
                      size_t *count);
 
+/* The same ids with those that the file's post-processor puts before a text and after it, such as
+ * Mixtral's <s>: for a text that is a prompt, and not one that a chat template has made. */
+int tokenizer_encode_prompt(const struct tokenizer *t, const char *text, size_t bytes,
+                            int32_t **ids, size_t *count);
+
 /* The text of ids: malloc'ed UTF-8, with a 0 at the end that *bytes does not count; bytes may be
- * NULL. Bytes that form no character become U+FFFD. Ids without a token (those of the embedding's
+ * NULL. Bytes that form no character become U+FFFD, one for the longest
+ * beginning of a character; tokenizers differs where tokens of single bytes (<0xHH>) are in a row
+ * that is not UTF-8 as a whole: it makes a U+FFFD of each byte of the row, also of those that form
+ * characters, which here are shown. Ids without a token (those of the embedding's
  * padding rows) are left out, and with skip_special so are special tokens. */
 char *tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t count,
                        bool skip_special, size_t *bytes);
+
+/* How many bytes at the beginning of a whole text decoding leaves out: with SentencePiece's marks
+ * the space that stands for the mark before the first word. The text of tokens that continue
+ * another text keeps it. */
+size_t tokenizer_left_out(const struct tokenizer *t, const char *text, size_t bytes);
 
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
 
@@ -46,7 +61,8 @@ bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
 const char *tokenizer_token_bytes(const struct tokenizer *t, int32_t id, size_t *bytes);
 
 /* Takes bytes in any pieces and gives whole UTF-8 characters. What all pushes and the end give
- * together is the text that tokenizer_decode gives for the same tokens. Initialise with {0}. */
+ * together is the text that tokenizer_decode gives for the same tokens, but for what
+ * tokenizer_left_out() says of its beginning. Initialise with {0}. */
 struct text_stream {
     char *text;   // the characters that the last call completed, then a 0; owned by the stream
     size_t bytes; // of text

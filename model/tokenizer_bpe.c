@@ -1,7 +1,7 @@
-/* Byte-pair encoding of one piece. It starts with a token for each byte. Then it merges two
- * neighbouring tokens, always the pair of the lowest rank, and of equal ones the leftmost, until no
- * merge applies. The tokens are a linked list, and the merges that may apply are in a heap, so n
- * bytes take O(n log n). */
+/* Byte-pair encoding of one piece. It starts with a token for each byte, or for each character.
+ * Then it merges two neighbouring tokens, always the pair of the lowest rank, and of equal ones the
+ * leftmost, until no merge applies. The tokens are a linked list, and the merges that may apply are
+ * in a heap, so n bytes take O(n log n). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,8 +20,10 @@ struct symbol {
 
 struct bpe_scratch {
     struct symbol *symbols; // [room]
-    uint64_t *heap; // [room * 2]: rank << 32 | place; a merge takes one out and puts at most two in
-    size_t room, in_heap;
+    int32_t count;          // of them
+    uint64_t
+        *heap; // [heap_room]: rank << 32 | place; a merge takes one out and puts at most two in
+    size_t room, heap_room, in_heap;
     struct bytes spelled;
 };
 
@@ -70,17 +72,27 @@ void bpe_scratch_free(struct bpe_scratch *s)
     free(s);
 }
 
-static void reserve(struct bpe_scratch *s, size_t symbols)
+static void symbol_push(struct bpe_scratch *s, int32_t id)
+{
+    if ((size_t)s->count == s->room) {
+        s->room = s->room * 2 + 64;
+        s->symbols = realloc(s->symbols, s->room * sizeof *s->symbols);
+        CHECK_MEMORY(s->symbols, "no memory for a piece of %zu symbols", s->room);
+    }
+    s->symbols[s->count] = (struct symbol){id, s->count - 1, s->count + 1};
+    s->count++;
+}
+
+/* Empty the heap, and make room for the merges of all symbols. */
+static void heap_begin(struct bpe_scratch *s)
 {
     s->in_heap = 0;
-    if (symbols <= s->room)
+    if ((size_t)s->count * 2 <= s->heap_room)
         return;
-    s->room = symbols + symbols / 2;
-    free(s->symbols);
+    s->heap_room = (size_t)s->count * 3;
     free(s->heap);
-    s->symbols = malloc(s->room * sizeof *s->symbols);
-    s->heap = malloc(s->room * 2 * sizeof *s->heap);
-    CHECK_MEMORY(s->symbols && s->heap, "no memory for a piece of %zu bytes", symbols);
+    s->heap = malloc(s->heap_room * sizeof *s->heap);
+    CHECK_MEMORY(s->heap, "no memory for the merges of %d symbols", s->count);
 }
 
 static void heap_push(struct bpe_scratch *s, uint64_t candidate)
@@ -149,33 +161,68 @@ static void merge_all(struct bpe_scratch *s, const struct merge_table *m)
     }
 }
 
-/* Make the list of the piece's bytes. A byte that has no token is left out. Returns the length. */
-static size_t fill_symbols(struct bpe_scratch *s, const struct vocabulary *v, const char *piece,
-                           size_t bytes)
+/* Make the list of the piece's bytes. A byte that has no token is left out. */
+static void fill_bytes(struct bpe_scratch *s, const struct vocabulary *v, const char *piece,
+                       size_t bytes)
 {
-    int32_t n = 0;
     for (size_t i = 0; i < bytes; i++) {
         int32_t id = v->byte_ids[(unsigned char)piece[i]];
-        if (id < 0)
-            continue;
-        s->symbols[n] = (struct symbol){id, n - 1, n + 1};
-        n++;
+        if (id >= 0)
+            symbol_push(s, id);
     }
-    if (n)
-        s->symbols[n - 1].after = -1;
-    return (size_t)n;
+}
+
+static bool have_tokens(const struct vocabulary *v, const char *at, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        if (v->byte_ids[(unsigned char)at[i]] < 0)
+            return false;
+    return true;
+}
+
+/* Make the list of the piece's characters. One without a token becomes those of its bytes, with
+ * byte_fallback and if all have one; else the unknown token, which stands for the whole of a run of
+ * such characters with fuse_unk. It is added when the run ends, before the next character that has
+ * a token, but behind bytes that come between: so does tokenizers. */
+static void fill_characters(struct bpe_scratch *s, const struct tokenizer *t, const char *piece,
+                            size_t bytes)
+{
+    const struct vocabulary *v = &t->vocabulary;
+    bool pending = false;
+    for (size_t i = 0, n; i < bytes; i += n) {
+        n = utf8_first(piece + i, bytes - i);
+        int32_t id = vocabulary_find(v, piece + i, n);
+        if (id >= 0 && v->tokens[id].in_model) {
+            if (pending)
+                symbol_push(s, t->unknown);
+            pending = false;
+            symbol_push(s, id);
+        } else if (t->byte_fallback && have_tokens(v, piece + i, n)) {
+            fill_bytes(s, v, piece + i, n);
+        } else if (t->unknown >= 0) {
+            if (pending && !t->fuse_unknown)
+                symbol_push(s, t->unknown);
+            pending = true;
+        }
+    }
+    if (pending)
+        symbol_push(s, t->unknown);
 }
 
 /* With ignore_merges a piece that is itself a token becomes that token: returns its id, or -1 if
  * this does not apply. */
 static int32_t whole_token(struct encoding *e, const char *piece, size_t bytes)
 {
+    const struct vocabulary *v = &e->t->vocabulary;
     struct bytes *spelled = &e->bpe->spelled;
-    spelled->count = 0;
-    bytes_reserve(spelled, 2 * bytes);
-    size_t n = alphabet_spell(piece, bytes, spelled->at);
-    int32_t id = vocabulary_find(&e->t->vocabulary, spelled->at, n);
-    return id >= 0 && e->t->vocabulary.tokens[id].in_model ? id : -1;
+    if (!v->characters) {
+        spelled->count = 0;
+        bytes_reserve(spelled, 2 * bytes);
+        bytes = alphabet_spell(piece, bytes, spelled->at);
+        piece = spelled->at;
+    }
+    int32_t id = vocabulary_find(v, piece, bytes);
+    return id >= 0 && v->tokens[id].in_model ? id : -1;
 }
 
 int bpe_piece(struct encoding *e, const char *piece, size_t bytes)
@@ -187,12 +234,18 @@ int bpe_piece(struct encoding *e, const char *piece, size_t bytes)
         id_list_push(&e->ids, whole);
         return 0;
     }
-    reserve(s, bytes);
-    size_t n = fill_symbols(s, &t->vocabulary, piece, bytes);
-    for (size_t i = 0; i < n; i++)
-        offer(s, &t->merges, (int32_t)i);
+    s->count = 0;
+    if (t->vocabulary.characters)
+        fill_characters(s, t, piece, bytes);
+    else
+        fill_bytes(s, &t->vocabulary, piece, bytes);
+    if (s->count)
+        s->symbols[s->count - 1].after = -1;
+    heap_begin(s);
+    for (int32_t i = 0; i < s->count; i++)
+        offer(s, &t->merges, i);
     merge_all(s, &t->merges);
-    for (size_t i = 0; i < n; i++)
+    for (int32_t i = 0; i < s->count; i++)
         if (s->symbols[i].id >= 0)
             id_list_push(&e->ids, s->symbols[i].id);
     return 0;

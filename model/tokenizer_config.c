@@ -56,14 +56,23 @@ static int add_token(struct reading *r, const char *key, const struct js *v)
     return 0;
 }
 
-/* Qwen2Tokenizer has a token of its own for these, unless the file says another, or null. */
+/* Each class has a token of its own, <|endoftext|>, for some keys, unless the file says another, or
+ * null. */
 static bool has_default(const struct reading *r, const char *key)
 {
+    static const struct {
+        const char *class, *fast, *keys;
+    } defaults[] = {
+        {"Qwen2Tokenizer", "Qwen2TokenizerFast", "eos_token unk_token pad_token"},
+        {"GPT2Tokenizer", "GPT2TokenizerFast", "bos_token eos_token unk_token"},
+        {"GPTNeoXTokenizer", "GPTNeoXTokenizerFast", "bos_token eos_token unk_token"},
+    };
     const struct js *class = source_value(&r->source, "tokenizer_class");
-    bool qwen = !class || source_is_text(class, "Qwen2Tokenizer") ||
-                source_is_text(class, "Qwen2TokenizerFast");
-    return qwen && (strcmp(key, "eos_token") == 0 || strcmp(key, "unk_token") == 0 ||
-                    strcmp(key, "pad_token") == 0);
+    for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++)
+        if ((!class && i == 0) || source_is_text(class, defaults[i].class) ||
+            source_is_text(class, defaults[i].fast))
+            return strstr(defaults[i].keys, key) != NULL;
+    return false;
 }
 
 /* One token, or a list of tokens, or an object of names and tokens. */
@@ -159,4 +168,25 @@ int tokenizer_config_tokens(struct js **extra, const struct js *config, const ch
     else
         *extra = r.extra;
     return status;
+}
+
+int tokenizer_config_agrees(const struct tokenizer *t, const struct js *config, const char *name)
+{
+    const bool first = t->mark_first || t->metaspace > METASPACE_NEVER;
+    const struct {
+        const char *key;
+        bool found;
+    } keys[] = {{"add_bos_token", t->n_before > 0},
+                {"add_eos_token", t->n_after > 0},
+                {"add_prefix_space", first}};
+    struct config_source source = {config, name};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const struct js *v = js_member(config, keys[i].key);
+        char expected[64];
+        snprintf(expected, sizeof expected, "%s, as the tokenizer's own file has it",
+                 keys[i].found ? "true" : "false");
+        if (v && !js_is_null(v) && (!js_is_bool(v) || js_bool(v) != keys[i].found))
+            return source_expected(&source, keys[i].key, expected, v);
+    }
+    return 0;
 }

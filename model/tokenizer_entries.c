@@ -30,18 +30,23 @@ static int check_model(struct load *l, const struct js *model)
     if (js_is_object(model) && type && !field_is(type, "BPE"))
         return field_refuse(l, "model", "type", "\"BPE\"", type);
     l->t->ignore_merges = js_bool(js_member(model, "ignore_merges"));
+    l->t->byte_fallback = js_bool(js_member(model, "byte_fallback"));
+    l->t->fuse_unknown = js_bool(js_member(model, "fuse_unk"));
     return fields_check(l, "model", model, fields);
 }
 
 /* Write a key and the bytes it stands for to *strings, and move that past them. */
-static void fill_token(struct token *token, char **strings, const char *key, size_t bytes)
+static void fill_token(const struct load *l, struct token *token, char **strings, const char *key,
+                       size_t bytes)
 {
     char *own = *strings;
     memcpy(own, key, bytes);
     token->key = own;
     token->key_bytes = (uint32_t)bytes;
     token->text = own + bytes;
-    token->text_bytes = (uint32_t)alphabet_read(key, bytes, own + bytes);
+    token->text_bytes =
+        (uint32_t)(l->t->vocabulary.characters ? spaces_read(key, bytes, own + bytes)
+                                               : alphabet_read(key, bytes, own + bytes));
     *strings = own + bytes + token->text_bytes;
 }
 
@@ -83,7 +88,7 @@ static int read_vocabulary(struct load *l, const struct js *vocab, size_t n_adde
         int32_t id = (int32_t)js_int(e.value);
         if (v->tokens[id].key)
             return field_refuse(l, "model.vocab", e.key, "an id of its own", e.value);
-        fill_token(&v->tokens[id], &strings, e.key, e.key_bytes);
+        fill_token(l, &v->tokens[id], &strings, e.key, e.key_bytes);
         v->tokens[id].in_model = true;
         vocabulary_insert(v, id);
     }
@@ -92,13 +97,26 @@ static int read_vocabulary(struct load *l, const struct js *vocab, size_t n_adde
     return 0;
 }
 
-/* Accept an unknown token, and tokens for the bytes of what has none, only if every byte has a
- * token, so that neither can occur. */
+/* Of a vocabulary of characters: the unknown token must be in it. */
+static int read_unknown(const struct load *l, const struct js *unknown)
+{
+    size_t bytes = 0;
+    const char *content = js_string(unknown, &bytes);
+    l->t->unknown = content ? vocabulary_find(&l->t->vocabulary, content, bytes) : -1;
+    if (unknown && !js_is_null(unknown) && l->t->unknown < 0)
+        return field_refuse(l, "model", "unk_token", "null, or a token of model.vocab", unknown);
+    return 0;
+}
+
+/* Of a vocabulary of bytes accept an unknown token, and tokens for the bytes of what has none, only
+ * if every byte has a token, so that neither can occur. */
 static int check_unknown(const struct load *l, const struct js *model)
 {
     const struct js *unknown = js_member(model, "unk_token");
     const struct js *fallback = js_member(model, "byte_fallback");
     int missing = 0;
+    if (l->t->vocabulary.characters)
+        return read_unknown(l, unknown);
     for (int b = 0; b < 256; b++)
         missing += l->t->vocabulary.byte_ids[b] < 0;
     if (missing && unknown && !js_is_null(unknown))
@@ -227,7 +245,7 @@ static int place_added(struct load *l, const char *where, const struct js *v, in
     }
     if (is_new) {
         char *strings = arena_alloc(&l->t->memory, 2 * bytes);
-        fill_token(token, &strings, content, bytes);
+        fill_token(l, token, &strings, content, bytes);
         vocabulary_insert(vocabulary, *id);
         vocabulary->size = *id >= vocabulary->size ? *id + 1 : vocabulary->size;
     }
@@ -245,18 +263,19 @@ static void set_pattern(struct load *l, struct added_token *added, const struct 
     added->pattern = token->key;
     added->pattern_bytes = token->key_bytes;
     size_t bytes;
-    bool normalized = js_bool(js_member(v, "normalized")) && l->t->nfc;
-    char *nfc = normalized ? text_nfc(token->key, token->key_bytes, &bytes) : NULL;
-    if (!nfc)
+    bool normalized = js_bool(js_member(v, "normalized"));
+    char *normal =
+        normalized ? tokenizer_normalize(l->t, token->key, token->key_bytes, &bytes) : NULL;
+    if (!normal)
         return;
     char *strings = arena_alloc(&l->t->memory, 2 * bytes);
     struct token spelled;
-    fill_token(&spelled, &strings, nfc, bytes);
+    fill_token(l, &spelled, &strings, normal, bytes);
     added->pattern = spelled.key;
     added->pattern_bytes = spelled.key_bytes;
     token->text = spelled.text;
     token->text_bytes = spelled.text_bytes;
-    free(nfc);
+    free(normal);
 }
 
 static int read_added_token(struct load *l, const char *where, const struct js *v, bool extra,
@@ -306,12 +325,12 @@ static int build_tries(struct load *l, const struct js *list)
     size_t count = js_count(list) + js_count(l->extra), pattern_bytes = 0;
     for (size_t i = 0; i < count; i++)
         pattern_bytes += t->added[i].pattern_bytes;
-    trie_build(&t->before_nfc, &t->memory, t->added, pattern_bytes);
-    trie_build(&t->after_nfc, &t->memory, t->added, pattern_bytes);
+    trie_build(&t->before_normal, &t->memory, t->added, pattern_bytes);
+    trie_build(&t->after_normal, &t->memory, t->added, pattern_bytes);
     for (size_t i = 0; i < count; i++) {
         const struct js *normalized = js_member(added_item(l, list, i), "normalized");
         mark_skipped(t, &t->added[i]);
-        if (!trie_add(js_bool(normalized) ? &t->after_nfc : &t->before_nfc, (int32_t)i))
+        if (!trie_add(js_bool(normalized) ? &t->after_normal : &t->before_normal, (int32_t)i))
             return fail(STATUS_BAD_FILE,
                         "%s: added_tokens[%zu].content: expected normalised contents that differ, "
                         "found one that is there already",

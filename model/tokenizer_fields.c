@@ -43,6 +43,8 @@ static const char *allowed_words(unsigned allowed)
         return "null or \"\"";
     case IS_NULL | IS_ZERO:
         return "null or 0";
+    case IS_ZERO:
+        return "0";
     default:
         return "a value";
     }

@@ -6,6 +6,7 @@
  *   tokenizer_added.c    added tokens: found in a text before it is split
  *   tokenizer_text.c     UTF-8
  *   tokenizer_nfc.c      NFC
+ *   tokenizer_spaces.c   spaces as SentencePiece writes them
  *   tokenizer_pattern.c  the file's pattern, from Oniguruma's dialect to PCRE2's
  *   tokenizer_split.c    splits a text into pieces by the patterns
  *   tokenizer_bpe.c      a piece into ids */
@@ -20,6 +21,7 @@
 
 enum {
     MAX_SPLITS = 16,
+    MAX_AROUND = 8, // tokens that a post-processor puts before a text, or after it
     MAX_ADDED_BYTES = 1024,
     MAX_TOKEN_ID = (1 << 24) - 1,
     MAX_TEXT_BYTES = 64 << 20
@@ -53,6 +55,7 @@ struct vocabulary {
     int32_t *slots; // [slot_mask + 1] a hash table of ids by key, with open addressing; -1: free
     size_t slot_mask;
     int32_t byte_ids[256]; // the token of each single byte, -1: none
+    bool characters;       // keys are characters, and <0xHH> for bytes, not GPT-2's letters
 };
 
 /* A power of two that keeps a hash table of this many entries at most half full. */
@@ -60,13 +63,19 @@ size_t table_slots(size_t entries);
 void vocabulary_build(struct vocabulary *v, struct arena *memory, size_t most_tokens, int size);
 void vocabulary_insert(struct vocabulary *v, int32_t id); // tokens[id] is filled, its key is new
 int32_t vocabulary_find(const struct vocabulary *v, const char *key, size_t bytes);
-void vocabulary_find_bytes(struct vocabulary *v); // fills byte_ids
+void vocabulary_find_bytes(struct vocabulary *v); // fills byte_ids; characters is set
 
 /* GPT-2's alphabet writes each byte as a printable letter of one or two bytes of UTF-8. Write
  * `bytes` bytes in it; returns the length. */
 size_t alphabet_spell(const char *text, size_t bytes, char *out); // out: room for 2 * bytes
 /* The bytes that the letters of a key stand for; if one is not in the alphabet, the key itself. */
 size_t alphabet_read(const char *key, size_t bytes, char *out); // out: room for bytes
+
+/* SentencePiece writes a space as this letter, U+2581, so that a token may have spaces in it. */
+#define SPACE_MARK "\xe2\x96\x81"
+enum { SPACE_MARK_BYTES = sizeof SPACE_MARK - 1 };
+/* The text of a key in which spaces are marks and <0xHH> is a byte. Returns its length. */
+size_t spaces_read(const char *key, size_t bytes, char *out); // out: room for bytes
 
 struct merge {
     int32_t left, right; // left -1: a free slot
@@ -104,15 +113,27 @@ void trie_build(struct trie *t, struct arena *memory, const struct added_token *
                 size_t pattern_bytes);
 bool trie_add(struct trie *t, int32_t index); // false: the trie has the same pattern already
 
+/* The pre-tokenizer of SentencePiece's kind: spaces become marks, and one is put before the text
+ * between added tokens, unless it begins with one: never, where the whole text begins, always. */
+enum metaspace { NO_METASPACE, METASPACE_NEVER, METASPACE_FIRST, METASPACE_ALWAYS };
+
 struct tokenizer {
     struct arena memory;
     struct vocabulary vocabulary;
     struct merge_table merges;
-    bool nfc, ignore_merges;
-    struct added_token *added;
-    struct trie before_nfc, after_nfc;        // added tokens with normalized false, true
+    bool nfc, mark_first,
+        mark_spaces; // the normaliser: NFC, a mark before a text, marks for spaces
+    enum metaspace metaspace;
+    bool cut_at_marks; // the metaspace pre-tokenizer begins a piece at each mark
     struct split_pattern *splits[MAX_SPLITS]; // applied one after the other
     int n_splits;
+    bool ignore_merges, byte_fallback, fuse_unknown;
+    int32_t unknown; // the token of characters that have none, -1: they are left out
+    struct added_token *added;
+    struct trie before_normal, after_normal;       // added tokens with normalized false, true
+    int32_t before[MAX_AROUND], after[MAX_AROUND]; // what the post-processor puts around a text
+    int n_before, n_after;
+    bool strip_first; // decoding leaves out a space at the beginning of a text
 };
 
 /* Fill a zeroed tokenizer (tokenizer_load.c); extra: more added tokens (tokenizer_config.h), or
@@ -124,6 +145,7 @@ int tokenizer_read(struct tokenizer *t, const struct js *root, const char *name,
 /* The scratch of one call of tokenizer_encode. */
 struct encoding {
     const struct tokenizer *t;
+    const char *start; // where the whole text begins; NULL: in no text of this stage
     struct id_list ids;
     struct split_scratch *split;
     struct bpe_scratch *bpe;
@@ -151,6 +173,9 @@ void split_pattern_free(struct split_pattern *p);
 bool pattern_translate(struct bytes *out, const char *pattern, size_t bytes, const char **why,
                        size_t *at);
 
+/* The pieces that the metaspace pre-tokenizer makes of a text, to bpe_piece(). */
+int metaspace_pieces(struct encoding *e, const char *text, size_t bytes);
+
 int bpe_piece(struct encoding *e, const char *piece, size_t bytes);
 struct bpe_scratch *bpe_scratch_new(void);
 void bpe_scratch_free(struct bpe_scratch *s);
@@ -160,6 +185,9 @@ int32_t utf8_code_point(const char *text, size_t bytes); // the first character 
 size_t utf8_first(const char *text, size_t bytes);       // how many bytes that character has
 /* The NFC of valid UTF-8, malloc'ed; NULL if the text certainly is in NFC. */
 char *text_nfc(const char *text, size_t bytes, size_t *nfc_bytes);
+/* What the normaliser makes of valid UTF-8, malloc'ed; NULL: the text itself. */
+char *tokenizer_normalize(const struct tokenizer *t, const char *text, size_t bytes,
+                          size_t *normal_bytes);
 /* How many bytes of white space (Unicode's White_Space) valid UTF-8 has at its end, and at its
  * beginning. */
 size_t space_at_end(const char *text, size_t bytes);

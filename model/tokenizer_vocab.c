@@ -1,5 +1,6 @@
 /* The vocabulary: tokens by id, ids by key, and GPT-2's alphabet, which writes each byte as a
  * printable letter: 188 bytes as the code point of the same number, the others as U+0100 and up. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -91,8 +92,12 @@ static const struct alphabet *alphabet(void)
 void vocabulary_find_bytes(struct vocabulary *v)
 {
     const struct alphabet *a = alphabet();
-    for (int b = 0; b < 256; b++)
-        v->byte_ids[b] = vocabulary_find(v, a->letters[b], a->letter_bytes[b]);
+    for (int b = 0; b < 256; b++) {
+        char spelled[8];
+        snprintf(spelled, sizeof spelled, "<0x%02X>", (unsigned)b);
+        v->byte_ids[b] = v->characters ? vocabulary_find(v, spelled, 6)
+                                       : vocabulary_find(v, a->letters[b], a->letter_bytes[b]);
+    }
 }
 
 size_t alphabet_spell(const char *text, size_t bytes, char *out)

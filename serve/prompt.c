@@ -39,12 +39,6 @@ static int render(const struct completion_terms *terms, const struct js *fields,
     return status;
 }
 
-static int encode(const struct completion_terms *terms, const char *text, size_t bytes,
-                  int32_t **ids, size_t *n)
-{
-    return tokenizer_encode(terms->tokenizer, text, bytes, ids, n);
-}
-
 int completion_tokens(const struct completion_terms *terms, const struct js *prompt, int32_t **ids,
                       size_t *n)
 {
@@ -52,7 +46,7 @@ int completion_tokens(const struct completion_terms *terms, const struct js *pro
     const char *text = js_string(prompt, &bytes);
     if (js_is_array(prompt))
         return param_ids("prompt", prompt, INT32_MAX / 2, ids, n);
-    return text ? encode(terms, text, bytes, ids, n)
+    return text ? tokenizer_encode_prompt(terms->tokenizer, text, bytes, ids, n)
                 : param_refuse("prompt", "a string, or a list of token ids", prompt);
 }
 
@@ -80,7 +74,7 @@ int completion_prompt(const struct completion_terms *terms, const struct js *fie
                    : completion_tokens(terms, prompt, ids, n);
     int status = render(terms, fields, &text, &bytes);
     if (!status)
-        status = encode(terms, text, bytes, ids, n);
+        status = tokenizer_encode(terms->tokenizer, text, bytes, ids, n);
     free(text);
     return status;
 }

@@ -64,9 +64,7 @@ static const struct {
     {KEYS_OF_GENERATION, "max_time", "NaN", "found NaN", NULL},
     {KEYS_OF_GENERATION, "num_return_sequences", "2", "expected 1, found 2", "1"},
     {KEYS_OF_GENERATION, "watermarking_config", "{}", "found an object", NULL},
-    {KEYS_OF_TOKENIZER, "add_prefix_space", "true", "expected false, found true", "false"},
     {KEYS_OF_TOKENIZER, "split_special_tokens", "true", "expected false, found true", "false"},
-    {KEYS_OF_TOKENIZER, "add_bos_token", "true", "expected false, found true", "false"},
     {KEYS_OF_TOKENIZER, "backend", "\"slow\"", "expected tokenizers, found \"slow\"",
      "\"tokenizers\""},
 };

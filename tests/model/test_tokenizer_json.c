@@ -172,13 +172,16 @@ static const struct bad bad_files[] = {
     {"{\"version\"", "[\"version\"", "t.json: expected JSON"},
     {"\"1.0\"", "\"2.0\"", "t.json: version: expected \"1.0\", found \"2.0\""},
     {"\"version\"", "\"new\":1,\"version\"", "t.json: new: expected no such key, found 1"},
-    {"\"NFC\"", "\"NFKC\"", "normalizer.type: expected \"NFC\", found \"NFKC\""},
+    {"\"NFC\"", "\"NFKC\"",
+     "normalizer.type: expected \"NFC\", \"Prepend\" or \"Replace\", found \"NFKC\""},
     {"{\"type\":\"NFC\"}", "7", "normalizer: expected an object, found 7"},
     {"{\"type\":\"NFC\"}", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Lowercase\"}]}",
-     "normalizer.normalizers[0].type: expected \"NFC\", found \"Lowercase\""},
+     "normalizer.normalizers[0].type: expected \"NFC\", \"Prepend\" or \"Replace\", found "
+     "\"Lowercase\""},
     {"{\"type\":\"NFC\"}", "{\"type\":\"Sequence\"}", "normalizer.normalizers: expected an array"},
     {"\"pre_tokenizer\":{\"type\":\"Sequence\"", "\"pre_tokenizer\":{\"type\":\"Whitespace\"",
-     "pre_tokenizer.type: expected \"Sequence\" or \"ByteLevel\", found \"Whitespace\""},
+     "pre_tokenizer.type: expected \"Sequence\", \"ByteLevel\" or \"Metaspace\", found "
+     "\"Whitespace\""},
     {"\"pre_tokenizer\":{\"type\":\"Sequence\"",
      "\"pre_tokenizer\":null,\"x\":{\"type\":\"Sequence\"", "x: expected no such key"},
     {"\"type\":\"Split\"", "\"type\":\"Digits\"",
@@ -200,7 +203,7 @@ static const struct bad bad_files[] = {
     {"\"post_processor\":null",
      "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":"
      "\"<s>\",\"type_id\":0}},{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}]}",
-     "post_processor.single: expected the sequence A alone"},
+     "post_processor.single: expected the sequence A and special tokens that special_tokens has"},
     {DECODER, "\"decoder\":null", "decoder: expected an object, found null"},
     {DECODER, "\"decoder\":{\"type\":\"WordPiece\"}", "decoder.type: expected \"ByteLevel\""},
     {"\"type\":\"BPE\"", "\"type\":\"Unigram\"", "model.type: expected \"BPE\", found \"Unigram\""},
@@ -271,7 +274,7 @@ static void test_missing_parts(void **state)
 {
     (void)state;
     static const char *const texts[][2] = {
-        {"{}", "pre_tokenizer: expected an object, found nothing"},
+        {"{}", "decoder: expected an object, found nothing"},
         {"[]", "t.json: expected an object, found an array"},
         {"", "expected JSON"},
         {"{\"pre_tokenizer\":" BYTE_LEVEL "}", "decoder: expected an object, found nothing"},
