@@ -20,7 +20,7 @@ static int parse(struct tokenize_options *o, int argc, char **argv)
 {
     struct command_spec spec = {
         "tokenize",
-        "Turn lines of stdin into token ids (or back). A directory with tokenizer.json is enough.",
+        "Turn lines of stdin into token ids (or back). A directory with a tokenizer is enough.",
         "-m MODEL [--jsonl] [--decode] < lines",
         NULL,
         NULL,
@@ -29,7 +29,8 @@ static int parse(struct tokenize_options *o, int argc, char **argv)
         "JSON array of ids; --decode goes the other way."};
     struct option_spec table[] = {
         {"model", 'm', OPTION_TEXT, &o->model, "MODEL",
-         "a directory with tokenizer.json, or a Hugging Face name", 0, 0, NULL},
+         "a directory with tokenizer.json (or vocab.json and merges.txt), or a Hugging Face name",
+         0, 0, NULL},
         {"prompt", 'p', OPTION_TEXT, &o->prompt, "TEXT", "this text instead of stdin", 0, 0, NULL},
         {"jsonl", 0, OPTION_FLAG, &o->jsonl, NULL, "lines are JSON", 0, 0, NULL},
         {"decode", 0, OPTION_FLAG, &o->decode, NULL, "ids to text", 0, 0, NULL},
@@ -44,7 +45,7 @@ static int encode_line(const struct tokenizer *t, const char *text, size_t bytes
 {
     int32_t *ids;
     size_t n;
-    int status = tokenizer_encode(t, text, bytes, &ids, &n);
+    int status = tokenizer_encode_prompt(t, text, bytes, &ids, &n);
     if (status)
         return status;
     fputs(json ? "[" : "", stdout);

@@ -94,7 +94,8 @@ int place_check(const char *dir)
 {
     size_t n;
     char list[512];
-    if (file_exists_in(dir, "config.json") || file_exists_in(dir, "tokenizer.json"))
+    if (file_exists_in(dir, "config.json") || file_exists_in(dir, "tokenizer.json") ||
+        file_exists_in(dir, "vocab.json"))
         return 0;
     char **names = names_in(dir, &n);
     int status = check_weights(dir, names, n);

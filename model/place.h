@@ -2,7 +2,7 @@
  * another kind, or a directory of models. */
 #pragma once
 
-/* The directory has neither config.json nor tokenizer.json. If what is in it shows what was meant,
+/* The directory has neither config.json nor a tokenizer. If what is in it shows what was meant,
  * STATUS_BAD_FILE says so; else 0. Other directories: 0. */
 int place_check(const char *dir);
 

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "model/tokenizer_config.h"
+#include "model/tokenizer_files.h"
 #include "model/tokenizer_parts.h"
 
 enum { MAX_FILE_BYTES = 256 << 20 };
@@ -46,6 +47,19 @@ int tokenizer_open(struct tokenizer **out, const char *path)
     return read_tree(out, js_load(path, MAX_FILE_BYTES), path, NULL, NULL);
 }
 
+/* vocab.json and merges.txt in place of a tokenizer.json. */
+static int open_files(struct tokenizer **out, const char *dir, const struct js *said,
+                      const char *config_name)
+{
+    struct js *root, *config;
+    char *name = path_join(dir, "vocab.json with merges.txt");
+    int status = tokenizer_files_read(&root, &config, dir, said, config_name);
+    if (!status)
+        status = read_tree(out, root, name, config, config_name);
+    free(name);
+    return status;
+}
+
 int tokenizer_open_model(struct tokenizer **out, const char *dir)
 {
     char *path = path_join(dir, "tokenizer.json"),
@@ -56,8 +70,18 @@ int tokenizer_open_model(struct tokenizer **out, const char *dir)
         said = js_load(config, MAX_FILE_BYTES);
         status = said ? 0 : STATUS_BAD_FILE;
     }
-    if (!status)
+    if (!status && !file_exists(path) && tokenizer_files_exist(dir)) {
+        status = open_files(out, dir, said, config);
+        js_free(said);
+    } else if (!status && !file_exists(path) && file_exists_in(dir, "tokenizer.model")) {
+        status = fail(STATUS_BAD_FILE,
+                      "%s: expected a tokenizer.json, found tokenizer.model alone: transformers' "
+                      "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) makes one of it",
+                      dir);
+        js_free(said);
+    } else if (!status) {
         status = read_tree(out, js_load(path, MAX_FILE_BYTES), path, said, config);
+    }
     free(path);
     free(config);
     return status;

@@ -21,7 +21,7 @@ struct tokenizer;
  * the key, what was expected and what was found. `name` is what errors call the text. */
 int tokenizer_open(struct tokenizer **out, const char *path);
 /* The same of a model's directory, with what its tokenizer_config.json, if there is one, says about
- * tokens, as AutoTokenizer takes it. */
+ * tokens, as AutoTokenizer takes it; without a tokenizer.json, of vocab.json and merges.txt. */
 int tokenizer_open_model(struct tokenizer **out, const char *dir);
 int tokenizer_parse(struct tokenizer **out, const char *json, size_t bytes, const char *name);
 void tokenizer_close(struct tokenizer *t); // NULL is legal

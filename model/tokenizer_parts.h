@@ -3,6 +3,7 @@
  *   tokenizer.c          the calls of tokenizer.h: the stages of encoding in order, decoding
  *   tokenizer_load.c     tokenizer.json, field by field: tokenizer_fields.h, tokenizer_entries.c
  *   tokenizer_vocab.c    token <-> id, and the alphabet that writes bytes as letters
+ *   tokenizer_files.c    makes the same of vocab.json and merges.txt (tokenizer_files.h)
  *   tokenizer_added.c    added tokens: found in a text before it is split
  *   tokenizer_text.c     UTF-8
  *   tokenizer_nfc.c      NFC
