@@ -56,6 +56,8 @@ static struct js *weights_json(const struct weight_files *w)
     for (int t = 0; t < 3; t++)
         if (w->types[types[t]])
             js_push(list, js_new_string(dtype_name(types[t]), strlen(dtype_name(types[t]))));
+    if (w->fp8)
+        js_push(list, js_new_text("fp8"));
     js_set(o, "here", js_new_bool(w->missing == 0));
     js_set(o, "files", js_new_int(w->files));
     js_set(o, "missing_files", js_new_int(w->missing));

@@ -34,6 +34,8 @@ static void print_weights(const struct weight_files *w, FILE *out)
         if (w->types[t])
             n += (size_t)snprintf(types + n, sizeof types - n, "%s%s", n ? " and " : "",
                                   dtype_name((enum dtype)t));
+    if (w->fp8)
+        snprintf(types + n, sizeof types - n, "%sfp8", n ? " and " : "");
     line(out, "weights:", "%s, %s in %d file%s", types, bytes_text((double)w->bytes).text, w->files,
          w->files == 1 ? "" : "s");
 }

@@ -19,6 +19,7 @@
 #include "base/check.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "model/checkpoint_fp8.h"
 #include "model/place.h"
 #include "model/synth_made.h"
 
@@ -290,7 +291,7 @@ static int read_all(struct checkpoint *c)
     status = check_unique(c);
     if (!status)
         note_index(c);
-    return status;
+    return status ? status : fp8_pair(c->tensors, c->n_tensors, c->dir, &c->memory);
 }
 
 /* Make the tensors of a synthetic model. They are listed as if they were in one file. */
@@ -407,6 +408,8 @@ int checkpoint_read(const struct checkpoint *c, const struct tensor *t, uint64_t
         synth_made_fill(c->made, t->name, first, bytes, out);
         return 0;
     }
+    if (t->fp8)
+        return fp8_read(c, t, first, bytes, out);
     return read_at(s, out, bytes, t->offset + first) ? 0 : unreadable(s);
 }
 
@@ -429,8 +432,8 @@ static int unmappable(const struct checkpoint *c, const struct tensor *t)
                 t->name, strerror(errno));
 }
 
-/* For a synthetic model: instead of mapping a file, allocate memory and fill it with the bytes that
- * a file would have. */
+/* Instead of mapping a file, allocate memory and fill it: with the bytes that a file of a synthetic
+ * model would have, or with what values in fp8 are read as. */
 static int mapping_make(struct mapping *m, const struct checkpoint *c, const struct tensor *t,
                         uint64_t first, uint64_t bytes)
 {
@@ -439,9 +442,11 @@ static int mapping_make(struct mapping *m, const struct checkpoint *c, const str
     if (base == MAP_FAILED)
         return unmappable(c, t);
     madvise(base, size, MADV_HUGEPAGE); // may fail: without huge pages it is only slower
-    synth_made_fill(c->made, t->name, first, size, base);
     *m = (struct mapping){.data = base, .base = base, .size = size};
-    return 0;
+    int status = checkpoint_read(c, t, first, size, base);
+    if (status)
+        mapping_close(m);
+    return status;
 }
 
 int mapping_open(struct mapping *m, const struct checkpoint *c, const struct tensor *t,
@@ -453,7 +458,7 @@ int mapping_open(struct mapping *m, const struct checkpoint *c, const struct ten
         *m = (struct mapping){.data = ""};
         return 0;
     }
-    if (c->made)
+    if (c->made || t->fp8)
         return mapping_make(m, c, t, first, bytes);
     int status = check_unchanged(s);
     if (status)

@@ -16,6 +16,10 @@
 
 enum { TENSOR_MAX_DIMS = 8 };
 
+struct fp8_scales;
+
+/* A matrix in fp8 with scales (checkpoint_fp8.h) is one of F32 to all readers: type and bytes are
+ * those of the values that a mapping of it holds, and type_name is the file's. */
 struct tensor {
     const char *name;
     enum dtype type;       // valid if is_float
@@ -23,8 +27,9 @@ struct tensor {
     const char *type_name; // as the file spells it ("BF16")
     int n_dims;
     int64_t shape[TENSOR_MAX_DIMS];
-    int file;               // index into the checkpoint's files
-    uint64_t offset, bytes; // in that file
+    int file;                     // index into the checkpoint's files
+    uint64_t offset, bytes;       // in that file; in fp8 it has a quarter of these bytes
+    const struct fp8_scales *fp8; // NULL: the file has the values as they are
 };
 
 struct checkpoint;
@@ -50,7 +55,8 @@ bool checkpoint_is_place(const char *dir);
 /* The text of config.json of a directory or a synthetic model: malloc'ed, or NULL after fail(). */
 char *checkpoint_config(const char *dir, size_t *bytes);
 
-/* Copy bytes [first, first + bytes) of a tensor to out; for small amounts. 0 or STATUS_BAD_FILE. */
+/* Copy bytes [first, first + bytes) of a tensor to out; for small amounts. 0 or STATUS_BAD_FILE.
+ * Here and below, of a tensor in fp8 whole elements. */
 int checkpoint_read(const struct checkpoint *c, const struct tensor *t, uint64_t first,
                     size_t bytes, void *out);
 

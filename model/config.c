@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "model/checkpoint.h"
 #include "model/config_attention.h"
+#include "model/config_quantization.h"
 #include "model/config_source.h"
 #include "model/family.h"
 #include "model/found.h"
@@ -134,7 +135,9 @@ static int check_switches(const struct config_source *s, struct config *c)
     const struct family *family = family_of(c);
     const struct js *act = js_member(s->root, "hidden_act");
     char always[64];
-    int status = known_keys_check(s, KEYS_OF_CONFIG);
+    int status = config_check_quantization(s);
+    if (!status)
+        status = known_keys_check(s, KEYS_OF_CONFIG);
     if (status)
         return status;
     if (act && !source_is_text(act, "silu") && !source_is_text(act, "swish"))

@@ -54,6 +54,7 @@ static const struct known config[] = {
     HONOURED("original_max_position_embeddings"),
     HONOURED("partial_rotary_factor"),
     HONOURED("qkv_bias"),
+    HONOURED("quantization_config"),
     HONOURED("rms_norm_eps"),
     HONOURED("rope_parameters"),
     HONOURED("rope_scaling"),
@@ -123,7 +124,6 @@ static const struct known config[] = {
     REFUSED("is_causal", "true"),
     REFUSED("is_encoder_decoder", "false"),
     REFUSED("per_layer_config", NULL),
-    REFUSED("quantization_config", NULL),
     END,
 };
 

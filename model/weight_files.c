@@ -73,7 +73,9 @@ static void read_tensors(struct weight_files *w, const struct checkpoint *c)
     for (size_t i = 0; i < checkpoint_count(c); i++) {
         const struct tensor *t = checkpoint_at(c, i);
         last = t->file > last ? t->file : last;
-        if (t->is_float)
+        if (t->fp8)
+            w->fp8 = true;
+        else if (t->is_float)
             w->types[t->type] = true;
     }
     for (int f = 0; f <= last; f++) {

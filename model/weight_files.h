@@ -12,6 +12,7 @@ struct weight_files {
     // the rest is 0 if a file is missing
     uint64_t bytes; // of all files
     bool types[3];  // by enum dtype: are there tensors of this type?
+    bool fp8;       // and in fp8, with scales?
     uint64_t embed; // bytes of the embedding
 };
 

@@ -30,7 +30,7 @@ enum { ON_CPU = 1, N_TRIED = N_GREEDY, GREEDY_EVERY = 1, FIRST_TOKENS = INT_MAX,
 static const char *const of_the_host[] = {
     "dynamic-long",    "linear",         "mixtral-defaults", "mixtral-head-dim", "mixtral-long",
     "olmoe-eps",       "olmoe-gqa",      "olmoe-long",       "qwen3-eps",        "qwen3-half",
-    "qwen3-moe-fused", "qwen3-moe-long", "yarn-mscale"};
+    "qwen3-moe-fused", "qwen3-moe-long", "qwen3-moe-fp8",    "yarn-mscale"};
 
 static bool is_left_out(const char *name)
 {

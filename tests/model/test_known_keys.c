@@ -43,7 +43,6 @@ static const struct {
     const char *key, *refused, *says;
     const char *neutral; // beside null; NULL: none
 } cases[] = {
-    {KEYS_OF_CONFIG, "quantization_config", "{}", "none (it is not supported), found an object", 0},
     {KEYS_OF_CONFIG, "compression_config", "{}", "none (it is not supported)", NULL},
     {KEYS_OF_CONFIG, "attention_bias", "true", "expected false, found true", "false"},
     {KEYS_OF_CONFIG, "clip_qkv", "8.0", "none (it is not supported), found 8.0", NULL},

@@ -261,4 +261,5 @@ done
 "$epmoe" inspect -m tests/golden/models/yarn | grep -qE 'context: +160 tokens, positions scaled \(yarn, 4\)$'
 "$epmoe" inspect -m tests/golden/models/olmoe-gqa | grep -qE 'keys and values; q and k normed$'
 "$epmoe" inspect -m tests/golden/models/moe-60 | grep -qE 'weights: +bf16, .* in 1 file$'
+"$epmoe" inspect -m tests/golden/models/qwen3-moe-fp8 | grep -qE 'weights: +f32 and bf16 and fp8, .* in 1 file$'
 echo "inspect: as published"
