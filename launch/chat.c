@@ -1,4 +1,5 @@
-/* epmoe chat: a conversation on the terminal. */
+#include "launch/chat.h"
+
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -15,14 +16,6 @@
 #include "launch/signals.h"
 #include "launch/stdout.h"
 #include "serve/completion.h"
-
-struct chat_command {
-    struct model_options model;
-    const char *system;
-    long n_predict, top_k, seed;
-    double temperature, top_p;
-    bool n_predict_given, top_k_given, temperature_given, top_p_given, no_thinking;
-};
 
 struct talk {
     const struct chat_command *o;
@@ -66,27 +59,22 @@ static int parse(struct chat_command *o, int argc, char **argv)
         "Ctrl-C stops an answer. A line that ends with \\ goes on in the next, and so does what is "
         "pasted.\n/reset begins anew, /system TEXT does so with another system prompt, /save FILE "
         "writes the\nconversation as JSON, /exit ends."};
-    struct option_spec table[MODEL_OPTIONS + 8] = {{0}};
+    struct option_spec table[MODEL_OPTIONS + SAMPLING_OPTIONS + 4] = {{0}};
     const struct option_spec own[] = {
         {"n-predict", 'n', OPTION_INT, &o->n_predict, "N",
          "at most N new tokens an answer (chat: until the context is full; else the checkpoint's, "
          "or 128)",
          -1, 1 << 24, &o->n_predict_given},
-        {"temp", 0, OPTION_REAL, &o->temperature, "T", "temperature; 0: greedy", 0, 100,
-         &o->temperature_given},
-        {"top-k", 0, OPTION_INT, &o->top_k, "K", "sample from the K best; 0 or -1: all", -1,
-         1 << 24, &o->top_k_given},
-        {"top-p", 0, OPTION_REAL, &o->top_p, "P", "sample from the best that sum to P", 0, 1,
-         &o->top_p_given},
-        {"seed", 's', OPTION_INT, &o->seed, "N", "same seed, same answers (0)", 0, 0, NULL},
         {"system", 0, OPTION_TEXT, &o->system, "TEXT", "system prompt, instead of the template's",
          0, 0, 0},
         {"no-thinking", 0, OPTION_FLAG, &o->no_thinking, NULL,
          "ask the template for answers without thinking (enable_thinking false)", 0, 0, 0},
     };
     model_options_table(table, &o->model);
-    memcpy(table + MODEL_OPTIONS, own, sizeof own);
-    return options_parse(&spec, table, argc, argv);
+    sampling_options_table(table + MODEL_OPTIONS, &o->sampling);
+    memcpy(table + MODEL_OPTIONS + SAMPLING_OPTIONS, own, sizeof own);
+    int status = options_parse(&spec, table, argc, argv);
+    return status ? status : sampling_check("chat", &o->sampling);
 }
 
 /* What is new of the answer. */
@@ -124,19 +112,12 @@ static int on_end(void *context, const struct request_result *r)
 /* The fields of the request whose answer is the next. */
 static struct js *fields_of(const struct talk *t)
 {
-    const struct chat_command *o = t->o;
     struct js *v = js_new_object();
     if (t->terms.chat)
         js_set(v, "messages", js_copy(t->turns));
     else
         js_set(v, "prompt", js_new_text(t->text));
-    js_set(v, "seed", js_new_int(o->seed));
-    if (o->temperature_given)
-        js_set(v, "temperature", js_new_real(o->temperature));
-    if (o->top_k_given)
-        js_set(v, "top_k", js_new_int(o->top_k));
-    if (o->top_p_given)
-        js_set(v, "top_p", js_new_real(o->top_p));
+    sampling_fields(&t->o->sampling, v);
     return v;
 }
 
@@ -295,7 +276,7 @@ static int open_template(struct talk *t)
     return prompt_check_thinking(t->terms.chat, t->o->no_thinking);
 }
 
-static int chat_here(struct process *p, const void *options)
+int chat_here(struct process *p, const void *options)
 {
     const struct chat_command *o = options;
     struct talk t = {.o = o, .system = o->system ? strdup(o->system) : NULL};

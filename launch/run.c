@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "coordinator/generate.h"
+#include "launch/chat.h"
 #include "launch/prompt.h"
 #include "launch/ranks.h"
 #include "launch/stdout.h"
@@ -15,12 +16,9 @@
 struct run_options {
     struct model_options model;
     struct prompt_options prompt;
-    long n_predict, top_k, seed;
-    double temperature, top_p, min_p, typical_p, penalty;
-    bool n_predict_given, temperature_given, top_k_given, top_p_given, min_p_given;
-    bool typical_p_given, penalty_given;
-    bool ignore_eos, ids, no_echo, quiet;
-    struct text_list stop;
+    struct sampling_command sampling;
+    long n_predict;
+    bool n_predict_given, ids, no_echo, quiet;
 };
 
 /* What has been generated, and how much of its text is printed. */
@@ -40,8 +38,8 @@ static int parse(struct run_options *o, int argc, char **argv)
         "-m MODEL -p TEXT [options]",
         NULL,
         NULL,
-        NULL};
-    struct option_spec table[MODEL_OPTIONS + PROFILE_OPTIONS + 23] = {{0}};
+        "--chat without -p or -f is a conversation, as epmoe chat has it."};
+    struct option_spec table[MODEL_OPTIONS + PROFILE_OPTIONS + SAMPLING_OPTIONS + 12] = {{0}};
     const struct option_spec own[] = {
         {"prompt", 'p', OPTION_TEXT, &o->prompt.text, "TEXT", "the prompt (-: from stdin)", 0, 0,
          0},
@@ -49,7 +47,9 @@ static int parse(struct run_options *o, int argc, char **argv)
         {"raw", 0, OPTION_FLAG, &o->prompt.raw, NULL,
          "with -f or -p -: keep a newline at the end, and CR before newlines", 0, 0, 0},
         {"chat", 0, OPTION_FLAG, &o->prompt.chat, NULL,
-         "the prompt is a user's message: apply the checkpoint's chat template", 0, 0, 0},
+         "the prompt is a user's message: apply the checkpoint's chat template; without a prompt: "
+         "a conversation",
+         0, 0, 0},
         {"system", 0, OPTION_TEXT, &o->prompt.system, "TEXT",
          "with --chat: this system prompt instead of the template's", 0, 0, 0},
         {"no-thinking", 0, OPTION_FLAG, &o->prompt.no_thinking, NULL,
@@ -59,35 +59,16 @@ static int parse(struct run_options *o, int argc, char **argv)
         {"n-predict", 'n', OPTION_INT, &o->n_predict, "N",
          "at most N new tokens (the checkpoint's, or 128); -1: until the context is full", -1,
          1 << 24, &o->n_predict_given},
-        {"temp", 0, OPTION_REAL, &o->temperature, "T", "temperature; 0: greedy", 0, 100,
-         &o->temperature_given},
-        {"top-k", 0, OPTION_INT, &o->top_k, "K", "sample from the K best; 0 or -1: all", -1,
-         1 << 24, &o->top_k_given},
-        {"top-p", 0, OPTION_REAL, &o->top_p, "P", "sample from the best that sum to P", 0, 1,
-         &o->top_p_given},
-        {"min-p", 0, OPTION_REAL, &o->min_p, "P",
-         "sample from what has P times the probability of the best; 0: off", 0, 1, &o->min_p_given},
-        {"typical-p", 0, OPTION_REAL, &o->typical_p, "P",
-         "sample from the most typical that sum to P; 1: off", 1e-6, 1, &o->typical_p_given},
-        {"repeat-penalty", 0, OPTION_REAL, &o->penalty, "X",
-         "divide the logits of tokens seen before; 1: off", 0.01, 100, &o->penalty_given},
-        {"seed", 's', OPTION_INT, &o->seed, "N", "same seed, same text (0)", 0, 0, NULL},
-        {"stop", 0, OPTION_TEXTS, &o->stop, "TEXT", "end before this text; may be given 16 times",
-         0, 0, 0},
-        {"ignore-eos", 0, OPTION_FLAG, &o->ignore_eos, NULL, "go on after an end-of-text token", 0,
-         0, 0},
         {"ids", 0, OPTION_FLAG, &o->ids, NULL, "print new token ids, one line", 0, 0, 0},
         {"no-echo", 0, OPTION_FLAG, &o->no_echo, NULL, "do not print the prompt", 0, 0, 0},
         {"quiet", 'q', OPTION_FLAG, &o->quiet, NULL, "no summary", 0, 0, 0},
     };
     model_options_table(table, &o->model);
     profile_options_table(table + MODEL_OPTIONS, &o->model.profile);
-    memcpy(table + MODEL_OPTIONS + PROFILE_OPTIONS, own, sizeof own);
+    sampling_options_table(table + MODEL_OPTIONS + PROFILE_OPTIONS, &o->sampling);
+    memcpy(table + MODEL_OPTIONS + PROFILE_OPTIONS + SAMPLING_OPTIONS, own, sizeof own);
     int status = options_parse(&spec, table, argc, argv);
-    for (int i = 0; i < o->stop.n && !status; i++)
-        if (!*o->stop.at[i])
-            status = fail(STATUS_USAGE, "run: --stop takes a text, found none");
-    return status;
+    return status ? status : sampling_check("run", &o->sampling);
 }
 
 static void write_out(const char *text, size_t bytes)
@@ -148,19 +129,7 @@ static void print_summary(const struct request_result *r, const struct ranks *ra
 static struct sampler_options sampling(const struct run_options *o, const struct coordinator *c)
 {
     struct sampler_options s = sampler_defaults(&c->defaults);
-    if (o->temperature_given)
-        s.temperature = o->temperature;
-    if (o->top_k_given)
-        s.top_k = o->top_k > 0 ? (int)o->top_k : 0;
-    if (o->top_p_given)
-        s.top_p = o->top_p;
-    if (o->min_p_given)
-        s.min_p = o->min_p;
-    if (o->typical_p_given)
-        s.typical_p = o->typical_p;
-    if (o->penalty_given)
-        s.repetition_penalty = o->penalty;
-    s.seed = (uint64_t)o->seed;
+    sampling_apply(&o->sampling, &s);
     return s;
 }
 
@@ -191,10 +160,11 @@ _Static_assert((int)MAX_TEXTS <= (int)MAX_STOPS, "all values of --stop are kept"
 static int generate_and_print(struct ranks *ranks, const struct run_options *o,
                               const struct tokenizer *t, const struct prompt *prompt, int n_predict)
 {
-    struct stop_strings stops = {.n = o->stop.n};
-    for (int i = 0; i < o->stop.n; i++) {
-        stops.at[i] = o->stop.at[i];
-        stops.bytes[i] = strlen(o->stop.at[i]);
+    const struct text_list *given = &o->sampling.stop;
+    struct stop_strings stops = {.n = given->n};
+    for (int i = 0; i < given->n; i++) {
+        stops.at[i] = given->at[i];
+        stops.bytes[i] = strlen(given->at[i]);
     }
     struct printer printer = {.out = {.tokenizer = o->ids ? NULL : t, .stops = &stops}};
     if (printer.out.tokenizer)
@@ -202,7 +172,7 @@ static int generate_and_print(struct ranks *ranks, const struct run_options *o,
     struct request request = {.tokens = prompt->ids,
                               .n = prompt->n,
                               .n_predict = new_tokens(n_predict, &ranks->coordinator, prompt->n),
-                              .ignore_eos = o->ignore_eos,
+                              .ignore_eos = o->sampling.ignore_eos,
                               .sampler = sampling(o, &ranks->coordinator),
                               .on_token = print_token,
                               .on_end = print_end,
@@ -266,8 +236,51 @@ static int run_here(struct process *p, const void *options)
     return status;
 }
 
+/* --chat without a prompt: what epmoe chat does, with the options that both have. */
+static bool is_conversation(const struct run_options *o)
+{
+    const struct prompt_options *p = &o->prompt;
+    return p->chat && !p->text && !p->file && !p->tokens;
+}
+
+static int check_conversation(const struct run_options *o)
+{
+    const struct profile_command *profile = &o->model.profile;
+    const struct {
+        bool given;
+        const char *name;
+    } of_prompts[] = {{o->ids, "--ids"},
+                      {o->no_echo, "--no-echo"},
+                      {o->prompt.raw, "--raw"},
+                      {profile->table, "--profile"},
+                      {profile->json, "--profile-json"},
+                      {profile->trace, "--trace"},
+                      {profile->routing, "--record-routing"}};
+    for (size_t i = 0; i < sizeof of_prompts / sizeof *of_prompts; i++)
+        if (of_prompts[i].given)
+            return fail(STATUS_USAGE,
+                        "run: --chat without -p or -f is a conversation, which has no %s; give it "
+                        "a prompt by -p",
+                        of_prompts[i].name);
+    return 0;
+}
+
+static int converse(struct process *p, const struct run_options *o)
+{
+    struct chat_command talk = {.model = o->model,
+                                .sampling = o->sampling,
+                                .system = o->prompt.system,
+                                .no_thinking = o->prompt.no_thinking,
+                                .n_predict = o->n_predict,
+                                .n_predict_given = o->n_predict_given};
+    return ranks_command(p, check_conversation(o), &talk.model, chat_here, &talk);
+}
+
 int command_run(struct process *p, int argc, char **argv)
 {
     struct run_options o = {.model = model_options_default(), .n_predict = 128};
-    return ranks_command(p, parse(&o, argc, argv), &o.model, run_here, &o);
+    int parsed = parse(&o, argc, argv);
+    if (!parsed && is_conversation(&o))
+        return converse(p, &o);
+    return ranks_command(p, parsed, &o.model, run_here, &o);
 }

@@ -9,8 +9,8 @@ ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "../.."))
 TEXT_MODEL = ROOT + "/models/austen-moe"
 
 
-def piped(epmoe, model, text, *options):
-    r = subprocess.run([epmoe, "chat", "-m", model, "-t", "1", *options], input=text, capture_output=True, text=True,
+def piped(epmoe, model, text, *options, command=("chat",)):
+    r = subprocess.run([epmoe, *command, "-m", model, "-t", "1", *options], input=text, capture_output=True, text=True,
                        timeout=120)
     assert r.returncode == 0, r
     return r.stdout, r.stderr
@@ -33,6 +33,14 @@ def pipes(epmoe, chat_model):
         assert [m["role"] for m in turns] == ["user", "assistant"] * 2
         assert turns[2]["content"] == "Again \nand again"
         assert json.load(open(saved + "2"))["messages"][0] == {"role": "system", "content": "Be brief."}
+        # epmoe run --chat without a prompt is the same, with the same options
+        hot = ["-n", "9", "--temp", "1", "--seed", "4", "--min-p", "0.02", "--repeat-penalty", "1.2", "--ignore-eos",
+               "--system", "Be brief.", "--stop", "zzz"]
+        talk = f"Hello\nAgain\n/save {saved}\n"
+        once = piped(epmoe, chat_model, talk, *hot), json.load(open(saved))
+        again = piped(epmoe, chat_model, talk, *hot, command=("run", "--chat")), json.load(open(saved))
+        assert once == again and len(once[1]["messages"]) == 5, (once, again)
+        assert piped(epmoe, chat_model, talk, *hot, "--seed", "5") != once[0]
         # what has no room is told, and forgotten
         out, err = piped(epmoe, chat_model, "x" * 5000 + f"\nHi\n/save {saved}\n", "-n", "4")
         assert "positions" in err and len(json.load(open(saved))["messages"]) == 2, err
@@ -106,6 +114,25 @@ def terminal(epmoe):
         t.end()
 
 
+def refused(epmoe, chat_model):
+    """What a conversation does not have is refused by name."""
+    for option in "--ids", "--no-echo", "--raw", "--profile":
+        r = subprocess.run([epmoe, "run", "--chat", "-m", chat_model, option], input="Hello\n", capture_output=True,
+                           text=True, timeout=120)
+        assert r.returncode == 2 and r.stdout == "" and option in r.stderr and r.stderr.count("\n") == 1, r
+
+
+def terminal_of_run(epmoe):
+    t = Terminal(epmoe, "run", "--chat", "-m", TEXT_MODEL, "-t", "1", "-n", "4", "--temp", "0")
+    t.await_text("text> ")
+    t.type("Emma\r")
+    t.await_text(r"(?s)Emma\r\n.*text> ")
+    t.type("/exit\r")
+    t.end()
+
+
 if __name__ == "__main__":
     pipes(*sys.argv[1:])
     terminal(sys.argv[1])
+    terminal_of_run(sys.argv[1])
+    refused(*sys.argv[1:])
