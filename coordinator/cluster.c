@@ -167,6 +167,12 @@ int cluster_fault(struct transport *t)
     return status;
 }
 
+int cluster_look(struct transport *t, bool begins)
+{
+    int status = transport_look(t, begins);
+    return status == TRANSPORT_INTERRUPTED ? cluster_fault(t) : status;
+}
+
 void cluster_stop(struct transport *t)
 {
     struct control stop = {.kind = CONTROL_STOP};

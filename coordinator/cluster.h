@@ -46,5 +46,10 @@ int cluster_wire_error(struct transport *t, struct wire_error *error);
  */
 int cluster_fault(struct transport *t);
 
+/* Between two steps, while there is nothing to do: look after the workers (transport_look).
+ * `begins`: at the first look after a step. 0, or the status of what was lost or has failed, which
+ * fail() has told; then the run is over. */
+int cluster_look(struct transport *t, bool begins);
+
 /* Say stop to all workers: the last word of every run, good or bad. */
 void cluster_stop(struct transport *t);

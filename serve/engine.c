@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "coordinator/cluster.h"
 
 enum { LOOK_NS = 1000000, WATCH_NS = 200000000 };
 
@@ -109,13 +110,42 @@ static void refuse_waiting(struct call *c)
     c->failed = true;
 }
 
-/* Take what has been submitted; with nothing to do, wait for it. False: the engine is to stop, and
- * nothing is left. */
+/* Sleep until there is something to do, or for `ns` (< 0: without a limit). The mutex is held. */
+static void sleep_idle(struct engine *e, int64_t ns)
+{
+    int64_t when_ns = clock_ns() + ns;
+    struct timespec when = {when_ns / 1000000000, when_ns % 1000000000};
+    if (ns < 0)
+        pthread_cond_wait(&e->wake, &e->mutex);
+    else
+        pthread_cond_clockwait(&e->wake, &e->mutex, CLOCK_MONOTONIC, &when);
+}
+
+/* With nothing to do, wait for it, and meanwhile look after the workers: 0, or the run is over. */
+static int idle(struct engine *e, struct transport *t)
+{
+    bool looks = t && transport_look_ns(t) >= 0, begins = true;
+    int64_t looked_ns = clock_ns(), interval_ns = looks ? transport_look_ns(t) : -1;
+    int status = 0;
+    pthread_mutex_lock(&e->mutex);
+    while (!status && !e->calls && !e->inbox && !e->stopping) {
+        sleep_idle(e, interval_ns);
+        if (!looks || clock_ns() - looked_ns < interval_ns)
+            continue;
+        pthread_mutex_unlock(&e->mutex);
+        status = cluster_look(t, begins);
+        begins = false;
+        looked_ns = clock_ns();
+        pthread_mutex_lock(&e->mutex);
+    }
+    pthread_mutex_unlock(&e->mutex);
+    return status;
+}
+
+/* Take what has been submitted. False: the engine is to stop, and nothing is left. */
 static bool take_calls(struct engine *e)
 {
     pthread_mutex_lock(&e->mutex);
-    while (!e->calls && !e->inbox && !e->stopping)
-        pthread_cond_wait(&e->wake, &e->mutex);
     struct call *fresh = e->inbox;
     bool stopping = e->stopping;
     e->inbox = NULL;
@@ -295,7 +325,7 @@ int engine_run(struct engine *e, struct coordinator *c)
     c->watched = &e->watched;
     metrics_step(e->metrics, &e->scheduler, 0);
     show_watched(e);
-    while (!status && take_calls(e)) {
+    while (!status && !(status = idle(e, c->transport)) && take_calls(e)) {
         drop_calls(e);
         admit(e);
         status = step(e);

@@ -88,6 +88,7 @@ int local_keep_waiting(struct transport *t, uint32_t seen, const bool *awaited, 
     if (local_await_event(me, seen, watch_next(t, &me->watch)))
         return 0;
     int64_t now = clock_ns();
+    atomic_fetch_add_explicit(&me->looks, 1, memory_order_relaxed);
     for (int r = 0; r < t->size; r++) {
         const struct pulse *p = &me->world->ends[r].pulse;
         bool resting = pulse_rests(p); // read before the count, which moves before resting ends
@@ -184,6 +185,44 @@ static bool local_is_called_off(struct transport *t)
     return off;
 }
 
+/* Note which ranks have given a sign of life since the last look: their pulse has moved, or they
+ * have looked at others, as all do that wait. The mutex is held. */
+static void hear_all(struct local_end *me, int size, bool begins, int64_t now)
+{
+    for (int r = 0; r < size; r++) {
+        struct local_end *e = &me->world->ends[r];
+        struct sign *s = &me->watch.signs[r];
+        bool resting = pulse_rests(&e->pulse); // read before the count, as in local_keep_waiting()
+        uint64_t count = pulse_seen(&e->pulse, now) + e->looks;
+        *s = (struct sign){count, resting, begins || count != s->count ? now : s->heard_ns};
+    }
+}
+
+/* The mutex is held. */
+static int look(struct transport *t, bool begins)
+{
+    struct local_end *me = t->state;
+    int64_t now = clock_ns();
+    int gone = find_gone(t, ANY_RANK);
+    if (begins)
+        watch_begin(&me->watch, now);
+    if (local_find_message(me, ANY_RANK))
+        return TRANSPORT_INTERRUPTED;
+    if (gone >= 0)
+        return report_gone(t, &me->watch, gone, WATCH_IDLE);
+    hear_all(me, t->size, begins, now);
+    return watch_look_idle(t, &me->watch, now);
+}
+
+static int local_look(struct transport *t, bool begins)
+{
+    struct local_end *me = t->state;
+    pthread_mutex_lock(&me->world->mutex);
+    int status = look(t, begins);
+    pthread_mutex_unlock(&me->world->mutex);
+    return status;
+}
+
 /* A rank that waits for a message which may take any time is not stuck, though its pulse stands
  * still; others read that from pulse.waiting. */
 static void rest(struct transport *t, bool waiting)
@@ -258,6 +297,7 @@ static const struct transport_ops local_ops = {
     .wait = local_wait,
     .advance = local_advance,
     .is_called_off = local_is_called_off,
+    .look = local_look,
     .drop = local_drop,
     .close = local_close,
 };

@@ -48,6 +48,7 @@ struct local_end {
     bool *awaited; // [size] this rank waits for rows from them, or for them to take ours
     struct watch watch;
     struct pulse pulse;      // other ranks read it
+    _Atomic uint64_t looks;  // how often this rank has looked at others while it waited
     int64_t spin_ns;         // 0: there are more ranks than cores
     int64_t shared_until_ns; // until then another job is taken to want this rank's core
 };

@@ -34,6 +34,11 @@ static int64_t look_interval(const struct transport *t)
     return part < look_most_ns ? part : look_most_ns;
 }
 
+int64_t transport_look_ns(const struct transport *t)
+{
+    return t->timeout_ns == NO_DEADLINE ? -1 : look_interval(t);
+}
+
 int64_t watch_next(const struct transport *t, const struct watch *w)
 {
     if (t->timeout_ns == NO_DEADLINE)
@@ -206,4 +211,13 @@ int watch_look(struct transport *t, struct watch *w, const bool *awaited, const 
     snprintf(how, sizeof how, "no %s for %.1f s", silent ? "sign of life" : "progress",
              (double)t->timeout_ns * 1e-9);
     return report_lost(t, w, how, what);
+}
+
+int watch_look_idle(struct transport *t, struct watch *w, int64_t now)
+{
+    bool patient = t->patient;
+    t->patient = true;
+    int status = watch_look(t, w, NULL, WATCH_IDLE, now);
+    t->patient = patient;
+    return status;
 }

@@ -50,6 +50,11 @@ int64_t watch_next(const struct transport *t, const struct watch *w);
 int watch_look(struct transport *t, struct watch *w, const bool *awaited, const char *what,
                int64_t now);
 
+/* The same while this rank awaits no message (transport_look): a rank that rests is not stuck, but
+ * must give signs of life. WATCH_IDLE says what this rank does, in the error. */
+#define WATCH_IDLE "idle"
+int watch_look_idle(struct transport *t, struct watch *w, int64_t now);
+
 /* Report that a rank has ended, or has sent too large a message. Both call fail() unless an error
  * was reported before, and return the status in any case. */
 int report_gone(struct transport *t, struct watch *w, int rank, const char *awaited);

@@ -132,8 +132,7 @@ static int mpi_send(struct transport *t, int to, const void *bytes, size_t n)
     return 0;
 }
 
-/* Rank `from` if it has said goodbye, or for ANY_RANK some rank that has; else -1. */
-static int find_gone(const struct transport *t, int from)
+int mpi_find_gone(const struct transport *t, int from)
 {
     const struct mpi_state *s = t->state;
     for (int r = 0; r < t->size; r++)
@@ -164,8 +163,8 @@ static int await_tag(struct transport *t, int from, int tag, const char *what, M
                         status));
         if (found)
             return 0;
-        if (find_gone(t, from) >= 0)
-            return report_gone(t, &s->watch, find_gone(t, from), what);
+        if (mpi_find_gone(t, from) >= 0)
+            return report_gone(t, &s->watch, mpi_find_gone(t, from), what);
         outgoing_progress(&s->messages);
         lost = mpi_keep_waiting(t, from == ANY_RANK ? NULL : s->awaited, what);
     }
@@ -226,7 +225,7 @@ static bool mpi_is_called_off(struct transport *t)
     int from = t->rank ? 0 : ANY_RANK;
     pthread_mutex_lock(&s->mutex);
     mpi_note_goodbyes(s);
-    bool off = find_gone(t, from) >= 0 ||
+    bool off = mpi_find_gone(t, from) >= 0 ||
                mpi_is_there(s, from == ANY_RANK ? MPI_ANY_SOURCE : from, TAG_CONTROL);
     pthread_mutex_unlock(&s->mutex);
     return off;
@@ -331,6 +330,7 @@ static const struct transport_ops mpi_ops = {
     .wait = mpi_wait,
     .advance = mpi_advance,
     .is_called_off = mpi_is_called_off,
+    .look = mpi_look,
     .drop = mpi_drop,
     .close = mpi_close,
 };

@@ -148,3 +148,26 @@ void beater_close(struct mpi_state *s)
     free(b->requests);
     free(b);
 }
+
+static int look(struct transport *t, bool begins)
+{
+    struct mpi_state *s = t->state;
+    if (begins)
+        mpi_begin_waiting(s);
+    mpi_note_goodbyes(s); // before the probe: a rank's last message comes before its goodbye
+    if (mpi_is_there(s, MPI_ANY_SOURCE, TAG_CONTROL))
+        return TRANSPORT_INTERRUPTED;
+    if (mpi_find_gone(t, ANY_RANK) >= 0)
+        return report_gone(t, &s->watch, mpi_find_gone(t, ANY_RANK), WATCH_IDLE);
+    mpi_hear(s);
+    return watch_look_idle(t, &s->watch, clock_ns());
+}
+
+int mpi_look(struct transport *t, bool begins)
+{
+    struct mpi_state *s = t->state;
+    pthread_mutex_lock(&s->mutex);
+    int status = look(t, begins);
+    pthread_mutex_unlock(&s->mutex);
+    return status;
+}

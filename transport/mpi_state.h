@@ -67,6 +67,8 @@ int mpi_keep_waiting(struct transport *t, const bool *awaited, const char *what)
 void mpi_begin_waiting(struct mpi_state *s);
 /* Can a message of this tag be received now? from may be MPI_ANY_SOURCE. */
 bool mpi_is_there(const struct mpi_state *s, int from, int tag);
+/* Rank `from` if it has said goodbye, or for ANY_RANK some rank that has; else -1. */
+int mpi_find_gone(const struct transport *t, int from);
 /* Receive the goodbyes that have come, and note them in s->gone. */
 void mpi_note_goodbyes(struct mpi_state *s);
 int mpi_status_bytes(const MPI_Status *status);
@@ -97,6 +99,7 @@ int mpi_start_send(struct transport *t, int lane, int to, const void *rows, size
 int mpi_start_recv(struct transport *t, int lane, int from, void *buffer, size_t capacity);
 int mpi_wait(struct transport *t, int lane, size_t *received);
 int mpi_advance(struct transport *t);
+int mpi_look(struct transport *t, bool begins);
 void mpi_drop(struct transport *t);
 
 /* struct pulse.meanwhile, for the transport `of`: moves rows on while the rank computes, since MPI

@@ -56,6 +56,7 @@ struct transport_ops {
     int (*wait)(struct transport *t, int lane, size_t *received);
     int (*advance)(struct transport *t);
     bool (*is_called_off)(struct transport *t);
+    int (*look)(struct transport *t, bool begins);
     void (*drop)(struct transport *t);
     int (*close)(struct transport *t);
 };
@@ -119,6 +120,18 @@ static inline bool transport_is_called_off(struct transport *t)
 {
     return t->ops->is_called_off(t);
 }
+
+/* Look after the others while this rank waits for something else than a message, such as a client's
+ * next request: 0; STATUS_LOST_RANK, of which fail() has been told, if one has ended or has given
+ * no sign of life for timeout_ns; TRANSPORT_INTERRUPTED if a control message has come, which the
+ * caller receives. Never waits. Call it every transport_look_ns() nanoseconds, with `begins` at the
+ * first call after a step. Between threads of a process a rank that waits gives signs of life as
+ * well, by its own looks. */
+static inline int transport_look(struct transport *t, bool begins)
+{
+    return t->ops->look(t, begins);
+}
+int64_t transport_look_ns(const struct transport *t); // -1: never, as there is no deadline
 
 /* How many ranks are on this rank's host, this one included. */
 static inline int transport_ranks_here(const struct transport *t)

@@ -400,7 +400,7 @@ def mpi_ends(epmoe, runner):
     ends(epmoe, before=[runner, "-n", "3"])
 
 
-def lost(epmoe, freeze, *options):
+def lost(epmoe, freeze, *options, asked=True):
     """A rank that is a thread freezes: every client gets an error, and the exit code is 4."""
     s = Server(epmoe, "-t", "1", "--ranks", "3", "--timeout", "2", "--max-batch", "2", *options)
     s.complete(prompt="It", max_tokens=2)
@@ -410,11 +410,26 @@ def lost(epmoe, freeze, *options):
         print("skipped: ptrace is not allowed here")
         sys.exit(77)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        asked = [pool.submit(s.ask, "POST", "/v1/completions", slow_request()) for i in range(4)]
-        for r in asked:
+        calls = [pool.submit(s.ask, "POST", "/v1/completions", slow_request()) for i in range(4 * asked)]
+        for r in calls:
             assert r.result()[0] == 503 and "lost a rank" in r.result()[2].decode(), r.result()
-    assert s.process.wait(60) == 4 and "lost rank 2" in s.said(), s.said()
+    code = s.process.wait(60)
+    assert code == 4 and "lost rank 2" in s.said() and ("idle" in s.said()) == (not asked), (code, s.said())
     frozen.wait()
+
+
+def lost_idle(epmoe, freeze):
+    """It freezes while nobody asks for anything: it is noticed all the same."""
+    lost(epmoe, freeze, asked=False)
+
+
+def stopped_idle(epmoe, runner):
+    """The same of a process under mpirun that is stopped."""
+    s = Server(epmoe, "-t", "1", "--timeout", "2", before=[runner, "-n", "3"], env={"EPMOE_SERVE_TEST": str(os.getpid())})
+    s.complete(prompt="It", max_tokens=2)
+    os.kill(rank_of(2), signal.SIGSTOP)
+    code = s.process.wait(60)
+    assert code == 4 and re.search("lost rank 2 .* no sign of life for 2.0 s, idle", s.said()), (code, s.said())
 
 
 def killed(epmoe, runner):
@@ -446,4 +461,4 @@ def rank_of(rank):
 
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
-    {f.__name__: f for f in (api, chat, prefix, guards, load, leaving, storm, openai, ends, mpi_ends, lost, killed)}[what](*arguments)
+    {f.__name__: f for f in (api, chat, prefix, guards, load, leaving, storm, openai, ends, mpi_ends, lost, lost_idle, stopped_idle, killed)}[what](*arguments)

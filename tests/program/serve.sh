@@ -45,6 +45,7 @@ ends)
     ask ends "$epmoe"
     ask ends "$epmoe" --ranks 3
     ask lost "$epmoe" "$freeze"
+    ask lost_idle "$epmoe" "$freeze"
     ;;
 storm) # freed memory that AddressSanitizer holds back would look like growth
     export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}quarantine_size_mb=8"
@@ -69,6 +70,7 @@ mpi)
     export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0" # Open MPI has some of its own
     ask mpi_ends "$epmoe" launch/mpirun.sh
     ask killed "$epmoe" launch/mpirun.sh
+    ask stopped_idle "$epmoe" launch/mpirun.sh
     ;;
 *) ask "$part" "$epmoe" ;;
 esac

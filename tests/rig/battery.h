@@ -388,6 +388,37 @@ static void battery_gone_message(struct transport *t)
     release(t, 1);
 }
 
+/* While rank 0 only looks: ranks that rest are not lost, a message is told of, and so is an end. */
+static void battery_idle(struct transport *t)
+{
+    int64_t start = clock_ns();
+    int found = 0;
+    t->timeout_ns = 1600000000;
+    if (t->rank > 0) {
+        t->patient = true;
+        if (t->rank > 1 || expect_text(t, 0, "speak") != 0)
+            expect_text(t, 0, "over");
+        else
+            send_text(t, 0, "fault");
+        return;
+    }
+    error_capture(true);
+    for (bool begins = true; found == 0 && clock_ns() - start < 2 * t->timeout_ns; begins = false) {
+        sleep_ms(transport_look_ns(t) / 1000000);
+        found = transport_look(t, begins);
+    }
+    EXPECT(t, found == 0);
+    send_text(t, 1, "speak");
+    while ((found = transport_look(t, false)) == 0)
+        sleep_ms(1);
+    EXPECT(t, found == TRANSPORT_INTERRUPTED);
+    expect_text(t, 1, "fault");
+    while ((found = transport_look(t, false)) == 0)
+        sleep_ms(1);
+    EXPECT(t, found == STATUS_LOST_RANK && names_lost(t, 1, "it has ended, idle"));
+    release(t, 1);
+}
+
 static void battery_too_large(struct transport *t)
 {
     char bytes[100] = "";
@@ -439,6 +470,7 @@ static const struct battery {
     {"silent_message", battery_silent_message, 2},
     {"gone", battery_gone, 2},
     {"gone_message", battery_gone_message, 2},
+    {"idle", battery_idle, 2},
     {"too_large", battery_too_large, 2},
     {"too_large_message", battery_too_large_message, 2},
 };

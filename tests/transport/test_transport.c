@@ -46,6 +46,54 @@ static void test_batteries(void **state)
                 assert_int_equal(run_world(&batteries[b], sizes[i]), 0);
 }
 
+/* Rank 2 is a thread that waits for something else than ranks, and gives no sign of life. */
+static void *wait_elsewhere(void *argument)
+{
+    pthread_mutex_t *mutex = argument;
+    pthread_mutex_lock(mutex);
+    pthread_mutex_unlock(mutex);
+    return NULL;
+}
+
+static void *rest(void *argument)
+{
+    struct transport *t = argument;
+    pulse_bind(t->pulse);
+    expect_text(t, 0, "over");
+    transport_close(t);
+    return NULL;
+}
+
+static void test_silent_while_idle(void **state)
+{
+    struct transport ends[3];
+    pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    pthread_t resting, silent;
+    int found = 0;
+    (void)state;
+    transport_open_local(ends, 3);
+    for (int r = 0; r < 3; r++)
+        ends[r].timeout_ns = 400000000;
+    ends[1].patient = true;
+    pthread_mutex_lock(&mutex);
+    pthread_create(&resting, NULL, rest, &ends[1]);
+    pthread_create(&silent, NULL, wait_elsewhere, &mutex);
+    error_capture(true);
+    for (bool begins = true; found == 0; begins = false) {
+        sleep_ms(transport_look_ns(&ends[0]) / 1000000);
+        found = transport_look(&ends[0], begins);
+    }
+    assert_int_equal(found, STATUS_LOST_RANK);
+    assert_true(names_lost(&ends[0], 2, "no sign of life for 0.4 s, idle"));
+    error_capture(false);
+    send_text(&ends[0], 1, "over");
+    pthread_mutex_unlock(&mutex);
+    pthread_join(resting, NULL);
+    pthread_join(silent, NULL);
+    transport_close(&ends[0]);
+    transport_close(&ends[2]);
+}
+
 /* Ends that nobody used close in any order. */
 static void test_unused(void **state)
 {
@@ -66,6 +114,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batteries),
+        cmocka_unit_test(test_silent_while_idle),
         cmocka_unit_test(test_unused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

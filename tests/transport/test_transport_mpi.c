@@ -4,6 +4,7 @@
  *   abort CODE    rank 0 ends all while the others wait
  *   hang          rank 1 never comes back; rank 0 notices and leaves with STATUS_LOST_RANK
  *   stop          rank 1 is stopped (SIGSTOP): rank 0 notices though it waits for rank 2
+ *   stop_idle     the same, while rank 0 waits for no message and looks
  *   stop_0        rank 0 is stopped: the workers notice though they may wait for ever
  *   untidy        rank 0 leaves large messages of all kinds behind, and all end well
  *   computing     rank 0 only moves its pulse, and gets rank 1's rows; rows that are too large are
@@ -55,6 +56,27 @@ static int stop(struct transport *t, int who)
     error_capture(true);
     int status = transport_recv(t, &from, in, sizeof in, &n);
     if (status == STATUS_LOST_RANK && names_lost(t, who, "no sign of life for 1.0 s, a message"))
+        printf("noticed\n");
+    return status;
+}
+
+static int stop_while_idle(struct transport *t)
+{
+    char in[64];
+    size_t n;
+    int status = 0, from = 0;
+    t->timeout_ns = 1000000000;
+    t->patient = t->rank > 0;
+    error_capture(true);
+    if (t->rank == 1)
+        raise(SIGSTOP);
+    if (t->rank > 0)
+        return transport_recv(t, &from, in, sizeof in, &n);
+    for (bool begins = true; !status; begins = false) {
+        sleep_ms(20);
+        status = transport_look(t, begins);
+    }
+    if (names_lost(t, 1, "no sign of life for 1.0 s, idle"))
         printf("noticed\n");
     return status;
 }
@@ -133,6 +155,8 @@ static int run(struct transport *t, const char *what, int code)
     }
     if (strcmp(what, "hang") == 0)
         return hang(t);
+    if (strcmp(what, "stop_idle") == 0)
+        return stop_while_idle(t);
     if (strcmp(what, "stop") == 0 || strcmp(what, "stop_0") == 0)
         return stop(t, what[4] ? 0 : 1);
     if (strcmp(what, "untidy") == 0)

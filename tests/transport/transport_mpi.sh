@@ -26,8 +26,8 @@ for n in 1 2 3 5; do
     [ "$n" -le 2 ] || export EPMOE_MPI_LEAKS=no
     expect 0 "$n" in_order
 done
-for end in interrupted untaken dropped busy silent silent_message gone gone_message too_large \
-    too_large_message; do
+for end in interrupted untaken dropped busy silent silent_message gone gone_message idle \
+    too_large too_large_message; do
     turn=$((1 - ${turn:-0}))
     [ "$pairs" ] && [ $turn -eq 0 ] || EPMOE_MPI_LEAKS=yes expect 0 2 "$end"
     [ "$pairs" ] && [ $turn -eq 1 ] || expect 0 4 "$end"
@@ -43,6 +43,8 @@ expect 5 3 die 5
 expect 4 3 hang
 expect 4 3 stop
 grep -q noticed "$log" || { echo "rank 0 did not name the stopped rank" && cat "$log" && failed=1; }
+expect 4 3 stop_idle
+grep -q noticed "$log" || { echo "rank 0, idle, did not name the stopped rank" && cat "$log" && failed=1; }
 expect 4 3 stop_0
 grep -q noticed "$log" || { echo "nobody named the stopped rank 0" && cat "$log" && failed=1; }
 
