@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/pulse.h"
+#include "coordinator/score.h"
 #include "coordinator/unembed.h"
 
 struct sequence {
@@ -115,8 +116,9 @@ static int free_slot(const struct scheduler *s)
 
 bool scheduler_admit(struct scheduler *s, const struct request *r)
 {
-    int slot = free_slot(s), reused;
-    if (slot < 0 || !kv_cache_begin(&s->c->kv, slot, r->tokens, r->n, r->n + r->n_predict, &reused))
+    int slot = free_slot(s), reused, reusable = r->on_scored ? 1 : r->n;
+    if (slot < 0 ||
+        !kv_cache_begin(&s->c->kv, slot, r->tokens, reusable, r->n + r->n_predict, &reused))
         return false;
     struct sequence *q = &s->sequences[slot];
     *q = (struct sequence){.request = *r, .at = reused, .start_ns = clock_ns()};
@@ -246,11 +248,43 @@ static int pick(struct scheduler *s, int done, int n)
                           : picker_pick(p, &c->dev, c->state.logits, c->state.logits_host, n);
 }
 
-/* The reason is looked for once the step's rows are needed no longer. */
+static bool has_failed(const struct scheduler *s, int slot)
+{
+    for (int i = 0; i < s->n_failed; i++)
+        if (s->failed[i] == slot)
+            return true;
+    return false;
+}
+
+/* The reason is looked for once the step's rows are needed no longer. Of two reasons the first
+ * counts. */
 static void note_failed(struct scheduler *s, int slot, int32_t why)
 {
+    if (has_failed(s, slot))
+        return;
     s->sequences[slot].token = why;
     s->failed[s->n_failed++] = slot;
+}
+
+/* The log probabilities of the prompts' rows in this step that want them. */
+static int score_prompts(struct scheduler *s)
+{
+    for (int row = 0; row < s->n_rows;) {
+        struct sequence *q = &s->sequences[s->seq[row]];
+        const struct request *r = &q->request;
+        int first = s->pos[row], n = 1;
+        while (row + n < s->n_rows && s->seq[row + n] == s->seq[row])
+            n++;
+        if (r->on_scored && first < r->n) {
+            int status = score_rows(s->c, r, row, first, n);
+            if (status == SCORE_BROKEN)
+                note_failed(s, s->seq[row], PICK_BROKEN);
+            else if (status)
+                return status;
+        }
+        row += n;
+    }
+    return 0;
 }
 
 static int end_failed(struct scheduler *s, int slot)
@@ -283,13 +317,15 @@ static void offer_prompts(struct scheduler *s)
 static int take_tokens(struct scheduler *s)
 {
     struct coordinator *c = s->c;
-    int status = 0;
+    int status = score_prompts(s);
     for (int done = 0, n; done < s->n_wanted && !status; done += n) {
         int left = s->n_wanted - done;
         n = left < c->logit_rows ? left : c->logit_rows;
         status = pick(s, done, n);
         for (int i = 0; i < n && !status; i++) {
             int slot = s->owner[done + i];
+            if (has_failed(s, slot))
+                continue;
             if (c->picker.picked[i] < 0 && s->sequences[slot].request.n_predict > 0)
                 note_failed(s, slot, c->picker.picked[i]);
             else if (take_token(s, &s->sequences[slot], c->picker.picked[i]))

@@ -31,6 +31,11 @@ struct request {
     /* Called with each new token as it is picked (never with an eos that ends the text); true:
      * stop here. May be NULL. */
     bool (*on_token)(void *context, int32_t token);
+    /* NULL, or called for i = 1 .. n - 1, in order, once *scored holds the log probabilities at
+     * token i of the prompt, with scored->picked of that token. No beginning is then taken from the
+     * KV cache, as the logits of every row are needed. */
+    void (*on_scored)(void *context, int i);
+    struct token_logprobs *scored; // with on_scored; the caller's
     /* Called once, when the slot is free again; not 0: the whole run ends with that code. */
     int (*on_end)(void *context, const struct request_result *r);
     void *context;

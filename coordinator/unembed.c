@@ -95,14 +95,20 @@ int unembed(struct coordinator *c, const int32_t *rows, int n)
     return status;
 }
 
-const float *unembed_to_host(struct coordinator *c, const int32_t *rows, int n)
+int unembed_download(struct coordinator *c, const int32_t *rows, int n)
 {
     struct state *s = &c->state;
-    if (unembed(c, rows, n))
-        return NULL;
+    int status = unembed(c, rows, n);
+    if (status)
+        return status;
     dev_download(&c->dev, s->logits_host, s->logits,
                  (size_t)n * (size_t)c->config.vocab_size * sizeof *s->logits);
-    return dev_wait(&c->dev) ? NULL : s->logits_host;
+    return dev_wait(&c->dev);
+}
+
+const float *unembed_to_host(struct coordinator *c, const int32_t *rows, int n)
+{
+    return unembed_download(c, rows, n) ? NULL : c->state.logits_host;
 }
 
 /* ---- candidates ---- */

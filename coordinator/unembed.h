@@ -10,8 +10,10 @@ void unembed_open(struct coordinator *c);
  * c->state.logits [n][vocab_size]. 0, or what the transport returned: then the run is over. */
 int unembed(struct coordinator *c, const int32_t *rows, int n);
 
-/* The same in the host's memory, valid until the next call; NULL when the device or a rank failed.
- */
+/* The same in the host's memory, c->state.logits_host, valid until the next call. 0, or the run is
+ * over. */
+int unembed_download(struct coordinator *c, const int32_t *rows, int n);
+/* These logits, for callers to whom any failure is the same: NULL. */
 const float *unembed_to_host(struct coordinator *c, const int32_t *rows, int n);
 
 /* Are there outputs on other ranks? */

@@ -85,8 +85,10 @@ bool call_token(void *context, int32_t token)
         choice->first_ns = choice->last_ns;
     int before = choice->completion.n_new;
     bool ends = completion_push(&choice->completion, token);
-    if (choice->completion.n_new > before) // it is no stop token
+    if (choice->completion.n_new > before) { // it is no stop token
+        choice->sum += choice->logprobs.picked;
         reply_mark(choice, token);
+    }
     if (choice->call->stream && !ends && choice->completion.out.bytes > choice->carried)
         send(choice->call, reply_chunk(choice), false);
     return ends;

@@ -40,6 +40,7 @@ struct choice {
     struct token_logprobs logprobs;
     struct marks marks;
     size_t characters;  // of the text before the next token
+    double sum;         // of the new tokens' log probabilities, where they are known
     size_t carried;     // bytes of the text that chunks have carried
     bool begun;         // a chunk has been sent
     const char *finish; // why it has ended; NULL: it has not
@@ -54,10 +55,10 @@ struct call {
     const struct call_terms *terms;
     bool chat, stream, include_usage, echo;
     int top_logprobs; // -1: no log probabilities
-    int n;            // choices of each prompt
+    int n, best_of;   // choices of each prompt that are answered, and that are made
     char id[48];
     int64_t created_s, arrived_ns;
-    struct choice *choices; // [n_choices]
+    struct choice *choices; // [n_choices] best_of of each prompt
     int n_choices, n_left;  // all; those that have not ended
     int prompt_tokens, new_tokens;
     bool failed;       // the engine's: the other choices need not go on

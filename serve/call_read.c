@@ -9,7 +9,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "serve/call.h"
+#include "serve/reply.h"
 
 enum { MAX_FIELDS = 64, TEXT_TOKENS = 16, MAX_TEXT_LOGPROBS = 5 };
 
@@ -91,11 +91,7 @@ static int read_logprobs(struct call *c)
     if (!c->chat) {
         status = param_int(c->body, "logprobs", 0, MAX_TEXT_LOGPROBS, &top);
         c->top_logprobs = (int)top;
-        return status || !c->echo || top < 0
-                   ? status
-                   : fail(STATUS_BAD_FILE,
-                          "echo: expected false with logprobs, as the prompt's are "
-                          "not told, found true");
+        return status;
     }
     status = param_bool(c->body, "logprobs", &wanted);
     if (!status)
@@ -111,15 +107,17 @@ static int read_counts(struct call *c)
 {
     int64_t n = 1, best = 1;
     int status = param_int(c->body, "n", 1, MAX_CHOICES, &n);
-    c->n = (int)n;
     best = n;
     if (!status && !c->chat)
-        status = param_int(c->body, "best_of", 1, MAX_CHOICES, &best);
-    return status || best == n
+        status = param_int(c->body, "best_of", n, MAX_CHOICES, &best);
+    c->n = (int)n;
+    c->best_of = (int)best;
+    return status || best == n || !c->stream
                ? status
                : fail(STATUS_BAD_FILE,
-                      "best_of: expected n, as serve does not choose among texts, found %" PRId64,
-                      best);
+                      "best_of: expected n, %" PRId64 ", with stream true, as the best are known "
+                      "only at the end, found %" PRId64,
+                      n, best);
 }
 
 /* Does the prompt hold several? */
@@ -141,16 +139,22 @@ static int read_choice(struct call *c, const struct completion_terms *terms, int
 {
     struct choice *choice = &c->choices[i];
     struct request *r = &choice->completion.request;
-    *choice = (struct choice){.call = c, .index = i, .logprobs = {.most = c->top_logprobs}};
+    int most = c->top_logprobs > 0 ? c->top_logprobs : 0;
+    *choice = (struct choice){.call = c, .index = i, .logprobs = {.most = most}};
     c->n_choices = i + 1;
     int status = completion_read(&choice->completion, terms, c->body, prompt);
     bool given = param_of(c->body, "seed");
-    r->sampler.seed = (given ? r->sampler.seed : seed) + (uint64_t)(i % c->n);
-    if (c->top_logprobs >= 0)
+    r->sampler.seed = (given ? r->sampler.seed : seed) + (uint64_t)(i % c->best_of);
+    if (c->top_logprobs >= 0 || c->best_of > c->n)
         r->sampler.logprobs = &choice->logprobs;
     r->on_token = call_token;
     r->context = choice;
-    if (i % c->n == 0)
+    if (c->echo && c->top_logprobs >= 0 && !status) {
+        r->scored = &choice->logprobs;
+        r->on_scored = reply_mark_prompt;
+        reply_mark_prompt(choice, 0);
+    }
+    if (i % c->best_of == 0)
         c->prompt_tokens += r->n;
     return status;
 }
@@ -163,18 +167,18 @@ static int read_choices(struct call *c)
     size_t n_prompts = several ? js_count(prompt) : 1;
     uint64_t seed = fresh_seed();
     int status = 0;
-    if (n_prompts * (size_t)c->n > MAX_CHOICES)
+    if (n_prompts * (size_t)c->best_of > MAX_CHOICES)
         return fail(STATUS_BAD_FILE,
-                    "prompt: expected at most %d texts in all, found %zu times n %d", MAX_CHOICES,
-                    n_prompts, c->n);
+                    "prompt: expected at most %d texts in all, found %zu times %s %d", MAX_CHOICES,
+                    n_prompts, c->best_of > c->n ? "best_of" : "n", c->best_of);
     if (!c->terms->n_predict_given)
         terms.n_predict = c->chat ? -1 : TEXT_TOKENS;
-    int n = (int)n_prompts * c->n;
+    int n = (int)n_prompts * c->best_of;
     c->choices = calloc((size_t)n, sizeof *c->choices);
     CHECK_MEMORY(c->choices, "no memory for %d texts", n);
     for (int i = 0; i < n && !status; i++)
-        status =
-            read_choice(c, &terms, i, several ? js_item(prompt, (size_t)(i / c->n)) : NULL, seed);
+        status = read_choice(c, &terms, i,
+                             several ? js_item(prompt, (size_t)(i / c->best_of)) : NULL, seed);
     c->n_left = c->n_choices;
     return status;
 }

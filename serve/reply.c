@@ -1,6 +1,7 @@
 #include "serve/reply.h"
 
 #include <ctype.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,7 +84,7 @@ static void mark_chat(struct choice *choice, int32_t token)
     js_push(choice->marks.content, entry);
 }
 
-static void mark_text(struct choice *choice, int32_t token)
+static struct js *best_texts(const struct choice *choice)
 {
     const struct token_logprobs *l = &choice->logprobs;
     struct js *best = js_new_object();
@@ -92,10 +93,16 @@ static void mark_text(struct choice *choice, int32_t token)
         js_set(best, js_string(name, NULL), log_probability(l->best[i].logit));
         js_free(name);
     }
-    js_push(choice->marks.tokens, token_text(choice, token));
-    js_push(choice->marks.values, log_probability(l->picked));
-    js_push(choice->marks.best, best);
-    js_push(choice->marks.starts, js_new_int((int64_t)choice->characters));
+    return best;
+}
+
+static void mark_text(struct choice *choice, int32_t token, bool is_known)
+{
+    struct marks *m = &choice->marks;
+    js_push(m->tokens, token_text(choice, token));
+    js_push(m->values, is_known ? log_probability(choice->logprobs.picked) : js_new_null());
+    js_push(m->best, is_known ? best_texts(choice) : js_new_null());
+    js_push(m->starts, js_new_int((int64_t)choice->characters));
 }
 
 static void open_marks(struct marks *m, bool chat)
@@ -106,22 +113,40 @@ static void open_marks(struct marks *m, bool chat)
         *m = (struct marks){NULL, js_new_array(), js_new_array(), js_new_array(), js_new_array()};
 }
 
-void reply_mark(struct choice *choice, int32_t token)
+/* The text goes on behind a token; special tokens are no part of it. */
+static void count_characters(struct choice *choice, int32_t token)
+{
+    const struct tokenizer *t = choice->call->terms->completion.tokenizer;
+    size_t bytes;
+    const char *text = tokenizer_token_bytes(t, token, &bytes);
+    if (tokenizer_is_special(t, token))
+        return;
+    for (size_t i = 0; i < bytes; i++) // bytes that continue a character begin with the bits 10
+        choice->characters += ((unsigned char)text[i] & 0xc0) != 0x80;
+}
+
+static void mark(struct choice *choice, int32_t token, bool is_known)
 {
     struct marks *m = &choice->marks;
-    size_t bytes;
-    if (choice->call->top_logprobs < 0)
-        return;
     if (!m->content && !m->tokens)
         open_marks(m, choice->call->chat);
     if (choice->call->chat)
         mark_chat(choice, token);
     else
-        mark_text(choice, token);
-    const char *text =
-        tokenizer_token_bytes(choice->call->terms->completion.tokenizer, token, &bytes);
-    for (size_t i = 0; i < bytes; i++) // bytes that continue a character begin with the bits 10
-        choice->characters += ((unsigned char)text[i] & 0xc0) != 0x80;
+        mark_text(choice, token, is_known);
+    count_characters(choice, token);
+}
+
+void reply_mark(struct choice *choice, int32_t token)
+{
+    if (choice->call->top_logprobs >= 0)
+        mark(choice, token, true);
+}
+
+void reply_mark_prompt(void *context, int i)
+{
+    struct choice *choice = context;
+    mark(choice, choice->completion.request.tokens[i], i > 0);
 }
 
 void marks_close(struct marks *m)
@@ -174,7 +199,7 @@ static struct js *usage_of(const struct call *c)
 {
     struct js *v = js_new_object(), *details = js_new_object();
     int64_t reused = 0;
-    for (int i = 0; i < c->n_choices; i += c->n)
+    for (int i = 0; i < c->n_choices; i += c->best_of)
         reused += c->choices[i].n_reused;
     js_set(details, "cached_tokens", js_new_int(reused));
     js_set(v, "prompt_tokens", js_new_int(c->prompt_tokens));
@@ -213,20 +238,52 @@ static struct js *choice_of(struct choice *choice, struct js *text)
     return v;
 }
 
+static struct js *whole_choice(struct choice *choice)
+{
+    const struct call *c = choice->call;
+    struct js *text = text_of(choice, 0, c->echo), *made = choice_of(choice, text);
+    if (c->chat) {
+        struct js *message = js_new_object();
+        js_set(message, "role", js_new_text("assistant"));
+        js_set(message, "content", text);
+        js_set(made, "message", message);
+    }
+    return made;
+}
+
+static double mean_logprob(const struct choice *choice)
+{
+    int n = choice->completion.n_new;
+    return n ? choice->sum / n : -INFINITY;
+}
+
+/* The best of the choices that are not in the answer yet, among all best_of of a prompt. */
+static struct choice *best_left(struct choice *choices, const struct call *c, const bool *taken)
+{
+    struct choice *best = NULL;
+    for (int i = 0; i < c->best_of; i++)
+        if (!taken[i] && (!best || mean_logprob(&choices[i]) > mean_logprob(best)))
+            best = &choices[i];
+    return best;
+}
+
+/* Push the n choices of one prompt, whose numbers in the answer begin with `first`. */
+static void push_choices(struct js *list, struct choice *choices, const struct call *c, int first)
+{
+    bool taken[MAX_CHOICES] = {false};
+    for (int i = 0; i < c->n; i++) {
+        struct choice *x = c->best_of > c->n ? best_left(choices, c, taken) : &choices[i];
+        taken[x - choices] = true;
+        x->index = first + i;
+        js_push(list, whole_choice(x));
+    }
+}
+
 struct js *reply_whole(const struct call *c)
 {
     struct js *v = head(c, false), *list = js_new_array();
-    for (int i = 0; i < c->n_choices; i++) {
-        struct js *text = text_of(&c->choices[i], 0, c->echo),
-                  *made = choice_of(&c->choices[i], text);
-        if (c->chat) {
-            struct js *message = js_new_object();
-            js_set(message, "role", js_new_text("assistant"));
-            js_set(message, "content", text);
-            js_set(made, "message", message);
-        }
-        js_push(list, made);
-    }
+    for (int i = 0; i < c->n_choices; i += c->best_of)
+        push_choices(list, &c->choices[i], c, i / c->best_of * c->n);
     js_set(v, "choices", list);
     js_set(v, "usage", usage_of(c));
     return v;

@@ -19,6 +19,9 @@ enum { BLOCK_BYTES = 2 * 2 * 2 * KV_BLOCK * 32 * 2 };
 struct answer {
     int32_t prompt[MAX_PROMPT], ids[MAX_NEW];
     int n_ids, stop_at; // on_token says stop at its n-th token; 0: never
+    struct token_logprobs scored;
+    float scores[MAX_PROMPT]; // [n_scores] of the prompt's tokens after the first
+    int n_scores;
     struct request request;
     struct request_result result;
     struct scheduler *s; // to look at from the callbacks
@@ -33,6 +36,15 @@ static bool on_token(void *context, int32_t token)
     assert_true(a->n_ids < MAX_NEW);
     a->ids[a->n_ids++] = token;
     return a->n_ids == a->stop_at;
+}
+
+static void on_scored(void *context, int i)
+{
+    struct answer *a = context;
+    a->n_scores = i == 1 ? 0 : a->n_scores; // the answer may be of a request that runs again
+    assert_int_equal(i, a->n_scores + 1);
+    assert_true(a->scored.n_best == 1 && a->scored.best[0].logit >= a->scored.picked);
+    a->scores[a->n_scores++] = a->scored.picked;
 }
 
 /* Every block is free or has one owner. */
@@ -86,8 +98,11 @@ static void fill(struct answer *answers, int n)
                                          .repetition_penalty = i % 6 == 5 ? 1.3 : 1,
                                          .seed = (uint64_t)i / 2},
                              .on_token = on_token,
+                             .on_scored = i % 3 == 2 ? NULL : on_scored,
+                             .scored = &a->scored,
                              .on_end = on_end,
                              .context = a};
+        a->scored.most = 1;
     }
 }
 
@@ -170,6 +185,8 @@ static void compare(const struct answer *found, const struct answer *expected, i
         assert_int_equal(found[i].ended, 1);
         assert_int_equal(found[i].n_ids, expected[i].n_ids);
         assert_memory_equal(found[i].ids, expected[i].ids, sizeof found[i].ids);
+        assert_int_equal(found[i].n_scores, i % 3 == 2 ? 0 : found[i].request.n - 1);
+        assert_memory_equal(found[i].scores, expected[i].scores, sizeof found[i].scores);
         assert_int_equal(found[i].result.finish, expected[i].result.finish);
         assert_int_equal(found[i].result.n_prompt, expected[i].request.n);
         assert_int_equal(found[i].result.n_new, expected[i].n_ids);

@@ -32,6 +32,10 @@ static void run_choice(struct choice *x)
     struct request_result result = {.n_prompt = r->n, .finish = FINISH_LENGTH};
     bool ends = false;
     check_request(r);
+    for (int i = 1; i < r->n && r->on_scored; i++) {
+        r->scored->picked = -1;
+        r->on_scored(r->context, i);
+    }
     while (result.n_new < r->n_predict && !ends) {
         x->logprobs.picked = -1;
         x->logprobs.n_best = x->logprobs.most > 0 ? 1 : 0;
@@ -47,7 +51,10 @@ static void check_json(const char *text, size_t bytes, const struct call *c)
     struct js *v = js_parse(text, bytes, "answer");
     CHECK(v, "%s", error_text());
     CHECK(js_string(js_member(v, "id"), NULL), "no id");
-    CHECK(c->stream || js_count(js_member(v, "choices")) == (size_t)c->n_choices, "choices");
+    CHECK(c->best_of >= c->n && (c->best_of == c->n || !c->stream), "best_of");
+    CHECK(c->stream ||
+              js_count(js_member(v, "choices")) == (size_t)(c->n_choices / c->best_of * c->n),
+          "choices");
     js_free(v);
 }
 

@@ -72,6 +72,8 @@ def fields(s, epmoe):
     assert told["text"] == text and "".join(marks["tokens"]) == text
     assert [max(b.values()) for b in marks["top_logprobs"]] == marks["token_logprobs"]
     assert marks["text_offset"] == [text.index("".join(marks["tokens"][i:])) for i in range(8)]
+    echoes(s, ids, base, text)
+    bests(s)
     # a bias makes a token come, and another one never come
     token = ids[1]
     assert s.complete(**base, logit_bias={str(token): 100})["choices"][0]["text"] == \
@@ -103,13 +105,58 @@ def fields(s, epmoe):
                 assert found["usage"]["completion_tokens"] == w["usage"]["completion_tokens"]
 
 
+def echoes(s, ids, base, text):
+    """The prompt's log probabilities are those that its tokens have when they are generated, greedily or forced."""
+    told = s.complete(**base, echo=True, logprobs=3)["choices"][0]
+    marks = told["logprobs"]
+    assert told["text"] == "It is a truth" + text == "".join(marks["tokens"]) and len(ids) == 4
+    assert marks["token_logprobs"][0] is None and marks["top_logprobs"][0] is None
+    assert all(len(v) == 12 for v in marks.values())
+    assert [told["text"][o:] for o in marks["text_offset"]] == ["".join(marks["tokens"][i:]) for i in range(12)]
+    for i in range(1, 12):  # at token i: what the model says after the tokens before it
+        before = s.post("/tokenize", {"prompt": told["text"]})["tokens"][:i]
+        after = s.complete(prompt=before, max_tokens=1, temperature=0, logprobs=3)["choices"][0]["logprobs"]
+        assert after["top_logprobs"][0] == marks["top_logprobs"][i], i
+    forced = s.complete(prompt=ids[:1], max_tokens=1, logit_bias={str(ids[1]): 100}, logprobs=0, temperature=0)
+    assert forced["choices"][0]["logprobs"]["token_logprobs"] == marks["token_logprobs"][1:2]
+    # as a prompt alone, of many rows, whose beginning is in the KV cache already; and as a stream
+    long = dict(prompt=told["text"] * 30, max_tokens=0, logprobs=1)
+    first = s.complete(**{**long, "max_tokens": 1})
+    whole = s.complete(**long, echo=True)
+    assert "".join(whole["choices"][0]["logprobs"]["tokens"]) == whole["choices"][0]["text"] == long["prompt"]
+    assert whole["usage"]["completion_tokens"] == 0
+    assert whole["usage"]["prompt_tokens"] == len(whole["choices"][0]["logprobs"]["tokens"]) > 128
+    assert whole["usage"]["prompt_tokens_details"]["cached_tokens"] == 0 and first["usage"]["completion_tokens"] == 1
+    assert whole["choices"][0]["logprobs"]["token_logprobs"][1:12] == marks["token_logprobs"][1:]
+    all_ids = s.post("/tokenize", {"prompt": long["prompt"]})["tokens"]
+    for i in 40, 100, len(all_ids) - 1:
+        after = s.complete(prompt=all_ids[:i], max_tokens=1, temperature=0, logprobs=1)["choices"][0]["logprobs"]
+        assert after["top_logprobs"][0] == whole["choices"][0]["logprobs"]["top_logprobs"][i], i
+    found, done = stream(s, "/v1/completions", {**base, "echo": True, "logprobs": 3, "stream": True})
+    for key in marks:
+        assert sum((e["choices"][0]["logprobs"][key] for e in found), []) == marks[key], key
+
+
+def bests(s):
+    """best_of: the n of its texts whose tokens have the greatest mean log probability, the best first."""
+    hot = dict(prompt="Emma", temperature=1.5, max_tokens=9, ignore_eos=True, seed=11)
+    mean = lambda c: sum(c["logprobs"]["token_logprobs"]) / len(c["logprobs"]["token_logprobs"])
+    all_of = s.complete(**hot, n=6, logprobs=0)["choices"]
+    best = s.complete(**hot, n=2, best_of=6, logprobs=0)
+    assert best["choices"] == [{**c, "index": i} for i, c in enumerate(sorted(all_of, key=mean, reverse=True)[:2])]
+    assert best["usage"]["completion_tokens"] == 6 * 9 and best["usage"]["prompt_tokens"] == 1
+    quiet = s.complete(**{**hot, "prompt": ["It is a truth", "Emma"]}, best_of=6)["choices"]
+    assert [c["index"] for c in quiet] == [0, 1] and quiet[1]["text"] == best["choices"][0]["text"]
+    assert quiet[0]["logprobs"] is None
+
+
 def refusals(s):
     good = dict(prompt="It", max_tokens=1)
     s.complete(**good, tools=[], response_format={"type": "text"}, user="x", tool_choice="none", service_tier="auto",
                metadata={"a": "b"}, suffix=None, best_of=1, store=False)
     for name, value in dict(temperature="hot", top_p=1.5, top_k=-2, min_p=2, seed="x", stop=[1], n=0, logprobs=6,
                             frequency_penalty=3, presence_penalty="x", repetition_penalty=0, logit_bias={"a": 1},
-                            max_tokens=-1, echo=1, stream="yes", best_of=2, tools=[{}], tool_choice="auto",
+                            max_tokens=-1, echo=1, stream="yes", best_of=0, tools=[{}], tool_choice="auto",
                             response_format={"type": "json_object"}, suffix="x", nonsense=1, messages=[],
                             stop_token_ids=[-1], ignore_eos=0, stream_options={}, service_tier="flex").items():
         s.refuses(name, **{**good, name: value})
@@ -118,7 +165,9 @@ def refusals(s):
     s.refuses("prompt", max_tokens=4)
     s.refuses("prompt", prompt=[])
     s.refuses("prompt", prompt=["a"] * 129)
-    s.refuses("echo", **good, echo=True, logprobs=1)
+    s.refuses("best_of: expected n, 1, with stream true", **good, best_of=2, stream=True)
+    s.refuses("best_of: expected an integer from 3 to 128, found 2", **good, best_of=2, n=3)
+    s.refuses("found 2 times best_of 65", prompt=["a", "b"], best_of=65)
     s.refuses("token ids from 0", prompt=[1, 99999])
     s.refuses("chat_template", path="/v1/chat/completions", messages=[{"role": "user", "content": "a"}])
     s.refuses("top_logprobs", path="/v1/chat/completions", messages=[], top_logprobs=1)
