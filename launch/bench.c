@@ -2,6 +2,7 @@
  * arrive at random see; with --ablation, which change brings how much. */
 #include "study/bench.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -109,6 +110,11 @@ static int check(const struct bench_command *o)
     if (o->rate > 0 && (o->generate == 0 || o->repeats_given))
         return fail(STATUS_USAGE, "bench: --serve takes -n of 1 or more and no -r: it serves "
                                   "--requests N once");
+    if (o->rate > 0 && o->requests * o->generate > INT_MAX)
+        return fail(STATUS_USAGE,
+                    "bench: --serve takes --requests and -n of at most %d new tokens in all, found "
+                    "%ld and %ld",
+                    INT_MAX, o->requests, o->generate);
     if (o->rate == 0 && o->requests_given)
         return fail(STATUS_USAGE, "bench: --requests needs --serve RATE");
     if (o->n_ranks > 1 && (profile->json || profile->trace || profile->routing))
@@ -141,7 +147,9 @@ static int parse(struct bench_command *o, int argc, char **argv)
         {"repeats", 'r', OPTION_INT, &o->repeats, "N", "repetitions (5)", 1, BENCH_MAX_REPEATS,
          &o->repeats_given},
         {"serve", 0, OPTION_REAL, &o->rate, "RATE",
-         "serve requests that arrive at random, RATE a second: TTFT and TPOT of p50, p90, p99",
+         "serve requests that arrive at random, RATE a second: throughput, and TTFT, TPOT and ITL "
+         "of "
+         "p50, p90, p99",
          0.001, 1e6, NULL},
         {"requests", 0, OPTION_INT, &o->requests, "N", "how many of them (64)", 1, 1 << 20,
          &o->requests_given},

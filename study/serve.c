@@ -25,6 +25,8 @@ struct serving {
     struct scheduler scheduler;
     struct visit *visits; // [requests], by arrival
     int32_t *prompts;     // [requests][prompt]
+    double *gaps;         // [n_gaps] of [requests][generate - 1]: seconds between two tokens
+    int n_gaps;
     int n_admitted, n_done;
     struct progress bar;
 };
@@ -33,8 +35,12 @@ static bool on_token(void *context, int32_t token)
 {
     struct visit *v = context;
     (void)token;
-    v->last_ns = clock_ns();
-    v->first_ns = v->tokens ? v->first_ns : v->last_ns;
+    int64_t now = clock_ns();
+    if (v->tokens)
+        v->of->gaps[v->of->n_gaps++] = (double)(now - v->last_ns) * 1e-9;
+    else
+        v->first_ns = now;
+    v->last_ns = now;
     v->tokens++;
     return false;
 }
@@ -84,7 +90,7 @@ static void plan(struct serving *s)
     for (size_t i = 0; i < n_ids; i++)
         s->prompts[i] =
             (int32_t)(hash_mix(o->seed ^ (i << 20)) % (uint64_t)s->c->config.vocab_size);
-    s->n_admitted = s->n_done = 0;
+    s->n_admitted = s->n_done = s->n_gaps = 0;
 }
 
 /* Give the scheduler what has arrived, in order, as far as it has room. */
@@ -143,6 +149,8 @@ static int warm_up(struct serving *s)
 static struct quantiles quantiles_of(double *values, int n)
 {
     double sum = 0;
+    if (n == 0)
+        return (struct quantiles){0};
     for (int i = 0; i < n; i++)
         sum += values[i];
     sort_ascending(values, n);
@@ -150,7 +158,7 @@ static struct quantiles quantiles_of(double *values, int n)
                               quantile(values, n, 0.99)};
 }
 
-static void evaluate(struct serve_report *r, const struct serving *s)
+static void evaluate(struct serve_report *r, struct serving *s)
 {
     int n = s->o->requests;
     double *ttft = calloc(3 * (size_t)n, sizeof *ttft), *tpot = ttft + n, *latency = tpot + n;
@@ -168,6 +176,7 @@ static void evaluate(struct serve_report *r, const struct serving *s)
     r->ttft = quantiles_of(ttft, n);
     r->tpot = quantiles_of(tpot, n);
     r->latency = quantiles_of(latency, n);
+    r->itl = quantiles_of(s->gaps, s->n_gaps);
     r->mean_batch = (double)s->scheduler.sequence_steps / (double)s->scheduler.steps;
     r->at_a_time = s->scheduler.max_sequences;
     free(ttft);
@@ -179,7 +188,8 @@ int serve_run(struct serve_report *r, struct coordinator *c, const struct serve_
     *r = (struct serve_report){0};
     s.visits = calloc((size_t)o->requests, sizeof *s.visits);
     s.prompts = calloc((size_t)o->requests * (size_t)o->prompt, sizeof *s.prompts);
-    CHECK_MEMORY(s.visits && s.prompts, "no memory for %d requests", o->requests);
+    s.gaps = calloc((size_t)o->requests * (size_t)o->generate, sizeof *s.gaps);
+    CHECK_MEMORY(s.visits && s.prompts && s.gaps, "no memory for %d requests", o->requests);
     scheduler_open(&s.scheduler, c);
     progress_open(&s.bar, "bench", "requests", o->requests, 1);
     plan(&s);
@@ -195,5 +205,6 @@ int serve_run(struct serve_report *r, struct coordinator *c, const struct serve_
         status = coordinator_finish_profile(c);
     free(s.visits);
     free(s.prompts);
+    free(s.gaps);
     return status;
 }

@@ -3,7 +3,8 @@
  *
  * The time to first token (TTFT) counts from a request's arrival, so it includes the wait for a
  * free slot. The time per output token (TPOT) is the mean of a request's tokens after the first;
- * the latency lasts from the arrival to the last token. Prompts are random ids, tokens are picked
+ * the inter-token latency (ITL) is each single time between two tokens of a request; the latency
+ * lasts from the arrival to the last token. Prompts are random ids, tokens are picked
  * greedily, and end-of-text ends nothing, so every request generates as many. The same seed gives
  * the same arrivals and prompts. */
 #pragma once
@@ -21,16 +22,16 @@ struct serve_options {
     bool follows; // another report of the same output: CSV has no header again
 };
 
-struct quantiles { // of all requests, in seconds
+struct quantiles { // of all requests, of ITL of all their tokens after the first, in seconds
     double mean, p50, p90, p99;
 };
 
 struct serve_report {
-    double seconds; // from the first arrival to the last token
-    struct quantiles ttft, tpot, latency;
-    double mean_batch; // sequences in a step
-    int at_a_time;     // the most sequences that the coordinator runs together
-    int most_waiting;  // the most requests that had arrived and waited for a slot
+    double seconds;                            // from the first arrival to the last token
+    struct quantiles ttft, tpot, itl, latency; // ITL of one token a request: zeros
+    double mean_batch;                         // sequences in a step
+    int at_a_time;    // the most sequences that the coordinator runs together
+    int most_waiting; // the most requests that had arrived and waited for a slot
 };
 
 /* Run o->requests requests, and one before them to warm up. The coordinator must have been opened

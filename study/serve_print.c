@@ -3,13 +3,14 @@
 #include "commit.h"
 #include "study/serve.h"
 
-enum { LINES = 3 };
+enum { LINES = 4 };
 
 static void lines_of(const struct quantiles *lines[LINES], const struct serve_report *r)
 {
     lines[0] = &r->ttft;
     lines[1] = &r->tpot;
-    lines[2] = &r->latency;
+    lines[2] = &r->itl;
+    lines[3] = &r->latency;
 }
 
 static double done_rate(const struct serve_report *r, const struct serve_options *o)
@@ -17,21 +18,30 @@ static double done_rate(const struct serve_report *r, const struct serve_options
     return o->requests / r->seconds;
 }
 
+static double new_tokens_rate(const struct serve_report *r, const struct serve_options *o)
+{
+    return done_rate(r, o) * o->generate;
+}
+
+static double all_tokens_rate(const struct serve_report *r, const struct serve_options *o)
+{
+    return done_rate(r, o) * (o->prompt + o->generate);
+}
+
 static void print_md(const struct serve_report *r, const struct coordinator *c,
                      const struct serve_options *o, FILE *out)
 {
-    static const char *const names[LINES] = {"TTFT ms", "TPOT ms", "latency ms"};
+    static const char *const names[LINES] = {"TTFT ms", "TPOT ms", "ITL ms", "latency ms"};
     const struct quantiles *lines[LINES];
-    double done = done_rate(r, o);
     lines_of(lines, r);
     fprintf(out, "%s: %s, %d rank%s, commit %s\n", o->model_name, dtype_name(c->dtype),
             c->placement.n_ranks, c->placement.n_ranks == 1 ? "" : "s", EPMOE_COMMIT);
     fprintf(out,
             "%d requests of %d tokens in and %d out, %.4g a second at random, at most %d at a "
-            "time:\n%.4g a second done, %.1f tokens/s out, %.1f sequences a step, at most %d "
-            "waiting\n\n",
-            o->requests, o->prompt, o->generate, o->rate, r->at_a_time, done, done * o->generate,
-            r->mean_batch, r->most_waiting);
+            "time:\n%.4g a second done, %.1f tokens/s out, %.1f in and out, %.1f sequences a step, "
+            "at most %d waiting\n\n",
+            o->requests, o->prompt, o->generate, o->rate, r->at_a_time, done_rate(r, o),
+            new_tokens_rate(r, o), all_tokens_rate(r, o), r->mean_batch, r->most_waiting);
     fprintf(out, "|            |       mean |        p50 |        p90 |        p99 |\n"
                  "|------------|-----------:|-----------:|-----------:|-----------:|\n");
     for (int i = 0; i < LINES; i++)
@@ -50,14 +60,16 @@ static void print_csv(const struct serve_report *r, const struct coordinator *c,
     if (!o->follows)
         fputs("rate,requests,prompt,generate,at_a_time,ranks,seconds,mean_batch,most_waiting,"
               "ttft_mean,ttft_p50,ttft_p90,ttft_p99,tpot_mean,tpot_p50,tpot_p90,tpot_p99,"
-              "latency_mean,latency_p50,latency_p90,latency_p99\n",
+              "itl_mean,itl_p50,itl_p90,itl_p99,latency_mean,latency_p50,latency_p90,latency_p99,"
+              "done_per_s,new_tokens_per_s,tokens_per_s\n",
               out);
     fprintf(out, "%.6g,%d,%d,%d,%d,%d,%.6g,%.6g,%d", o->rate, o->requests, o->prompt, o->generate,
             r->at_a_time, c->placement.n_ranks, r->seconds, r->mean_batch, r->most_waiting);
     for (int i = 0; i < LINES; i++)
         fprintf(out, ",%.6g,%.6g,%.6g,%.6g", lines[i]->mean, lines[i]->p50, lines[i]->p90,
                 lines[i]->p99);
-    fputc('\n', out);
+    fprintf(out, ",%.6g,%.6g,%.6g\n", done_rate(r, o), new_tokens_rate(r, o),
+            all_tokens_rate(r, o));
 }
 
 static struct js *quantiles_json(const struct quantiles *q)
@@ -73,7 +85,7 @@ static struct js *quantiles_json(const struct quantiles *q)
 static void print_json(const struct serve_report *r, const struct coordinator *c,
                        const struct serve_options *o, FILE *out)
 {
-    static const char *const names[LINES] = {"ttft_s", "tpot_s", "latency_s"};
+    static const char *const names[LINES] = {"ttft_s", "tpot_s", "itl_s", "latency_s"};
     const struct quantiles *lines[LINES];
     struct js *root = js_new_object();
     lines_of(lines, r);
@@ -86,6 +98,9 @@ static void print_json(const struct serve_report *r, const struct coordinator *c
     js_set(root, "at_a_time", js_new_int(r->at_a_time));
     js_set(root, "ranks", js_new_int(c->placement.n_ranks));
     js_set(root, "seconds", js_new_real(r->seconds));
+    js_set(root, "done_per_s", js_new_real(done_rate(r, o)));
+    js_set(root, "new_tokens_per_s", js_new_real(new_tokens_rate(r, o)));
+    js_set(root, "tokens_per_s", js_new_real(all_tokens_rate(r, o)));
     js_set(root, "mean_batch", js_new_real(r->mean_batch));
     js_set(root, "most_waiting", js_new_int(r->most_waiting));
     for (int i = 0; i < LINES; i++)

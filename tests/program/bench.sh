@@ -60,9 +60,12 @@ for ranks in 1 2; do
 r = json.load(sys.stdin)
 assert (r['requests'], r['prompt'], r['generate'], r['at_a_time'], r['ranks']) == (9, 7, 5, 2, $ranks), r
 assert 1 <= r['mean_batch'] <= 2 and 0 <= r['most_waiting'] < 9, r
-for q in (r['ttft_s'], r['tpot_s'], r['latency_s']):
+for q in (r['ttft_s'], r['tpot_s'], r['itl_s'], r['latency_s']):
     assert 0 < q['p50'] <= q['p90'] <= q['p99'], q
 assert r['ttft_s']['mean'] < r['latency_s']['mean'] < r['seconds'], r
+assert abs(r['itl_s']['mean'] - r['tpot_s']['mean']) < 1e-6 and r['itl_s']['p99'] >= r['tpot_s']['p50'], r
+rates = [9 / r['seconds'], 9 * 5 / r['seconds'], 9 * 12 / r['seconds']]
+assert all(abs(r[key] / rate - 1) < 1e-6 for key, rate in zip(('done_per_s', 'new_tokens_per_s', 'tokens_per_s'), rates)), r
 assert abs(r['latency_s']['mean'] - r['ttft_s']['mean'] - 4 * r['tpot_s']['mean']) < 1e-6, r"
 done
 "${bench[@]}" --serve 1000 --requests 20 -p 3 -n 8 -b 1 -o json >"$work/stdout" 2>"$work/stderr"
@@ -105,6 +108,7 @@ refuses '--serve takes one -p of 1 or more and one -b' --serve 5 -b 1,2
 refuses '--serve takes one -p of 1 or more and one -b' --serve 5 -p 0
 refuses '--serve takes -n of 1 or more and no -r' --serve 5 -r 2
 refuses '--serve takes -n of 1 or more and no -r' --serve 5 -n 0
+refuses '--serve takes --requests and -n of at most 2147483647 new tokens' --serve 5 --requests 1000000 -n 3000
 refuses '--requests needs --serve RATE' --requests 5
 refuses 'expected one --ranks, found 1,2' --ranks 1,2 --trace "$work/trace"
 finish
