@@ -5,7 +5,7 @@
 """
 import concurrent.futures, http.client, json, os, random, re, signal, socket, subprocess, sys, tempfile, time
 
-from serve_client import Server, events, stream, batch, requests_of, without_id, MODEL
+from serve_client import Server, events, stream, batch, requests_of, without_id, MODEL, ROOT
 
 
 # ---- the API ----
@@ -335,6 +335,28 @@ def leaving(epmoe):
     s.end()
 
 
+def load_tool(epmoe):
+    """tools/serve_load.py: every request is answered and its figures add up; serve against batch, also of a model
+    without a tokenizer, for which it makes one."""
+    tool = [sys.executable, ROOT + "/tools/serve_load.py"]
+    s = Server(epmoe, "-t", "1", "--max-batch", "4")
+    size = ["--requests", "9", "--prompt", "5", "--new", "12", "-c", "4"]
+    for more in [], ["--stream"]:
+        f = json.loads(subprocess.run([*tool, "load", f"http://{s.host}:{s.port}", *size, "-o", "json", *more], check=True,
+                                      stdout=subprocess.PIPE).stdout)
+        assert f["requests"] == 9 and abs(f["tokens_per_s"] * f["seconds"] - 9 * 17) < 1e-6, f
+        assert abs(f["new_tokens_per_s"] * f["seconds"] - 9 * 12) < 1e-6 and ("itl_s" in f) == bool(more), f
+        for q in (v for v in f.values() if isinstance(v, dict)):
+            assert 0 <= q["p50"] <= q["p90"] <= q["p99"] <= f["seconds"], f
+    assert f["ttft_s"]["p50"] <= f["latency_s"]["p50"] and s.metric("new_tokens_total") == 2 * 9 * 12
+    s.end()
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([epmoe, "synth", "--preset", "tiny-moe", "-o", folder + "/model"], check=True, stderr=subprocess.DEVNULL)
+        said = subprocess.run([*tool, "compare", epmoe, "-m", folder + "/model", *size, "--vocabulary", "90", "--rounds", "2",
+                               "--", "-t", "1"], check=True, stdout=subprocess.PIPE, text=True).stdout
+        assert said.count("9 of 9 texts the same") == 2 and "9 requests, 4 clients: serve / batch " in said, said
+
+
 def rss(pid):
     return int(re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{pid}/status").read())[1]) << 10
 
@@ -510,4 +532,4 @@ def rank_of(rank):
 
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
-    {f.__name__: f for f in (api, chat, prefix, guards, load, leaving, storm, openai, ends, mpi_ends, lost, lost_idle, stopped_idle, killed)}[what](*arguments)
+    {f.__name__: f for f in (api, chat, prefix, guards, load, load_tool, leaving, storm, openai, ends, mpi_ends, lost, lost_idle, stopped_idle, killed)}[what](*arguments)

@@ -40,6 +40,7 @@ api)
 load)
     ask load "$epmoe"
     ask leaving "$epmoe"
+    ask load_tool "$epmoe"
     ;;
 ends)
     ask ends "$epmoe"
