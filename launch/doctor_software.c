@@ -23,6 +23,7 @@ static void look_at_build(struct findings *f)
         f->list[f->n - 1].verdict = FINDING_HINT;
         advice(f, "a Debug build is slow: cmake --preset release");
     }
+    finding(f, FINDING_OK, "libraries", "%s", program_libraries());
 }
 
 static bool on_path(const char *program)

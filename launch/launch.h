@@ -37,6 +37,9 @@ int command_place(struct process *p, int argc, char **argv);
 int command_doctor(struct process *p, int argc, char **argv);
 
 const char *program_version(void); // "0.1.0 (commit)"
+/* "Open MPI v4.1.4, protobuf-c 1.4.1, ...": all but those of GPUs, in the versions that are loaded.
+ */
+const char *program_libraries(void);
 void print_version(void);
 
 /* The options that ask for a profile, or for a record of the routing. */

@@ -10,7 +10,7 @@ complain() {
     exit 1
 }
 
-sections=(processor instructions cores NUMA 'huge pages' memory build OpenMP 'MPI library' mpirun
+sections=(processor instructions cores NUMA 'huge pages' memory build libraries OpenMP 'MPI library' mpirun
     CUDA NCCL 'model cache')
 check() { # what is special about this call; the report is in $work/report
     for section in "${sections[@]}"; do
@@ -24,6 +24,12 @@ check() { # what is special about this call; the report is in $work/report
 check 'as it is'
 grep -A1 -E '^missing' "$work/report" | grep -vE '^(missing|--)' | grep -qv -- '->' &&
     complain "something is missing and no advice follows"
+
+for library in 'Open MPI v' 'protobuf-c ' 'jansson ' 'PCRE2 ' 'utf8proc ' 'libmicrohttpd ' 'libedit '; do
+    grep -qE "^ok +libraries .*$library[0-9]" "$work/report" || complain "no version of $library"
+done
+listed=$("$epmoe" --version | sed -n 's/^libraries: //p')
+grep -qF " $listed" "$work/report" || complain "expected the libraries of --version, $listed"
 
 EPMOE_ISA=z80 PATH=$work HF_HOME=$work/no "$epmoe" doctor >"$work/report" 2>"$work/stderr" ||
     complain "exit $? on a poor machine"
