@@ -50,6 +50,13 @@ class Server:
     def complete(self, want=200, **fields):
         return self.post("/v1/completions", fields, want)
 
+    def tokens_for(self, most, least=50, seconds=4):
+        """So many new tokens that a request outlasts what the test does meanwhile: `most`, or fewer where a build is
+        so slow that these few take some seconds, too."""
+        start = time.monotonic()
+        self.complete(prompt="Emma", max_tokens=16, ignore_eos=True)
+        return max(least, min(most, int(seconds * 16 / (time.monotonic() - start))))
+
     def refuses(self, name, want=400, path="/v1/completions", **fields):
         error = self.post(path, fields, want)["error"]
         assert name in error["message"] and error["type"], f"{fields}: expected {name} in {error}"

@@ -4,6 +4,7 @@
 # starts no team, and every report is a race between ranks.
 #   tests/program/tsan.sh build/tsan/epmoe              logits by each way that rows travel
 #   tests/program/tsan.sh build/tsan/epmoe sequences    batches, texts, profiles, bench
+#   tests/program/tsan.sh build/tsan/epmoe serve        the server: HTTP's threads, the engine's and ranks
 set -uo pipefail
 epmoe=$(realpath "$1") part=${2:-logits}
 cd "$(dirname "$0")/../.."
@@ -54,6 +55,13 @@ if [ "$part" = logits ]; then
     python3 -c 'import json; print(json.dumps({"ranks": 4, "experts": [3 * (e % 5 < 3) for e in range(60)]}))' \
         >"$work/placement.json"
     each_way "${logits[@]}" --ranks 4 --placement "$work/placement.json"
+    finish
+    exit
+fi
+
+if [ "$part" = serve ]; then
+    timeout 300 python3 tests/program/serve.py races "$epmoe" >"$work/stdout" 2>"$work/stderr"
+    result $? "the server"
     finish
     exit
 fi
