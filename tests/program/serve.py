@@ -421,13 +421,17 @@ def races(epmoe):
             assert s.ask("GET", path)[0] == 200
         c.close()
 
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        list(pool.map(client, range(4)))
-        s.await_metric("requests_running", 0)
-        last = pool.submit(s.ask, "POST", "/v1/completions", json.dumps({**body, "max_tokens": 500}))
-        s.await_metric("requests_running", 1)
-        s.process.send_signal(signal.SIGINT)
-        assert last.result()[0] == 200
+    try:
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            list(pool.map(client, range(4)))
+            s.await_metric("requests_running", 0)
+            last = pool.submit(s.ask, "POST", "/v1/completions", json.dumps({**body, "max_tokens": s.tokens_for(500)}))
+            s.await_metric("requests_running", 1)
+            s.process.send_signal(signal.SIGINT)
+            assert last.result()[0] == 200
+    except Exception:
+        print(s.said(), file=sys.stderr) # ThreadSanitizer's report, at which the server ends
+        raise
     code = s.process.wait(60)
     assert code == 0, f"expected exit code 0, found {code}: {s.said()}"
 
