@@ -1,5 +1,5 @@
 """A server that a test starts, and what clients ask of it: shared by the parts of serve.py."""
-import atexit, http.client, json, os, re, signal, subprocess, tempfile, time
+import atexit, http.client, json, os, re, signal, socket, subprocess, tempfile, time
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "../.."))
 MODEL = ROOT + "/models/austen-moe"
@@ -119,3 +119,16 @@ def requests_of(n):
 
 def without_id(r):
     return {k: v for k, v in r.items() if k != "id"}
+
+
+def slow_request(tokens=1500):
+    return json.dumps(dict(prompt="Emma", max_tokens=tokens, ignore_eos=True, temperature=0))
+
+
+def raw(s, body, stream=False):
+    """A connection on which a request was sent and nothing is read."""
+    c = socket.create_connection((s.host, s.port))
+    if stream:
+        body = json.dumps({**json.loads(body), "stream": True})
+    c.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: {s.host}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+    return c
