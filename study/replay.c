@@ -151,10 +151,9 @@ static int run_way(struct replay *r, struct replay_way *way)
     return status;
 }
 
-/* All ways; a wire that is the model's own, or no narrower, is none, and neither is allgather
- * without dedup. Alone there is nothing that travels, so there is one. */
-static void list_ways(struct replay_report *r, enum dtype type)
+int replay_ways(struct exchange_options *ways, enum dtype type)
 {
+    int n = 0;
     for (int i = 0; i < REPLAY_MAX_WAYS; i++) {
         struct exchange_options o = {
             .strategy = (enum strategy)(i / WIRE_COUNT / COMBINE_COUNT / DEDUP_COUNT),
@@ -163,9 +162,21 @@ static void list_ways(struct replay_report *r, enum dtype type)
             .wire = (enum wire)(i % WIRE_COUNT)};
         bool narrower = o.wire != WIRE_BF16 || type == DTYPE_F32;
         bool other = o.strategy != STRATEGY_ALLGATHER || o.dedup == DEDUP_ON;
-        if (narrower && other && (r->n_ranks > 1 || i == 0))
-            r->ways[r->n_ways++].options = o;
+        if (narrower && other)
+            ways[n++] = o;
     }
+    return n;
+}
+
+/* Alone there is nothing that travels, so there is one way. */
+static void list_ways(struct replay_report *r, enum dtype type)
+{
+    struct exchange_options ways[REPLAY_MAX_WAYS];
+    r->n_ways = replay_ways(ways, type);
+    if (r->n_ranks == 1)
+        r->n_ways = 1;
+    for (int i = 0; i < r->n_ways; i++)
+        r->ways[i].options = ways[i];
 }
 
 static void count_steps(struct replay_report *r, const struct routing_file *f)

@@ -8,6 +8,7 @@
 #include "model/placement.h"
 #include "proto/routing.h"
 #include "study/alltoall.h"
+#include "study/traffic.h"
 #include "study/wire_errors.h"
 
 enum replay_kind { REPLAY_DECODE, REPLAY_PREFILL, REPLAY_KINDS };
@@ -48,12 +49,21 @@ struct replay_report {
     struct replay_way ways[REPLAY_MAX_WAYS];
 };
 
+/* ways [REPLAY_MAX_WAYS] := all of them, the default first; returns their number. A wire that is
+ * the model's own, or no narrower, is none, and neither is allgather without dedup. */
+int replay_ways(struct exchange_options *ways, enum dtype type);
+
 /* As alltoall_coordinate() and alltoall_serve(). */
 int replay_coordinate(struct replay_report *r, struct transport *t, const struct replay_options *o);
 int replay_serve(struct transport *t, const struct replay_options *o);
 
 /* What a step is: decode if each of its sequences has one row. */
 enum replay_kind replay_kind_of(const struct routing_step *s);
+
+/* *t := a step's routing in the i-th layer with experts, with weights as traffic_draw() has them;
+ * its arrays have room for the longest step. */
+void replay_traffic(struct traffic *t, const struct routing_file *f,
+                    const struct routing_step *step, int i);
 
 /* errors: of the model's logits, or NULL where no model was given. CSV has none of them. */
 void replay_print(const struct replay_report *r, const struct replay_options *o,

@@ -26,8 +26,3 @@ static inline struct exchange_limits replay_limits(const struct replay_options *
     return (struct exchange_limits){o->file->most_rows, h->top_k, h->n_experts,
                                     h->hidden,          h->dtype, 0};
 }
-
-/* *t := a step's routing in the i-th layer with experts, with weights as traffic_draw() has them;
- * its arrays have room for the longest step. */
-void replay_traffic(struct traffic *t, const struct routing_file *f,
-                    const struct routing_step *step, int i);
