@@ -1,0 +1,200 @@
+#include "study/topology.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "study/json_table.h"
+
+enum { MAX_TOPOLOGY_BYTES = 1 << 20, MOST_PER_NODE = 65536 };
+
+/* ---- the file ---- */
+
+static int read_link(struct link *l, const struct js *object, const char *file, const char *where,
+                     struct arena *memory)
+{
+    const struct json_key keys[] = {
+        {.name = "latency_s", .kind = JSON_REAL, .to = &l->latency, .most = 10},
+        {.name = "bytes_per_s",
+         .kind = JSON_REAL,
+         .to = &l->bytes_per_second,
+         .least = 1,
+         .most = 1e18},
+        {.name = "s_per_message",
+         .kind = JSON_REAL,
+         .to = &l->per_message,
+         .most = 10,
+         .optional = true},
+        {0}};
+    return json_table_read(file, where, object, keys, memory);
+}
+
+static int read_device(struct topology *t, const struct js *object, const char *file,
+                       struct arena *memory)
+{
+    const struct json_key keys[] = {
+        {.name = "flops", .kind = JSON_REAL, .to = &t->flops, .least = 1, .most = 1e18},
+        {.name = "read_bytes_per_s",
+         .kind = JSON_REAL,
+         .to = &t->read_bytes,
+         .least = 1,
+         .most = 1e18},
+        {0}};
+    t->has_device = true;
+    return json_table_read(file, "device.", object, keys, memory);
+}
+
+static int read_topology(struct topology *t, const struct js *root, const char *file,
+                         struct arena *memory)
+{
+    const struct js *intra = NULL, *inter = NULL, *device = NULL;
+    const struct json_key keys[] = {
+        {.name = "name", .kind = JSON_TEXT, .to = &t->name},
+        {.name = "source", .kind = JSON_TEXT, .to = &t->source},
+        {.name = "ranks_per_node",
+         .kind = JSON_WHOLE,
+         .to = &t->ranks_per_node,
+         .least = 1,
+         .most = MOST_PER_NODE},
+        {.name = "intra", .kind = JSON_OBJECT, .to = &intra},
+        {.name = "inter", .kind = JSON_OBJECT, .to = &inter},
+        {.name = "device", .kind = JSON_OBJECT, .to = &device, .optional = true},
+        {0}};
+    *t = (struct topology){0};
+    int status = json_table_read(file, "", root, keys, memory);
+    if (!status)
+        status = read_link(&t->intra, intra, file, "intra.", memory);
+    if (!status)
+        status = read_link(&t->inter, inter, file, "inter.", memory);
+    return status || !device ? status : read_device(t, device, file, memory);
+}
+
+int topology_parse(struct topology *t, const char *text, size_t bytes, const char *name,
+                   struct arena *memory)
+{
+    struct js *root = js_parse(text, bytes, name);
+    int status = root ? read_topology(t, root, name, memory) : STATUS_BAD_FILE;
+    js_free(root);
+    return status;
+}
+
+int topology_read(struct topology *t, const char *path, struct arena *memory)
+{
+    struct js *root = js_load(path, MAX_TOPOLOGY_BYTES);
+    int status = root ? read_topology(t, root, path, memory) : STATUS_BAD_FILE;
+    js_free(root);
+    return status;
+}
+
+/* ---- a device ---- */
+
+struct costs topology_prices(const struct topology *t, const struct fit_model *m)
+{
+    double width = dtype_bytes(m->dtype), flop = 2 / t->flops, read = width / t->read_bytes;
+    struct costs p = {{0}};
+    p.of[COST_EXPERT] = m->expert_parameters * read;
+    p.of[COST_ROW] = m->expert_parameters * flop;
+    p.of[COST_STEP] = (m->home_parameters + m->output_parameters) * read;
+    p.of[COST_HOME_ROW] = m->home_parameters * flop;
+    p.of[COST_OUTPUT] = m->output_parameters * flop;
+    // keys and values of all layers are read, and each value of a row meets both of them
+    p.of[COST_POSITION] = 2.0 * m->layers * m->hidden * (read + flop);
+    return p;
+}
+
+void topology_nodes(int *node, const struct topology *t, int coordinators, int workers)
+{
+    int ranks = coordinators + workers, each = t->ranks_per_node;
+    int nodes = (ranks + each - 1) / each, at = 0, taken = 0;
+    for (int c = 0; c < coordinators; c++)
+        node[c] = (int)((int64_t)c * nodes / coordinators);
+    for (int w = 0; w < workers; w++, taken++) {
+        for (;; at++, taken = 0) {
+            int here = 0;
+            for (int c = 0; c < coordinators; c++)
+                here += node[c] == at;
+            if (here + taken < each)
+                break;
+        }
+        node[coordinators + w] = at;
+    }
+}
+
+/* ---- a lap ---- */
+
+static void add_pair(struct virtual_pair *sum, const struct virtual_pair *p)
+{
+    sum->out += p->out;
+    sum->back += p->back;
+    sum->messages_out += p->messages_out;
+    sum->messages_back += p->messages_back;
+}
+
+static double price_of(const struct virtual_pair *p, const struct costs *prices, bool narrowed)
+{
+    struct costs counted = {{0}};
+    if (p->messages_out + p->messages_back == 0)
+        return 0;
+    counted.of[COST_LAP] = counted.of[COST_AFTER_WORK] = 1;
+    counted.of[COST_MESSAGE] = (double)(p->messages_out + p->messages_back);
+    counted.of[COST_OUT] = (double)p->out;
+    counted.of[COST_BACK] = (double)p->back;
+    counted.of[COST_NARROWED] = narrowed ? (double)(p->out + p->back) : 0;
+    return costs_time(&counted, prices);
+}
+
+static const struct virtual_pair *pair_of(const struct star *s, int coordinator, int worker)
+{
+    return &s->pairs[(size_t)coordinator * (size_t)(s->workers + 1) + (size_t)worker];
+}
+
+/* Rank i of the star: a coordinator with all workers, or a worker with all coordinators; `other`
+ * goes through these. */
+static int partners(const struct star *s, int i)
+{
+    return i < s->coordinators ? s->workers : s->coordinators;
+}
+
+static const struct virtual_pair *partner(const struct star *s, int i, int other)
+{
+    return i < s->coordinators ? pair_of(s, i, other + 1)
+                               : pair_of(s, other, i - s->coordinators + 1);
+}
+
+double star_time_by_prices(const struct star *s, const struct costs *prices, bool narrowed)
+{
+    double most = 0;
+    for (int i = 0; i < s->coordinators + s->workers; i++) {
+        struct virtual_pair sum = {0};
+        for (int j = 0; j < partners(s, i); j++)
+            add_pair(&sum, partner(s, i, j));
+        most = fmax(most, price_of(&sum, prices, narrowed));
+    }
+    return most;
+}
+
+static double link_time(const struct link *l, uint64_t messages, uint64_t bytes)
+{
+    return messages == 0 ? 0
+                         : l->latency + l->per_message * (double)(messages - 1) +
+                               (double)bytes / l->bytes_per_second;
+}
+
+double star_time_by_topology(const struct star *s, const struct topology *t, const int *node)
+{
+    double most = 0;
+    for (int i = 0; i < s->coordinators + s->workers; i++) {
+        struct virtual_pair near = {0}, far = {0};
+        for (int j = 0; j < partners(s, i); j++) {
+            int other = i < s->coordinators ? s->coordinators + j : j;
+            add_pair(node[i] == node[other] ? &near : &far, partner(s, i, j));
+        }
+        double out = fmax(link_time(&t->intra, near.messages_out, near.out),
+                          link_time(&t->inter, far.messages_out, far.out));
+        double back = fmax(link_time(&t->intra, near.messages_back, near.back),
+                           link_time(&t->inter, far.messages_back, far.back));
+        most = fmax(most, out + back);
+    }
+    return most;
+}
