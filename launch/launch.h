@@ -34,6 +34,8 @@ int command_inspect(struct process *p, int argc, char **argv);
 int command_alltoall(struct process *p, int argc, char **argv);
 int command_replay(struct process *p, int argc, char **argv);
 int command_place(struct process *p, int argc, char **argv);
+int command_calibrate(struct process *p, int argc, char **argv);
+int command_project(struct process *p, int argc, char **argv);
 int command_doctor(struct process *p, int argc, char **argv);
 
 const char *program_version(void); // "0.1.0 (commit)"

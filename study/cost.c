@@ -166,18 +166,27 @@ void least_squares(double *x, const double *ata, const double *atb, int n)
 
 /* ---- prices ---- */
 
-/* One setting's equation, over its time, so that errors are relative; columns are scaled so that
- * bytes and steps are of one size. */
+/* What an error is held against: the mean of the logarithms of the measured time and of what was
+ * predicted before, so that twice too much and half of it weigh the same; at most 4 times off the
+ * measured one. */
+static double weigh(const struct setting *s, const struct costs *counts, const struct costs *prices)
+{
+    double t = setting_seconds(s), ratio = costs_time(counts, prices) / t;
+    return t * sqrt(fmin(fmax(ratio, 1.0 / 16), 16));
+}
+
+/* One setting's equation, over `against`; columns are scaled so that bytes and steps are of one
+ * size. */
 static void add_equation(double *ata, double *atb, const struct costs *counts, double seconds,
-                         const double *scale)
+                         double against, const double *scale)
 {
     double a[COSTS];
     for (int i = 0; i < COSTS; i++)
-        a[i] = counts->of[i] * scale[i] / seconds;
+        a[i] = counts->of[i] * scale[i] / against;
     for (int i = 0; i < COSTS; i++) {
         for (int j = 0; j < COSTS; j++)
             ata[i * COSTS + j] += a[i] * a[j];
-        atb[i] += a[i];
+        atb[i] += a[i] * seconds / against;
     }
 }
 
@@ -207,7 +216,8 @@ static void fit_once(struct costs *prices, const struct setting *settings, int n
     for (int i = 0; i < n; i++) {
         struct costs counts = setting_counts(&settings[i], prices);
         if (counts_for(&settings[i], with_steps))
-            add_equation(ata, atb, &counts, setting_seconds(&settings[i]), scale);
+            add_equation(ata, atb, &counts, setting_seconds(&settings[i]),
+                         weigh(&settings[i], &counts, prices), scale);
     }
     least_squares(prices->of, ata, atb, COSTS);
     for (int c = 0; c < COSTS; c++)
@@ -218,9 +228,10 @@ static void fit_once(struct costs *prices, const struct setting *settings, int n
  * from everything, a few times over. */
 void cost_fit(struct costs *prices, struct setting *settings, int n)
 {
-    enum { ROUNDS = 4 };
+    enum { ROUNDS = 6 };
     *prices = (struct costs){{0}};
-    fit_once(prices, settings, n, false);
+    for (int i = 0; i < ROUNDS; i++)
+        fit_once(prices, settings, n, false);
     for (int i = 0; i < ROUNDS; i++)
         fit_once(prices, settings, n, true);
     cost_predict(settings, n, prices);

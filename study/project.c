@@ -202,13 +202,8 @@ static void count_coordinator(struct projecting *p, int c, struct project_way *w
     struct virtual_pair sum = {0};
     for (size_t w = 1; w < each; w++) {
         const struct virtual_pair *pair = &p->pairs[(size_t)c * each + w];
-        struct virtual_pair *all = &p->sums[(size_t)c * each + w];
-        sum.out += pair->out;
-        sum.back += pair->back;
-        sum.messages_out += pair->messages_out;
-        sum.messages_back += pair->messages_back;
-        all->out += pair->out;
-        all->back += pair->back;
+        virtual_add(&sum, pair);
+        virtual_add(&p->sums[(size_t)c * each + w], pair);
     }
     double bytes = (double)(sum.out + sum.back);
     double messages = (double)(sum.messages_out + sum.messages_back);

@@ -123,27 +123,6 @@ void topology_nodes(int *node, const struct topology *t, int coordinators, int w
 
 /* ---- a lap ---- */
 
-static void add_pair(struct virtual_pair *sum, const struct virtual_pair *p)
-{
-    sum->out += p->out;
-    sum->back += p->back;
-    sum->messages_out += p->messages_out;
-    sum->messages_back += p->messages_back;
-}
-
-static double price_of(const struct virtual_pair *p, const struct costs *prices, bool narrowed)
-{
-    struct costs counted = {{0}};
-    if (p->messages_out + p->messages_back == 0)
-        return 0;
-    counted.of[COST_LAP] = counted.of[COST_AFTER_WORK] = 1;
-    counted.of[COST_MESSAGE] = (double)(p->messages_out + p->messages_back);
-    counted.of[COST_OUT] = (double)p->out;
-    counted.of[COST_BACK] = (double)p->back;
-    counted.of[COST_NARROWED] = narrowed ? (double)(p->out + p->back) : 0;
-    return costs_time(&counted, prices);
-}
-
 static const struct virtual_pair *pair_of(const struct star *s, int coordinator, int worker)
 {
     return &s->pairs[(size_t)coordinator * (size_t)(s->workers + 1) + (size_t)worker];
@@ -168,8 +147,9 @@ double star_time_by_prices(const struct star *s, const struct costs *prices, boo
     for (int i = 0; i < s->coordinators + s->workers; i++) {
         struct virtual_pair sum = {0};
         for (int j = 0; j < partners(s, i); j++)
-            add_pair(&sum, partner(s, i, j));
-        most = fmax(most, price_of(&sum, prices, narrowed));
+            virtual_add(&sum, partner(s, i, j));
+        struct costs counted = lap_costs(&sum, 1, narrowed, true);
+        most = fmax(most, costs_time(&counted, prices));
     }
     return most;
 }
@@ -188,7 +168,7 @@ double star_time_by_topology(const struct star *s, const struct topology *t, con
         struct virtual_pair near = {0}, far = {0};
         for (int j = 0; j < partners(s, i); j++) {
             int other = i < s->coordinators ? s->coordinators + j : j;
-            add_pair(node[i] == node[other] ? &near : &far, partner(s, i, j));
+            virtual_add(node[i] == node[other] ? &near : &far, partner(s, i, j));
         }
         double out = fmax(link_time(&t->intra, near.messages_out, near.out),
                           link_time(&t->inter, far.messages_out, far.out));

@@ -82,3 +82,33 @@ void virtual_lap(struct virtual_ranks *v, const struct traffic *t,
         status = lap_return(&v->lap, &terms);
     CHECK(!status, "ranks that are not there make no errors: %d", status);
 }
+
+void virtual_add(struct virtual_pair *sum, const struct virtual_pair *p)
+{
+    sum->out += p->out;
+    sum->back += p->back;
+    sum->messages_out += p->messages_out;
+    sum->messages_back += p->messages_back;
+}
+
+struct virtual_pair virtual_sum(const struct virtual_ranks *v)
+{
+    struct virtual_pair sum = {0};
+    for (int rank = 0; rank < v->transport.size; rank++)
+        virtual_add(&sum, &v->pairs[rank]);
+    return sum;
+}
+
+struct costs lap_costs(const struct virtual_pair *sum, int laps, bool narrowed, bool between_work)
+{
+    struct costs c = {{0}};
+    if (sum->messages_out + sum->messages_back == 0)
+        return c;
+    c.of[COST_LAP] = laps;
+    c.of[COST_AFTER_WORK] = between_work ? laps : 0;
+    c.of[COST_MESSAGE] = (double)(sum->messages_out + sum->messages_back);
+    c.of[COST_OUT] = (double)sum->out;
+    c.of[COST_BACK] = (double)sum->back;
+    c.of[COST_NARROWED] = narrowed ? (double)(sum->out + sum->back) : 0;
+    return c;
+}
