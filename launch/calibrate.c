@@ -15,6 +15,7 @@
 #include "model/hub.h"
 #include "study/model_shape.h"
 #include "study/roof.h"
+#include "worker/answers.h"
 
 enum { MOST_COUNTS = 16, LAPS_HIDDEN = 2048, LAPS_TOP_K = 4, LAPS_EXPERTS = 60 };
 
@@ -336,6 +337,18 @@ static int run(struct calibrate_command *c, struct process *p)
     return status || (p->mpi && p->mpi->rank > 0) ? status : report(&calibration, c, p);
 }
 
+/* Rank 0 may have no error, if a file is missing on another host only; and then that one no. */
+static void refuse(struct calibrate_command *c, struct process *p, int status)
+{
+    if (p->mpi->rank > 0) {
+        answers_give_up(p->mpi, status, &c->memory);
+        return;
+    }
+    calibrate_no_laps(p->mpi);
+    if (c->model.model) // they wait once more: for the model
+        cluster_stop(p->mpi);
+}
+
 int command_calibrate(struct process *p, int argc, char **argv)
 {
     static struct calibrate_command c;
@@ -351,6 +364,8 @@ int command_calibrate(struct process *p, int argc, char **argv)
     calibration_open(&calibration, &c.options);
     if (!status)
         status = run(&c, p);
+    else if (p->mpi)
+        refuse(&c, p, status);
     calibration_close(&calibration);
     arena_free(&c.memory);
     return status;

@@ -166,6 +166,12 @@ int calibrate_laps(struct calibration *c, struct transport *t, const struct cali
     return status;
 }
 
+void calibrate_no_laps(struct transport *t)
+{
+    for (int i = 1; i < CALIBRATE_TURNS * LAP_WAYS; i++)
+        cluster_stop(t);
+}
+
 int calibrate_serve_laps(struct transport *t, const struct calibrate_options *o)
 {
     struct arena memory = {0};

@@ -51,6 +51,8 @@ int calibrate_laps(struct calibration *c, struct transport *t, const struct cali
                    int at_once);
 /* Any other rank, until all has been measured or rank 0 gave up. 0 or the error's status. */
 int calibrate_serve_laps(struct transport *t, const struct calibrate_options *o);
+/* Rank 0, instead of calibrate_laps(): nothing is measured; one more Stop ends it. */
+void calibrate_no_laps(struct transport *t);
 
 /* ---- steps ---- */
 
