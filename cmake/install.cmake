@@ -6,4 +6,5 @@ install(PROGRAMS launch/mpirun.sh DESTINATION ${CMAKE_INSTALL_BINDIR} RENAME epm
 install(FILES docs/epmoe.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(FILES launch/completion.bash RENAME epmoe
         DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
-install(FILES launch/hosts.example launch/slurm.example DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES launch/hosts.example launch/slurm.example launch/topologies/dgx-a100.json
+        launch/topologies/dgx-h100.json DESTINATION ${CMAKE_INSTALL_DOCDIR})

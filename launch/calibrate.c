@@ -124,10 +124,9 @@ static int take_fit(struct calibrate_command *c)
     if (!c->fit)
         return 0;
     int status = fit_read(&c->given, c->fit, &c->memory);
-    if (!status && (!c->given.has_model || !c->options.has_model || m->digest != own->digest))
-        status = fail(STATUS_BAD_FILE, "%s: expected a fit of -m MODEL, %s, found %s", c->fit,
-                      c->options.has_model ? own->name : "which is missing",
-                      c->given.has_model ? m->name : "one without a model");
+    if (!status && (!c->given.has_model || m->digest != own->digest))
+        status = fail(STATUS_BAD_FILE, "%s: expected a fit of %s, found %s", c->fit, own->name,
+                      c->given.has_model ? "one of another model" : "one without a model");
     return status;
 }
 
@@ -137,8 +136,9 @@ static int settle(struct calibrate_command *c, const struct process *p)
     c->options.most_rows = (int)c->rows;
     c->options.repetitions = (int)c->repetitions;
     c->options.all_ways = c->check;
-    if (c->check && !c->model.model)
-        return fail(STATUS_USAGE, "calibrate: --check: expected -m MODEL, found none");
+    if ((c->check || c->fit) && !c->model.model)
+        return fail(STATUS_USAGE, "calibrate: %s: expected -m MODEL, found none",
+                    c->check ? "--check" : "--fit");
     if (c->fit && c->out)
         return fail(STATUS_USAGE,
                     "calibrate: --fit: expected no -o, found both: nothing is fitted");

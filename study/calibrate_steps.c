@@ -104,34 +104,50 @@ static int time_step(struct coordinator *c, const struct step *s, const struct s
     return status;
 }
 
-/* Settings first, first + stride and so on have a shape each. All shapes in turn, then again: every
- * second round is one of `measured`, the others are of `again`; both are medians. A round that is
- * not timed comes first. */
-static int time_shapes(struct calibration *c, struct coordinator *who, int repetitions, int first,
-                       int stride)
+/* The times of every shape's step. Rounds go through all shapes; every second one is of the first
+ * turn, the others are of the second. */
+struct timing {
+    int rounds, room;               // that were timed; of each turn at most
+    struct step *steps;             // [shapes]
+    double *times[CALIBRATE_TURNS]; // [shapes][room]
+};
+
+static void timing_open(struct timing *t, struct calibration *c, int vocab, int room)
 {
-    struct arena memory = {0};
-    size_t shapes = (size_t)c->n_shapes, each = (size_t)repetitions;
-    struct step *steps = arena_alloc(&memory, shapes * sizeof *steps);
-    double *times[CALIBRATE_TURNS];
-    int status = 0;
-    for (int turn = 0; turn < CALIBRATE_TURNS; turn++)
-        times[turn] = arena_alloc(&memory, shapes * each * sizeof **times);
+    size_t shapes = (size_t)c->n_shapes;
+    *t = (struct timing){.room = room};
+    t->steps = arena_alloc(&c->memory, shapes * sizeof *t->steps);
     for (size_t i = 0; i < shapes; i++)
-        steps[i] = make_step(&c->shapes[i], who->config.vocab_size, &memory);
-    for (int round = -CALIBRATE_TURNS; round < CALIBRATE_TURNS * repetitions; round++)
-        for (size_t i = 0; i < shapes && !status && round != -1; i++) {
-            size_t at = i * each + (size_t)(round < 0 ? 0 : round / CALIBRATE_TURNS);
-            double *to = &times[round < 0 ? 0 : round % CALIBRATE_TURNS][at];
-            status = time_step(who, &steps[i], &c->shapes[i], to);
+        t->steps[i] = make_step(&c->shapes[i], vocab, &c->memory);
+    for (int turn = 0; turn < CALIBRATE_TURNS; turn++)
+        t->times[turn] = arena_alloc(&c->memory, shapes * (size_t)room * sizeof **t->times);
+}
+
+/* So many rounds, after one that is not kept. */
+static int timing_run(struct timing *t, struct calibration *c, struct coordinator *who, int rounds)
+{
+    int status = 0;
+    for (int round = -1; round < rounds && !status; round++) {
+        for (int i = 0; i < c->n_shapes && !status; i++) {
+            double seconds;
+            status = time_step(who, &t->steps[i], &c->shapes[i], &seconds);
+            if (round >= 0)
+                t->times[t->rounds % CALIBRATE_TURNS][i * t->room + t->rounds / CALIBRATE_TURNS] =
+                    seconds;
         }
-    for (size_t i = 0; i < shapes; i++) {
-        struct setting *s = &c->settings[(size_t)first + i * (size_t)stride];
-        s->measured = median(times[0] + i * each, repetitions);
-        s->again = median(times[1] + i * each, repetitions);
+        t->rounds += round >= 0;
     }
-    arena_free(&memory);
     return status;
+}
+
+/* Settings first, first + stride and so on have a shape each: the medians of both turns. */
+static void timing_take(struct timing *t, struct calibration *c, int first, int stride)
+{
+    for (int i = 0; i < c->n_shapes; i++) {
+        struct setting *s = &c->settings[first + i * stride];
+        s->measured = median(t->times[0] + i * t->room, t->room);
+        s->again = median(t->times[1] + i * t->room, t->room);
+    }
 }
 
 /* ---- what a step counts ---- */
@@ -212,24 +228,29 @@ static int record_steps(struct calibration *c, struct coordinator *alone, const 
 static double time_experts(struct calibration *c, struct expert_run *run, int shape,
                            struct traffic *t)
 {
+    static const double stretch = 0.005; // seconds of a layer: several windows of launch/lab.sh
     bool all[MAX_EXPERTS];
     double seconds = 0;
     memset(all, 1, sizeof all);
     for (int i = 0; i < c->routing.n_sparse; i++) {
         replay_traffic(t, &c->routing, &c->routing.steps[shape], i);
-        seconds += expert_run_seconds(run, i, t, all);
+        seconds += expert_run_seconds(run, i, t, all, stretch);
     }
     return seconds;
 }
 
-/* As time_shapes(), each a median of its own. */
+/* Settings as of timing_take(); each time is the median of three. */
 static void time_all_experts(struct calibration *c, struct expert_run *run, struct traffic *t,
                              int first, int stride)
 {
+    enum { TIMES = 3 };
     for (int turn = 0; turn < CALIBRATE_TURNS; turn++)
         for (int i = 0; i < c->n_shapes; i++) {
             struct setting *s = &c->settings[first + i * stride];
-            *(turn ? &s->again : &s->measured) = time_experts(c, run, i, t);
+            double times[TIMES];
+            for (int again = 0; again < TIMES; again++)
+                times[again] = time_experts(c, run, i, t);
+            *(turn ? &s->again : &s->measured) = median(times, TIMES);
         }
 }
 
@@ -238,6 +259,7 @@ int calibrate_alone(struct calibration *c, struct coordinator *alone,
 {
     struct expert_run run;
     struct traffic t;
+    struct timing timing;
     int status = record_steps(c, alone, path), first = c->n; // a step, its experts, a step, …
     if (status)
         return status;
@@ -250,7 +272,9 @@ int calibrate_alone(struct calibration *c, struct coordinator *alone,
         struct setting *experts = add_step(c, SETTING_EXPERTS, i);
         count_experts(c, &experts->counted, i, &t);
     }
-    status = time_shapes(c, alone, o->repetitions, first, 2);
+    timing_open(&timing, c, alone->config.vocab_size, o->repetitions);
+    status = timing_run(&timing, c, alone, CALIBRATE_TURNS * o->repetitions);
+    timing_take(&timing, c, first, 2);
     time_all_experts(c, &run, &t, first + 1, 2);
     return status;
 }
@@ -316,18 +340,24 @@ static int change_way(struct coordinator *all, const struct coordinator_options 
     return coordinator_change_exchange(all, &other);
 }
 
+/* As often through all ways as there are turns, so that what changes with time is in all of them. */
 int calibrate_steps(struct calibration *c, struct coordinator *all,
                     const struct coordinator_options *opened, const struct calibrate_options *o,
                     int at_once)
 {
     int ways = o->all_ways ? STEP_WAYS : 1, first = c->n, status = 0;
-    for (int way = 0; way < ways; way++)
+    struct timing timings[STEP_WAYS];
+    for (int way = 0; way < ways; way++) {
         add_steps(c, all, way, at_once);
-    for (int way = 0; way < ways && !status; way++) {
-        if (ways > 1)
-            status = change_way(all, opened, way);
-        if (!status)
-            status = time_shapes(c, all, o->repetitions, first + way * c->n_shapes, 1);
+        timing_open(&timings[way], c, all->config.vocab_size, o->repetitions);
     }
+    for (int i = 0; i < CALIBRATE_TURNS * ways && !status; i++) {
+        if (ways > 1)
+            status = change_way(all, opened, i % ways);
+        if (!status)
+            status = timing_run(&timings[i % ways], c, all, o->repetitions);
+    }
+    for (int way = 0; way < ways && !status; way++)
+        timing_take(&timings[way], c, first + way * c->n_shapes, 1);
     return status;
 }

@@ -7,9 +7,8 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "kernels/ops.h"
-#include "study/quantile.h"
 
-enum { TIMES = 3 };
+enum { LEAST_RUNS = 3 };
 
 /* Rows of values in (-1, 1): zeros could be faster than what a model has. */
 static void fill(struct expert_run *r, size_t values)
@@ -27,7 +26,7 @@ static void fill(struct expert_run *r, size_t values)
 
 static double seconds(void *of, int i, const struct traffic *t, const bool *wanted)
 {
-    return expert_run_seconds(of, i, t, wanted);
+    return expert_run_seconds(of, i, t, wanted, 0);
 }
 
 void expert_run_open(struct expert_run *r, struct coordinator *c, int rows)
@@ -68,11 +67,18 @@ static int sort_wanted(struct expert_run *r, const struct traffic *t, const bool
     return n;
 }
 
-double expert_run_seconds(struct expert_run *r, int i, const struct traffic *t, const bool *wanted)
+static void run_once(struct dev *d, const struct ffn_job *job)
+{
+    run_ffn(d, job, 1);
+    CHECK(dev_wait(d) == 0, "the device failed");
+}
+
+double expert_run_seconds(struct expert_run *r, int i, const struct traffic *t, const bool *wanted,
+                          double stretch)
 {
     struct dev *d = &r->c->dev;
     struct ffn_job job = shard_experts_job(&r->c->shard, layer_of(&r->c->config, i));
-    double times[TIMES];
+    int runs = 0;
     CHECK(t->n <= r->rows, "%d rows, room for %d", t->n, r->rows);
     job.n = sort_wanted(r, t, wanted);
     dev_upload(d, r->source, r->source_host, (size_t)job.n * sizeof *r->source);
@@ -81,12 +87,9 @@ double expert_run_seconds(struct expert_run *r, int i, const struct traffic *t, 
     job.x = r->x;
     job.source = r->source;
     job.count = r->count;
-    CHECK(dev_wait(d) == 0, "the device failed");
-    for (int again = 0; again < TIMES; again++) {
-        int64_t start = clock_ns();
-        run_ffn(d, &job, 1);
-        CHECK(dev_wait(d) == 0, "the device failed");
-        times[again] = seconds_since(start);
-    }
-    return median(times, TIMES);
+    run_once(d, &job);
+    int64_t start = clock_ns();
+    for (; runs < LEAST_RUNS || seconds_since(start) < stretch; runs++)
+        run_once(d, &job);
+    return seconds_since(start) / runs;
 }

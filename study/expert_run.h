@@ -15,6 +15,10 @@ struct expert_run {
 
 /* c is open, alone, with every expert at home. Buffers go with its device. */
 void expert_run_open(struct expert_run *r, struct coordinator *c, int rows);
-/* Until the device has done it, the median of three times: the rows of t whose experts are wanted
- * [experts], in the i-th layer with experts. */
-double expert_run_seconds(struct expert_run *r, int i, const struct traffic *t, const bool *wanted);
+/* The rows of t whose experts are wanted [experts], in the i-th layer with experts: from the call
+ * until the device has done it, the mean of a stretch of so many seconds or more, and of at least
+ * three runs. A long stretch is for ranks that are stopped and let go on again, as in
+ * launch/lab.sh.
+ */
+double expert_run_seconds(struct expert_run *r, int i, const struct traffic *t, const bool *wanted,
+                          double stretch);

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Every command of docs/study.md, in order, with this build in place of build/release.
 #   tests/program/study.sh build/ci/epmoe
-[ "${EPMOE_TEST_PAIRS:-}" != 1 ] || { # three minutes there; alltoall, replay and place try the code
-    echo "skipped: under sanitizers its commands are those of alltoall.sh, replay.sh and place.sh"
+[ "${EPMOE_TEST_PAIRS:-}" != 1 ] || { # three minutes there; alltoall, replay, place and calibrate try the code
+    echo "skipped: under sanitizers its commands are those of alltoall.sh, replay.sh, place.sh and calibrate.sh"
     exit 77
 }
 . "$(dirname "$0")/../rig/mpi_rig.sh"

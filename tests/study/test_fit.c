@@ -93,8 +93,8 @@ static void is_read_as_written(void **state)
         assert_string_equal(again.processor, f.processor);
         assert_int_equal(again.ranks_at_once, 2);
         assert_int_equal(again.has_model, has_model);
-        for (int c = 0; c < COSTS; c++) // a file has 15 digits of a number
-            assert_true(fabs(again.prices.of[c] - f.prices.of[c]) <= 1e-14 * f.prices.of[c]);
+        for (int c = 0; c < COSTS; c++) // a file has 9 digits of a number
+            assert_true(fabs(again.prices.of[c] - f.prices.of[c]) <= 1e-8 * f.prices.of[c]);
         assert_memory_equal(&again.good, &f.good, sizeof f.good);
         assert_memory_equal(&again.spans, &f.spans, sizeof f.spans);
         if (has_model) {
