@@ -340,7 +340,7 @@ static int change_way(struct coordinator *all, const struct coordinator_options 
     return coordinator_change_exchange(all, &other);
 }
 
-/* As often through all ways as there are turns, so that what changes with time is in all of them. */
+/* As often through all ways as there are turns: what changes with time is in all of them. */
 int calibrate_steps(struct calibration *c, struct coordinator *all,
                     const struct coordinator_options *opened, const struct calibrate_options *o,
                     int at_once)

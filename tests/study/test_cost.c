@@ -164,6 +164,40 @@ static void nothing_is_below_zero(void **state)
     assert_true(x[0] == 0 && fabs(x[1] - 8.0 / 14) < 1e-12);
 }
 
+/* Of made-up problems, most of which want some values below 0: where x is 0 the sum of squares does
+ * not fall if it grows, and elsewhere it does not change, which no other x fulfils. */
+static void best_is_found(void **state)
+{
+    enum { UNKNOWNS = 5, ROWS = 9 };
+    int at_zero = 0;
+    (void)state;
+    seed = 11;
+    for (int round = 0; round < 500; round++) {
+        double a[ROWS][UNKNOWNS], b[ROWS], ata[UNKNOWNS * UNKNOWNS] = {0}, atb[UNKNOWNS] = {0};
+        double x[UNKNOWNS];
+        for (int r = 0; r < ROWS; r++) {
+            b[r] = draw(2) - 1;
+            for (int i = 0; i < UNKNOWNS; i++)
+                a[r][i] = draw(2) - 0.5;
+        }
+        for (int r = 0; r < ROWS; r++)
+            for (int i = 0; i < UNKNOWNS; i++) {
+                atb[i] += a[r][i] * b[r];
+                for (int j = 0; j < UNKNOWNS; j++)
+                    ata[i * UNKNOWNS + j] += a[r][i] * a[r][j];
+            }
+        least_squares(x, ata, atb, UNKNOWNS);
+        for (int i = 0; i < UNKNOWNS; i++) {
+            double slope = atb[i];
+            for (int j = 0; j < UNKNOWNS; j++)
+                slope -= ata[i * UNKNOWNS + j] * x[j];
+            assert_true(x[i] >= 0 && slope < 1e-7 && (x[i] <= 0 || slope > -1e-7));
+            at_zero += x[i] <= 0;
+        }
+    }
+    assert_true(at_zero > 500 && at_zero < 2000);
+}
+
 /* A column that is there twice, and one of zeros, leave a solution. */
 static void dependent_columns(void **state)
 {
@@ -192,6 +226,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(finds_known_prices),    cmocka_unit_test(finds_them_in_noise),
         cmocka_unit_test(does_not_see_held_out), cmocka_unit_test(nothing_is_below_zero),
-        cmocka_unit_test(dependent_columns),     cmocka_unit_test(slowest_rank_counts)};
+        cmocka_unit_test(best_is_found),         cmocka_unit_test(dependent_columns),
+        cmocka_unit_test(slowest_rank_counts)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,7 +9,8 @@
 #include "tests/rig/cm.h"
 
 /* One layer of four experts, two for a row of 64 bytes. A step of one row at position 4, to experts
- * 0 and 3; and one of two rows from position 0 on, to 0 and 1, and to 0 and 2. */
+ * 0 and 3; one of two rows from position 0 on, to 0 and 1, and to 0 and 2; and where there are
+ * three steps another one of one row, to 0 and 1. */
 enum { EXPERTS = 4, K = 2, HIDDEN = 32 };
 static const uint8_t sparse[] = {1};
 static const struct routing_head head = {.version = "test",
@@ -34,18 +35,18 @@ static const struct costs prices = {{[COST_MESSAGE] = 1,
                                      [COST_POSITION] = 0.5,
                                      [COST_OUTPUT] = 7}};
 
-static void record(struct routing_file *f, struct arena *memory)
+static void record(struct routing_file *f, int steps_wanted, struct arena *memory)
 {
     static const int32_t tokens[2];
-    static const uint8_t decode[] = {0, 3}, prefill[] = {0, 1, 0, 2};
+    static const uint8_t decode[] = {0, 3}, prefill[] = {0, 1, 0, 2}, more[] = {0, 1};
     const struct routing_run one = {0, 4, 1}, two = {1, 0, 2};
-    const struct routing_step steps[] = {{1, 1, &one, tokens, decode},
-                                         {2, 1, &two, tokens, prefill}};
+    const struct routing_step steps[] = {
+        {1, 1, &one, tokens, decode}, {2, 1, &two, tokens, prefill}, {1, 1, &one, tokens, more}};
     struct routing_writer w;
     char path[64];
     snprintf(path, sizeof path, "/tmp/project-%ld", (long)getpid());
     assert_int_equal(routing_write_begin(&w, path, &head), 0);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < steps_wanted; i++)
         routing_write_step(&w, &head, &steps[i]);
     assert_int_equal(routing_write_end(&w), 0);
     assert_int_equal(routing_read(f, path, memory), 0);
@@ -60,10 +61,10 @@ struct testing {
     struct project_report r;
 };
 
-static void open_testing(struct testing *t, int ranks, int coordinators)
+static void open_testing_of(struct testing *t, int steps, int ranks, int coordinators)
 {
     *t = (struct testing){0};
-    record(&t->file, &t->memory);
+    record(&t->file, steps, &t->memory);
     t->fit.prices = prices;
     t->o = (struct project_options){.file = &t->file,
                                     .path = "test",
@@ -75,6 +76,11 @@ static void open_testing(struct testing *t, int ranks, int coordinators)
                                     .placement = PROJECT_EVEN,
                                     .steps = 8};
     assert_int_equal(replay_layers(&t->o.layers, &t->file, "test"), 0);
+}
+
+static void open_testing(struct testing *t, int ranks, int coordinators)
+{
+    open_testing_of(t, 2, ranks, coordinators);
 }
 
 static const struct projection *run(struct testing *t, enum replay_kind kind)
@@ -268,6 +274,30 @@ static void marks(void **state)
     close_testing(&t);
 }
 
+/* Two steps of one row: means, and the least and the most of their laps. The later one needs worker
+ * 1 alone: a(16 + 8 + 8) and a row to it, a(16 + 8) to worker 2, two rows back. */
+static void mean_of_steps(void **state)
+{
+    struct testing t;
+    (void)state;
+    open_testing_of(&t, 3, 3, 1);
+    const struct projection *p = run(&t, REPLAY_DECODE);
+    const struct project_way *w = &p->ways[0];
+    assert_near(w->out, (192 + 128) / 2.0);
+    assert_near(w->back, 128);
+    assert_near(w->lap_bytes.least, 128 + 128);
+    assert_near(w->lap_bytes.most, 192 + 128);
+    assert_near(w->lap_messages.most, 4);
+    assert_near(w->experts, (5 + 10) / 2.0);
+    assert_int_equal(t.r.taken[REPLAY_DECODE], 2);
+    project_free(&t.r);
+    t.o.steps = 1; // at even distances: the last of two
+    p = run(&t, REPLAY_DECODE);
+    assert_int_equal(t.r.taken[REPLAY_DECODE], 1);
+    assert_near(p->ways[0].out, 128);
+    close_testing(&t);
+}
+
 /* Experts that are really run: each rank's time is what the runner says of its rows alone. */
 static int calls;
 static double runner(void *of, int i, const struct traffic *t, const bool *wanted)
@@ -316,6 +346,7 @@ int main(void)
         cmocka_unit_test(one_row),          cmocka_unit_test(two_rows),
         cmocka_unit_test(two_coordinators), cmocka_unit_test(topology),
         cmocka_unit_test(device),           cmocka_unit_test(marks),
-        cmocka_unit_test(experts_are_run),  cmocka_unit_test(many_ranks)};
+        cmocka_unit_test(mean_of_steps),    cmocka_unit_test(experts_are_run),
+        cmocka_unit_test(many_ranks)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
