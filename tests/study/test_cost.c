@@ -164,8 +164,9 @@ static void nothing_is_below_zero(void **state)
     assert_true(x[0] == 0 && fabs(x[1] - 8.0 / 14) < 1e-12);
 }
 
-/* Of made-up problems, most of which want some values below 0: where x is 0 the sum of squares does
- * not fall if it grows, and elsewhere it does not change, which no other x fulfils. */
+/* Of made-up problems with columns that are much alike, most of which want some values below 0:
+ * where x is 0 the sum of squares does not fall if it grows, and elsewhere it does not change,
+ * which no other x fulfils. */
 static void best_is_found(void **state)
 {
     enum { UNKNOWNS = 5, ROWS = 9 };
@@ -176,9 +177,9 @@ static void best_is_found(void **state)
         double a[ROWS][UNKNOWNS], b[ROWS], ata[UNKNOWNS * UNKNOWNS] = {0}, atb[UNKNOWNS] = {0};
         double x[UNKNOWNS];
         for (int r = 0; r < ROWS; r++) {
-            b[r] = draw(2) - 1;
+            b[r] = 0.7 + draw(0.6);
             for (int i = 0; i < UNKNOWNS; i++)
-                a[r][i] = draw(2) - 0.5;
+                a[r][i] = 0.7 + draw(0.6);
         }
         for (int r = 0; r < ROWS; r++)
             for (int i = 0; i < UNKNOWNS; i++) {
