@@ -280,7 +280,7 @@ struct goodness goodness_of(const struct setting *settings, int n)
         errors[s->held_out][s->held_out ? g.held_out++ : g.fitted++] = error;
         squares += s->held_out ? 0 : error * error;
         g.held_out_most = s->held_out && error > g.held_out_most ? error : g.held_out_most;
-        noise[i] = fabs(s->measured - s->again) / setting_seconds(s);
+        noise[i] = 2 * fabs(s->measured - s->again) / (s->measured + s->again);
     }
     double constant = squares_of_constant(settings, n);
     g.r2 = constant > 0 ? 1 - squares / constant : 0;

@@ -39,12 +39,12 @@ assert fit["measured"]["rows"] == [1, 4] and fit["measured"]["positions"] == [16
 for f in fit, mpi, laps:
     for s in f["settings"]:
         assert s["measured_s"] > 0 and s["again_s"] > 0 and s["predicted_s"] >= 0, s
-        mean = (s["measured_s"] + s["again_s"]) / 2
-        assert abs(s["relative_error"] - (s["predicted_s"] - mean) / mean) < 1e-6, s
+        t = min(s["measured_s"], s["again_s"])
+        assert abs(s["relative_error"] - (s["predicted_s"] - t) / t) < 1e-6 * (1 + s["predicted_s"] / t), s
     assert all(v is None or v >= 0 for v in f["coefficients"].values())
     held = sorted(abs(s["relative_error"]) for s in f["settings"] if s["held_out"])
     assert f["goodness"]["held_out"] == len(held) > 0
-    assert abs(f["goodness"]["held_out_most_relative_error"] - held[-1]) < 1e-6
+    assert abs(f["goodness"]["held_out_most_relative_error"] - held[-1]) < 1e-6 * (1 + held[-1])
     assert any(f["coefficients"].values())
 # 7 ways of 4 sizes for each number of ranks; 6 shapes alone, their experts, 6 ways of them on all ranks
 kinds = [s["kind"] for s in fit["settings"]]
