@@ -74,6 +74,7 @@ int cluster_set_up(struct transport *t, const struct cluster_terms *terms, unsig
         if (p->pieces[l].n)
             memcpy(piece_rank_of + at, p->pieces[l].rank_of,
                    (size_t)p->pieces[l].n * sizeof *piece_rank_of);
+    struct expert_copies copies = placement_copies(p, &memory);
     struct exchange_words words = exchange_words(&terms->exchange);
     struct control message = {.kind = CONTROL_SETUP,
                               .setup = {.isa = isa,
@@ -81,6 +82,9 @@ int cluster_set_up(struct transport *t, const struct cluster_terms *terms, unsig
                                         .n_layers = m->n_layers,
                                         .n_experts = m->n_experts,
                                         .rank_of = rank_of,
+                                        .n_copies = copies.n,
+                                        .copy_cell = copies.cell,
+                                        .copy_rank = copies.rank,
                                         .n_pieces = n_pieces,
                                         .piece_rank_of = piece_rank_of,
                                         .n_output_first = p->n_ranks + 1,

@@ -19,25 +19,27 @@
 _Static_assert((int)CONTROL_NCCL_ID_BYTES == (int)NCCL_ID_BYTES, "Setup has no room for it");
 _Static_assert((int)CONTROL_NCCL_MAX_IDS == (int)LANES, "Setup has no room for all");
 
-/* The groups of a layer's blocks where the device can read them; NULL where it has none. */
-static const int32_t *share_groups(struct coordinator *c, const struct layer_placement *l)
+/* The groups of a layer's blocks where the device can read them; none where it has none. */
+static struct grouping share_groups(struct coordinator *c, const struct layer_placement *l)
 {
-    size_t bytes = (size_t)l->n * sizeof *l->group_of;
+    struct grouping g = placement_grouping(l);
+    size_t bytes = (size_t)l->turns * (size_t)l->n * sizeof *l->group_of;
     if (l->n == 0)
-        return NULL;
+        return g;
     int32_t *copy = dev_alloc_copy(&c->dev, l->group_of, bytes);
     dev_upload(&c->dev, copy, l->group_of, bytes);
-    return copy;
+    g.group_of = copy;
+    return g;
 }
 
 static void share_placement(struct coordinator *c)
 {
     size_t n = (size_t)c->config.n_layers;
-    c->group_of = dev_alloc_host(&c->dev, n * sizeof *c->group_of);
+    c->groups = dev_alloc_host(&c->dev, n * sizeof *c->groups);
     c->piece_at = dev_alloc_host(&c->dev, n * sizeof *c->piece_at);
     for (int l = 0; l < c->config.n_layers; l++) {
-        c->group_of[l] = share_groups(c, &c->placement.layers[l]);
-        c->piece_at[l] = share_groups(c, &c->placement.pieces[l]);
+        c->groups[l] = share_groups(c, &c->placement.layers[l]);
+        c->piece_at[l] = share_groups(c, &c->placement.pieces[l]).group_of;
     }
 }
 
@@ -69,13 +71,14 @@ static void trace_exchange(struct coordinator *c)
 static void open_exchange(struct coordinator *c)
 {
     const struct config *m = &c->config;
-    struct state_limits limits = {c->chunk, c->logit_rows, c->transport != NULL, c->nccl};
+    int groups = c->placement.groups_most;
+    struct state_limits limits = {c->chunk, c->logit_rows, c->transport != NULL, c->nccl, groups};
     struct exchange_setup setup = {
         .host = wire_dev(c),
         .dev = c->nccl ? &c->dev : wire_dev(c),
         .transport = c->transport,
         .limits = {c->chunk, m->n_experts ? m->top_k : 0, m->n_experts, m->dim, c->dtype,
-                   pieces_most(m)},
+                   pieces_most(m), groups},
         .options = c->options,
         .nccl = c->nccl,
     };
@@ -192,13 +195,27 @@ static int check_weights(struct opening *s)
     return weights_check(&s->c->config, s->ckpt);
 }
 
+/* Which copy of an expert a row goes to depends on the row's place in its step, and so would what a
+ * rank's sum of the row's outputs holds. */
+static int check_copies(const struct opening *s)
+{
+    int copies = s->c->placement.n_copies;
+    if (copies == 0 || s->o->exchange.combine == COMBINE_ROWS)
+        return 0;
+    return fail(STATUS_USAGE,
+                "--combine sum: expected a placement without copies of experts, found %d in %s: "
+                "sums would differ with what else is in a step; take --combine rows",
+                copies, s->o->placement.text);
+}
+
 /* A placement by a rule or a file: what is wrong with it is refused before anything is opened. */
 static int place_by_rule(struct opening *s)
 {
     if (placement_is_balanced(&s->o->placement))
         return 0;
-    return placement_build(&s->c->placement, &s->c->memory, &s->c->config, s->t->size,
-                           &s->o->placement);
+    int status = placement_build(&s->c->placement, &s->c->memory, &s->c->config, s->t->size,
+                                 &s->o->placement);
+    return status ? status : check_copies(s);
 }
 
 static int choose_wire(struct opening *s)

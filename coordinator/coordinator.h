@@ -62,7 +62,7 @@ struct coordinator {
     struct outputs outputs; // the output matrix over the ranks
     struct kv_cache kv;
     struct rope_tables rope;
-    const int32_t **group_of; // [n_layers] the placement's, for the device,
+    struct grouping *groups;  // [n_layers] the placement's, for the device,
     const int32_t **piece_at; // [n_layers] and the same of pieces
     struct state state;
     struct picker picker;

@@ -109,7 +109,7 @@ static int count_in_memory(const struct coordinator *c, const struct coordinator
 uint64_t fit_room(struct coordinator *c, const struct coordinator_options *o)
 {
     struct memory_plan plan;
-    struct state_limits limits = {c->chunk, c->logit_rows, c->transport != NULL, c->nccl};
+    struct state_limits limits = {c->chunk, c->logit_rows, c->transport != NULL, c->nccl, 0};
     memory_plan_open(&plan, &c->config, c->dtype, c->context);
     plan.kv_bytes = kv_bytes(c, o);
     uint64_t need = memory_plan_rest(&plan) + state_bytes(&c->config, c->dtype, &limits);
@@ -138,7 +138,8 @@ int fit_check(struct coordinator *c, const struct coordinator_options *o)
 {
     char advice[96];
     struct memory_plan plan;
-    struct state_limits limits = {c->chunk, c->logit_rows, c->transport != NULL, c->nccl};
+    struct state_limits limits = {c->chunk, c->logit_rows, c->transport != NULL, c->nccl,
+                                  c->placement.groups_most};
     memory_plan_open(&plan, &c->config, c->dtype, c->context);
     plan.placement = c->placement;
     plan.kv_bytes = kv_bytes(c, o);

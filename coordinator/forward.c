@@ -76,7 +76,7 @@ static struct routing routing_of(struct coordinator *c, int l, const struct rout
         .weight = r->weight,
         .source = r->source,
         .count = r->count,
-        .layer = {experts->group_of, experts->rank_first, pieces->rank_first, k}};
+        .layer = {placement_grouping(experts), experts->rank_first, pieces->rank_first, k}};
 }
 
 /* y := the outputs of the experts that stayed at home, at their slots */
@@ -129,8 +129,7 @@ static void route_layer(struct coordinator *c, int l, struct half *half)
     struct state *s = &half->s;
     struct dev *d = &c->dev;
     int n = half->n;
-    const struct sorting sorting = {s->count, s->slot,        s->source,
-                                    s->hit,   c->group_of[l], m->n_experts};
+    const struct sorting sorting = {s->count, s->slot, s->source, s->hit, c->groups[l]};
     matmul(d, s->scores, L->router.n, s->h, &L->router, n);
     route_rows(d, s->expert, s->weight, &sorting, s->scores, L->router.n, n, m->n_experts, m->top_k,
                m->norm_topk);
@@ -160,7 +159,7 @@ static int expert_block(struct coordinator *c, int l, struct half *half)
     if (!status && sparse && (is_staged(c) || !c->dev.cuda)) // the host can read the counts
         profile_count_rows(c->profile, l, &half->routing);
     if (!status && (!sparse || is_staged(c) || !c->dev.cuda))
-        watched_count(c->watched, l, &half->routing);
+        watched_count(c->watched, l, &half->routing, &c->placement.layers[l]);
     if (!status)
         status = root_dispatch(half->exchange, &half->routing, s->host.y, s->host.z);
     return status ? status : blocks_here(c, l, half);

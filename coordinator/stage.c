@@ -14,7 +14,6 @@ int stage_down(struct coordinator *c, const struct state *s, int n, bool routed)
 {
     const struct routed *host = &s->host;
     size_t pairs = (size_t)n * (size_t)c->config.top_k;
-    size_t experts = (size_t)c->config.n_experts;
     trace_mark(c->trace, PHASE_PACK);
     if (!is_direct(c))
         dev_download(&c->dev, host->h, s->h, (size_t)n * row_size(c));
@@ -24,7 +23,7 @@ int stage_down(struct coordinator *c, const struct state *s, int n, bool routed)
     dev_download(&c->dev, host->weight, s->weight, pairs * sizeof *s->weight);
     dev_download(&c->dev, host->slot, s->slot, pairs * sizeof *s->slot);
     dev_download(&c->dev, host->source, s->source, pairs * sizeof *s->source);
-    dev_download(&c->dev, host->count, s->count, experts * sizeof *s->count);
+    dev_download(&c->dev, host->count, s->count, (size_t)s->groups * sizeof *s->count);
     int status = dev_wait(&c->dev);
     trace_mark(c->trace, PHASE_PLAN);
     return status;

@@ -41,7 +41,8 @@ enum { BUFFERS = 19 };
 
 /* Every buffer of a step. A pair is a row and one of its experts; every row has one of each piece.
  */
-static void list_buffers(struct buffer list[BUFFERS], const struct config *m, enum dtype type)
+static void list_buffers(struct buffer list[BUFFERS], const struct config *m, enum dtype type,
+                         int groups)
 {
     size_t element = (size_t)dtype_bytes(type), row = (size_t)row_stride(m->dim) * element;
     size_t q = (size_t)m->n_heads * (size_t)row_stride(m->head_dim) * element;
@@ -61,7 +62,7 @@ static void list_buffers(struct buffer list[BUFFERS], const struct config *m, en
         {AT(slot), AT(host.slot), EACH_PAIR, id, BOTH_IF_ROWS_TRAVEL},
         {AT(source), AT(host.source), EACH_PAIR, id, BOTH_IF_ROWS_TRAVEL},
         {AT(weight), AT(host.weight), EACH_PAIR, FLOATS(1), BOTH_IF_ROWS_TRAVEL},
-        {AT(count), AT(host.count), EACH_HALF, (size_t)m->n_experts * id, BOTH_IF_ROWS_TRAVEL},
+        {AT(count), AT(host.count), EACH_HALF, (size_t)groups * id, BOTH_IF_ROWS_TRAVEL},
         {AT(hit), AT(hit_host), STEP, sizeof(uint64_t), BOTH},
         {AT(picked), NOWHERE, EACH_LOGIT, FLOATS(m->dim), DEVICE},
         {AT(logits), AT(logits_host), EACH_LOGIT, FLOATS(m->vocab_size), BOTH},
@@ -69,6 +70,11 @@ static void list_buffers(struct buffer list[BUFFERS], const struct config *m, en
         {AT(inputs), AT(inputs_host), BATCH_ROW, 3 * id, BOTH},
     };
     memcpy(list, all, sizeof all);
+}
+
+static int groups_of(const struct config *m, const struct state_limits *limits)
+{
+    return limits->groups > m->n_experts ? limits->groups : m->n_experts;
 }
 
 static size_t pairs_of(const struct config *m, size_t rows)
@@ -131,8 +137,8 @@ void state_open(struct state *s, struct dev *d, const struct config *m, enum dty
                 const struct state_limits *limits)
 {
     struct buffer list[BUFFERS];
-    list_buffers(list, m, type);
-    *s = (struct state){0};
+    list_buffers(list, m, type, groups_of(m, limits));
+    *s = (struct state){.groups = groups_of(m, limits)};
     for (int i = 0; i < BUFFERS; i++) {
         const struct buffer *b = &list[i];
         if (b->memory != DEVICE_IF_ROWS_ARE_COPIED || (are_copied(limits) && d->cuda))
@@ -153,7 +159,7 @@ uint64_t state_bytes(const struct config *m, enum dtype type, const struct state
 {
     struct buffer list[BUFFERS];
     uint64_t sum = scratch_bytes(m, type, limits->rows);
-    list_buffers(list, m, type);
+    list_buffers(list, m, type, groups_of(m, limits));
     for (int i = 0; i < BUFFERS; i++)
         if (list[i].memory != DEVICE_IF_ROWS_ARE_COPIED || are_copied(limits))
             sum += bytes_of(&list[i], m, limits);
@@ -174,7 +180,7 @@ struct state state_second_half(const struct state *s, const struct config *m, en
         [EACH_HALF] = 1,
         [STEP] = 0,
     };
-    list_buffers(list, m, type);
+    list_buffers(list, m, type, s->groups);
     for (int i = 0; i < BUFFERS; i++) {
         const struct buffer *b = &list[i];
         if (b->unit > STEP || !get_pointer(s, b->device))

@@ -28,7 +28,7 @@ struct state {
     float *weight;   // [n][top_k] and their weights
     int32_t *slot;   // [n][top_k] where each assignment stands in send order
     int32_t *source; // [assignments] the row of each slot
-    int32_t *count;  // [n_experts] rows of each group; another for the second half of a step
+    int32_t *count;  // [groups] rows of each group; another for the second half of a step
     uint64_t *hit;   // groups that had rows, so far
     uint64_t *hit_host;
     void *y; // rows of dim: every slot's output
@@ -36,6 +36,7 @@ struct state {
         host;   // the same in the host's memory, if they travel from there; else the device's
     void *seen; // rows of dim: h as a narrower wire shows it to experts at home
 
+    int groups;                  // the most of a layer
     int32_t *inputs;             // [3][n] the batch: tokens, sequence slots, positions,
     int32_t *inputs_host;        // as the host has written them
     float *picked;               // [logit rows][dim] residual rows whose logits are wanted
@@ -48,6 +49,7 @@ struct state_limits {
     int logit_rows; // of one forward_logits()
     bool travels;   // rows of experts leave for other ranks,
     bool direct;    // and from this device's own memory
+    int groups;     // the most of a layer, if experts have copies; 0: as many as experts
 };
 
 /* What state_open takes of the device's memory, and dev_reserve after it, within a few per cent. */

@@ -25,13 +25,14 @@ void watched_close(struct watched *w)
     *w = (struct watched){0};
 }
 
-void watched_count(struct watched *w, int layer, const struct routing *r)
+void watched_count(struct watched *w, int layer, const struct routing *r,
+                   const struct layer_placement *experts)
 {
     if (!w)
         return;
     const struct exchange_layer *l = &r->layer;
-    for (int e = 0; r->k && e < w->n_experts; e++)
-        w->experts[layer * w->n_experts + e] += (uint64_t)r->count[l->group_of[e]];
+    for (int g = 0; r->k && g < experts->n_groups; g++)
+        w->experts[layer * w->n_experts + experts->block_at[g]] += (uint64_t)r->count[g];
     for (int rank = 0; rank < w->n_ranks; rank++) {
         w->ranks[rank] += (uint64_t)(layer_pieces(l, rank) * r->n);
         for (int g = l->rank_first[rank]; r->k && g < l->rank_first[rank + 1]; g++)

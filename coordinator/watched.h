@@ -3,6 +3,7 @@
 #pragma once
 
 #include "exchange/root.h"
+#include "model/placement.h"
 
 struct watched {
     int n_layers, n_experts, n_ranks;
@@ -12,7 +13,8 @@ struct watched {
 
 void watched_open(struct watched *w, int n_layers, int n_experts, int n_ranks);
 void watched_close(struct watched *w);
-/* Count a layer's routing. w NULL: nobody watches. */
-void watched_count(struct watched *w, int layer, const struct routing *r);
+/* Count a layer's routing to experts that are where `experts` says. w NULL: nobody watches. */
+void watched_count(struct watched *w, int layer, const struct routing *r,
+                   const struct layer_placement *experts);
 /* to := what from has; both were opened alike. */
 void watched_copy(struct watched *to, const struct watched *from);

@@ -85,7 +85,7 @@ static int allgather_unpack(struct worker_end *x, const struct exchange_layer *l
     int status = allgather_check(&e->form, x->in, x->in_bytes, &known, &expert, &weight);
     if (status)
         return status;
-    struct sorting to = {x->count, x->slot, x->source, NULL, layer->group_of, e->limits.experts};
+    struct sorting to = {x->count, x->slot, x->source, NULL, layer->groups};
     sort_rows(&to, expert, n, k);
     int first = total(x->count, 0, begin), own = total(x->count, begin, end);
     x->dispatch = (struct dispatch){.n_slots = own,

@@ -23,6 +23,7 @@ struct exchange_limits {
     int width;       // of a row
     enum dtype type;
     int pieces; // of one layer on all ranks
+    int groups; // of one layer on all ranks: its experts, and copies of them
 };
 
 /* What both ends are opened with. */
@@ -39,7 +40,7 @@ struct exchange_setup {
 /* Where a layer's experts and pieces live (see model/placement.h): known to both ends. Every row
  * goes through every piece, and what a piece makes of it is f32. */
 struct exchange_layer {
-    const int32_t *group_of;    // [experts] place of an expert in (rank, expert) order
+    struct grouping groups;     // of experts and their copies, in (rank, expert) order
     const int32_t *rank_first;  // [n_ranks + 1] first group of each rank
     const int32_t *piece_first; // [n_ranks + 1] the same of pieces, in (rank, piece) order
     int top_k;                  // experts of a row; 0 in a layer that has pieces only

@@ -19,7 +19,7 @@ struct routing {
     const int32_t *slot;   // [n][k]
     const float *weight;   // [n][k]
     const int32_t *source; // [n * k] the row of each slot
-    const int32_t *count;  // [experts] rows of each group
+    const int32_t *count;  // [groups] rows of each group
     struct exchange_layer layer;
 };
 

@@ -51,7 +51,7 @@ static void open_sorting(struct worker_end *x)
     struct exchange_end *e = &x->end;
     size_t pairs = (size_t)end_pairs(e);
     dedup_open(&x->map, e->host, e->limits.rows, e->limits.top_k);
-    x->count = dev_alloc(e->host, (size_t)e->limits.experts * sizeof *x->count);
+    x->count = dev_alloc(e->host, (size_t)e->limits.groups * sizeof *x->count);
     x->slot = dev_alloc(e->host, pairs * sizeof *x->slot);
     x->source = dev_alloc(e->host, pairs * sizeof *x->source);
 }

@@ -122,16 +122,23 @@ struct head_norm {
     float eps;
 };
 
-/* What route() makes of the n * k assignments of rows to experts: it sorts them by
- * group_of[expert], and by row within a group. *hit += the number of groups that have rows, unless
- * hit is NULL. */
+/* The groups that assignments of rows to experts are sorted into. An expert has one group, or one
+ * for each of its copies (model/placement.h). Row i of a call takes turn i mod `turns`, so that the
+ * rows of an expert with copies go to them in turn. */
+struct grouping {
+    const int32_t *group_of; // [turns][n_experts]
+    int n_experts, n_groups;
+    int turns; // a power of two; 1: no expert has copies
+};
+
+/* What route() makes of the n * k assignments of rows to experts: it sorts them by group, and by
+ * row within a group. *hit += the number of groups that have rows, unless hit is NULL. */
 struct sorting {
-    int32_t *count;          // [n_groups] assignments of each group
-    int32_t *slot;           // [n][k] the place of each assignment in the sorted order
-    int32_t *source;         // [n * k] the row of each place
-    uint64_t *hit;           // or NULL
-    const int32_t *group_of; // [n_experts]
-    int n_groups;
+    int32_t *count;  // [n_groups] assignments of each group
+    int32_t *slot;   // [n][k] the place of each assignment in the sorted order
+    int32_t *source; // [n * k] the row of each place
+    uint64_t *hit;   // or NULL
+    struct grouping groups;
 };
 
 /* The pending residual: what is still to be added to rows x, in this order: the sum of the outputs

@@ -37,6 +37,8 @@ struct step_cost {
 struct shares {
     int n_ranks, n_experts, n_pieces, top_k;
     int *experts, *pieces; // [n_ranks]
+    int *copies;           // [n_ranks] of experts that another rank has, too, and comes before it
+    double *moved;         // [n_ranks] experts' worth of rows that copies bring, or take away
 };
 
 struct solver {
@@ -106,11 +108,13 @@ static bool is_drawn(const struct solver *v, const struct step_cost *c)
 }
 
 /* What `rank` has to do. In a drawn step only those of its experts that are hit are read, and the
- * rows are equally many for each expert that is hit anywhere. */
+ * rows are equally many for each expert that is hit anywhere; so few rows are all taken to go to
+ * the first copy. */
 static struct cost share_cost(const struct solver *v, const struct step_cost *c, int rank, int draw,
                               int first)
 {
-    double pieces = v->s.pieces[rank], read = v->s.experts[rank], rows = read;
+    double pieces = v->s.pieces[rank], read = v->s.experts[rank] + v->s.copies[rank];
+    double rows = v->s.experts[rank] + v->s.moved[rank];
     if (draw >= 0) {
         const int16_t *below = v->prefix[draw];
         read = below[first + v->s.experts[rank]] - below[first];
@@ -267,7 +271,9 @@ static struct solver solver_open(const struct balance *b, int layer)
                           .n_pieces = pieces_of(m, layer).n,
                           .top_k = m->top_k,
                           .experts = arena_alloc(&v.arena, n * sizeof *v.s.experts),
-                          .pieces = arena_alloc(&v.arena, n * sizeof *v.s.pieces)};
+                          .pieces = arena_alloc(&v.arena, n * sizeof *v.s.pieces),
+                          .copies = arena_alloc(&v.arena, n * sizeof *v.s.copies),
+                          .moved = arena_alloc(&v.arena, n * sizeof *v.s.moved)};
     v.prefix = arena_alloc(&v.arena, DRAWS * sizeof *v.prefix);
     for (int i = 0; i < BALANCE_PHASES; i++) {
         v.steps[i] = step_cost(b, layer, (enum balance_phase)i);
@@ -366,12 +372,30 @@ void balance_place(struct placement *p, const struct balance *b)
 
 /* ---- what a placement is expected to take ---- */
 
+/* An expert's rows are shared evenly by its copies. */
+static void count_copies(struct solver *v, const struct layer_placement *l)
+{
+    for (int i = 0, n; i < l->n_copies; i += n) {
+        for (n = 1; i + n < l->n_copies && l->copy_of[i + n] == l->copy_of[i]; n++)
+            ;
+        double part = 1.0 / (n + 1);
+        int first = l->rank_of[l->copy_of[i]];
+        v->s.moved[first] -= n * part;
+        for (int j = i; j < i + n; j++) {
+            v->s.experts[l->copy_rank[j]]--;
+            v->s.copies[l->copy_rank[j]]++;
+            v->s.moved[l->copy_rank[j]] += part;
+        }
+    }
+}
+
 static void count_shares(struct solver *v, const struct placement *p, int layer)
 {
     for (int rank = 0; rank < v->s.n_ranks; rank++) {
         v->s.experts[rank] = placement_count(&p->layers[layer], rank);
         v->s.pieces[rank] = placement_count(&p->pieces[layer], rank);
     }
+    count_copies(v, &p->layers[layer]);
 }
 
 /* All blocks of a layer, one after the other, on one rank. */

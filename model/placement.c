@@ -8,37 +8,18 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "model/balance.h"
+#include "model/copies.h"
 #include "model/found.h"
 #include "model/pieces.h"
 
 enum { MAX_FILE_BYTES = 16 << 20, MAX_RANKS = 1 << 16, KEY_BYTES = 64 };
 
-/* Groups in order of (rank, block), from rank_of alone. */
-static void order_groups(struct layer_placement *l, int n_ranks)
-{
-    int group = 0;
-    for (int rank = 0; rank < n_ranks; rank++) {
-        l->rank_first[rank] = group;
-        for (int b = 0; b < l->n; b++) {
-            if (l->rank_of[b] != rank)
-                continue;
-            l->group_of[b] = group;
-            l->block_at[group++] = b;
-        }
-    }
-    l->rank_first[n_ranks] = group;
-}
-
 static void layer_alloc(struct layer_placement *l, struct arena *memory, int n, int n_ranks)
 {
-    size_t bytes = (size_t)n * sizeof(int32_t);
     *l = (struct layer_placement){.n = n};
     l->rank_first = arena_alloc(memory, (size_t)(n_ranks + 1) * sizeof(int32_t));
-    if (n == 0)
-        return;
-    l->rank_of = arena_alloc(memory, bytes);
-    l->group_of = arena_alloc(memory, bytes);
-    l->block_at = arena_alloc(memory, bytes);
+    if (n)
+        l->rank_of = arena_alloc(memory, (size_t)n * sizeof(int32_t));
 }
 
 /* All blocks of all layers are on rank 0 until it is said otherwise; order_all() then. */
@@ -46,7 +27,10 @@ static void placement_init(struct placement *p, struct arena *memory, const stru
                            int n_ranks)
 {
     size_t bytes = (size_t)m->n_layers * sizeof *p->layers;
-    *p = (struct placement){.n_layers = m->n_layers, .n_experts = m->n_experts, .n_ranks = n_ranks};
+    *p = (struct placement){.n_layers = m->n_layers,
+                            .n_experts = m->n_experts,
+                            .n_ranks = n_ranks,
+                            .groups_most = m->n_experts};
     p->layers = arena_alloc(memory, bytes);
     p->pieces = arena_alloc(memory, bytes);
     p->output_first = arena_alloc(memory, (size_t)(n_ranks + 1) * sizeof *p->output_first);
@@ -58,11 +42,11 @@ static void placement_init(struct placement *p, struct arena *memory, const stru
     }
 }
 
-static void order_all(struct placement *p)
+static void order_all(struct placement *p, struct arena *memory)
 {
     for (int l = 0; l < p->n_layers; l++) {
-        order_groups(&p->layers[l], p->n_ranks);
-        order_groups(&p->pieces[l], p->n_ranks);
+        layer_order(&p->layers[l], memory, p->n_ranks);
+        layer_order(&p->pieces[l], memory, p->n_ranks);
     }
 }
 
@@ -88,18 +72,19 @@ static int refuse_home(long home, const struct config *m)
                 m->n_experts);
 }
 
-static int by_rule(struct placement *p, const struct config *m, bool even, long home)
+static int by_rule(struct placement *p, struct arena *memory, const struct config *m, bool even,
+                   long home)
 {
     if (home > m->n_experts)
         return refuse_home(home, m);
     for (int i = 0; i < m->n_layers; i++)
         for (int e = 0; e < p->layers[i].n; e++)
             p->layers[i].rank_of[e] = rank_by_rule(p, even, (int)home, e);
-    order_all(p);
+    order_all(p, memory);
     return 0;
 }
 
-static int by_balance(struct placement *p, const struct config *m,
+static int by_balance(struct placement *p, struct arena *memory, const struct config *m,
                       const struct placement_spec *spec)
 {
     struct balance b = {.m = m,
@@ -113,7 +98,7 @@ static int by_balance(struct placement *p, const struct config *m,
     if (spec->home > m->n_experts)
         return refuse_home(spec->home, m);
     balance_place(p, &b);
-    order_all(p);
+    order_all(p, memory);
     return 0;
 }
 
@@ -153,7 +138,7 @@ int placement_build(struct placement *p, struct arena *memory, const struct conf
     if (!rule && !balanced)
         return from_file(p, memory, m, n_ranks, spec);
     placement_init(p, memory, m, n_ranks);
-    return rule ? by_rule(p, m, even, spec->home) : by_balance(p, m, spec);
+    return rule ? by_rule(p, memory, m, even, spec->home) : by_balance(p, memory, m, spec);
 }
 
 /* rank_of[0 .. l->n) := ranks; `what` and `layer` are for the message. */
@@ -182,7 +167,7 @@ int placement_from_ranks(struct placement *p, struct arena *memory, const struct
             status = take_ranks(&p->pieces[l], piece_rank_of, n_ranks, "piece", l);
         piece_rank_of += p->pieces[l].n;
     }
-    order_all(p);
+    order_all(p, memory);
     return status;
 }
 
@@ -205,7 +190,8 @@ int placement_take_outputs(struct placement *p, const struct config *m, const in
 bool placement_leaves_home(const struct placement *p, int layer)
 {
     const struct layer_placement *experts = &p->layers[layer], *pieces = &p->pieces[layer];
-    return placement_count(experts, 0) < experts->n || placement_count(pieces, 0) < pieces->n;
+    return placement_count(experts, 0) < experts->n_groups ||
+           placement_count(pieces, 0) < pieces->n;
 }
 
 struct holding placement_holding(const struct placement *p, int rank)
@@ -226,9 +212,10 @@ struct holding placement_holding(const struct placement *p, int rank)
 }
 
 /* A placement's file being read: {"ranks": 5, "layers": [[a rank for each expert], …, null, …]}, or
- * {"ranks": 5, "experts": [a rank for each expert of every sparse layer]}; either with
- * "pieces": [[a rank for each piece], … of each layer], without which all pieces stay on rank 0;
- * and "outputs": [how many each rank has], without which all are rank 0's. */
+ * {"ranks": 5, "experts": [a rank for each expert of every sparse layer]}, where a list of ranks
+ * may stand for a rank; either with "pieces": [[a rank for each piece], … of each layer], without
+ * which all pieces stay on rank 0; and "outputs": [how many each rank has], without which all are
+ * rank 0's. */
 struct placement_reader {
     const char *file;
     const struct config *m;
@@ -237,6 +224,7 @@ struct placement_reader {
     int32_t *rank_of;       // [n_layers][n_experts], -1 in dense layers
     int32_t *piece_rank_of; // [pieces_total]
     int32_t *output_first;  // [ranks + 1]
+    struct copies_found copies;
 };
 
 static int check_keys(const struct placement_reader *r, const struct js *root)
@@ -264,50 +252,67 @@ static int read_ranks(struct placement_reader *r, const struct js *v)
     if (!js_is_int(v) || js_int(v) < 1 || js_int(v) > MAX_RANKS)
         return fail(STATUS_BAD_FILE, "%s: ranks: expected a whole number from 1 to %d, found %s",
                     r->file, MAX_RANKS, found(v).text);
-    r->ranks = (int)js_int(v);
+    r->ranks = r->copies.n_ranks = (int)js_int(v);
     return 0;
 }
 
-/* A rank for each of n blocks of one layer; `key` is where in the file, `block` what they are. */
-static int read_blocks(const struct placement_reader *r, int32_t *rank_of, size_t n,
+static int read_rank(const struct placement_reader *r, int32_t *rank, const struct js *v,
+                     const char *key)
+{
+    if (!js_is_int(v) || js_int(v) < 0 || js_int(v) >= r->ranks)
+        return fail(STATUS_BAD_FILE, "%s: %s: expected a rank from 0 to %d, found %s", r->file, key,
+                    r->ranks - 1, found(v).text);
+    *rank = (int32_t)js_int(v);
+    return 0;
+}
+
+/* A rank for each of n blocks of one layer; `key` is where in the file, `block` what they are. A
+ * block of cell + b may have a list of ranks instead; cell < 0: none may. */
+static int read_blocks(struct placement_reader *r, int32_t *rank_of, size_t n, int cell,
                        const struct js *list, const char *key, const char *block)
 {
+    int status = 0;
     if (!js_is_array(list))
         return fail(STATUS_BAD_FILE, "%s: %s: expected a list of %zu ranks, found %s", r->file, key,
                     n, found(list).text);
     if (js_count(list) != n)
         return fail(STATUS_BAD_FILE, "%s: %s: expected a rank for each of %zu %s, found %zu ranks",
                     r->file, key, n, block, js_count(list));
-    for (size_t b = 0; b < n; b++) {
+    for (size_t b = 0; b < n && !status; b++) {
+        char at[KEY_BYTES];
         const struct js *v = js_item(list, b);
-        if (!js_is_int(v) || js_int(v) < 0 || js_int(v) >= r->ranks)
-            return fail(STATUS_BAD_FILE, "%s: %s[%zu]: expected a rank from 0 to %d, found %s",
-                        r->file, key, b, r->ranks - 1, found(v).text);
-        rank_of[b] = (int32_t)js_int(v);
+        snprintf(at, sizeof at, "%s[%zu]", key, b);
+        status = cell >= 0 && js_is_array(v)
+                     ? copies_read(&r->copies, &rank_of[b], cell + (int)b, v, at)
+                     : read_rank(r, &rank_of[b], v, at);
     }
-    return 0;
+    return status;
 }
 
-static int read_experts(const struct placement_reader *r, int32_t *rank_of, const struct js *list,
+static int read_experts(struct placement_reader *r, int layer, const struct js *list,
                         const char *key)
 {
-    return read_blocks(r, rank_of, (size_t)r->m->n_experts, list, key, "experts");
+    int n = r->m->n_experts, cell = layer * n, before = r->copies.n;
+    int status = read_blocks(r, r->rank_of + cell, (size_t)n, cell, list, key, "experts");
+    if (!status && r->copies.n - before > MAX_GROUPS - n)
+        return fail(STATUS_BAD_FILE, "%s: %s: expected at most %d further copies, found %d",
+                    r->file, key, MAX_GROUPS - n, r->copies.n - before);
+    return status;
 }
 
-static int read_layer(const struct placement_reader *r, int layer, const struct js *v)
+static int read_layer(struct placement_reader *r, int layer, const struct js *v)
 {
     char key[KEY_BYTES];
     snprintf(key, sizeof key, "layers[%d]", layer);
-    int32_t *rank_of = r->rank_of + (size_t)layer * (size_t)r->m->n_experts;
     if (r->m->sparse[layer])
-        return read_experts(r, rank_of, v, key);
+        return read_experts(r, layer, v, key);
     if (!js_is_null(v))
         return fail(STATUS_BAD_FILE, "%s: %s: expected null for a dense layer, found %s", r->file,
                     key, found(v).text);
     return 0;
 }
 
-static int read_layers(const struct placement_reader *r, const struct js *list)
+static int read_layers(struct placement_reader *r, const struct js *list)
 {
     int n = r->m->n_layers, status = 0;
     if (!js_is_array(list))
@@ -322,7 +327,7 @@ static int read_layers(const struct placement_reader *r, const struct js *list)
 }
 
 /* The pieces of each layer; without a list all are on rank 0. */
-static int read_pieces(const struct placement_reader *r, const struct js *list)
+static int read_pieces(struct placement_reader *r, const struct js *list)
 {
     int n = r->m->n_layers, status = 0;
     int32_t *to = r->piece_rank_of;
@@ -335,7 +340,7 @@ static int read_pieces(const struct placement_reader *r, const struct js *list)
         char key[KEY_BYTES];
         int own = pieces_of(r->m, l).n;
         snprintf(key, sizeof key, "pieces[%d]", l);
-        status = read_blocks(r, to, (size_t)own, js_item(list, (size_t)l), key, "pieces");
+        status = read_blocks(r, to, (size_t)own, -1, js_item(list, (size_t)l), key, "pieces");
         to += own;
     }
     return status;
@@ -366,13 +371,12 @@ static int read_outputs(const struct placement_reader *r, const struct js *list)
 }
 
 /* One list for all sparse layers. */
-static int read_same(const struct placement_reader *r, const struct js *list)
+static int read_same(struct placement_reader *r, const struct js *list)
 {
     int status = 0;
     for (int l = 0; l < r->m->n_layers && !status; l++)
         if (r->m->sparse[l])
-            status =
-                read_experts(r, r->rank_of + (size_t)l * (size_t)r->m->n_experts, list, "experts");
+            status = read_experts(r, l, list, "experts");
     return status;
 }
 
@@ -383,6 +387,7 @@ static int check_fit(const struct placement_reader *r, int n_ranks)
     bool leaves_home = false;
     for (size_t i = 0; i < cells; i++)
         leaves_home |= r->rank_of[i] > 0;
+    leaves_home |= r->copies.n > 0; // an expert's copies are on different ranks
     for (int i = 0; i < pieces_total(r->m); i++)
         leaves_home |= r->piece_rank_of[i] > 0;
     leaves_home |= r->output_first[1] < r->m->vocab_size;
@@ -418,6 +423,7 @@ int placement_parse(struct placement *p, struct arena *memory, const struct conf
     struct js *root = js_parse(text, bytes, name);
     if (!root)
         return STATUS_BAD_FILE;
+    r.copies = (struct copies_found){.memory = &scratch, .file = name};
     r.rank_of = arena_alloc(&scratch, cells * sizeof *r.rank_of);
     r.piece_rank_of = arena_alloc(&scratch, (size_t)pieces_total(m) * sizeof *r.piece_rank_of);
     for (size_t i = 0; i < cells; i++)
@@ -427,6 +433,9 @@ int placement_parse(struct placement *p, struct arena *memory, const struct conf
         status = check_fit(&r, n_ranks);
     if (!status)
         status = placement_from_ranks(p, memory, m, r.rank_of, r.piece_rank_of, n_ranks);
+    const struct expert_copies copies = {r.copies.n, r.copies.cell, r.copies.rank};
+    if (!status)
+        status = placement_add_copies(p, memory, &copies);
     if (!status && r.ranks == n_ranks)
         status = placement_take_outputs(p, m, r.output_first, n_ranks + 1);
     arena_free(&scratch);
@@ -436,8 +445,10 @@ int placement_parse(struct placement *p, struct arena *memory, const struct conf
 
 static void write_ranks(FILE *f, const struct layer_placement *l)
 {
-    for (int b = 0; b < l->n; b++)
-        fprintf(f, "%s%d", b ? "," : "", l->rank_of[b]);
+    for (int b = 0; b < l->n; b++) {
+        fputs(b ? "," : "", f);
+        copies_write(f, l, b);
+    }
 }
 
 /* One list a layer; `none` stands for that of a layer without blocks. */
@@ -455,15 +466,21 @@ static void write_layers(FILE *f, const struct layer_placement *layers, int n, c
     }
 }
 
+void placement_write_experts(const struct placement *p, FILE *f)
+{
+    fprintf(f, "{\"ranks\": %d, \"layers\": [\n", p->n_ranks);
+    write_layers(f, p->layers, p->n_layers, "null");
+    fputc(']', f);
+}
+
 int placement_write(const struct placement *p, const char *path)
 {
     struct outfile out;
     int status = outfile_open(&out, path);
     if (status)
         return status;
-    fprintf(out.stream, "{\"ranks\": %d, \"layers\": [\n", p->n_ranks);
-    write_layers(out.stream, p->layers, p->n_layers, "null");
-    fputs("],\n\"pieces\": [\n", out.stream);
+    placement_write_experts(p, out.stream);
+    fputs(",\n\"pieces\": [\n", out.stream);
     write_layers(out.stream, p->pieces, p->n_layers, NULL);
     fputs("],\n\"outputs\": [", out.stream);
     for (int rank = 0; rank < p->n_ranks; rank++)

@@ -65,6 +65,9 @@ static void pack_setup(Setup *out, const struct setup *s)
     out->n_experts = (uint32_t)s->n_experts;
     out->n_rank_of = (size_t)s->n_layers * (size_t)s->n_experts;
     out->rank_of = (int32_t *)s->rank_of;
+    out->n_copy_cell = out->n_copy_rank = (size_t)s->n_copies;
+    out->copy_cell = (uint32_t *)(uintptr_t)s->copy_cell;
+    out->copy_rank = (uint32_t *)(uintptr_t)s->copy_rank;
     out->n_piece_rank_of = (size_t)s->n_pieces;
     out->piece_rank_of = (uint32_t *)(uintptr_t)s->piece_rank_of;
     out->n_output_first = (size_t)s->n_output_first;

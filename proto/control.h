@@ -41,8 +41,11 @@ struct setup {
     int max_rows, logit_rows;    // of any step; of any Logits
     const char *strategy, *combine, *dedup, *wire, *overlap; // see exchange/options.h
     bool profile;                                            // keep a log of phases
-    const void *nccl_ids; // [n_nccl_ids][CONTROL_NCCL_ID_BYTES] see transport/nccl.h
-    int n_nccl_ids;       // 0: none
+    const void *nccl_ids;     // [n_nccl_ids][CONTROL_NCCL_ID_BYTES] see transport/nccl.h
+    int n_nccl_ids;           // 0: none
+    int n_copies;             // of experts, beyond those of rank_of
+    const int32_t *copy_cell; // [n_copies] layer * n_experts + expert, ascending
+    const int32_t *copy_rank; // [n_copies]
 };
 
 struct ready {

@@ -81,6 +81,25 @@ static const int32_t *read_ranks(struct reader *r, const Setup *in)
     return in->rank_of; // in the arena, like everything that unpacking allocates
 }
 
+/* Cells ascend. */
+static void read_copies(struct reader *r, struct setup *s, const Setup *in)
+{
+    int64_t cells = (int64_t)s->n_layers * s->n_experts, least = 0;
+    size_t n = in->n_copy_cell;
+    s->n_copies = (int)n;
+    s->copy_cell = (const int32_t *)in->copy_cell;
+    s->copy_rank = (const int32_t *)in->copy_rank;
+    if (!r->status && (n > CONTROL_MAX_CELLS || n != in->n_copy_rank))
+        r->status = fail(STATUS_FAILED,
+                         "rank %d: Setup.copy_cell: expected as many as copy_rank, at most %d, "
+                         "found %zu and %zu",
+                         r->from, (int)CONTROL_MAX_CELLS, n, in->n_copy_rank);
+    for (size_t i = 0; i < n && !r->status; i++) {
+        least = read_int(r, "copy_cell", in->copy_cell[i], least, cells - 1);
+        read_int(r, "copy_rank", in->copy_rank[i], 0, CONTROL_MAX_RANKS - 1);
+    }
+}
+
 static void read_pieces(struct reader *r, struct setup *s, const Setup *in)
 {
     s->n_pieces = (int)in->n_piece_rank_of;
@@ -125,6 +144,7 @@ static void read_setup(struct reader *r, struct setup *s, const Setup *in)
     s->n_layers = (int)read_int(r, "n_layers", in->n_layers, 1, CONTROL_MAX_LAYERS);
     s->n_experts = (int)read_int(r, "n_experts", in->n_experts, 0, CONTROL_MAX_EXPERTS);
     s->rank_of = read_ranks(r, in);
+    read_copies(r, s, in);
     read_pieces(r, s, in);
     read_outputs(r, s, in);
     s->logit_rows = (int)read_int(r, "logit_rows", in->logit_rows, 0, CONTROL_MAX_ROWS);

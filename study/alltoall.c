@@ -227,9 +227,11 @@ static void open_bench(struct bench *b)
     b->away = arena_alloc(memory, n * sizeof *b->away);
     b->back = arena_alloc(memory, n * sizeof *b->back);
     b->values = arena_alloc(memory, n * sizeof *b->values);
+    struct exchange_limits limits = alltoall_limits(b->o);
+    limits.groups = b->o->placement->groups_most;
     lap_open(&b->lap, &(struct lap_setup){.transport = b->transport,
                                           .isa = b->report->isa,
-                                          .limits = alltoall_limits(b->o),
+                                          .limits = limits,
                                           .options = b->o->exchange});
 }
 

@@ -29,10 +29,15 @@ static inline struct config alltoall_layer(const struct alltoall_options *o)
         .n_layers = 1, .n_experts = o->experts, .top_k = o->top_k, .sparse = {true}};
 }
 
+/* Groups are the placement's. */
 static inline struct exchange_limits alltoall_limits(const struct alltoall_options *o)
 {
     int rows = 1;
     for (int i = 0; i < o->n_sizes; i++)
         rows = o->rows[i] > rows ? o->rows[i] : rows;
-    return (struct exchange_limits){rows, o->top_k, o->experts, o->hidden, o->type, 0};
+    return (struct exchange_limits){.rows = rows,
+                                    .top_k = o->top_k,
+                                    .experts = o->experts,
+                                    .width = o->hidden,
+                                    .type = o->type};
 }

@@ -17,14 +17,15 @@ static int layer_number(const struct routing_file *f, int i)
     return l;
 }
 
-/* count [experts] := rows of each in a step. */
+/* count [groups] := rows of each in a step, which go to copies as the sort of rows has it. */
 static void count_rows(int32_t *count, int32_t *expert, const struct routing_file *f,
-                       const struct routing_step *step, int layer)
+                       const struct routing_step *step, int layer,
+                       const struct layer_placement *placed)
 {
     routing_experts(f, step, layer, expert);
-    memset(count, 0, (size_t)f->head.n_experts * sizeof *count);
+    memset(count, 0, (size_t)placed->n_groups * sizeof *count);
     for (int i = 0; i < step->n_rows * f->head.top_k; i++)
-        count[expert[i]]++;
+        count[placement_group(placed, expert[i], i / f->head.top_k)]++;
 }
 
 /* One step's load on all ranks. */
@@ -35,8 +36,8 @@ static void add_step(struct layer_balance *b, const int32_t *count,
     for (int rank = 0; rank < n_ranks; rank++) {
         uint64_t rows = 0, experts = 0;
         for (int g = placed->rank_first[rank]; g < placed->rank_first[rank + 1]; g++) {
-            rows += (uint64_t)count[placed->block_at[g]];
-            experts += count[placed->block_at[g]] > 0;
+            rows += (uint64_t)count[g];
+            experts += count[g] > 0;
         }
         b->rows[rank] += rows;
         b->experts[rank] += experts;
@@ -60,7 +61,7 @@ void balance_stats_make(struct balance_stats *s, const struct routing_file *f,
                         const struct placement *placement, struct arena *memory)
 {
     int32_t *expert = room_for_layer(f, memory);
-    int32_t *count = arena_alloc(memory, (size_t)f->head.n_experts * sizeof *count);
+    int32_t *count = arena_alloc(memory, (size_t)placement->groups_most * sizeof *count);
     *s = (struct balance_stats){.n_ranks = placement->n_ranks, .n_layers = f->n_sparse};
     for (int kind = 0; kind < REPLAY_KINDS; kind++)
         s->layers[kind] = arena_alloc(memory, (size_t)f->n_sparse * sizeof *s->layers[kind]);
@@ -69,7 +70,7 @@ void balance_stats_make(struct balance_stats *s, const struct routing_file *f,
         for (int kind = 0; kind < REPLAY_KINDS; kind++)
             open_layer(&s->layers[kind][l], placed, s->n_ranks, memory);
         for (int i = 0; i < f->n_steps; i++) {
-            count_rows(count, expert, f, &f->steps[i], l);
+            count_rows(count, expert, f, &f->steps[i], l, placed);
             add_step(&s->layers[replay_kind_of(&f->steps[i])][l], count, placed, s->n_ranks);
         }
     }

@@ -30,7 +30,7 @@ void lap_open(struct lap *x, const struct lap_setup *setup)
     size_t pairs = (size_t)l->rows * (size_t)l->top_k;
     *x = (struct lap){.s = *setup};
     dev_open_cpu(&x->dev, setup->isa, 1);
-    x->count = dev_alloc_host(&x->dev, (size_t)l->experts * sizeof *x->count);
+    x->count = dev_alloc_host(&x->dev, (size_t)l->groups * sizeof *x->count);
     x->slot = dev_alloc_host(&x->dev, pairs * sizeof *x->slot);
     x->source = dev_alloc_host(&x->dev, pairs * sizeof *x->source);
     x->wire = dev_alloc(&x->dev, wire_row_bytes(setup->options.wire, l->type, l->width));
@@ -58,7 +58,7 @@ static const int32_t no_pieces[MOST_RANKS + 1];
 
 void lap_prepare(struct lap *x, const struct traffic *t, const struct layer_placement *experts)
 {
-    const struct sorting to = {x->count, x->slot, x->source, NULL, experts->group_of, experts->n};
+    const struct sorting to = {x->count, x->slot, x->source, NULL, placement_grouping(experts)};
     sort_rows(&to, t->expert, t->n, t->k);
     x->expert_at = experts->block_at;
     x->routing = (struct routing){
@@ -69,14 +69,14 @@ void lap_prepare(struct lap *x, const struct traffic *t, const struct layer_plac
         .weight = t->weight,
         .source = x->source,
         .count = x->count,
-        .layer = {experts->group_of, experts->rank_first, no_pieces, t->k},
+        .layer = {placement_grouping(experts), experts->rank_first, no_pieces, t->k},
     };
 }
 
 void lap_expect(struct lap *x, int n, int k, const struct layer_placement *experts)
 {
     x->routing = (struct routing){
-        .n = n, .k = k, .layer = {experts->group_of, experts->rank_first, no_pieces, k}};
+        .n = n, .k = k, .layer = {placement_grouping(experts), experts->rank_first, no_pieces, k}};
 }
 
 bool lap_travels(const struct lap *x)

@@ -25,7 +25,7 @@ struct lap {
     struct root_end *root[LANES];     // of rank 0
     struct worker_end *worker[LANES]; // of any other
     struct routing routing;
-    const int32_t *expert_at; // [experts] which expert each group is
+    const int32_t *expert_at; // [groups] which expert each is
     int32_t *count, *slot, *source;
     void *h, *y;                      // of rank 0: rows, and rows by slot
     const struct exchange_work *work; // of a worker: what has come

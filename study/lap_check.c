@@ -134,15 +134,6 @@ void lap_fill_home(struct lap *x)
     }
 }
 
-static int rank_of_expert(const struct lap *x, int expert)
-{
-    const struct exchange_layer *layer = &x->routing.layer;
-    int rank = 0;
-    while (layer->group_of[expert] >= layer->rank_first[rank + 1])
-        rank++;
-    return rank;
-}
-
 /* The choice of a row whose slot this is. A rank's sum has the slot of the first of the row's
  * distinct ones there, which may be another row's; then -1. */
 static int choice_of(const struct lap *x, int row, int slot)
@@ -153,6 +144,7 @@ static int choice_of(const struct lap *x, int row, int slot)
     return -1;
 }
 
+/* A row goes to one copy of its expert, and so does its slot. */
 static int rank_of_slot(const struct lap *x, int slot)
 {
     int rank = 0;
@@ -170,7 +162,7 @@ static void expect_sum(struct lap *x, int row, int rank)
         float sum = 0;
         for (int j = 0; j < r->k; j++) {
             int expert = r->expert[row * r->k + j];
-            if (rank_of_expert(x, expert) == rank)
+            if (rank_of_slot(x, x->slot[row * r->k + j]) == rank)
                 sum += r->weight[row * r->k + j] * result(l->width, row, expert, c);
         }
         dtype_store(l->type, x->expected, (size_t)c, sum);
@@ -209,7 +201,7 @@ static int check_result(struct lap *x, int row, int slot)
     return fail(STATUS_FAILED,
                 "combine: rank %d gave back a wrong result of expert %d for row %d of %d: value "
                 "%d: expected %g, found %g",
-                rank_of_expert(x, expert), expert, row, x->routing.n, c, v.expected, v.found);
+                rank_of_slot(x, slot), expert, row, x->routing.n, c, v.expected, v.found);
 }
 
 int lap_check_results(struct lap *x, const struct row_terms *terms)

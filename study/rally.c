@@ -60,10 +60,16 @@ int rally_understand(struct lap_setup *lap, struct placement *p, struct arena *m
         return fail(STATUS_FAILED, "setup: expected an instruction set of this rank, found %u",
                     setup->isa);
     lap->isa = (enum isa)setup->isa;
+    const struct expert_copies copies = {setup->n_copies, setup->copy_cell, setup->copy_rank};
     int status = exchange_understand(&lap->options, &words);
-    return status ? status
-                  : placement_from_ranks(p, memory, layers, setup->rank_of, &no_pieces,
-                                         lap->transport->size);
+    if (!status)
+        status = placement_from_ranks(p, memory, layers, setup->rank_of, &no_pieces,
+                                      lap->transport->size);
+    if (!status)
+        status = placement_add_copies(p, memory, &copies);
+    if (!status)
+        lap->limits.groups = p->groups_most;
+    return status;
 }
 
 int rally_ready(struct transport *t, uint64_t bytes)

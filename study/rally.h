@@ -16,7 +16,7 @@ int rally_hello(struct transport *t, const char *version, uint64_t digest);
 int rally_greet(struct transport *t, const char *version, uint64_t digest, unsigned *common);
 
 /* Take over what a Setup says, whose layers and experts the worker has compared with `layers`:
- * sets lap->isa and options, and *p, who holds which expert. 0, or STATUS_FAILED. */
+ * sets lap->isa, options and limits.groups, and *p, who holds which expert. 0, or STATUS_FAILED. */
 int rally_understand(struct lap_setup *lap, struct placement *p, struct arena *memory,
                      const struct config *layers, const struct setup *setup);
 /* A worker tells rank 0 that it is ready, with so much memory taken. */

@@ -134,9 +134,11 @@ static int run_way(struct replay *r, struct replay_way *way)
     int status = set_up(r, &way->options);
     if (status)
         return status;
+    struct exchange_limits limits = replay_limits(r->o);
+    limits.groups = r->o->placement->groups_most;
     lap_open(&r->lap, &(struct lap_setup){.transport = r->transport,
                                           .isa = r->report->isa,
-                                          .limits = replay_limits(r->o),
+                                          .limits = limits,
                                           .options = way->options});
     fill_rows(r);
     for (int i = -1; i < r->o->iterations && !status; i++)

@@ -20,9 +20,13 @@ static inline uint64_t replay_digest(const struct replay_options *o)
     return hash;
 }
 
+/* Groups are the placement's. */
 static inline struct exchange_limits replay_limits(const struct replay_options *o)
 {
     const struct routing_head *h = &o->file->head;
-    return (struct exchange_limits){o->file->most_rows, h->top_k, h->n_experts,
-                                    h->hidden,          h->dtype, 0};
+    return (struct exchange_limits){.rows = o->file->most_rows,
+                                    .top_k = h->top_k,
+                                    .experts = h->n_experts,
+                                    .width = h->hidden,
+                                    .type = h->dtype};
 }

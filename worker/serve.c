@@ -71,7 +71,7 @@ static int run_blocks(struct worker *w, int layer, int n_rows, const struct exch
 static int serve_layer(struct worker *w, int l, struct worker_end *x, int n_rows)
 {
     const struct layer_placement *experts = &w->placement.layers[l];
-    const struct exchange_layer layer = {experts->group_of, experts->rank_first,
+    const struct exchange_layer layer = {placement_grouping(experts), experts->rank_first,
                                          w->placement.pieces[l].rank_first,
                                          w->config.sparse[l] ? w->config.top_k : 0};
     const struct exchange_work *work;

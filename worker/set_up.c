@@ -120,10 +120,13 @@ static int load(struct worker *w, const struct setup *setup)
 {
     const struct config *m = &w->config;
     struct transport *t = w->transport;
+    const struct expert_copies copies = {setup->n_copies, setup->copy_cell, setup->copy_rank};
     int status = worker_open_device(w, setup->isa);
     if (!status)
         status = placement_from_ranks(&w->placement, &w->memory, m, setup->rank_of,
                                       setup->piece_rank_of, t->size);
+    if (!status)
+        status = placement_add_copies(&w->placement, &w->memory, &copies);
     if (!status)
         status =
             placement_take_outputs(&w->placement, m, setup->output_first, setup->n_output_first);
@@ -145,11 +148,24 @@ static bool is_same(const struct layer_placement *l, const int32_t *rank_of)
     return l->n == 0 || memcmp(l->rank_of, rank_of, (size_t)l->n * sizeof *rank_of) == 0;
 }
 
+static bool are_same_copies(const struct placement *p, const struct setup *found)
+{
+    struct arena memory = {0};
+    struct expert_copies own = placement_copies(p, &memory);
+    size_t bytes = (size_t)own.n * sizeof *own.cell;
+    bool same = own.n == found->n_copies &&
+                (own.n == 0 || (memcmp(own.cell, found->copy_cell, bytes) == 0 &&
+                                memcmp(own.rank, found->copy_rank, bytes) == 0));
+    arena_free(&memory);
+    return same;
+}
+
 /* A later Setup changes how rows travel, and nothing else. */
 static int check_again(const struct worker *w, const struct setup *setup)
 {
     const struct config *m = &w->config;
-    bool same = setup->dtype == w->dtype && setup->isa == w->dev.isa;
+    bool same = setup->dtype == w->dtype && setup->isa == w->dev.isa &&
+                are_same_copies(&w->placement, setup);
     const int32_t *piece_rank_of = setup->piece_rank_of;
     for (int l = 0; l < m->n_layers && same; l++) {
         same = is_same(&w->placement.layers[l], setup->rank_of + l * m->n_experts) &&
@@ -179,7 +195,7 @@ static int open_exchange(struct worker *w, const struct setup *setup,
         .dev = setup->n_nccl_ids ? &w->dev : w->wire_dev,
         .transport = w->transport,
         .limits = {setup->max_rows, m->n_experts ? m->top_k : 0, m->n_experts, m->dim, setup->dtype,
-                   pieces_most(m)},
+                   pieces_most(m), w->placement.groups_most},
         .options = *options,
         .nccl = setup->n_nccl_ids > 0,
     };

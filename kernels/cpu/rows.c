@@ -61,21 +61,37 @@ static void route_row(const struct cpu_isa *isa, int32_t *expert, float *weight,
         weight[j] /= normalise ? chosen : all;
 }
 
+/* The group of each expert for one row. */
+static const int32_t *groups_of_row(const struct grouping *g, int row)
+{
+    return g->group_of + (size_t)(row & (g->turns - 1)) * (size_t)g->n_experts;
+}
+
+static void count_groups(const struct sorting *to, const int32_t *expert, int n, int k)
+{
+    memset(to->count, 0, (size_t)to->groups.n_groups * sizeof *to->count);
+    for (int row = 0; row < n; row++, expert += k) {
+        const int32_t *group_of = groups_of_row(&to->groups, row);
+        for (int j = 0; j < k; j++)
+            to->count[group_of[expert[j]]]++;
+    }
+}
+
 void sort_rows(const struct sorting *to, const int32_t *expert, int n, int k)
 {
-    const int32_t *group_of = to->group_of;
     int32_t *count = to->count;
-    int groups = to->n_groups;
-    memset(count, 0, (size_t)groups * sizeof *count);
-    for (int i = 0; i < n * k; i++)
-        count[group_of[expert[i]]]++;
+    int groups = to->groups.n_groups;
+    count_groups(to, expert, n, k);
     // count[g] becomes the end of group g; the loop after that fills each group from its end, and
     // so brings count[g] down to the group's begin
     for (int g = 1; g < groups; g++)
         count[g] += count[g - 1];
-    for (int i = n * k - 1; i >= 0; i--) {
-        to->slot[i] = --count[group_of[expert[i]]];
-        to->source[to->slot[i]] = i / k;
+    for (int row = n - 1; row >= 0; row--) {
+        const int32_t *group_of = groups_of_row(&to->groups, row);
+        for (int i = (row + 1) * k - 1; i >= row * k; i--) {
+            to->slot[i] = --count[group_of[expert[i]]];
+            to->source[to->slot[i]] = row;
+        }
     }
     // from begins back to counts
     for (int g = 0; g < groups; g++)

@@ -106,7 +106,8 @@ static __global__ void __launch_bounds__(ROUTE_WARPS *WARP_LANES) route(const ro
 struct sort_call {
     int32_t *count, *slot, *source;
     uint64_t *hit; // or NULL
-    const int32_t *expert, *group_of;
+    const int32_t *expert;
+    struct grouping groups;
     int assignments, k, n_groups;
     int stretch; // assignments of a warp; a multiple of 32
 };
@@ -162,6 +163,13 @@ static __device__ __forceinline__ void begin_groups(const sort_call &c, int *nex
     __syncthreads();
 }
 
+/* The group of assignment i. */
+static __device__ __forceinline__ int group_of(const sort_call &c, int i)
+{
+    int turn = i / c.k & (c.groups.turns - 1);
+    return c.groups.group_of[turn * c.groups.n_experts + c.expert[i]];
+}
+
 static __device__ __forceinline__ void sort_all(const sort_call &c)
 {
     DYNAMIC_SHARED(int, next); // [warps][n_groups], then total [n_groups]
@@ -174,11 +182,11 @@ static __device__ __forceinline__ void sort_all(const sort_call &c)
         mine[g] = 0;
     __syncwarp();
     for (int i = begin + lane; i - lane < end; i += WARP_LANES)
-        take_places(mine, i < end ? c.group_of[c.expert[i]] : 0, i < end);
+        take_places(mine, i < end ? group_of(c, i) : 0, i < end);
     __syncthreads();
     begin_groups(c, next, total, warps);
     for (int i = begin + lane; i - lane < end; i += WARP_LANES) {
-        int group = i < end ? c.group_of[c.expert[i]] : 0;
+        int group = i < end ? group_of(c, i) : 0;
         int at = take_places(mine, group, i < end);
         if (i < end) {
             at += total[group];
@@ -212,14 +220,15 @@ static __global__ void __launch_bounds__(FEW_WARPS *WARP_LANES)
 /* The arguments of a sort. *warps, the number wanted, is lowered to what shared memory allows. */
 static sort_call sort_by(int *warps, const struct sorting *to, const int32_t *expert, int n, int k)
 {
-    int assignments = n * k, row_bytes = to->n_groups * (int)sizeof(int);
+    int assignments = n * k, groups = to->groups.n_groups;
+    int row_bytes = groups * (int)sizeof(int);
     int most = SORT_SHARED_BYTES / row_bytes - 1;
-    CHECK(most >= 1, "%d groups", to->n_groups);
+    CHECK(most >= 1, "%d groups", groups);
     *warps = *warps < most ? *warps : most;
     int per_warp = (assignments + *warps - 1) / *warps;
     int stretch = (per_warp + WARP_LANES - 1) / WARP_LANES * WARP_LANES;
-    return {to->count,    to->slot,    to->source, to->hit,      expert,
-            to->group_of, assignments, k,          to->n_groups, stretch};
+    return {to->count,  to->slot,    to->source, to->hit, expert,
+            to->groups, assignments, k,          groups,  stretch};
 }
 
 static size_t sort_bytes(const sort_call &c, int warps)

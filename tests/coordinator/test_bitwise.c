@@ -79,22 +79,29 @@ static void check(const char *dir, enum dtype dtype, const char *isa, size_t fir
     free(reference);
 }
 
-/* A list of ranks for `blocks` blocks, drawn at random from n without `empty`. */
-static void draw_ranks(FILE *f, int blocks, int n, int empty)
+/* A list of ranks for `blocks` blocks, drawn at random from n without `empty`. With copies some
+ * blocks are on two or three ranks. */
+static void draw_ranks(FILE *f, int blocks, int n, int empty, bool copies)
 {
     static uint32_t x = 1;
     fputs("[", f);
     for (int b = 0; b < blocks; b++) {
         x = x * 1664525u + 1013904223u;
         int rank = (int)((uint64_t)(x >> 8) * (uint64_t)n >> 24);
-        fprintf(f, "%s%d", b ? "," : "", rank == empty ? 0 : rank);
+        rank = rank == empty ? 0 : rank;
+        fputs(b ? "," : "", f);
+        if (copies && b % 3 == 0)
+            fprintf(f, n > 2 && b % 2 ? "[%d,%d,%d]" : "[%d,%d]", rank, (rank + 1) % n,
+                    (rank + 2) % n);
+        else
+            fprintf(f, "%d", rank);
     }
     fputs("]", f);
 }
 
-/* A placement file of n ranks, drawn at random: uneven, one worker empty, some experts and pieces
- * at home, and every layer another. */
-static void draw_placement(const struct config *m, int n, const char *path)
+/* A placement file of n ranks, drawn at random: uneven, one worker empty unless it has copies, some
+ * experts and pieces at home, and every layer another. */
+static void draw_placement(const struct config *m, int n, bool copies, const char *path)
 {
     int empty = n > 2 ? 1 + n % (n - 1) : -1;
     FILE *f = fopen(path, "w");
@@ -103,30 +110,38 @@ static void draw_placement(const struct config *m, int n, const char *path)
     for (int l = 0; l < m->n_layers; l++) {
         fputs(l ? ", " : "", f);
         if (m->sparse[l])
-            draw_ranks(f, m->n_experts, n, empty);
+            draw_ranks(f, m->n_experts, n, empty, copies);
         else
             fputs("null", f);
     }
     fputs("], \"pieces\": [", f);
     for (int l = 0; l < m->n_layers; l++) {
         fputs(l ? ", " : "", f);
-        draw_ranks(f, pieces_of(m, l).n, n, empty);
+        draw_ranks(f, pieces_of(m, l).n, n, empty, false);
     }
     fputs("]}", f);
     assert_int_equal(fclose(f), 0);
 }
 
-/* Where pairs are enough, one placement for each number of ranks: others for each of 4 turns. */
+/* How rows travel to copies, another way for each number of ranks. */
+static struct exchange_options way_to_copies(int ranks, enum overlap overlap)
+{
+    return (struct exchange_options){.strategy = (enum strategy)(ranks % STRATEGY_COUNT),
+                                     .dedup = (enum dedup)(ranks / 2 % DEDUP_COUNT),
+                                     .overlap = overlap};
+}
+
+/* Where pairs are enough, one placement for each number of ranks: others for each of 5 turns. */
 static void check_placements(const char *dir, enum dtype dtype, int home, int turn)
 {
     int32_t tokens[N_TOKENS];
     int vocab;
-    char path[] = "/tmp/epmoe-placement-XXXXXX";
+    char path[] = "/tmp/epmoe-placement-XXXXXX", copies[] = "/tmp/epmoe-placement-XXXXXX";
     struct config m;
     struct generation_defaults unused;
     fill(tokens, N_TOKENS);
     assert_int_equal(config_load(&m, &unused, dir), 0);
-    assert_true(close(mkstemp(path)) == 0);
+    assert_true(close(mkstemp(path)) == 0 && close(mkstemp(copies)) == 0);
     struct logits_case t = {.dir = dir,
                             .dtype = dtype,
                             .threads = 1,
@@ -136,15 +151,21 @@ static void check_placements(const char *dir, enum dtype dtype, int home, int tu
                             .n = N_TOKENS};
     float *reference = logits_of(&t, &vocab);
     assert_non_null(reference);
-    const struct placement_spec specs[] = {
-        {"round-robin", 0, false, NULL},   {"even", home, true, NULL},
-        {"round-robin", home, true, NULL}, {path, 0, 0, NULL},
-        {"balanced", 0, false, NULL},      {"balanced", home, true, NULL}};
+    const struct placement_spec specs[] = {{"round-robin", 0, false, NULL},
+                                           {"even", home, true, NULL},
+                                           {"round-robin", home, true, NULL},
+                                           {path, 0, 0, NULL},
+                                           {copies, 0, 0, NULL},
+                                           {"balanced", 0, false, NULL},
+                                           {"balanced", home, true, NULL}};
     for (t.ranks = 2; t.ranks <= 10; t.ranks++) {
-        draw_placement(&m, t.ranks, path);
+        draw_placement(&m, t.ranks, false, path);
+        draw_placement(&m, t.ranks, true, copies);
         for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
             struct exchange_options x = {.overlap = (enum overlap)((t.ranks + (int)i) % 2)};
-            if (pairs_only() && (t.ranks + turn) % 4 != (int)i)
+            if (specs[i].text == copies)
+                x = way_to_copies(t.ranks, x.overlap);
+            if (pairs_only() && (t.ranks + turn) % 5 != (int)i)
                 continue;
             t.placement = specs[i];
             float *logits = logits_over(&t, &x, &vocab);
@@ -159,6 +180,7 @@ static void check_placements(const char *dir, enum dtype dtype, int home, int tu
     }
     free(reference);
     unlink(path);
+    unlink(copies);
 }
 
 static void placements(void **state)

@@ -39,8 +39,9 @@ static void begin(struct meeting *m)
     assert_int_equal(control_expect(&m->ends[0], 1, CONTROL_HELLO, &hello, &m->memory), 0);
 }
 
-/* All experts on `rank`, the worker or not; steps of up to 9 rows. */
-static void send_setup(struct meeting *m, const char *overlap, int rank)
+/* All experts on `rank`, the worker or not, the first of layer 0 on the other rank, too, if
+ * `copied`; steps of up to 9 rows. */
+static void send_setup(struct meeting *m, const char *overlap, int rank, bool copied)
 {
     struct config c;
     struct generation_defaults unused;
@@ -51,18 +52,20 @@ static void send_setup(struct meeting *m, const char *overlap, int rank)
         rank_of[i] = rank;
     int n_pieces = pieces_total(&c);
     int32_t *piece_rank_of = arena_alloc(&m->memory, (size_t)n_pieces * sizeof *piece_rank_of);
+    const int32_t cell = 0, other = 1 - rank;
     const int32_t output_first[] = {0, c.vocab_size, c.vocab_size};
     struct control setup = {.kind = CONTROL_SETUP,
                             .setup = {ISA_PLAIN, c.dtype, c.n_layers, c.n_experts, rank_of,
                                       n_pieces, piece_rank_of, 3, output_first, 9, 1, "exact",
-                                      "rows", "on", "model", overlap}};
+                                      "rows", "on", "model", overlap, .n_copies = copied,
+                                      .copy_cell = &cell, .copy_rank = &other}};
     assert_int_equal(control_send(&m->ends[0], 1, &setup), 0);
 }
 
 static void set_up(struct meeting *m, const char *overlap)
 {
     struct control ready;
-    send_setup(m, overlap, 1);
+    send_setup(m, overlap, 1, false);
     assert_int_equal(control_expect(&m->ends[0], 1, CONTROL_READY, &ready, &m->memory), 0);
 }
 
@@ -139,7 +142,13 @@ static void setups_come_again(void **state)
     stop(&m);
     begin(&m);
     set_up(&m, "off");
-    send_setup(&m, "off", 0);
+    send_setup(&m, "off", 0, false);
+    expect_fault(&m, "setup: expected the type, instruction set and placement of the first, found "
+                     "others");
+    stop(&m);
+    begin(&m);
+    set_up(&m, "off");
+    send_setup(&m, "off", 1, true);
     expect_fault(&m, "setup: expected the type, instruction set and placement of the first, found "
                      "others");
     stop(&m);

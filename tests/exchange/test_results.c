@@ -83,8 +83,7 @@ static void dispatch(struct trip *t, const struct exchange_options *o)
     rig_open(&t->r, o, 0);
     for (int i = 0; i < N * WIDTH; i++)
         t->h[i] = (float)(1 + i / WIDTH);
-    sort_rows(&(struct sorting){t->count, t->slot, t->source, NULL, rig_group_of, EXPERTS}, routing,
-              N, K);
+    sort_rows(&(struct sorting){t->count, t->slot, t->source, NULL, RIG_GROUPS}, routing, N, K);
     t->routing.slot = t->slot;
     t->routing.source = t->source;
     t->routing.count = t->count;

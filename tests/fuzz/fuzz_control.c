@@ -24,6 +24,11 @@ static void check_setup(const struct setup *s)
     CHECK(s->max_rows >= 1 && s->max_rows <= CONTROL_MAX_ROWS, "%d rows", s->max_rows);
     for (int i = 0; i < s->n_layers * s->n_experts; i++)
         CHECK(s->rank_of[i] >= -1 && s->rank_of[i] < CONTROL_MAX_RANKS, "rank %d", s->rank_of[i]);
+    for (int i = 0; i < s->n_copies; i++)
+        CHECK(s->copy_cell[i] < s->n_layers * s->n_experts &&
+                  s->copy_cell[i] >= (i ? s->copy_cell[i - 1] : 0) && s->copy_rank[i] >= 0 &&
+                  s->copy_rank[i] < CONTROL_MAX_RANKS,
+              "copy of cell %d on rank %d", s->copy_cell[i], s->copy_rank[i]);
     check_text(s->strategy, 1, CONTROL_TEXT_BYTES);
     check_text(s->combine, 1, CONTROL_TEXT_BYTES);
     check_text(s->dedup, 1, CONTROL_TEXT_BYTES);

@@ -84,8 +84,7 @@ static void make_step(struct step *s, struct rig *r, struct input *in)
         s->weight[i] = 1;
     }
     rig_open(r, &s->o, 0);
-    sort_rows(&(struct sorting){s->count, s->slot, s->source, NULL, rig_group_of, EXPERTS},
-              s->expert, n, K);
+    sort_rows(&(struct sorting){s->count, s->slot, s->source, NULL, RIG_GROUPS}, s->expert, n, K);
     s->routing =
         (struct routing){n, K, s->expert, s->slot, s->weight, s->source, s->count, rig_layer};
     for (int rank = 1; rank < RANKS; rank++)

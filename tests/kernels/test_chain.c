@@ -224,7 +224,8 @@ static void attend(const struct layer *L, const struct between *b, const struct 
 static void add_experts(const struct layer *L, const struct between *b, int n)
 {
     const struct shape *c = L->c;
-    struct sorting to = {b->count, b->slot, b->source, b->hit, L->group_of, c->n_experts};
+    struct sorting to = {
+        b->count, b->slot, b->source, b->hit, {L->group_of, c->n_experts, c->n_experts, 1}};
     struct ffn_job jobs[2] = {{&L->shared_list, b->dense, DTYPE_F32, b->h, NULL, NULL, n},
                               {&L->expert_list, b->y, type, b->h, b->source, b->count, n * c->k}};
     struct pending_residual pending = {.pieces = b->dense,

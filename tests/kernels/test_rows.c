@@ -151,13 +151,13 @@ static void test_route(void **state)
 }
 
 static void check_sorted(const int32_t *count, const int32_t *slot, const int32_t *source,
-                         const int32_t *expert, const int32_t *group_of, int n, int k, int groups)
+                         const int32_t *expert, const struct grouping *groups, int n, int k)
 {
     int next = 0;
-    for (int g = 0; g < groups; g++) {
+    for (int g = 0; g < groups->n_groups; g++) {
         int before = next;
         for (int i = 0; i < n * k; i++)
-            if (group_of[expert[i]] == g) {
+            if (groups->group_of[i / k % groups->turns * groups->n_experts + expert[i]] == g) {
                 assert_int_equal(slot[i], next);
                 assert_int_equal(source[next++], i / k);
             }
@@ -165,23 +165,39 @@ static void check_sorted(const int32_t *count, const int32_t *slot, const int32_
     }
 }
 
-/* Many rows and few groups, and groups without rows. */
+/* Experts have groups in an order of their own, and every third one another group in every other
+ * turn: a copy. There are n_experts + n_copies groups. */
+static struct grouping copied(int n_experts, int turns)
+{
+    int n_copies = 0;
+    int32_t *group_of = buffer((size_t)(turns * n_experts) * 4);
+    for (int e = 0; e < n_experts; e++) {
+        int own = (e + 3) % n_experts, other = e % 3 || turns == 1 ? own : n_experts + n_copies++;
+        for (int t = 0; t < turns; t++)
+            group_of[t * n_experts + e] = t % 2 ? other : own;
+    }
+    return (struct grouping){group_of, n_experts, n_experts + n_copies, turns};
+}
+
+/* Many rows and few groups, and groups without rows. In each turn a row's experts have others. */
 static void sort_body(void)
 {
-    enum { N = 700, K = 3, EXPERTS = 11 };
+    enum { N = 700, K = 3, EXPERTS = 11, TURNS = 8 };
     static const int rows[] = {0, 1, 50, N};
-    int32_t *expert = buffer(N * K * 4), *group_of = buffer(EXPERTS * 4), *count = buffer(256);
+    int32_t *expert = buffer(N * K * 4), *count = buffer(256);
+    int32_t *group_of = buffer(TURNS * EXPERTS * 4);
     int32_t *slot = buffer(N * K * 4), *source = buffer(N * K * 4);
     float *weight = buffer(N * K * 4), *scores = floats(N * EXPERTS, 8);
     uint64_t *hit = buffer(sizeof *hit), wanted = 0;
-    for (int i = 0; i < 3 * LENGTH(rows); i++) {
-        int groups = 1 + i % 3 * 5, n = rows[i / 3];
-        struct sorting to = {count, slot, source, hit, group_of, groups};
-        for (int e = 0; e < EXPERTS; e++)
+    for (int i = 0; i < 6 * LENGTH(rows); i++) {
+        int groups = 1 + i % 3 * 5, n = rows[i / 6];
+        struct grouping by = {group_of, EXPERTS, groups, i % 6 < 3 ? 1 : TURNS};
+        struct sorting to = {count, slot, source, hit, by};
+        for (int e = 0; e < TURNS * EXPERTS; e++)
             group_of[e] = (e * 4 + 1) % EXPERTS % groups;
         route_rows(&dev, expert, weight, &to, scores, EXPERTS, n, EXPERTS, K, true);
         to_host();
-        check_sorted(count, slot, source, expert, group_of, n, K, groups);
+        check_sorted(count, slot, source, expert, &by, n, K);
         for (int g = 0; g < groups; g++)
             wanted += count[g] > 0;
         assert_int_equal(*hit, wanted);
@@ -193,25 +209,20 @@ static void plan_body(void)
 {
     enum { MOST = 40 };
     static const int rows[] = {0, 1, 2, 9, 32, MOST};
-    for (int i = 0; i < LENGTH(route_cases) * LENGTH(rows); i++) {
-        const struct route_case *c = &route_cases[i % LENGTH(route_cases)];
-        int n = rows[i / LENGTH(route_cases)], k = c->k, ld = c->n_experts + 1;
+    for (int i = 0; i < 2 * LENGTH(route_cases) * LENGTH(rows); i++) {
+        const struct route_case *c = &route_cases[i / 2 % LENGTH(route_cases)];
+        int n = rows[i / 2 / LENGTH(route_cases)], k = c->k, ld = c->n_experts + 1;
         size_t pairs = (size_t)(n * k) * 4;
         float *scores = floats((size_t)(MOST * ld), 8), *weight[2];
-        int32_t *group_of = buffer((size_t)c->n_experts * 4), *expert[2];
+        int32_t *expert[2];
+        struct grouping by = copied(c->n_experts, i % 2 ? 4 : 1);
+        size_t groups = (size_t)by.n_groups * 4;
         struct sorting to[2];
-        for (int e = 0; e < c->n_experts; e++)
-            group_of[e] = (e + 3) % c->n_experts;
         for (int two = 0; two < 2; two++) {
             expert[two] = buffer(pairs);
             weight[two] = buffer(pairs);
-            to[two] = (struct sorting){buffer((size_t)c->n_experts * 4),
-                                       buffer(pairs),
-                                       buffer(pairs),
-                                       buffer(8),
-                                       group_of,
-                                       c->n_experts};
-            memset(to[two].count, 0x55, (size_t)c->n_experts * 4);
+            to[two] = (struct sorting){buffer(groups), buffer(pairs), buffer(pairs), buffer(8), by};
+            memset(to[two].count, 0x55, groups);
         }
         for (int two = 0; two < 2; two++)
             route_rows(&dev, expert[two], weight[two], two ? NULL : &to[two], scores, ld, n,
@@ -220,12 +231,11 @@ static void plan_body(void)
         sort_rows(&to[1], expert[1], n, k);
         same(expert[0], expert[1], pairs, "sorting, experts");
         same(weight[0], weight[1], pairs, "sorting, weights");
-        same(to[0].count, to[1].count, (size_t)c->n_experts * 4, "route, counts");
+        same(to[0].count, to[1].count, groups, "route, counts");
         same(to[0].slot, to[1].slot, pairs, "route, slots");
         same(to[0].source, to[1].source, pairs, "route, sources");
         same(to[0].hit, to[1].hit, sizeof *to[0].hit, "route, hits");
-        check_sorted(to[0].count, to[0].slot, to[0].source, expert[0], group_of, n, k,
-                     c->n_experts);
+        check_sorted(to[0].count, to[0].slot, to[0].source, expert[0], &by, n, k);
         drain();
     }
 }

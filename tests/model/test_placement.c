@@ -152,6 +152,34 @@ static void balance_minds_who_is_busy_and_who_is_fast(void **state)
         }
 }
 
+/* With every expert on a second rank, too, a rank has as many rows to compute, and in a prefill
+ * step all of its experts to read; where one rank alone has all experts, copies take rows from it.
+ */
+static void copies_share_the_time(void **state)
+{
+    (void)state;
+    struct config m = large_model();
+    struct placement p;
+    struct balance b = {
+        .m = &m, .type = DTYPE_BF16, .load = usual_workload, .chunk = USUAL_CHUNK, .n_ranks = 3};
+    double one[3], two[3];
+    int32_t rank_of[120], pieces[8] = {0}, cell[120], rank[120];
+    for (int i = 0; i < 120; i++) {
+        rank_of[i] = 1;
+        cell[i] = i;
+        rank[i] = 2;
+    }
+    struct expert_copies copies = {120, cell, rank};
+    assert_int_equal(placement_from_ranks(&p, &memory, &m, rank_of, pieces, 3), 0);
+    balance_times(&b, &p, BALANCE_PREFILL, one);
+    assert_int_equal(placement_add_copies(&p, &memory, &copies), 0);
+    balance_times(&b, &p, BALANCE_PREFILL, two);
+    assert_true(one[2] == 0 && two[1] == two[2]);
+    assert_true(two[1] > 0.49 * one[1] && two[1] < 0.51 * one[1]);
+    balance_times(&b, &p, BALANCE_DECODE, two);
+    assert_true(two[1] > 0 && two[2] == 0);
+}
+
 /* A rank gets no more than it has memory for. */
 static void balance_respects_memory(void **state)
 {
@@ -247,6 +275,20 @@ static void bad_files_are_refused_by_key(void **state)
         {"{\"ranks\":4,\"experts\":[1,-1,1,1]}",
          "experts[1]: expected a rank from 0 to 3, found -1"},
         {"{\"ranks\":4,\"experts\":[1,\"1\",1,1]}", "experts[1]: expected a rank"},
+        {"{\"ranks\":4,\"experts\":[1,[],1,1]}",
+         "experts[1]: expected 1 to 4 ranks that hold the expert, found 0"},
+        {"{\"ranks\":4,\"experts\":[1,[0,1,2,3,0],1,1]}",
+         "experts[1]: expected 1 to 4 ranks that hold the expert, found 5"},
+        {"{\"ranks\":4,\"experts\":[1,[0,1,0],1,1]}",
+         "experts[1][2]: expected each rank once, found 0 again"},
+        {"{\"ranks\":4,\"experts\":[1,[0,1,1],1,1]}",
+         "experts[1][2]: expected each rank once, found 1 again"},
+        {"{\"ranks\":4,\"layers\":[[1,1,1,1],null,[1,1,1,[3,4]]]}",
+         "layers[2][3][1]: expected a rank from 0 to 3, found 4"},
+        {"{\"ranks\":4,\"experts\":[1,1,1,[[1],2]]}",
+         "experts[3][0]: expected a rank from 0 to 3, found an array"},
+        {"{\"ranks\":3,\"experts\":[0,[0,1],0,0]}",
+         "ranks: expected 4, as many as this run has, found 3"},
         {"{\"ranks\":4,\"experts\":7}", "experts: expected a list of 4 ranks, found 7"},
         {"{\"ranks\":4,\"layers\":{}}", "layers: expected a list of 3 layers, found an object"},
         {"{\"ranks\":4,\"layers\":[[1,1,1,1],null]}", "layers: expected one for each of 3 layers"},
@@ -285,6 +327,15 @@ static void what_is_written_reads_the_same(void **state)
     for (int l = 0; l < 3; l += 2)
         assert_memory_equal(p.layers[l].rank_of, again.layers[l].rank_of, 60 * sizeof(int32_t));
     assert_null(again.layers[1].rank_of);
+    static const int32_t cell[] = {3, 3, 59, 150}, rank[] = {5, 1, 0, 4};
+    struct expert_copies copies = {4, cell, rank};
+    assert_int_equal(placement_add_copies(&p, &memory, &copies), 0);
+    assert_int_equal(placement_write(&p, path), 0);
+    assert_int_equal(placement_build(&again, &memory, &m, 6, &file), 0);
+    struct expert_copies found = placement_copies(&again, &memory);
+    assert_int_equal(found.n, 4);
+    assert_memory_equal(found.cell, cell, sizeof cell);
+    assert_memory_equal(found.rank, rank, sizeof rank);
     unlink(path);
 }
 
@@ -333,6 +384,7 @@ int main(void)
         cmocka_unit_test(balance_is_between_its_bounds),
         cmocka_unit_test(balance_minds_who_is_busy_and_who_is_fast),
         cmocka_unit_test(balance_respects_memory),
+        cmocka_unit_test(copies_share_the_time),
         cmocka_unit_test(rules_are_what_they_are_called),
         cmocka_unit_test(files_say_it_layer_by_layer_or_once),
         cmocka_unit_test(bad_files_are_refused_by_key),

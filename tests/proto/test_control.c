@@ -19,6 +19,8 @@ static const struct trace_event marks[] = {
 enum { N_MARKS = sizeof marks / sizeof *marks };
 
 static const int32_t output_first[] = {0, 0, 64, INT32_MAX};
+static const int32_t copy_cells[] = {0, 0, 2}, copy_ranks[] = {1, CONTROL_MAX_RANKS - 1, 0};
+#define COPIES 2, 3, copy_cells, copy_ranks // after two ids of NCCL's
 static const int32_t piece_ranks[] = {0, CONTROL_MAX_RANKS - 1};
 static const char nccl_ids[2 * CONTROL_NCCL_ID_BYTES] = {1, 0, 2}; // any bytes
 
@@ -26,7 +28,7 @@ static const struct control valid[] = {
     {.kind = CONTROL_HELLO, .hello = {"1.2 (abc)", "node7", "cpu", 0x80000001, 0x0123456789abcdef}},
     {.kind = CONTROL_SETUP,
      .setup = {31, DTYPE_BF16, 2, 3, ranks, 2, piece_ranks, 4, output_first, CONTROL_MAX_ROWS,
-               CONTROL_MAX_ROWS, "exact", "rows", "on", "model", "off", true, nccl_ids, 2}},
+               CONTROL_MAX_ROWS, "exact", "rows", "on", "model", "off", true, nccl_ids, COPIES}},
     {.kind = CONTROL_READY, .ready = {UINT64_MAX, UINT32_MAX, 1e300}},
     {.kind = CONTROL_STEP, .step = {CONTROL_MAX_ROWS, CONTROL_MAX_ROWS - 1}},
     {.kind = CONTROL_STATS, .stats = {UINT64_MAX, UINT64_MAX - 1, 1ull << 63, 1, 0.1, 1e300}},
@@ -87,6 +89,9 @@ static void test_round_trip_setup(void **state)
     assert_true(back.setup.profile);
     assert_int_equal(back.setup.n_nccl_ids, s->n_nccl_ids);
     assert_memory_equal(back.setup.nccl_ids, s->nccl_ids, sizeof nccl_ids);
+    assert_int_equal(back.setup.n_copies, 3);
+    assert_memory_equal(back.setup.copy_cell, copy_cells, sizeof copy_cells);
+    assert_memory_equal(back.setup.copy_rank, copy_ranks, sizeof copy_ranks);
 }
 
 static void test_round_trip_setup_extremes(void **state)
@@ -102,8 +107,8 @@ static void test_round_trip_setup_extremes(void **state)
     back = round_trip(&setup);
     assert_memory_equal(back.setup.rank_of, many, sizeof many);
     setup.setup =
-        (struct setup){0, DTYPE_F32, 1,   0,   NULL, 0,   NULL,  0,    NULL, 1,
-                       0, "e",       "r", "d", "w",  "o", false, NULL, 0}; // a dense model
+        (struct setup){0,   DTYPE_F32, 1,   0,   NULL,  0,    NULL, 0, NULL, 1,   0, "e",
+                       "r", "d",       "w", "o", false, NULL, 0,    0, NULL, NULL}; // a dense model
     back = round_trip(&setup);
     assert_null(back.setup.nccl_ids);
     assert_int_equal(back.setup.n_experts, 0);
@@ -253,6 +258,14 @@ static void test_malformed(void **state)
          "Setup.rank_of: expected -1 to 65535, found -2"},
         {"12 (0801 1001 1801 2001 2a03808008 3001 3a0165 420172)",
          "Setup.rank_of: expected -1 to 65535, found 65536"},
+        {"12 (0801 1001 1801 2001 2a0100 3001 3a0165 420172 8a010100)",
+         "Setup.copy_cell: expected as many as copy_rank, at most 1048576, found 1 and 0"},
+        {"12 (0801 1001 1801 2001 2a0100 3001 3a0165 420172 8a010101 92010101)",
+         "Setup.copy_cell: expected 0 to 0, found 1"},
+        {"12 (0801 1001 1801 2002 2a020000 3001 3a0165 420172 8a01020100 9201020101)",
+         "Setup.copy_cell: expected 1 to 1, found 0"},
+        {"12 (0801 1001 1801 2001 2a0100 3001 3a0165 420172 8a010100 920103808004)",
+         "Setup.copy_rank: expected 0 to 65535, found 65536"},
         {"12 (0801 1001 1801 2001 2a0100 3a0165 420172)",
          "Setup.max_rows: expected 1 to 16777216, found 0"},
         {"12 (0801 1001 1801 2001 2a0100 3081808008 3a0165 420172)",

@@ -20,7 +20,11 @@ enum { RANKS = 4, EXPERTS = 5, OWN = 3, K = 2, WIDTH = 32, MOST_ROWS = 6, MOST_P
 static const int32_t rig_group_of[EXPERTS] = {0, 1, 2, 3, 4};
 static const int32_t rig_rank_first[RANKS + 1] = {0, 1, 4, 5, 5};
 static const int32_t rig_no_pieces[RANKS + 1];
-static const struct exchange_layer rig_layer = {rig_group_of, rig_rank_first, rig_no_pieces, K};
+#define RIG_GROUPS                                                                                 \
+    {                                                                                              \
+        rig_group_of, EXPERTS, EXPERTS, 1                                                          \
+    }
+static const struct exchange_layer rig_layer = {RIG_GROUPS, rig_rank_first, rig_no_pieces, K};
 /* There are no pieces to fill it. */
 static inline float *rig_z(void)
 {
@@ -61,7 +65,7 @@ static inline void rig_open(struct rig *r, const struct exchange_options *o, int
     struct exchange_setup setup = {.host = &r->d,
                                    .dev = &r->d,
                                    .transport = &r->ends[rank],
-                                   .limits = {MOST_ROWS, K, EXPERTS, WIDTH, DTYPE_F32, 0},
+                                   .limits = {MOST_ROWS, K, EXPERTS, WIDTH, DTYPE_F32, 0, EXPERTS},
                                    .options = *o};
     int lanes = rank ? worker_end_open(r->worker, &setup) : root_open(r->root, &setup);
     CHECK(lanes == 1, "expected one lane, found %d", lanes);

@@ -39,8 +39,10 @@ static inline struct positions device_positions(const struct positions *at)
 
 static inline struct sorting device_sorting(const struct sorting *s)
 {
-    return (struct sorting){writes(s->count), writes(s->slot),    writes(s->source),
-                            writes(s->hit),   reads(s->group_of), s->n_groups};
+    struct grouping groups = s->groups;
+    groups.group_of = reads(s->groups.group_of);
+    return (struct sorting){writes(s->count), writes(s->slot), writes(s->source), writes(s->hit),
+                            groups};
 }
 
 static inline struct pending_residual device_pending(const struct pending_residual *a)

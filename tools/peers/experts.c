@@ -43,8 +43,7 @@ static double forward(struct layer *l, int rows)
     struct sorting sorting = {.count = l->count,
                               .slot = l->slot,
                               .source = l->source,
-                              .group_of = l->group_of,
-                              .n_groups = l->experts};
+                              .groups = {l->group_of, l->experts, l->experts, 1}};
     sort_rows(&sorting, l->expert, rows, l->top_k);
     struct ffn_job job = {.list = &l->list,
                           .y = l->y,

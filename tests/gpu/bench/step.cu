@@ -131,7 +131,8 @@ static void router_phases(step &s)
               matmul(d, s.scores, w.n, s.h, &w, s.n);
           });
     phase(s, "route, sort", n * experts * 4 + pairs * 20, 0, [&s, &of, d, group](int) {
-        const struct sorting sorting = {s.count, s.slot, s.source, NULL, group, of.experts};
+        const struct sorting sorting = {
+            s.count, s.slot, s.source, NULL, {group, of.experts, of.experts, 1}};
         route_rows(d, s.expert, s.weight, &sorting, s.scores, of.experts + 1, s.n, of.experts,
                    of.top_k, false);
     });
