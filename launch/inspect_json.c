@@ -187,6 +187,7 @@ static struct js *plan_json(const struct inspection *i)
     js_set(plan, "context", js_new_int(i->plan.context));
     set_int(plan, "bytes", all);
     js_set(plan, "other_bytes", rank_0_json(i));
+    js_set(plan, "copies", js_new_int(i->plan.placement.n_copies));
     for (int rank = 0; rank < i->plan.placement.n_ranks; rank++)
         js_push(ranks, rank_json(i, rank, all));
     js_set(plan, "ranks", ranks);

@@ -155,12 +155,16 @@ static void print_rank(const struct inspection *i, int rank, double all, FILE *o
 static void print_sum(const struct inspection *i, double all, FILE *out)
 {
     struct rank_share first = memory_plan_share(&i->plan, 0);
-    int experts = i->plan.sizes.sparse_layers * i->plan.config.n_experts;
+    int copies = i->plan.placement.n_copies;
+    int experts = i->plan.sizes.sparse_layers * i->plan.config.n_experts + copies;
     double bytes = (double)experts * (double)i->plan.footprint.expert;
     fprintf(out, "%4s%17d%10d%14s%12s%12s%7.1f %%\n", "all", i->plan.config.n_experts, experts,
             bytes_text(bytes).text,
             bytes_text((double)(first.rest + first.pieces + first.outputs)).text,
             bytes_text(all).text, 100.0);
+    if (copies)
+        fprintf(out, "\nof these experts %d are further copies, %s\n", copies,
+                bytes_text((double)copies * (double)i->plan.footprint.expert).text);
 }
 
 static void print_rest(const struct inspection *i, FILE *out)
