@@ -9,7 +9,7 @@
 
 struct place_command {
     const char *from, *on, *out;
-    long ranks, home;
+    long ranks, home, replicas;
     int goal, format;
 };
 
@@ -32,6 +32,9 @@ static int parse(struct place_command *c, int argc, char **argv)
         {"ranks", 0, OPTION_INT, &c->ranks, "N", "one coordinator, N-1 workers", 1, 1024, NULL},
         {"home", 0, OPTION_INT, &c->home, "N", "experts of each layer that stay on rank 0 (0)", 0,
          MAX_EXPERTS, NULL},
+        {"replicas", 0, OPTION_INT, &c->replicas, "N",
+         "further copies of hot experts in each layer, at most (0)", 0, MAX_GROUPS - MAX_EXPERTS,
+         NULL},
         {"goal", 0, OPTION_CHOICE, &c->goal, goals,
          "what to even out: activated experts in decode, rows in prefill (both)", 0, 0, NULL},
         {"output", 'o', OPTION_TEXT, &c->out, "PLACEMENT", "write the placement", 0, 0, NULL},
@@ -73,7 +76,7 @@ static int read_recordings(struct recordings *r, const struct place_command *c,
 
 static void report(const struct place_command *c, const struct routing_file *on,
                    const struct placement *even, const struct placement *placed,
-                   struct arena *memory)
+                   const struct placement *copied, struct arena *memory)
 {
     static const char *const names[] = {"both", "decode", "prefill"};
     struct place_report r = {.file = on,
@@ -82,28 +85,35 @@ static void report(const struct place_command *c, const struct routing_file *on,
                              .out = c->out,
                              .goal = names[c->goal],
                              .n_ranks = (int)c->ranks,
-                             .home = c->home};
+                             .home = c->home,
+                             .replicas = c->replicas,
+                             .n_copies = copied->n_copies};
     balance_stats_make(&r.even, on, even, memory);
     balance_stats_make(&r.placed, on, placed, memory);
+    if (c->replicas)
+        balance_stats_make(&r.copied, on, copied, memory);
     place_print(&r, c->format == 1, stdout);
 }
 
 static int place(const struct place_command *c, const struct recordings *r, struct arena *memory)
 {
     struct placement_spec spec = {.text = "even", .home = c->home};
-    struct placement even, placed;
+    struct placement even, placed, copied;
     struct config layers;
+    struct place_wish wish = {(int)c->ranks, c->home, 0, (enum place_goal)c->goal};
     int ranks = (int)c->ranks;
     int status = replay_layers(&layers, &r->from, c->from);
     if (!status)
         status = placement_build(&even, memory, &layers, ranks, &spec);
     if (!status)
-        status = place_by_routing(&placed, memory, &r->from, &layers, ranks, c->home,
-                                  (enum place_goal)c->goal);
-    if (!status && c->out)
-        status = place_write(&placed, c->out);
+        status = place_by_routing(&placed, memory, &r->from, &layers, &wish);
+    wish.copies = (int)c->replicas;
     if (!status)
-        report(c, &r->on, &even, &placed, memory);
+        status = place_by_routing(&copied, memory, &r->from, &layers, &wish);
+    if (!status && c->out)
+        status = place_write(&copied, c->out);
+    if (!status)
+        report(c, &r->on, &even, &placed, &copied, memory);
     return status;
 }
 

@@ -7,15 +7,37 @@ enum { TOGETHER = 5 }; // pairs of experts that are named
 
 static const char *const kinds[REPLAY_KINDS] = {"decode", "prefill"};
 
+/* Placements that are compared. */
+static int columns(const struct place_report *r)
+{
+    return r->replicas ? 3 : 2;
+}
+
 static void print_line(const struct place_report *r, const char *name, int layer, FILE *out)
 {
+    const struct balance_stats *stats[] = {&r->even, &r->placed, &r->copied};
+    int n = columns(r);
     fprintf(out, "%7s", name);
+    for (int i = 0; i < 2 * REPLAY_KINDS * n; i++) {
+        enum replay_kind kind = (enum replay_kind)(i / (2 * n));
+        const struct balance_stats *s = stats[i % n];
+        fprintf(out, i % n ? " %7.2f" : " %8.2f",
+                i / n % 2 ? balance_rows(s, kind, layer) : balance_experts(s, kind, layer));
+    }
+    fprintf(out, "\n");
+}
+
+static void print_heads(const struct place_report *r, FILE *out)
+{
+    static const char *const names[] = {"even", "placed", "copies"};
+    int n = columns(r), width = 8 * n;
+    fprintf(out, "# %5s %*s %*s\n", "", 2 * width, kinds[0], 2 * width + 1, kinds[1]);
+    fprintf(out, "# %5s", "");
     for (int kind = 0; kind < REPLAY_KINDS; kind++)
-        fprintf(out, " %8.2f %7.2f %8.2f %7.2f",
-                balance_experts(&r->even, (enum replay_kind)kind, layer),
-                balance_experts(&r->placed, (enum replay_kind)kind, layer),
-                balance_rows(&r->even, (enum replay_kind)kind, layer),
-                balance_rows(&r->placed, (enum replay_kind)kind, layer));
+        fprintf(out, " %*s %*s", width, "experts", width, "rows");
+    fprintf(out, "\n# %5s", "layer");
+    for (int i = 0; i < 2 * REPLAY_KINDS * n; i++)
+        fprintf(out, i % n ? " %7s" : " %8s", names[i % n]);
     fprintf(out, "\n");
 }
 
@@ -27,16 +49,12 @@ static void print_text(const struct place_report *r, FILE *out)
             r->path, EPMOE_COMMIT, r->n_ranks, r->home, r->goal);
     if (r->on != r->path)
         fprintf(out, "# compared on %s\n", r->on);
+    if (r->replicas)
+        fprintf(out, "# copies: placed, and %d further copies of experts, at most %ld in a layer\n",
+                r->n_copies, r->replicas);
     fprintf(out, "# the busiest rank over the mean of those that hold experts, step by step; 1.00 "
                  "is even\n");
-    fprintf(out, "# %5s %32s %33s\n", "", kinds[0], kinds[1]);
-    fprintf(out, "# %5s", "");
-    for (int kind = 0; kind < REPLAY_KINDS; kind++)
-        fprintf(out, " %16s %16s", "experts", "rows");
-    fprintf(out, "\n# %5s", "layer");
-    for (int i = 0; i < 2 * REPLAY_KINDS; i++)
-        fprintf(out, " %8s %7s", "even", "placed");
-    fprintf(out, "\n");
+    print_heads(r, out);
     for (int l = 0; l < r->file->n_sparse; l++) {
         snprintf(name, sizeof name, "%d", l);
         print_line(r, name, l, out);
@@ -110,6 +128,8 @@ static struct js *layers_json(const struct place_report *r)
         js_set(v, "together", together_json(f, l, &memory));
         js_set(v, "even", balance_json(&r->even, l));
         js_set(v, "placed", balance_json(&r->placed, l));
+        if (r->replicas)
+            js_set(v, "copied", balance_json(&r->copied, l));
         js_push(layers, v);
     }
     arena_free(&memory);
@@ -131,6 +151,11 @@ static void print_json(const struct place_report *r, FILE *out)
         js_set(v, "placement", js_new_text(r->out));
     js_set(v, "even", balance_json(&r->even, -1));
     js_set(v, "placed", balance_json(&r->placed, -1));
+    if (r->replicas) {
+        js_set(v, "replicas", js_new_int(r->replicas));
+        js_set(v, "copies", js_new_int(r->n_copies));
+        js_set(v, "copied", balance_json(&r->copied, -1));
+    }
     js_set(v, "layers", layers_json(r));
     js_print(v, out, 2);
     js_free(v);
@@ -150,15 +175,7 @@ int place_write(const struct placement *p, const char *path)
     int status = outfile_open(&f, path);
     if (status)
         return status;
-    fprintf(f.stream, "{\"ranks\": %d, \"layers\": [", p->n_ranks);
-    for (int l = 0; l < p->n_layers; l++) {
-        fputs(l ? ",\n" : "\n", f.stream);
-        if (p->layers[l].n == 0)
-            fputs("null", f.stream);
-        for (int e = 0; e < p->layers[l].n; e++)
-            fprintf(f.stream, "%c%d", e ? ',' : '[', p->layers[l].rank_of[e]);
-        fputs(p->layers[l].n ? "]" : "", f.stream);
-    }
-    fputs("\n]}\n", f.stream);
+    placement_write_experts(p, f.stream);
+    fputs("}\n", f.stream);
     return outfile_commit(&f);
 }

@@ -12,6 +12,9 @@ struct place_report {
     int n_ranks;
     long home;
     struct balance_stats even, placed;
+    long replicas;               // 0: there is nothing of copies to report, else
+    int n_copies;                // so many there are
+    struct balance_stats copied; // with them
 };
 
 void place_print(const struct place_report *r, bool json, FILE *out);

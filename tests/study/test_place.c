@@ -67,6 +67,14 @@ static void one_is_hot(uint8_t *pair, int layer)
     pair[1] = (uint8_t)(1 + draw(EXPERTS - 1));
 }
 
+/* Expert 1 is in every row. */
+static void one_is_hot_away(uint8_t *pair, int layer)
+{
+    (void)layer;
+    pair[0] = 1;
+    pair[1] = (uint8_t)(2 + draw(EXPERTS - 2));
+}
+
 /* Each row goes to two neighbours: 3 and 4, or 5 and 6, or 7 and 8; in an even placement with three
  * at home, to one worker. */
 static void neighbours(uint8_t *pair, int layer)
@@ -83,6 +91,16 @@ static struct config layers_of(const struct routing_file *f)
     return layers;
 }
 
+/* The rank that a row of this number in its step goes to for an expert: its copies take turns. */
+static int rank_of_row(const struct layer_placement *l, int expert, int row)
+{
+    int n = 1, ranks[RANKS] = {l->rank_of[expert]};
+    for (int i = 0; i < l->n_copies; i++)
+        if (l->copy_of[i] == expert)
+            ranks[n++] = l->copy_rank[i];
+    return ranks[row % n];
+}
+
 /* Of one layer (its number among those with experts), counted plainly. */
 static void check_layer(const struct balance_stats *s, const struct routing_file *f,
                         const struct placement *p, int i, int l)
@@ -95,11 +113,13 @@ static void check_layer(const struct balance_stats *s, const struct routing_file
         uint64_t of[RANKS] = {0}, hit[RANKS] = {0};
         routing_experts(f, &f->steps[step], i, expert);
         for (int e = 0; e < EXPERTS; e++) {
-            int count = 0;
+            int count[RANKS] = {0};
             for (int pair = 0; pair < n * K; pair++)
-                count += expert[pair] == e;
-            of[p->layers[l].rank_of[e]] += (uint64_t)count;
-            hit[p->layers[l].rank_of[e]] += count > 0;
+                count[rank_of_row(&p->layers[l], e, pair / K)] += expert[pair] == e;
+            for (int rank = 0; rank < RANKS; rank++) {
+                of[rank] += (uint64_t)count[rank];
+                hit[rank] += count[rank] > 0;
+            }
         }
         uint64_t most = 0, most_hit = 0;
         for (int rank = 0; rank < RANKS; rank++) {
@@ -131,6 +151,12 @@ static void test_stats(void **state)
     record(&f, &memory, MOST_ROWS, at_random);
     struct config layers = layers_of(&f);
     assert_int_equal(placement_build(&p, &memory, &layers, RANKS, &spec), 0);
+    balance_stats_make(&s, &f, &p, &memory);
+    check_layer(&s, &f, &p, 0, 0);
+    check_layer(&s, &f, &p, 1, 2);
+    static const int32_t cell[] = {0, 0, 5, 2 * EXPERTS + 1}, rank[] = {3, 1, 0, 2};
+    const struct expert_copies copies = {4, cell, rank};
+    assert_int_equal(placement_add_copies(&p, &memory, &copies), 0);
     balance_stats_make(&s, &f, &p, &memory);
     check_layer(&s, &f, &p, 0, 0);
     check_layer(&s, &f, &p, 1, 2);
@@ -167,7 +193,9 @@ static void test_best(void **state)
     record(&f, &memory, 1, neighbours);
     struct config layers = layers_of(&f);
     assert_int_equal(placement_build(&even, &memory, &layers, RANKS, &spec), 0);
-    assert_int_equal(place_by_routing(&p, &memory, &f, &layers, RANKS, 3, PLACE_BOTH), 0);
+    assert_int_equal(
+        place_by_routing(&p, &memory, &f, &layers, &(struct place_wish){RANKS, 3, 0, PLACE_BOTH}),
+        0);
     balance_stats_make(&before, &f, &even, &memory);
     balance_stats_make(&after, &f, &p, &memory);
     for (int l = 0; l < LAYERS; l += 2) {
@@ -180,7 +208,9 @@ static void test_best(void **state)
     }
     assert_true(balance_experts(&before, REPLAY_DECODE, -1) >
                 1.9 * balance_experts(&after, REPLAY_DECODE, -1));
-    assert_int_equal(place_by_routing(&again, &memory, &f, &layers, RANKS, 3, PLACE_BOTH), 0);
+    assert_int_equal(place_by_routing(&again, &memory, &f, &layers,
+                                      &(struct place_wish){RANKS, 3, 0, PLACE_BOTH}),
+                     0);
     for (int l = 0; l < LAYERS; l += 2)
         assert_memory_equal(again.layers[l].rank_of, p.layers[l].rank_of,
                             EXPERTS * sizeof(int32_t));
@@ -208,12 +238,16 @@ static void test_goals(void **state)
     struct config layers = layers_of(&f);
     assert_int_equal(placement_build(&even, &memory, &layers, RANKS, &spec), 0);
     balance_stats_make(&before, &f, &even, &memory);
-    assert_int_equal(place_by_routing(&p, &memory, &f, &layers, RANKS, 0, PLACE_DECODE), 0);
+    assert_int_equal(
+        place_by_routing(&p, &memory, &f, &layers, &(struct place_wish){RANKS, 0, 0, PLACE_DECODE}),
+        0);
     check_counts(&p);
     balance_stats_make(&after, &f, &p, &memory);
     assert_true(balance_experts(&after, REPLAY_DECODE, -1) <
                 balance_experts(&before, REPLAY_DECODE, -1));
-    assert_int_equal(place_by_routing(&p, &memory, &f, &layers, RANKS, 0, PLACE_PREFILL), 0);
+    assert_int_equal(place_by_routing(&p, &memory, &f, &layers,
+                                      &(struct place_wish){RANKS, 0, 0, PLACE_PREFILL}),
+                     0);
     check_counts(&p);
     balance_stats_make(&after, &f, &p, &memory);
     assert_true(balance_rows(&after, REPLAY_PREFILL, -1) <
@@ -230,8 +264,45 @@ static void test_room(void **state)
     (void)state;
     record(&f, &memory, MOST_ROWS, one_is_hot);
     struct config layers = layers_of(&f);
-    assert_int_equal(place_by_routing(&p, &memory, &f, &layers, RANKS, 0, PLACE_BOTH), 0);
+    assert_int_equal(
+        place_by_routing(&p, &memory, &f, &layers, &(struct place_wish){RANKS, 0, 0, PLACE_BOTH}),
+        0);
     check_counts(&p);
+    arena_free(&memory);
+}
+
+/* The hottest expert's rows are shared by copies, in prefill, where a step has several rows;
+ * workers have even shares of all copies. Steps of one row have no use for copies, and get none. */
+static void test_copies(void **state)
+{
+    struct arena memory = {0};
+    struct routing_file f;
+    struct placement without, with, single;
+    struct balance_stats before, after;
+    struct place_wish wish = {RANKS, 1, 0, PLACE_PREFILL};
+    (void)state;
+    record(&f, &memory, MOST_ROWS, one_is_hot_away);
+    struct config layers = layers_of(&f);
+    assert_int_equal(place_by_routing(&without, &memory, &f, &layers, &wish), 0);
+    wish.copies = 4;
+    assert_int_equal(place_by_routing(&with, &memory, &f, &layers, &wish), 0);
+    wish.goal = PLACE_DECODE;
+    assert_int_equal(place_by_routing(&single, &memory, &f, &layers, &wish), 0);
+    assert_int_equal(without.n_copies + single.n_copies, 0);
+    balance_stats_make(&before, &f, &without, &memory);
+    balance_stats_make(&after, &f, &with, &memory);
+    for (int l = 0; l < LAYERS; l += 2) {
+        const struct layer_placement *at = &with.layers[l];
+        assert_in_range(at->n_copies, 2, 4);
+        assert_int_equal(at->rank_of[0], 0);
+        assert_int_equal(at->copy_of[0], 1);
+        for (int i = 0; i < at->n_copies; i++)
+            assert_in_range(at->copy_rank[i], 1, RANKS - 1);
+        for (int rank = 1; rank < RANKS; rank++)
+            assert_in_range(placement_count(at, rank), 3, 4);
+    }
+    assert_true(balance_rows(&after, REPLAY_PREFILL, -1) <
+                0.9 * balance_rows(&before, REPLAY_PREFILL, -1));
     arena_free(&memory);
 }
 
@@ -245,7 +316,9 @@ static void test_written(void **state)
     (void)state;
     record(&f, &memory, 1, at_random);
     struct config layers = layers_of(&f);
-    assert_int_equal(place_by_routing(&p, &memory, &f, &layers, RANKS, 1, PLACE_BOTH), 0);
+    assert_int_equal(
+        place_by_routing(&p, &memory, &f, &layers, &(struct place_wish){RANKS, 1, 0, PLACE_BOTH}),
+        0);
     assert_int_equal(close(mkstemp(path)), 0);
     assert_int_equal(place_write(&p, path), 0);
     struct placement_spec spec = {.text = path};
@@ -259,8 +332,8 @@ static void test_written(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stats), cmocka_unit_test(test_best),    cmocka_unit_test(test_goals),
-        cmocka_unit_test(test_room),  cmocka_unit_test(test_written),
+        cmocka_unit_test(test_stats), cmocka_unit_test(test_best),   cmocka_unit_test(test_goals),
+        cmocka_unit_test(test_room),  cmocka_unit_test(test_copies), cmocka_unit_test(test_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
