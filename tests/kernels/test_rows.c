@@ -194,7 +194,7 @@ static void sort_body(void)
         struct grouping by = {group_of, EXPERTS, groups, i % 6 < 3 ? 1 : TURNS};
         struct sorting to = {count, slot, source, hit, by};
         for (int e = 0; e < TURNS * EXPERTS; e++)
-            group_of[e] = (e * 4 + 1) % EXPERTS % groups;
+            group_of[e] = (e * 4 + e / EXPERTS + 1) % EXPERTS % groups;
         route_rows(&dev, expert, weight, &to, scores, EXPERTS, n, EXPERTS, K, true);
         to_host();
         check_sorted(count, slot, source, expert, &by, n, K);
