@@ -111,6 +111,7 @@ static void add_laps(struct calibration *c, const struct alltoall_options *a, in
 {
     struct virtual_ranks v;
     struct exchange_limits limits = alltoall_limits(a);
+    limits.groups = a->placement->groups_most;
     virtual_open(&v, ranks, &limits, &a->exchange);
     for (int i = 0; i < SIZES && i < a->n_sizes; i++) {
         struct setting *s = calibration_add(c);

@@ -314,7 +314,8 @@ static void add_steps(struct calibration *c, const struct coordinator *all, int 
 {
     const struct routing_head *h = &c->routing.head;
     struct exchange_limits limits = {
-        c->routing.most_rows, h->top_k, h->n_experts, h->hidden, h->dtype, 0};
+        c->routing.most_rows,      h->top_k, h->n_experts, h->hidden, h->dtype, 0,
+        all->placement.groups_most};
     struct virtual_ranks v;
     struct traffic t;
     open_traffic(&t, &c->routing, &c->memory);

@@ -245,7 +245,8 @@ static void run_way(struct projecting *p, struct project_way *way)
 {
     const struct routing_file *f = p->o->file;
     const struct routing_head *h = &f->head;
-    struct exchange_limits limits = {f->most_rows, h->top_k, h->n_experts, h->hidden, h->dtype, 0};
+    struct exchange_limits limits = {
+        f->most_rows, h->top_k, h->n_experts, h->hidden, h->dtype, 0, p->placement.groups_most};
     struct virtual_ranks v;
     size_t each = (size_t)p->workers + 1, pairs = (size_t)p->o->coordinators * each;
     memset(p->sums, 0, pairs * sizeof *p->sums);
@@ -272,8 +273,9 @@ static int build_placement(struct projecting *p, struct placement *to, enum proj
 {
     const struct project_options *o = p->o;
     struct placement_spec spec = {.text = which == PROJECT_ROUND_ROBIN ? "round-robin" : "even"};
+    const struct place_wish wish = {.n_ranks = p->workers + 1, .goal = PLACE_BOTH};
     if (which == PROJECT_COMPUTED)
-        return place_by_routing(to, &p->memory, o->file, &o->layers, p->workers + 1, 0, PLACE_BOTH);
+        return place_by_routing(to, &p->memory, o->file, &o->layers, &wish);
     return placement_build(to, &p->memory, &o->layers, p->workers + 1, &spec);
 }
 

@@ -152,7 +152,7 @@ static void padding_has_rounds(void **state)
     struct arena memory = {0};
     struct placement placement;
     struct config one = {.n_layers = 1, .n_experts = EXPERTS, .top_k = K, .sparse = {true}};
-    struct exchange_limits limits = {64, K, EXPERTS, HIDDEN, DTYPE_F32, 0};
+    struct exchange_limits limits = {64, K, EXPERTS, HIDDEN, DTYPE_F32, 0, EXPERTS};
     struct virtual_ranks v;
     (void)state;
     const struct placement_spec even = {.text = "even"};
