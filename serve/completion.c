@@ -74,24 +74,32 @@ static int read_ends(struct completion *c, const struct js *fields)
     return status;
 }
 
+static int read_reals(struct sampler_options *s, const struct js *fields)
+{
+    const struct {
+        const char *key;
+        double least, most, *out;
+    } keys[] = {
+        {"temperature", 0, 100, &s->temperature},
+        {"top_p", 0, 1, &s->top_p},
+        {"min_p", 0, 1, &s->min_p},
+        {"typical_p", 1e-6, 1, &s->typical_p},
+        {"repetition_penalty", 0.01, 100, &s->repetition_penalty},
+        {"frequency_penalty", -2, 2, &s->frequency_penalty},
+        {"presence_penalty", -2, 2, &s->presence_penalty},
+    };
+    int status = 0;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && !status; i++)
+        status = param_real(fields, keys[i].key, keys[i].least, keys[i].most, keys[i].out);
+    return status;
+}
+
 static int read_sampling(struct sampler_options *s, const struct js *fields)
 {
     int64_t top_k = s->top_k, seed = 0;
-    int status = param_real(fields, "temperature", 0, 100, &s->temperature);
-    if (!status)
-        status = param_real(fields, "top_p", 0, 1, &s->top_p);
-    if (!status)
-        status = param_real(fields, "min_p", 0, 1, &s->min_p);
-    if (!status)
-        status = param_real(fields, "typical_p", 1e-6, 1, &s->typical_p);
+    int status = read_reals(s, fields);
     if (!status)
         status = param_int(fields, "top_k", -1, MAX_TOP_K, &top_k);
-    if (!status)
-        status = param_real(fields, "repetition_penalty", 0.01, 100, &s->repetition_penalty);
-    if (!status)
-        status = param_real(fields, "frequency_penalty", -2, 2, &s->frequency_penalty);
-    if (!status)
-        status = param_real(fields, "presence_penalty", -2, 2, &s->presence_penalty);
     if (!status)
         status = param_int(fields, "seed", INT64_MIN, INT64_MAX, &seed);
     s->top_k = top_k > 0 ? (int)top_k : 0;
