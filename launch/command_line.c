@@ -202,8 +202,8 @@ static int positional(const struct command_spec *command, int argc, char **argv)
     return 0;
 }
 
-int options_parse(const struct command_spec *command, const struct option_spec *table, int argc,
-                  char **argv)
+static int parse_options(const struct command_spec *command, const struct option_spec *table,
+                         int argc, char **argv)
 {
     struct option longs[MAX_OPTIONS + 2] = {{0}};
     char shorts[3 * MAX_OPTIONS];
@@ -224,5 +224,25 @@ int options_parse(const struct command_spec *command, const struct option_spec *
         if (status)
             return status;
     }
-    return positional(command, argc, argv);
+    return 0;
+}
+
+int options_parse(const struct command_spec *command, const struct option_spec *table, int argc,
+                  char **argv)
+{
+    int status = parse_options(command, table, argc, argv);
+    return status ? status : positional(command, argc, argv);
+}
+
+int options_parse_list(const struct command_spec *command, const struct option_spec *table,
+                       struct argument_list *list, int argc, char **argv)
+{
+    int status = parse_options(command, table, argc, argv);
+    if (status)
+        return status;
+    *list = (struct argument_list){argv + optind, argc - optind};
+    if (list->n == 0)
+        return fail(STATUS_USAGE, "%s: expected one %s or more, found none; see epmoe %s --help",
+                    command->name, command->positional, command->name);
+    return 0;
 }

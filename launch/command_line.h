@@ -49,3 +49,11 @@ enum { OPTIONS_HELP = -1 }; // --help was printed; exit with 0
  * STATUS_USAGE or OPTIONS_HELP. Options may come in any order, before and after the argument. */
 int options_parse(const struct command_spec *command, const struct option_spec *table, int argc,
                   char **argv);
+
+/* The same for a command that takes one positional argument or more: *list is then of argv. */
+struct argument_list {
+    char **at;
+    int n;
+};
+int options_parse_list(const struct command_spec *command, const struct option_spec *table,
+                       struct argument_list *list, int argc, char **argv);

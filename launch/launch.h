@@ -36,6 +36,7 @@ int command_replay(struct process *p, int argc, char **argv);
 int command_place(struct process *p, int argc, char **argv);
 int command_calibrate(struct process *p, int argc, char **argv);
 int command_project(struct process *p, int argc, char **argv);
+int command_report(struct process *p, int argc, char **argv);
 int command_doctor(struct process *p, int argc, char **argv);
 
 const char *program_version(void); // "0.1.0 (commit)"

@@ -32,6 +32,7 @@ static const struct command commands[] = {
      true},
     {"project", "what other numbers of ranks would give, from recorded routing", command_project,
      false},
+    {"report", "one page of what the others have measured", command_report, false},
     {"inspect", "what is in a model, what it needs, and who would hold what", command_inspect,
      false},
     {"doctor", "what this machine and build can do, and what to do about the rest", command_doctor,
