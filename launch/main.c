@@ -13,6 +13,7 @@
 #include "launch/signals.h"
 #include "launch/stdout.h"
 #include "launch/waiting.h"
+#include "study/origin.h"
 
 static const struct command commands[] = {
     {"run", "text to text", command_run, true},
@@ -133,6 +134,7 @@ int main(int argc, char **argv)
 {
     char option[] = "--help", *help[] = {argv[0], argc > 2 ? argv[2] : NULL, option, NULL};
     stdout_open();
+    origin_set(argc, argv);
     if (argc < 2) {
         usage(stderr);
         return STATUS_USAGE;

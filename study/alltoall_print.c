@@ -2,6 +2,7 @@
 #include "base/json.h"
 #include "commit.h"
 #include "study/alltoall_state.h"
+#include "study/origin.h"
 
 static uint64_t size_bytes(const struct alltoall_options *o, const struct alltoall_size *s)
 {
@@ -126,6 +127,7 @@ static void print_json(const struct alltoall_report *r, const struct alltoall_op
     struct js *v = js_new_object(), *sizes = js_new_array();
     js_set(v, "command", js_new_text("alltoall"));
     js_set(v, "commit", js_new_text(EPMOE_COMMIT));
+    js_set(v, "origin", origin_json());
     js_set(v, "n_ranks", js_new_int(r->n_ranks));
     js_set(v, "transport", js_new_text(alltoall_transport(t)));
     js_set(v, "isa", js_new_text(isa_name(r->isa)));

@@ -5,6 +5,7 @@
 #include "model/family.h"
 #include "model/sizes.h"
 #include "study/bench.h"
+#include "study/origin.h"
 #include "study/profile.h"
 
 static void name_of(char *text, size_t size, const struct bench_result *t)
@@ -84,6 +85,7 @@ static void print_json(const struct bench_report *r, const struct coordinator *c
     js_set(root, "model", model_json(c, o->model_name));
     js_set(root, "exchange", exchange_json(r, c));
     js_set(root, "commit", js_new_text(EPMOE_COMMIT));
+    js_set(root, "origin", origin_json());
     for (int i = 0; i < r->n_results; i++)
         js_push(results, result_json(&r->results[i]));
     js_set(root, "results", results);

@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "commit.h"
+#include "study/origin.h"
 
 enum { TOGETHER = 5 }; // pairs of experts that are named
 
@@ -141,6 +142,7 @@ static void print_json(const struct place_report *r, FILE *out)
     struct js *v = js_new_object();
     js_set(v, "command", js_new_text("place"));
     js_set(v, "commit", js_new_text(EPMOE_COMMIT));
+    js_set(v, "origin", origin_json());
     js_set(v, "routing", js_new_text(r->path));
     js_set(v, "on", js_new_text(r->on));
     js_set(v, "model", js_new_text(r->file->head.model));

@@ -12,7 +12,8 @@ void profile_print(const struct profile *p, FILE *out);
 
 /* One object, all times in ns. The caller frees it. */
 struct js *profile_json(const struct profile *p);
-/* The same object in a file; 0, or STATUS_FAILED when it cannot be written. */
+/* The same object in a file, with its origin (study/origin.h); 0, or STATUS_FAILED when it cannot
+ * be written. */
 int profile_write_json(const struct profile *p, const char *path);
 
 /* Write the logs that were kept as a file for ui.perfetto.dev: a process for each rank, and arrows

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "study/origin.h"
 #include "study/profile.h"
 
 static const char *const kinds[STEP_KINDS] = {[STEP_PREFILL] = "prefill", [STEP_DECODE] = "decode"};
@@ -165,6 +166,7 @@ int profile_write_json(const struct profile *p, const char *path)
 {
     struct outfile f;
     struct js *root = profile_json(p);
+    js_set(root, "origin", origin_json());
     int status = outfile_open(&f, path);
     if (!status) {
         js_print(root, f.stream, 2);

@@ -1,6 +1,7 @@
 /* The report of a replay. */
 #include "base/json.h"
 #include "commit.h"
+#include "study/origin.h"
 #include "study/replay.h"
 
 static const char *const kinds[REPLAY_KINDS] = {"decode", "prefill"};
@@ -116,6 +117,7 @@ static void print_json(const struct replay_report *r, const struct replay_option
     struct js *v = js_new_object(), *steps = js_new_object(), *ways = js_new_array();
     js_set(v, "command", js_new_text("replay"));
     js_set(v, "commit", js_new_text(EPMOE_COMMIT));
+    js_set(v, "origin", origin_json());
     js_set(v, "routing", js_new_text(o->path));
     js_set(v, "model", js_new_text(h->model));
     js_set(v, "n_ranks", js_new_int(r->n_ranks));

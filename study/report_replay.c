@@ -1,4 +1,5 @@
 /* All ways that rows can travel, on the same recorded rows. */
+#include <math.h>
 #include <string.h>
 
 #include "study/report_state.h"
@@ -45,25 +46,36 @@ static void write_label(struct plot *p, struct spot way, int place)
     fprintf(p->script, " %d", place);
 }
 
+/* A round distance between the marks of an axis that ends at `most`: three to five marks. */
+static double distance(double most)
+{
+    double power = most > 0 ? pow(10, floor(log10(most))) : 1, times = most / power;
+    return power * (times > 4 ? 2 : times > 2 ? 1 : 0.5);
+}
+
 static void draw_ways(struct spot ways, int k)
 {
     struct plot p;
     char caption[256];
     const char *kind = report_steps[k];
     int n = spot_count(ways);
+    double most = 0;
     plot_begin(&p, ways.report, PLOT_WIDTH, 90 + 17 * n);
     for (int i = 0; i < n; i++)
         write_label(&p, spot_at(ways, "%d", i), i);
+    fputs(") nomirror\n$bars << END\n", p.script);
+    for (int i = 0; i < n; i++) {
+        double us = 1e-3 * spot_number(spot_at(ways, "%d/%s/ns_per_step", i, kind));
+        fprintf(p.script, "%.9g %d\n", us, i);
+        most = us > most ? us : most;
+    }
     fprintf(p.script,
-            ") nomirror\nset yrange [%g:-0.6]\nset xrange [0:*]\nset xlabel 'us a step'\n"
-            "set grid noytics xtics lc rgb '#7a7f87' lw 0.4\nset xtics autofreq\nunset key\n"
-            "$bars << END\n",
-            n - 0.4);
-    for (int i = 0; i < n; i++)
-        fprintf(p.script, "%.9g %d\n",
-                1e-3 * spot_number(spot_at(ways, "%d/%s/ns_per_step", i, kind)), i);
+            "END\nset yrange [%g:-0.6]\nset xrange [0:*]\nset xlabel 'us a step'\n"
+            "set grid noytics xtics lc rgb '#7a7f87' lw 0.4\nset xtics %g\nunset key\n"
+            "set lmargin at screen 0.45\n",
+            n - 0.4, distance(most));
     fprintf(p.script,
-            "END\nplot $bars using ($1/2):2:(0):1:($2-0.36):($2+0.36) with boxxyerror "
+            "plot $bars using ($1/2):2:(0):1:($2-0.36):($2+0.36) with boxxyerror "
             "lc rgb '%s' notitle\n",
             plot_colour(k));
     snprintf(caption, sizeof caption,
@@ -90,9 +102,9 @@ static void write_ways(struct spot ways, struct spot steps, int k)
     for (int i = 0; i < spot_count(ways); i++)
         table_row(&t, NULL, spot_at(ways, "%d", i));
     table_end(&t, NULL);
-    fprintf(r->page, "<p class=\"how\">%s, a step, all layers together: ", report_titles[k]);
+    fprintf(r->page, "<p class=\"how\">%s, a step, all layers together; steps: ", report_titles[k]);
     page_number(steps, (struct unit){1, 0});
-    fputs(" steps. Logical: a row of the model's type out and back for each row and expert; the "
+    fputs(". Logical: a row of the model's type out and back for each row and expert; the "
           "other bytes are what travelled.</p>\n",
           r->page);
 }

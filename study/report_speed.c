@@ -90,9 +90,9 @@ static void draw_speed_up(struct spot file)
     }
     fputc('\n', p.script);
     plot_end(&p, "Tokens a second over those of the first run, against ranks. The broken line of "
-                 "the same colour bounds it: the roof that bench measured in each run, the "
-                 "processor's arithmetic or its memory, whichever is less. Ranks that share one "
-                 "machine share its roof.");
+                 "the same colour is its bound: the roof that bench measured in each run, what the "
+                 "arithmetic or the memory of rank 0's host allows, whichever is less. Ranks that "
+                 "share one host share its roof; hosts beside it are not in it.");
 }
 
 static void write_results(struct spot file)
