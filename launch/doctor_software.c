@@ -104,6 +104,16 @@ static void look_at_openmp(struct findings *f)
         advice(f, "epmoe goes by -t, not by OMP_NUM_THREADS");
 }
 
+/* What draws the figures of epmoe report. */
+static void look_at_gnuplot(struct findings *f)
+{
+    bool here = on_path("gnuplot");
+    finding(f, here ? FINDING_OK : FINDING_HINT, "gnuplot", "%s",
+            here ? "draws the figures of epmoe report" : "not on PATH: epmoe report needs it");
+    if (!here)
+        advice(f, "apt-get install gnuplot-nox");
+}
+
 static void look_at_nccl(struct findings *f)
 {
     char text[128], sharing[128];
@@ -196,5 +206,6 @@ void look_at_software(struct findings *f)
     look_at_mpi(f);
     look_at_mpi_traps(f);
     look_at_gpus(f);
+    look_at_gnuplot(f);
     look_at_models(f);
 }

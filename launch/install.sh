@@ -17,7 +17,8 @@ packages=(build-essential cmake ninja-build pkg-config git
     libutf8proc-dev libmicrohttpd-dev libedit-dev
     iproute2)
 if [ "${1:-}" = --tests ]; then
-    packages+=(libcmocka-dev clang libclang-rt-14-dev libomp-14-dev clang-format python3 python3-pip)
+    packages+=(libcmocka-dev clang libclang-rt-14-dev libomp-14-dev clang-format python3 python3-pip
+        gnuplot-nox) # which epmoe report needs
 fi
 
 missing=()

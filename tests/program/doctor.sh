@@ -12,6 +12,8 @@ complain() {
 
 sections=(processor instructions cores NUMA 'huge pages' memory build libraries OpenMP 'MPI library' mpirun
     CUDA NCCL 'model cache')
+sections=(processor instructions cores NUMA 'huge pages' memory build OpenMP 'MPI library' mpirun
+    CUDA NCCL gnuplot 'model cache')
 check() { # what is special about this call; the report is in $work/report
     for section in "${sections[@]}"; do
         grep -qE "^(ok|hint|missing) +$section " "$work/report" ||
@@ -36,6 +38,7 @@ EPMOE_ISA=z80 PATH=$work HF_HOME=$work/no "$epmoe" doctor >"$work/report" 2>"$wo
 check 'on a poor machine'
 grep -qE '^missing +instructions .*z80' "$work/report" || complain "EPMOE_ISA=z80 is not told"
 grep -qE '^missing +mpirun' "$work/report" || complain "no mpirun is not told"
+grep -A1 -E '^hint +gnuplot' "$work/report" | grep -q 'gnuplot-nox' || complain "no gnuplot is not told"
 
 # a cache with one model that can be run and one that cannot
 commit=0123456789012345678901234567890123456789
