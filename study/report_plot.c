@@ -101,6 +101,17 @@ static void write_with_ids(const char *line, int figure, FILE *page)
     }
 }
 
+/* Take titles and descriptions out of a line: a browser would show gnuplot's names of things. */
+static void cut_titles(char *line)
+{
+    static const char *const marks[][2] = {{"<title>", "</title>"}, {"<desc>", "</desc>"}};
+    for (int i = 0; i < 2; i++) {
+        char *from = strstr(line, marks[i][0]), *to = strstr(line, marks[i][1]);
+        if (from && to > from)
+            memmove(from, to + strlen(marks[i][1]), strlen(to + strlen(marks[i][1])) + 1);
+    }
+}
+
 /* Copy the picture from its svg element on: a page has no XML head in its middle. False: there is
  * no such element. */
 static bool copy_picture(FILE *picture, struct report *r)
@@ -111,8 +122,8 @@ static bool copy_picture(FILE *picture, struct report *r)
     while (fgets(line, sizeof line, picture)) {
         inside |= strncmp(line, "<svg", 4) == 0;
         bool size = strncmp(line, " width=", 7) == 0; // the style of the page decides
-        bool title = strstr(line, "<title>figure_") || strncmp(line, "<desc>", 6) == 0;
-        if (inside && !size && !title)
+        cut_titles(line);
+        if (inside && !size)
             write_with_ids(line, r->figures, r->page);
     }
     return inside;
