@@ -27,35 +27,60 @@ static void print_head(const struct alltoall_report *r, const struct alltoall_op
                 "# clocks of the hosts are known to %.1f us: so far off may be dispatch and "
                 "combine\n",
                 (double)r->uncertainty_ns * 1e-3);
-    fprintf(out, "#\n# %48s %28s %26s %26s\n", "bytes of a lap", "dispatch", "combine",
-            "round trip");
-    fprintf(out, "# %9s %7s %10s %10s %10s %10s", "size", "tokens", "out", "back", "logical",
-            "local");
-    for (int i = 0; i < 3; i++)
-        fprintf(out, " %10s %9s %6s", "us", "p99 us", "GB/s");
-    fprintf(out, " %4s %5s\n", "last", "check");
+}
+
+/* What travels in a lap. */
+static void print_bytes(const struct alltoall_report *r, const struct alltoall_options *o,
+                        FILE *out)
+{
+    fprintf(out, "#\n# bytes of a lap\n# %9s %7s %11s %11s %11s %11s %4s %5s\n", "size", "tokens",
+            "out", "back", "logical", "local", "last", "check");
+    for (int i = 0; i < r->n_sizes; i++) {
+        const struct alltoall_size *s = &r->size[i];
+        fprintf(out, "%11llu %7d %11llu %11llu %11llu %11llu %4d %5s\n",
+                (unsigned long long)size_bytes(o, s), s->rows, (unsigned long long)s->out,
+                (unsigned long long)s->back, (unsigned long long)s->logical,
+                (unsigned long long)s->local, s->slowest, s->checked ? "right" : "-");
+    }
+}
+
+/* Microseconds in 8 columns, with digits behind the point while they fit. */
+static void print_us(double ns, FILE *out)
+{
+    fprintf(out, " %8.*f", ns < 99999.995e3 ? 2 : 0, ns * 1e-3);
 }
 
 static void print_times(const struct lap_times *t, uint64_t bytes, FILE *out)
 {
-    fprintf(out, " %10.2f %9.2f %6.3g", t->median * 1e-3, t->p99 * 1e-3,
-            alltoall_rate(bytes, t->median) * 1e-9);
+    print_us(t->median, out);
+    print_us(t->p99, out);
+    double rate = alltoall_rate(bytes, t->median) * 1e-9;
+    fprintf(out, rate < 0.0995 ? " %5.3f" : " %5.3g", rate);
 }
 
+static void print_laps(const struct alltoall_report *r, const struct alltoall_options *o, FILE *out)
+{
+    fprintf(out, "#\n# %6s %23s %23s %23s\n# %6s", "", "dispatch", "combine", "round trip", "size");
+    for (int i = 0; i < 3; i++)
+        fprintf(out, " %8s %8s %5s", "us", "p99 us", "GB/s");
+    fprintf(out, "\n");
+    for (int i = 0; i < r->n_sizes; i++) {
+        const struct alltoall_size *s = &r->size[i];
+        fprintf(out, "%8llu", (unsigned long long)size_bytes(o, s));
+        print_times(&s->dispatch, s->out, out);
+        print_times(&s->combine, s->back, out);
+        print_times(&s->round, s->out + s->back, out);
+        fprintf(out, "\n");
+    }
+}
+
+/* Two tables, each of which a terminal of 80 columns has room for. */
 static void print_text(const struct alltoall_report *r, const struct alltoall_options *o,
                        const struct transport *t, FILE *out)
 {
     print_head(r, o, t, out);
-    for (int i = 0; i < r->n_sizes; i++) {
-        const struct alltoall_size *s = &r->size[i];
-        fprintf(out, "%11llu %7d %10llu %10llu %10llu %10llu", (unsigned long long)size_bytes(o, s),
-                s->rows, (unsigned long long)s->out, (unsigned long long)s->back,
-                (unsigned long long)s->logical, (unsigned long long)s->local);
-        print_times(&s->dispatch, s->out, out);
-        print_times(&s->combine, s->back, out);
-        print_times(&s->round, s->out + s->back, out);
-        fprintf(out, " %4d %5s\n", s->slowest, s->checked ? "right" : "-");
-    }
+    print_bytes(r, o, out);
+    print_laps(r, o, out);
 }
 
 /* ---- for programs ---- */

@@ -132,15 +132,14 @@ static void print_md(const struct bench_report *r, const struct coordinator *c,
     fprintf(out, "loaded in %.2f s, peak memory %.2f GB\n", c->load_seconds,
             (double)r->peak_bytes * 1e-9);
     print_exchange(r, c, out);
-    fprintf(
-        out,
-        "| test   | batch | ranks |     tokens/s     | TTFT / TPOT ms |     roof | of roof |\n"
-        "|--------|------:|------:|-----------------:|---------------:|---------:|--------:|\n");
+    fprintf(out,
+            "| test   | batch | ranks |     tokens/s     | TTFT/TPOT ms |    roof | of roof |\n"
+            "|--------|------:|------:|-----------------:|-------------:|--------:|--------:|\n");
     for (int i = 0; i < r->n_results; i++) {
         const struct bench_result *t = &r->results[i];
         char name[32];
         name_of(name, sizeof name, t);
-        fprintf(out, "| %-6s | %5d | %5d | %8.1f ± %5.1f | %14.2f | %8.1f | %4.0f %% %s\n", name,
+        fprintf(out, "| %-6s | %5d | %5d | %8.1f ± %5.1f | %12.2f | %7.1f | %3.0f %% %s\n", name,
                 t->batch, t->ranks, t->median, t->sd, t->seconds * 1e3, t->roof,
                 100 * t->roof_share, strcmp(t->bound, "bytes") == 0 ? "B |" : "F |");
     }

@@ -45,9 +45,10 @@ static void print_heads(const struct place_report *r, FILE *out)
 static void print_text(const struct place_report *r, FILE *out)
 {
     char name[16];
-    fprintf(out,
-            "# epmoe place --from %s, commit %s: %d ranks, %ld experts of a layer at home, %s\n",
-            r->path, EPMOE_COMMIT, r->n_ranks, r->home, r->goal);
+    fprintf(
+        out,
+        "# epmoe place --from %s, commit %s\n# %d ranks, %ld experts of a layer at home, goal %s\n",
+        r->path, EPMOE_COMMIT, r->n_ranks, r->home, r->goal);
     if (r->on != r->path)
         fprintf(out, "# compared on %s\n", r->on);
     if (r->replicas)
@@ -56,6 +57,16 @@ static void print_text(const struct place_report *r, FILE *out)
     fprintf(out, "# the busiest rank over the mean of those that hold experts, step by step; 1.00 "
                  "is even\n");
     print_heads(r, out);
+    fprintf(out, "# the busiest rank over the mean of those that hold experts, step by step;\n"
+                 "# 1.00 is even\n");
+    fprintf(out, "# %5s %32s %33s\n", "", kinds[0], kinds[1]);
+    fprintf(out, "# %5s", "");
+    for (int kind = 0; kind < REPLAY_KINDS; kind++)
+        fprintf(out, " %16s %16s", "experts", "rows");
+    fprintf(out, "\n# %5s", "layer");
+    for (int i = 0; i < 2 * REPLAY_KINDS; i++)
+        fprintf(out, " %8s %7s", "even", "placed");
+    fprintf(out, "\n");
     for (int l = 0; l < r->file->n_sparse; l++) {
         snprintf(name, sizeof name, "%d", l);
         print_line(r, name, l, out);

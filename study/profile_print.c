@@ -10,20 +10,22 @@ struct column {
 };
 
 static const struct column own[] = {
-    {PHASE_ATTENTION, "attention", 10},
-    {PHASE_ROUTER, "router", 8},
-    {PHASE_PLAN, "plan", 7},
-    {PHASE_PACK, "pack", 7},
-    {PHASE_WIRE_OUT, "wire out", 9},
-    {PHASE_SHARED, "shared", 8},
-    {PHASE_HOME, "home", 8},
-    {PHASE_WAIT, "wait =", 9},
+    {PHASE_ATTENTION, "attention", 9}, {PHASE_ROUTER, "router", 7},
+    {PHASE_PLAN, "plan", 6},           {PHASE_PACK, "pack", 6},
+    {PHASE_WIRE_OUT, "wire out", 8},   {PHASE_SHARED, "shared", 7},
+    {PHASE_HOME, "home", 7},           {PHASE_WAIT, "wait", 8},
+    {PHASE_COMBINE, "combine", 8},
 };
 static const struct column theirs[] = {
     {PHASE_AWAIT, "wait for rows", 14}, {PHASE_UNPACK, "unpack", 9},
     {PHASE_COMPUTE, "compute", 9},      {PHASE_PACK, "pack", 9},
     {PHASE_WIRE_OUT, "wire out", 9},
 };
+static const struct {
+    const char *title;
+    int width;
+} wait_columns[] = {{"sum", 9},    {"wait =", 8},   {"compute +", 9},
+                    {"skew +", 8}, {"transfer", 8}, {"hidden", 8}};
 static const enum phase outside[] = {PHASE_CONTROL, PHASE_EMBED, PHASE_LOGITS, PHASE_SAMPLE};
 enum {
     N_OWN = sizeof own / sizeof *own,
@@ -43,23 +45,37 @@ static double steps_of(const struct table *t)
     return (double)t->p->steps[t->kind].steps;
 }
 
-static void print_times(const struct table *t, const char *name, const struct phase_times *times,
-                        const struct exchange_times *x)
+/* A time, with a digit behind the point while there is room for it. */
+static void print_time(const struct table *t, int width, int64_t ns)
+{
+    double shown = (double)ns / t->unit;
+    fprintf(t->out, " %*.*f", width, shown < 99999.95 ? 1 : 0, shown);
+}
+
+static void print_phases(const struct table *t, const char *name, const struct phase_times *times)
 {
     fprintf(t->out, "%5s", name);
     for (int i = 0; i < N_OWN; i++)
-        fprintf(t->out, " %*.1f", own[i].width, (double)times->ns[own[i].phase] / t->unit);
-    fprintf(t->out, " %9.1f %6.1f %10.1f %8.1f %9.1f %7.1f", (double)x->compute / t->unit,
-            (double)x->skew / t->unit, (double)x->transfer / t->unit,
-            (double)times->ns[PHASE_COMBINE] / t->unit, (double)phase_total(times) / t->unit,
-            (double)x->hidden / t->unit);
+        print_time(t, own[i].width, times->ns[own[i].phase]);
+    fputc('\n', t->out);
 }
 
-/* A line of a layer, with its times and how unevenly its rows were spread over the ranks. */
+/* The sum of the phases, what the wait consists of, and what was hidden. */
+static void print_waits(const struct table *t, const char *name, const struct phase_times *times,
+                        const struct exchange_times *x)
+{
+    const int64_t ns[] = {
+        phase_total(times), times->ns[PHASE_WAIT], x->compute, x->skew, x->transfer, x->hidden};
+    fprintf(t->out, "%5s", name);
+    for (size_t i = 0; i < sizeof ns / sizeof *ns; i++)
+        print_time(t, wait_columns[i].width, ns[i]);
+}
+
+/* A line of a layer's waits, and how unevenly its rows were spread over the ranks. */
 static void print_layer(const struct table *t, const char *name, const struct phase_times *times,
                         const struct exchange_times *x, int layer)
 {
-    print_times(t, name, times, x);
+    print_waits(t, name, times, x);
     fprintf(t->out, " %6.2f %9.2f\n", profile_rows_balance(t->p, t->kind, layer),
             profile_experts_balance(t->p, t->kind, layer));
 }
@@ -73,18 +89,42 @@ static struct phase_times without_outside(const struct table *t, const struct ph
     return layers;
 }
 
+static struct table percent_of(const struct table *t, const struct phase_times *all)
+{
+    struct table percent = *t;
+    percent.unit = (double)phase_total(all) / 100;
+    return percent;
+}
+
+/* What rank 0 does, layer by layer. */
 static void print_layers(const struct table *t, const struct phase_times *all)
+{
+    struct phase_times layers = without_outside(t, all);
+    struct table percent = percent_of(t, all);
+    fprintf(t->out, "%5s", "layer");
+    for (int i = 0; i < N_OWN; i++)
+        fprintf(t->out, " %*s", own[i].width, own[i].title);
+    fputc('\n', t->out);
+    for (int layer = 0; layer < t->p->n_layers; layer++) {
+        char name[16];
+        snprintf(name, sizeof name, "%d", layer);
+        print_phases(t, name, profile_times(t->p, t->kind, 0, layer));
+    }
+    print_phases(t, "all", &layers);
+    print_phases(&percent, "%", &layers);
+}
+
+/* The sums of the lines above, what the wait consists of, and the balance. */
+static void print_layer_waits(const struct table *t, const struct phase_times *all)
 {
     const struct profile *p = t->p;
     struct exchange_times x = profile_exchange_times(p, t->kind);
     struct phase_times layers = without_outside(t, all);
-    struct table percent = *t;
-    percent.unit = (double)phase_total(all) / 100;
-    fprintf(t->out, "%5s", "layer");
-    for (int i = 0; i < N_OWN; i++)
-        fprintf(t->out, " %*s", own[i].width, own[i].title);
-    fprintf(t->out, " %9s %6s %10s %8s %9s %7s %6s %9s\n", "compute +", "skew +", "transfer",
-            "combine", "sum", "hidden", "rows/~", "experts/~");
+    struct table percent = percent_of(t, all);
+    fprintf(t->out, "\n%5s", "layer");
+    for (size_t i = 0; i < sizeof wait_columns / sizeof *wait_columns; i++)
+        fprintf(t->out, " %*s", wait_columns[i].width, wait_columns[i].title);
+    fprintf(t->out, " %6s %9s\n", "rows/~", "experts/~");
     for (int layer = 0; layer < p->n_layers; layer++) {
         char name[16];
         snprintf(name, sizeof name, "%d", layer);
@@ -92,7 +132,7 @@ static void print_layers(const struct table *t, const struct phase_times *all)
                     &p->steps[t->kind].exchange[layer], layer);
     }
     print_layer(t, "all", &layers, &x, -1);
-    print_times(&percent, "%", &layers, &x);
+    print_waits(&percent, "%", &layers, &x);
     fputc('\n', t->out);
 }
 
@@ -103,7 +143,7 @@ static void print_outside(const struct table *t, const struct phase_times *all)
         double ns = (double)all->ns[outside[i]];
         fprintf(t->out, "%s %s %.1f (%.1f %%)", between, phase_name(outside[i]), ns / t->unit,
                 100 * ns / (double)phase_total(all));
-        between = ",";
+        between = i == 1 ? ",\n " : ",";
     }
     fputc('\n', t->out);
 }
@@ -115,13 +155,13 @@ static void print_exchange(const struct table *t, const struct phase_times *all)
     double n = steps_of(t);
     if (t->p->n_ranks > 1)
         fprintf(t->out,
-                "exchange: %.1f %% of the step (pack, wire out, wait); %.1f exposed, %.1f hidden\n",
+                "exchange: %.1f %% of a step (pack, wire out, wait); %.1f exposed, %.1f hidden\n",
                 100 * (double)phase_exchange(all) / (double)phase_total(all),
                 (double)all->ns[PHASE_WAIT] / t->unit, (double)x.hidden / t->unit);
     fprintf(t->out, "bytes a step: wire %s out", bytes_text((double)c->sent / n).text);
     fprintf(t->out, " in %.0f messages", (double)c->messages / n);
-    fprintf(t->out, " and %s back", bytes_text((double)c->received / n).text);
-    fprintf(t->out, "; logical %s", bytes_text((double)c->logical / n).text);
+    fprintf(t->out, " and %s back;\n", bytes_text((double)c->received / n).text);
+    fprintf(t->out, "  logical %s", bytes_text((double)c->logical / n).text);
     fprintf(t->out, ", of which %s at home\n", bytes_text((double)c->local / n).text);
 }
 
@@ -136,31 +176,35 @@ static struct rank_load load_of(const struct table *t, int rank)
     return sum;
 }
 
-/* The bytes between rank 0 and another rank. */
-static void print_bytes(const struct table *t, const struct pair_bytes *with)
-{
-    fprintf(t->out, " %9s", bytes_text((double)with->sent / steps_of(t)).text);
-    fprintf(t->out, " %9s\n", bytes_text((double)with->received / steps_of(t)).text);
-}
-
 /* A line for each rank. The compute column of rank 0 is the time of the experts that it holds. */
 static void print_ranks(const struct table *t)
 {
     fprintf(t->out, "\n%5s", "rank");
     for (int i = 0; i < N_THEIRS; i++)
         fprintf(t->out, " %*s", theirs[i].width, theirs[i].title);
-    fprintf(t->out, " %9s %9s %9s %9s\n", "rows", "experts", "bytes to", "from");
+    fputc('\n', t->out);
     for (int rank = 0; rank < t->p->n_ranks; rank++) {
         struct phase_times times = profile_rank_times(t->p, t->kind, rank);
-        struct rank_load load = load_of(t, rank);
         if (rank == 0)
             times.ns[PHASE_COMPUTE] = times.ns[PHASE_HOME];
         fprintf(t->out, "%5d", rank);
         for (int i = 0; i < N_THEIRS; i++)
-            fprintf(t->out, " %*.1f", theirs[i].width, (double)times.ns[theirs[i].phase] / t->unit);
-        fprintf(t->out, " %9.1f %9.1f", (double)load.rows / steps_of(t),
+            print_time(t, theirs[i].width, times.ns[theirs[i].phase]);
+        fputc('\n', t->out);
+    }
+}
+
+/* What each rank had to do, and the bytes between rank 0 and it. */
+static void print_loads(const struct table *t)
+{
+    fprintf(t->out, "\n%5s %9s %9s %9s %9s\n", "rank", "rows", "experts", "bytes to", "from");
+    for (int rank = 0; rank < t->p->n_ranks; rank++) {
+        struct rank_load load = load_of(t, rank);
+        const struct pair_bytes *with = &t->p->steps[t->kind].with[rank];
+        fprintf(t->out, "%5d %9.1f %9.1f", rank, (double)load.rows / steps_of(t),
                 (double)load.experts / steps_of(t));
-        print_bytes(t, &t->p->steps[t->kind].with[rank]);
+        fprintf(t->out, " %9s", bytes_text((double)with->sent / steps_of(t)).text);
+        fprintf(t->out, " %9s\n", bytes_text((double)with->received / steps_of(t)).text);
     }
 }
 
@@ -175,10 +219,13 @@ static void print_kind(const struct profile *p, enum step_kind kind, const char 
             (unsigned long long)s->steps, s->steps == 1 ? "" : "s", (double)s->rows / steps_of(&t),
             (double)phase_total(&all) / t.unit);
     print_layers(&t, &all);
+    print_layer_waits(&t, &all);
     print_outside(&t, &all);
     print_exchange(&t, &all);
-    if (p->n_ranks > 1)
+    if (p->n_ranks > 1) {
         print_ranks(&t);
+        print_loads(&t);
+    }
 }
 
 static void print_rest(const struct profile *p, FILE *out)

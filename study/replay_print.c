@@ -27,36 +27,37 @@ static void print_errors(const struct wire_errors *e, FILE *out)
     }
 }
 
+static void print_ways(const struct replay_report *r, int kind, FILE *out)
+{
+    fprintf(out, "#\n# %s\n# %-9s %-5s %-7s %-5s %15s %15s %12s\n", kinds[kind], "strategy",
+            "dedup", "combine", "wire", "out", "back", "us");
+    for (int i = 0; i < r->n_ways; i++) {
+        const struct replay_way *w = &r->ways[i];
+        struct exchange_words words = exchange_words(&w->options);
+        fprintf(out, "  %-9s %-5s %-7s %-5s %15.0f %15.0f %12.1f\n", words.strategy, words.dedup,
+                words.combine, words.wire, per_step(r, kind, (double)w->sums[kind].out),
+                per_step(r, kind, (double)w->sums[kind].back),
+                per_step(r, kind, w->sums[kind].ns) * 1e-3);
+    }
+}
+
 static void print_text(const struct replay_report *r, const struct replay_options *o,
                        const struct wire_errors *errors, FILE *out)
 {
     const struct routing_head *h = &o->file->head;
     fprintf(out, "# epmoe replay %s, commit %s: %d rank%s, transport %s, %s\n", o->path,
             EPMOE_COMMIT, r->n_ranks, r->n_ranks == 1 ? "" : "s", r->transport, isa_name(r->isa));
-    fprintf(out, "# %s: %d layers with experts, top %d of %d, rows of %d %s; placement %s\n",
+    fprintf(out, "# %s: %d layers with experts, top %d of %d\n# rows of %d %s; placement %s\n",
             h->model, o->file->n_sparse, h->top_k, h->n_experts, h->hidden, dtype_name(h->dtype),
             o->placed);
     for (int kind = 0; kind < REPLAY_KINDS; kind++)
         fprintf(out, "# %s: %d steps, %llu rows\n", kinds[kind], r->steps[kind],
                 (unsigned long long)r->rows[kind]);
-    fprintf(out, "# bytes and us of a step, all layers together; us: median of %d iterations\n#\n",
+    fprintf(out, "# bytes and us of a step, all layers together; us: median of %d iterations\n",
             o->iterations);
-    fprintf(out, "# %-9s %-5s %-7s %-5s %25s %25s\n", "", "", "", "", "decode", "prefill");
-    fprintf(out, "# %-9s %-5s %-7s %-5s", "strategy", "dedup", "combine", "wire");
     for (int kind = 0; kind < REPLAY_KINDS; kind++)
-        fprintf(out, " %8s %8s %8s", "out", "back", "us");
-    fprintf(out, "\n");
-    for (int i = 0; i < r->n_ways; i++) {
-        const struct replay_way *w = &r->ways[i];
-        struct exchange_words words = exchange_words(&w->options);
-        fprintf(out, "  %-9s %-5s %-7s %-5s", words.strategy, words.dedup, words.combine,
-                words.wire);
-        for (int kind = 0; kind < REPLAY_KINDS; kind++)
-            fprintf(out, " %8.0f %8.0f %8.1f", per_step(r, kind, (double)w->sums[kind].out),
-                    per_step(r, kind, (double)w->sums[kind].back),
-                    per_step(r, kind, w->sums[kind].ns) * 1e-3);
-        fprintf(out, "\n");
-    }
+        if (r->steps[kind])
+            print_ways(r, kind, out);
     if (errors)
         print_errors(errors, out);
 }

@@ -83,7 +83,7 @@ same "$work/a" "$work/b" "threads and MPI: expected the same bytes"
 [ "$(wc -l <"$work/a")" -eq 41 ] && ! cut -d, -f12 "$work/a" | grep -qx 0
 result $? "CSV: expected two lines for each of 20 ways, with bytes at home"
 "$epmoe" replay "$work/bench" -n 1 >"$work/stdout" 2>"$work/stderr"
-[ "$(grep -vc '^#' "$work/stdout")" -eq 1 ]
+[ "$(grep -vc '^#' "$work/stdout")" -eq 2 ]
 result $? "alone: expected one way, in which nothing travels"
 
 # ---- what ways do to logits ----

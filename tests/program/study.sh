@@ -30,7 +30,7 @@ predicted() { # even or placed: decode's, then prefill's
     awk -v shift="$([ "$1" = placed ] && echo 1)" '$1 == "all" { i = shift + 0; print $(4 + i), $(2 + i), $(8 + i), $(6 + i) }' output-7
 }
 measured() { # which command
-    awk '/^decode:/ { kind = 1 } /^prefill:/ { kind = 2 } $1 == "all" && NF > 15 { found[kind] = $(NF - 1) " " $NF }
+    awk '/^decode:/ { kind = 1 } /^prefill:/ { kind = 2 } $1 == "all" && NF == 9 { found[kind] = $(NF - 1) " " $NF }
          END { print found[1], found[2] }' "errors-$1"
 }
 [ "$(measured 10)" = "$(predicted even)" ] && [ -n "$(predicted even)" ]
