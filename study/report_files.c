@@ -17,7 +17,8 @@ static const struct kind {
     [REPORT_PLACE] = {"placement",
                       "epmoe place --from ROUTING --ranks 5 --report json >place.json"},
     [REPORT_FIT] = {"calibration", "epmoe calibrate -m MODEL --ranks 5 -o fit.json"},
-    [REPORT_PROJECT] = {"projection", "epmoe project ROUTING --fit fit.json -o json >project.json"},
+    [REPORT_PROJECT] = {"projection",
+                        "epmoe project --routing ROUTING --fit fit.json -o json >project.json"},
 };
 
 const char *report_kind_name(enum report_kind kind)

@@ -1,4 +1,5 @@
 /* What calibrate has fitted, and how well it predicts what the fit has not seen. */
+#include <math.h>
 #include <string.h>
 
 #include "study/report_state.h"
@@ -41,6 +42,7 @@ static const struct column goodness[] = {
 };
 static const struct column settings[] = {
     {"setting", "kind", {1, 0}, COLUMN_TEXT, false},
+    {"ranks", "ranks", {1, 0}, COLUMN_NUMBER, true},
     {"rows", "rows", {1, 0}, COLUMN_NUMBER, false},
     {"position", "position", {1, 0}, COLUMN_NUMBER, false},
     {"strategy", "strategy", {1, 0}, COLUMN_TEXT, true},
@@ -69,7 +71,7 @@ static int write_points(struct plot *p, struct spot list, bool held_out)
             continue;
         double measured = spot_number(spot_at(s, "measured_s"));
         double again = spot_number(spot_at(s, "again_s"));
-        fprintf(p->script, "%.9g %.9g\n", (measured + again) / 2,
+        fprintf(p->script, "%.9g %.9g\n", fmin(measured, again),
                 spot_number(spot_at(s, "predicted_s")));
         n++;
     }
@@ -93,7 +95,7 @@ static void draw_points(struct spot list)
         fprintf(p.script, ", $held using 1:2 with points pt 7 ps 0.7 lc rgb '%s' title 'held out'",
                 plot_colour(1));
     fputc('\n', p.script);
-    plot_end(&p, "Predicted time against measured time (the mean of both turns), both on "
+    plot_end(&p, "Predicted time against measured time (the lesser of both turns), both on "
                  "logarithmic scales. On the broken line a prediction is right; above it, too "
                  "slow. Points held out were not seen by the fit, so they say what it is worth.");
 }
@@ -130,9 +132,11 @@ static void one_fit(struct spot fit)
     for (int i = 0; i < spot_count(list); i++)
         if (is_held_out(spot_at(list, "%d", i)))
             table_row(&t, NULL, spot_at(list, "%d", i));
-    table_end(&t,
-              "The settings that the fit has not seen. lap: an exchange by itself; step: of the "
-              "whole run; alone: all on rank 0. Error: predicted less measured, over measured.");
+    table_end(
+        &t,
+        "The settings that the fit has not seen. lap: an exchange by itself; alone: a step with "
+        "all on rank 0; experts: the experts of such a step; step: of all ranks. Error: "
+        "predicted less measured, over measured.");
 }
 
 void report_fit(struct report *r)

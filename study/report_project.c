@@ -78,7 +78,7 @@ static void draw_steps(struct spot list, int k)
     snprintf(
         caption, sizeof caption,
         "%s: a mean step's time by ranks: what rank 0 does itself, the slowest ranks' experts, "
-        "the exchange. Where the red part grows faster than the green one shrinks, more ranks "
+        "the exchange. Where the exchange grows faster than the experts' part shrinks, more ranks "
         "are no use.",
         report_titles[k]);
     plot_end(&p, caption);

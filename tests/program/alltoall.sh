@@ -41,9 +41,9 @@ assert all(float(r["round_trip_p99_ns"]) >= float(r["round_trip_median_ns"]) > 0
 
 "${all[@]}" --tokens 6 -c >"$work/stdout" 2>"$work/stderr"
 result $? "alone: expected exit code 0"
-[ "$(grep -c '^#' "$work/stdout")" -eq 6 ] && [ "$(grep -vc '^#' "$work/stdout")" -eq 1 ] &&
+[ "$(grep -c '^#' "$work/stdout")" -eq 9 ] && [ "$(grep -vc '^#' "$work/stdout")" -eq 2 ] &&
     [ "$(grep -v '^#' "$work/stdout" | head -1 | awk '{ print $1, $2, $3, $4, $5 == $6, $NF }')" = '24576 6 0 0 1 right' ]
-result $? "alone: expected a # header, and a line in which nothing travels: $(cat "$work/stdout")"
+result $? "alone: expected # headers, and a line of bytes in which nothing travels: $(cat "$work/stdout")"
 "${all[@]}" --tokens 6 --ranks 3 --home 60 -c -o json >"$work/stdout" 2>"$work/stderr"
 checked "everything at home: expected that nothing travels" '
 s = json.load(sys.stdin)["sizes"][0]

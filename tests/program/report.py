@@ -112,7 +112,7 @@ def fit():
     keys = ("alpha_s_per_message", "lambda_s_per_lap", "beta_out_s_per_byte", "beta_back_s_per_byte", "nu_s_per_narrowed_byte",
             "sigma_s_per_lap_between_work", "gamma_s_per_row", "gamma_s_per_expert", "home_s_per_step", "home_s_per_row",
             "home_s_per_row_position", "home_s_per_output")
-    settings = [{"kind": "alone" if i % 3 else "lap", "rows": 2**i, "position": 0, "held_out": i % 4 == 0, "measured_s": 1.1e-5 * 2**i,
+    settings = [{"kind": ("lap", "alone", "experts")[i % 3], "ranks": 1 if i % 3 else 5, "rows": 2**i, "position": 0, "held_out": i % 4 == 0, "measured_s": 1.1e-5 * 2**i,
                  "again_s": 1e-5 * 2**i, "predicted_s": 1.05e-5 * 2**i, "relative_error": 0.125,
                  **{k: None if i % 3 else w for k, w in (("strategy", "exact"), ("dedup", "on"), ("combine", "rows"), ("wire", "model"))}}
                 for i in range(12)]

@@ -65,6 +65,7 @@ grep -q 'Not in this report' page.html
 [ $? -eq 1 ]
 result $? "all files: expected no missing sections"
 cp page.html whole.html
+[ -z "${REPORT:-}" ] || cp page.html "$REPORT" # for tests/long.sh
 report "${given[@]}" && cmp -s page.html whole.html
 result $? "expected the same page of the same files"
 

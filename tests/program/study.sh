@@ -18,7 +18,7 @@ awk '/^```/ { inside = !inside; next } inside && /^(build|launch)\//' "$root/doc
 result $? "expected the commands of docs/study.md"
 while IFS= read -r line; do
     timeout 120 bash -c "${line//build\/release\/epmoe/$epmoe}" >"$work/stdout" 2>"$work/stderr" </dev/null
-    [ $? -eq 0 ] && [ -s "$work/stdout" ]
+    [ $? -eq 0 ] && { [ -s "$work/stdout" ] || [ -s "${line##*[> ]}" ]; } # the last word may be a file that it writes
     result $? "expected exit code 0 and output: $line"
     n=$((n + 1))
     cp "$work/stdout" "output-$n"
