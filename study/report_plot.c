@@ -41,7 +41,7 @@ void plot_text(FILE *script, const char *text)
     for (; *text; text++) {
         unsigned char c = (unsigned char)*text;
         if (c == '\'')
-            fputs("''", script);
+            fputs("\u2019", script); // two quotes for one do not work at a string's beginning
         else
             fputc(c < ' ' || c == 127 ? ' ' : c, script);
     }

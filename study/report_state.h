@@ -129,7 +129,8 @@ struct plot {
 enum { PLOT_WIDTH = 520, PLOT_HEIGHT = 360 };
 /* Begin a figure of so many pixels: the script has the settings of all figures in it. */
 void plot_begin(struct plot *p, struct report *r, int width, int height);
-/* The text as a string of gnuplot's in single quotes, in which nothing is special. */
+/* The text as a string of gnuplot's in single quotes, in which nothing else is special; its own
+ * single quotes become U+2019. */
 void plot_text(FILE *script, const char *text);
 /* Let gnuplot draw it and put it into the page with a caption, which is HTML. */
 void plot_end(struct plot *p, const char *caption);
