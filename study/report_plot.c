@@ -48,6 +48,14 @@ void plot_text(FILE *script, const char *text)
     fputc('\'', script);
 }
 
+int plot_room(const char *text)
+{
+    size_t n = strnlen(text, 40);
+    while (n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80)
+        n--;
+    return (int)n;
+}
+
 static void become_gnuplot(FILE *script, FILE *picture, FILE *words)
 {
     sigset_t none;

@@ -38,9 +38,12 @@ static bool is_on(struct spot way, const char *key, const char *word)
 static void write_label(struct plot *p, struct spot way, int place)
 {
     char text[160];
-    snprintf(text, sizeof text, "%.40s%s, %.40s, %.40s", spot_text(spot_at(way, "strategy")),
-             is_on(way, "dedup", "on") ? ", dedup" : "", spot_text(spot_at(way, "combine")),
-             spot_text(spot_at(way, "wire")));
+    const char *strategy = spot_text(spot_at(way, "strategy"));
+    const char *combine = spot_text(spot_at(way, "combine"));
+    const char *wire = spot_text(spot_at(way, "wire"));
+    snprintf(text, sizeof text, "%.*s%s, %.*s, %.*s", plot_room(strategy), strategy,
+             is_on(way, "dedup", "on") ? ", dedup" : "", plot_room(combine), combine,
+             plot_room(wire), wire);
     fputs(place ? ", " : "set ytics (", p->script);
     plot_text(p->script, text);
     fprintf(p->script, " %d", place);

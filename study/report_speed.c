@@ -77,7 +77,8 @@ static void draw_speed_up(struct spot file)
     for (int i = 0; i < n; i++) {
         struct spot test = spot_at(tests, "%d", i);
         char title[96], roof[120];
-        snprintf(title, sizeof title, "%.40s, batch %.0f", spot_text(spot_at(test, "test")),
+        const char *name = spot_text(spot_at(test, "test"));
+        snprintf(title, sizeof title, "%.*s, batch %.0f", plot_room(name), name,
                  spot_number(spot_at(test, "batch")));
         snprintf(roof, sizeof roof, "%s: its roof", title);
         fprintf(p.script,

@@ -132,6 +132,8 @@ void plot_begin(struct plot *p, struct report *r, int width, int height);
 /* The text as a string of gnuplot's in single quotes, in which nothing else is special; its own
  * single quotes become U+2019. */
 void plot_text(FILE *script, const char *text);
+/* How many bytes of a text a figure has room for: 40 or a little less, whole characters. */
+int plot_room(const char *text);
 /* Let gnuplot draw it and put it into the page with a caption, which is HTML. */
 void plot_end(struct plot *p, const char *caption);
 /* The colour of a figure's i-th line or area: "#rrggbb", to be seen on light and dark paper. */

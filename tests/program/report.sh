@@ -80,7 +80,7 @@ report many/*.json && shows 'twenty files' 0 many/7.json
 
 # Names are text, in the page and in figures.
 name='"<script>alert(1)</script>&amp;<img src=x onerror=y> $(touch pwned) é"'
-drawn="\"';\\n!touch pwned\\n'<script>\`touch pwned\`\"" # figures have the first 40 characters
+drawn="\"';\\n!touch pwned\\n'<script>\`touch pwned\`éééé\"" # figures have the first 40 characters
 python3 "$checker" set bench.json b1.json 0/model/name "$name" && python3 "$checker" set b1.json b2.json 0/results/0/test "$drawn" &&
     python3 "$checker" set alltoall.json a1.json skew "$name" && python3 "$checker" set replay.json r1.json ways/0/strategy "$drawn"
 result $? "expected files with strange names"
