@@ -14,64 +14,66 @@ static int columns(const struct place_report *r)
     return r->replicas ? 3 : 2;
 }
 
-static void print_line(const struct place_report *r, const char *name, int layer, FILE *out)
+/* A layer's figures, for n kinds of steps from the first. */
+static void print_line(const struct place_report *r, const char *name, int layer, int first, int n,
+                       FILE *out)
 {
     const struct balance_stats *stats[] = {&r->even, &r->placed, &r->copied};
-    int n = columns(r);
+    int m = columns(r);
     fprintf(out, "%7s", name);
-    for (int i = 0; i < 2 * REPLAY_KINDS * n; i++) {
-        enum replay_kind kind = (enum replay_kind)(i / (2 * n));
-        const struct balance_stats *s = stats[i % n];
-        fprintf(out, i % n ? " %7.2f" : " %8.2f",
-                i / n % 2 ? balance_rows(s, kind, layer) : balance_experts(s, kind, layer));
+    for (int i = 0; i < 2 * n * m; i++) {
+        enum replay_kind kind = (enum replay_kind)(first + i / (2 * m));
+        const struct balance_stats *s = stats[i % m];
+        fprintf(out, i % m ? " %7.2f" : " %8.2f",
+                i / m % 2 ? balance_rows(s, kind, layer) : balance_experts(s, kind, layer));
     }
     fprintf(out, "\n");
 }
 
-static void print_heads(const struct place_report *r, FILE *out)
+static void print_heads(const struct place_report *r, int first, int n, FILE *out)
 {
     static const char *const names[] = {"even", "placed", "copies"};
-    int n = columns(r), width = 8 * n;
-    fprintf(out, "# %5s %*s %*s\n", "", 2 * width, kinds[0], 2 * width + 1, kinds[1]);
+    int m = columns(r), width = 8 * m;
     fprintf(out, "# %5s", "");
-    for (int kind = 0; kind < REPLAY_KINDS; kind++)
+    for (int kind = first; kind < first + n; kind++)
+        fprintf(out, " %*s", 2 * width + (kind > first), kinds[kind]);
+    fprintf(out, "\n# %5s", "");
+    for (int kind = first; kind < first + n; kind++)
         fprintf(out, " %*s %*s", width, "experts", width, "rows");
     fprintf(out, "\n# %5s", "layer");
-    for (int i = 0; i < 2 * REPLAY_KINDS * n; i++)
-        fprintf(out, i % n ? " %7s" : " %8s", names[i % n]);
+    for (int i = 0; i < 2 * n * m; i++)
+        fprintf(out, i % m ? " %7s" : " %8s", names[i % m]);
     fprintf(out, "\n");
 }
 
-static void print_text(const struct place_report *r, FILE *out)
+static void print_table(const struct place_report *r, int first, int n, FILE *out)
 {
     char name[16];
-    fprintf(
-        out,
-        "# epmoe place --from %s, commit %s\n# %d ranks, %ld experts of a layer at home, goal %s\n",
-        r->path, EPMOE_COMMIT, r->n_ranks, r->home, r->goal);
+    print_heads(r, first, n, out);
+    for (int l = 0; l < r->file->n_sparse; l++) {
+        snprintf(name, sizeof name, "%d", l);
+        print_line(r, name, l, first, n, out);
+    }
+    print_line(r, "all", -1, first, n, out);
+}
+
+/* With copies both kinds of steps side by side would be wider than 80 columns. */
+static void print_text(const struct place_report *r, FILE *out)
+{
+    fprintf(out, "# epmoe place --from %s, commit %s\n", r->path, EPMOE_COMMIT);
+    fprintf(out, "# %d ranks, %ld experts of a layer at home, goal %s\n", r->n_ranks, r->home,
+            r->goal);
     if (r->on != r->path)
         fprintf(out, "# compared on %s\n", r->on);
     if (r->replicas)
         fprintf(out, "# copies: placed, and %d further copies of experts, at most %ld in a layer\n",
                 r->n_copies, r->replicas);
-    fprintf(out, "# the busiest rank over the mean of those that hold experts, step by step; 1.00 "
-                 "is even\n");
-    print_heads(r, out);
     fprintf(out, "# the busiest rank over the mean of those that hold experts, step by step;\n"
                  "# 1.00 is even\n");
-    fprintf(out, "# %5s %32s %33s\n", "", kinds[0], kinds[1]);
-    fprintf(out, "# %5s", "");
-    for (int kind = 0; kind < REPLAY_KINDS; kind++)
-        fprintf(out, " %16s %16s", "experts", "rows");
-    fprintf(out, "\n# %5s", "layer");
-    for (int i = 0; i < 2 * REPLAY_KINDS; i++)
-        fprintf(out, " %8s %7s", "even", "placed");
-    fprintf(out, "\n");
-    for (int l = 0; l < r->file->n_sparse; l++) {
-        snprintf(name, sizeof name, "%d", l);
-        print_line(r, name, l, out);
-    }
-    print_line(r, "all", -1, out);
+    if (!r->replicas)
+        print_table(r, 0, REPLAY_KINDS, out);
+    for (int kind = 0; r->replicas && kind < REPLAY_KINDS; kind++)
+        print_table(r, kind, 1, out);
 }
 
 static struct js *loads_json(const uint64_t *loads, int n)

@@ -11,8 +11,6 @@ complain() {
 }
 
 sections=(processor instructions cores NUMA 'huge pages' memory build libraries OpenMP 'MPI library' mpirun
-    CUDA NCCL 'model cache')
-sections=(processor instructions cores NUMA 'huge pages' memory build OpenMP 'MPI library' mpirun
     CUDA NCCL gnuplot 'model cache')
 check() { # what is special about this call; the report is in $work/report
     for section in "${sections[@]}"; do

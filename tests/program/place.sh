@@ -79,7 +79,7 @@ for kind in "decode", "prefill":
         found = profile[kind]["layers"][l]["ranks"]
         assert layer["copied"][kind]["rows"] == [r["rows"] for r in found], (kind, l, layer, found)
         assert layer["copied"][kind]["experts"] == [r["experts"] for r in found], (kind, l, layer, found)
-assert open(f"{sys.argv[1]}/table").read().splitlines()[1].startswith(f"# copies: placed, and {place['copies']} "), "table"
+assert open(f"{sys.argv[1]}/table").read().splitlines()[2].startswith(f"# copies: placed, and {place['copies']} "), "table"
 PY
 result $? "--replicas: expected the rows and experts that the run's profile has, and even shares of all copies"
 "$epmoe" replay "$work/many" --ranks 7 -n 1 -c --placement "$work/copies" >"$work/stdout" 2>"$work/stderr"

@@ -2,7 +2,6 @@
 """Checks of epmoe report's page, for report.sh.
 
 report.py check PAGE FILE…          every number of the page stands in the files, as its element says
-report.py fit FILE; report.py project FILE    write a file with the keys of docs/projection.md
 report.py damage FILE OUT SEED      one value of the file is gone, or another one's kind
 report.py set FILE OUT PATH JSON    one value of the file is this one
 """
@@ -102,37 +101,6 @@ def check(path, names):
     print(page.figures, page.numbers, page.cells)
 
 
-def way(ranks):
-    return {"strategy": "exact", "dedup": "on", "combine": "rows", "wire": "model", "step_s": 3e-3 / ranks + 1e-3, "home_s": 1e-3,
-            "experts_s": 2e-3 / ranks, "exchange_s": 1e-3 / ranks, "exchange_share": 0.25, "speed_up": 1.5, "out_bytes": 1000.5,
-            "back_bytes": 2000, "messages_out": 4, "messages_back": 4, "busiest_out_bytes": 1000}
-
-
-def fit():
-    keys = ("alpha_s_per_message", "lambda_s_per_lap", "beta_out_s_per_byte", "beta_back_s_per_byte", "nu_s_per_narrowed_byte",
-            "sigma_s_per_lap_between_work", "gamma_s_per_row", "gamma_s_per_expert", "home_s_per_step", "home_s_per_row",
-            "home_s_per_row_position", "home_s_per_output")
-    settings = [{"kind": ("lap", "alone", "experts")[i % 3], "ranks": 1 if i % 3 else 5, "rows": 2**i, "position": 0, "held_out": i % 4 == 0, "measured_s": 1.1e-5 * 2**i,
-                 "again_s": 1e-5 * 2**i, "predicted_s": 1.05e-5 * 2**i, "relative_error": 0.125,
-                 **{k: None if i % 3 else w for k, w in (("strategy", "exact"), ("dedup", "on"), ("combine", "rows"), ("wire", "model"))}}
-                for i in range(12)]
-    return {"kind": "epmoe fit", "format": 1, "version": "0.1.0", "machine": {"processor": "a processor", "isa": "avx2", "cores": 2, "hosts": 1},
-            "ranks": 5, "threads": 1, "ranks_at_once": 2, "transport": "local", "model": None,
-            "coefficients": {k: 10.0 ** -(6 + i % 4) if i < 5 else None for i, k in enumerate(keys)}, "measured": {},
-            "goodness": {"fitted": 9, "held_out": 3, "r2": 0.987, "fitted_median_relative_error": 0.05,
-                         "held_out_median_relative_error": 0.08, "held_out_most_relative_error": 0.21, "noise_floor": 0.04},
-            "settings": settings}
-
-
-def project():
-    entries = [{"ranks": r, "coordinators": 1, "workers": r - 1, "workers_with_experts": min(r - 1, 60), "kind": kind, "rows": 1.5,
-                "alone_s": 2e-3, "placement": "even", "best": way(r), "best_of_all": way(2 * r), "ways": [], "per_rank": [],
-                "extrapolated": ["ranks", "bytes"] if r > 8 else []} for kind in ("decode", "prefill") for r in (2, 8, 64)]
-    return {"command": "project", "commit": "0123456789ab", "routing": "emma.routing", "fit": "fit.json", "topology": None,
-            "counts": "counted", "wire_time": "modelled", "experts_time": "fit", "home_time": "fit", "exchange_time": "fit",
-            "relative_error": 0.08, "model": {"name": "a model"}, "coordinators": 1, "overlap": "off", "steps": {}, "projections": entries}
-
-
 def places(value, path=()):
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
@@ -152,8 +120,6 @@ def set_at(value, path, new):
 def main(what, *names):
     if what == "check":
         check(names[0], names[1:])
-    elif what in ("fit", "project"):
-        json.dump(fit() if what == "fit" else project(), open(names[0], "w"))
     elif what == "damage":
         value, chance = json.load(open(names[0])), random.Random(int(names[2]))
         new = chance.choice([KeyError, None, "text", -1e300, [], {}, True, 10**18])

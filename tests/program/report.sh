@@ -51,7 +51,8 @@ refuses() { # CODE "text in the line" ARGUMENTS…
     "$epmoe" alltoall --ranks 5 -b 4K -e 64K -n 3 -w 1 -o json >alltoall.json 2>stderr &&
     "$epmoe" replay routing --ranks 5 -n 1 -m "$model" -t 1 -o json >replay.json 2>stderr &&
     "$epmoe" place --from routing --ranks 5 -o placement.json --report json >place.json 2>stderr &&
-    python3 "$checker" fit fit.json && python3 "$checker" project project.json
+    "$epmoe" calibrate -m "$model" --ranks 5 --rows 16 -r 1 -o fit.json >stdout 2>stderr &&
+    "$epmoe" project --routing routing --fit fit.json --ranks 3,5,64 --steps 4 -o json >project.json 2>stderr
 result $? "expected the files"
 
 given=(bench.json profile.json alltoall.json replay.json place.json fit.json project.json)
