@@ -31,7 +31,7 @@ fits alltoall alltoall
 fits 'alltoall --matrix' alltoall
 "$epmoe" replay routing --ranks 3 -n 1 -m model -t 1 >replay 2>stderr
 fits replay replay
-"$epmoe" place --from routing --ranks 3 >place 2>stderr
+"$epmoe" place --from routing --ranks 3 >place 2>stderr && "$epmoe" place --from routing --ranks 7 --replicas 4 >>place 2>stderr
 fits place place
 "$epmoe" bench -m model -p 16 -n 4 -r 1 -t 1 --ranks 2 2>stderr | grep '^|' >bench
 fits bench bench
