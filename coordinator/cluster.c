@@ -42,12 +42,13 @@ int cluster_greet(struct transport *t, const struct cluster_terms *terms, unsign
 int cluster_measure(struct transport *t, const struct cluster_terms *terms, enum isa isa,
                     struct dev *own, struct rank_speed *speeds)
 {
-    struct control ask = {.kind = CONTROL_SPEED, .speed = {.isa = isa, .dtype = terms->dtype}};
+    struct control ask = {.kind = CONTROL_SPEED,
+                          .speed = {.isa = isa, .precision = terms->precision}};
     struct arena memory = {0};
     int status = 0;
     for (int rank = 1; rank < t->size && !status; rank++)
         status = control_send(t, rank, &ask);
-    speeds[0] = rank_speed_measure(own, terms->dtype, 1);
+    speeds[0] = rank_speed_measure(own, terms->precision, 1);
     for (int rank = 1; rank < t->size && !status; rank++) {
         struct control answer;
         status = control_expect(t, rank, CONTROL_SPEED, &answer, &memory);
@@ -78,7 +79,7 @@ int cluster_set_up(struct transport *t, const struct cluster_terms *terms, unsig
     struct exchange_words words = exchange_words(&terms->exchange);
     struct control message = {.kind = CONTROL_SETUP,
                               .setup = {.isa = isa,
-                                        .dtype = terms->dtype,
+                                        .precision = terms->precision,
                                         .n_layers = m->n_layers,
                                         .n_experts = m->n_experts,
                                         .rank_of = rank_of,

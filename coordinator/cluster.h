@@ -10,7 +10,7 @@
 struct cluster_terms {
     const char *version;
     uint64_t digest; // of the coordinator's checkpoint
-    enum dtype dtype;
+    struct precision precision;
     int max_rows, logit_rows;
     bool profile; // workers log their phases
     struct exchange_options exchange;

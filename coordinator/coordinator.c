@@ -48,8 +48,8 @@ static void share_placement(struct coordinator *c)
 static int kv_blocks(struct coordinator *c, int64_t kv_bytes)
 {
     const struct config *m = &c->config;
-    size_t block =
-        2 * (size_t)m->n_layers * kv_block_bytes(&c->dev, c->dtype, m->n_kv_heads, m->head_dim);
+    size_t block = 2 * (size_t)m->n_layers *
+                   kv_block_bytes(&c->dev, c->precision.type, m->n_kv_heads, m->head_dim);
     uint64_t least = 1, blocks = (uint64_t)kv_bytes / block;
     if (kv_bytes == 0)
         return 0;
@@ -77,12 +77,12 @@ static void open_exchange(struct coordinator *c)
         .host = wire_dev(c),
         .dev = c->nccl ? &c->dev : wire_dev(c),
         .transport = c->transport,
-        .limits = {c->chunk, m->n_experts ? m->top_k : 0, m->n_experts, m->dim, c->dtype,
+        .limits = {c->chunk, m->n_experts ? m->top_k : 0, m->n_experts, m->dim, c->precision.type,
                    pieces_most(m), groups},
         .options = c->options,
         .nccl = c->nccl,
     };
-    state_open(&c->state, &c->dev, m, c->dtype, &limits);
+    state_open(&c->state, &c->dev, m, c->precision.type, &limits);
     c->n_exchanges = root_open(c->exchange, &setup);
     unembed_open(c);
     trace_exchange(c);
@@ -92,7 +92,7 @@ static void open_exchange(struct coordinator *c)
 static void allocate(struct coordinator *c, const struct coordinator_options *o)
 {
     const struct config *m = &c->config;
-    struct dev_limits most = {.type = c->dtype,
+    struct dev_limits most = {.type = c->precision.type,
                               .rows = m->n_experts ? c->chunk * m->top_k : c->chunk,
                               .ffn_width = m->n_experts ? m->expert_dim : 0,
                               .pieces = pieces_most(m),
@@ -104,9 +104,10 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o)
                               .n_experts = m->n_experts,
                               .context = c->context,
                               .vocab = m->vocab_size,
-                              .logit_rows = c->logit_rows};
+                              .logit_rows = c->logit_rows,
+                              .quantised = is_quantised(&c->precision)};
     open_exchange(c);
-    kv_cache_open(&c->kv, &c->dev, m, c->dtype, o->max_sequences, c->context,
+    kv_cache_open(&c->kv, &c->dev, m, c->precision.type, o->max_sequences, c->context,
                   kv_blocks(c, o->kv_bytes));
     rope_tables_open(&c->rope, &c->dev, m, c->context, o->max_sequences);
     picker_open(&c->picker, &c->dev, m->vocab_size, c->logit_rows, o->max_sequences);
@@ -116,12 +117,23 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o)
         dev_reserve(wire_dev(c), &most);
 }
 
+static int refuse_gpu(const struct precision *p)
+{
+    return fail(STATUS_USAGE,
+                "--device cuda: expected weights in f32, f16 or bf16, found %s: only processors "
+                "multiply quantised ones; --dtype auto, or --device cpu",
+                quant_name(p->matrices ? p->matrices : p->blocks));
+}
+
 /* 0, or STATUS_USAGE if a layer would not see all of so long a text. */
 static int choose_sizes(struct coordinator *c, const struct coordinator_options *o)
 {
     const struct config *m = &c->config;
     int most = m->max_positions;
-    c->dtype = o->dtype < 0 ? m->dtype : (enum dtype)o->dtype;
+    c->precision = (struct precision){o->dtype < 0 ? m->dtype : (enum dtype)o->dtype, o->quant,
+                                      o->expert_quant ? o->expert_quant : o->quant};
+    if (is_quantised(&c->precision) && o->device == DEVICE_CUDA)
+        return refuse_gpu(&c->precision);
     c->context = o->context ? o->context : o->wanted && o->wanted < most ? o->wanted : most;
     if (m->window && c->context > m->window)
         return fail(STATUS_USAGE, "-c %d: expected at most %d, the model's sliding_window",
@@ -220,7 +232,7 @@ static int place_by_rule(struct opening *s)
 
 static int choose_wire(struct opening *s)
 {
-    int status = exchange_choose_wire(&s->terms.exchange, s->c->dtype);
+    int status = exchange_choose_wire(&s->terms.exchange, s->c->precision.type);
     s->c->options = s->terms.exchange;
     return status;
 }
@@ -253,7 +265,8 @@ static bool is_worth_measuring(const struct coordinator *c, const struct cluster
 {
     struct sizes sizes = sizes_of(&c->config);
     uint64_t n = (uint64_t)sizes.sparse_layers * (uint64_t)c->config.n_experts;
-    uint64_t bytes = (n * sizes.expert + sizes.dense) * (uint64_t)dtype_bytes(c->dtype);
+    double bytes = (double)(n * sizes.expert + sizes.dense) *
+                   weight_bytes(c->precision.type, c->precision.blocks);
     return c->transport && terms->exchange.combine == COMBINE_ROWS && bytes > WORTH_MEASURING;
 }
 
@@ -271,7 +284,7 @@ static int place_balanced(struct opening *s)
     struct placement_spec spec = s->o->placement;
     int n_ranks = s->t->size, status = 0;
     struct balance b = {.m = &c->config,
-                        .type = c->dtype,
+                        .precision = c->precision,
                         .load = s->o->expect,
                         .chunk = c->chunk,
                         .halved = halved_rows(s->terms.exchange.overlap),
@@ -332,7 +345,7 @@ static int open_record(struct opening *s)
                                  .model = s->o->model_name,
                                  .digest = s->terms.digest,
                                  .config = &c->config,
-                                 .dtype = c->dtype,
+                                 .dtype = c->precision.type,
                                  .rows = c->chunk};
     return record_open(&c->record, &setup);
 }
@@ -358,7 +371,7 @@ static int open_with(struct coordinator *c, const struct coordinator_options *o,
     struct opening s = {.c = c, .o = o, .ckpt = ckpt, .alone = {.size = 1}};
     s.t = c->transport ? c->transport : &s.alone;
     s.terms = (struct cluster_terms){.version = o->version,
-                                     .dtype = c->dtype,
+                                     .precision = c->precision,
                                      .max_rows = c->chunk,
                                      .logit_rows = c->logit_rows,
                                      .profile = o->profile.on,
@@ -409,7 +422,7 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
 /* Rank 0 leaves the old exchange while workers do: NCCL may wait for all ranks of a host. */
 int coordinator_change_exchange(struct coordinator *c, const struct coordinator_options *o)
 {
-    struct cluster_terms terms = {.dtype = c->dtype,
+    struct cluster_terms terms = {.precision = c->precision,
                                   .max_rows = c->chunk,
                                   .logit_rows = c->logit_rows,
                                   .profile = c->profile != NULL,
@@ -417,7 +430,7 @@ int coordinator_change_exchange(struct coordinator *c, const struct coordinator_
     char nccl_ids[LANES * NCCL_ID_BYTES];
     terms.nccl_ids = nccl_ids;
     uint64_t unused;
-    int status = exchange_choose_wire(&terms.exchange, c->dtype);
+    int status = exchange_choose_wire(&terms.exchange, c->precision.type);
     if (!status)
         status = make_ids(c, o, &terms);
     if (!status)

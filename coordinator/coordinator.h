@@ -18,8 +18,10 @@
 
 struct coordinator_options {
     const char *model_dir;
-    const char *version; // of the program; workers must have the same
-    int dtype;           // enum dtype, or -1: what config.json says
+    const char *version;            // of the program; workers must have the same
+    int dtype;                      // enum dtype, or -1: what config.json says
+    enum quant quant, expert_quant; // how matrices are kept; experts and pieces of dense blocks as
+                                    // the others unless they are given their own
     enum device device;
     int gpu;  // its number, of DEVICE_CUDA
     int gpus; // of this host, whose ranks take them in turn; 0: only rank 0 has one
@@ -49,7 +51,7 @@ struct coordinator {
     struct transport *transport; // NULL or size 1: alone
     struct dev dev;              // what computes
     struct dev host;             // beside a GPU: its host, for the rows that travel
-    enum dtype dtype;
+    struct precision precision;
     int chunk, context, logit_rows;
     struct arena memory;
     struct weights weights;

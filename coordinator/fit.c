@@ -15,7 +15,7 @@ enum { NCCL_PEER_BYTES = 160 << 20, NCCL_NEAR_PEER_BYTES = 20 << 20 };
 
 struct gpu_need gpu_need(const struct memory_plan *p, const struct state_limits *limits)
 {
-    uint64_t step = limits ? state_bytes(&p->config, p->type, limits) : 3 * GPU_SPARE_BYTES;
+    uint64_t step = limits ? state_bytes(&p->config, p->precision, limits) : 3 * GPU_SPARE_BYTES;
     struct rank_share home = memory_plan_share(p, 0);
     return (struct gpu_need){.weights = memory_plan_weights(p) + home.pieces + home.outputs,
                              .experts = home.experts,
@@ -73,7 +73,7 @@ static uint64_t sharing_bytes(const struct coordinator *c, const struct coordina
 /* A limited cache, or one that takes what is left, needs no more than one full sequence. */
 static uint64_t kv_bytes(const struct coordinator *c, const struct coordinator_options *o)
 {
-    uint64_t least = kv_footprint(&c->config, c->dtype, c->context);
+    uint64_t least = kv_footprint(&c->config, c->precision.type, c->context);
     uint64_t all = (uint64_t)o->max_sequences * least;
     if (o->kv_bytes < 0)
         return least;
@@ -110,9 +110,9 @@ uint64_t fit_room(struct coordinator *c, const struct coordinator_options *o)
 {
     struct memory_plan plan;
     struct state_limits limits = {c->chunk, c->logit_rows, c->transport != NULL, c->nccl, 0};
-    memory_plan_open(&plan, &c->config, c->dtype, c->context);
+    memory_plan_open(&plan, &c->config, c->precision, c->context);
     plan.kv_bytes = kv_bytes(c, o);
-    uint64_t need = memory_plan_rest(&plan) + state_bytes(&c->config, c->dtype, &limits);
+    uint64_t need = memory_plan_rest(&plan) + state_bytes(&c->config, c->precision, &limits);
     uint64_t free = dev_free_bytes(&c->dev) / (uint64_t)count_in_memory(c, o);
     need += c->dev.cuda ? GPU_SPARE_BYTES + nccl_bytes(c, o, 0) : 0;
     return free > need ? free - need : 1;
@@ -140,12 +140,12 @@ int fit_check(struct coordinator *c, const struct coordinator_options *o)
     struct memory_plan plan;
     struct state_limits limits = {c->chunk, c->logit_rows, c->transport != NULL, c->nccl,
                                   c->placement.groups_most};
-    memory_plan_open(&plan, &c->config, c->dtype, c->context);
+    memory_plan_open(&plan, &c->config, c->precision, c->context);
     plan.placement = c->placement;
     plan.kv_bytes = kv_bytes(c, o);
     if (!c->dev.cuda) {
         plan.embed_bytes = synth_is_made(o->model_dir) ? plan.embed_bytes : 0;
-        return check_host(c, &plan, state_bytes(&c->config, c->dtype, &limits));
+        return check_host(c, &plan, state_bytes(&c->config, c->precision, &limits));
     }
     struct gpu_need need = gpu_need(&plan, &limits);
     need.workspace += nccl_bytes(c, o, 0);

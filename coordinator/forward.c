@@ -38,8 +38,8 @@ struct half {
 static int add_pending(struct coordinator *c, struct half *half, int l, const float *norm)
 {
     const struct config *m = &c->config;
-    add_norm(&c->dev, half->s.x, half->s.h, c->dtype, &half->pending, norm, half->n, m->dim,
-             m->norm_eps);
+    add_norm(&c->dev, half->s.x, half->s.h, c->precision.type, &half->pending, norm, half->n,
+             m->dim, m->norm_eps);
     half->pending = (struct pending_residual){0};
     return c->probe ? probe_look(c, half->s.x, half->n, l) : 0;
 }
@@ -219,7 +219,7 @@ static int run_layer(struct coordinator *c, int l, struct half *half)
     attention_block(c, l, half);
     status = root_advance(half->exchange); // the other half's
     trace_mark(c->trace, L->sparse ? PHASE_ROUTER : PHASE_SHARED);
-    rmsnorm(&c->dev, s->h, c->dtype, s->x, L->ffn_norm, half->n, m->dim, m->norm_eps);
+    rmsnorm(&c->dev, s->h, c->precision.type, s->x, L->ffn_norm, half->n, m->dim, m->norm_eps);
     return status ? status : expert_block(c, l, half);
 }
 
@@ -281,12 +281,12 @@ static struct positions stand(const struct state *s, const struct batch *b, int 
 /* The same rows as half of the step, or all of it. */
 static struct half half_of(struct coordinator *c, const struct batch *b, int first, int n)
 {
-    return (struct half){.n = n,
-                         .first = first,
-                         .s = first ? state_second_half(&c->state, &c->config, c->dtype, first)
-                                    : c->state,
-                         .at = stand(&c->state, b, first, n),
-                         .exchange = c->exchange[first > 0]};
+    return (struct half){
+        .n = n,
+        .first = first,
+        .s = first ? state_second_half(&c->state, &c->config, c->precision.type, first) : c->state,
+        .at = stand(&c->state, b, first, n),
+        .exchange = c->exchange[first > 0]};
 }
 
 static int run_layers(struct coordinator *c, struct half *halves, int n_halves)
@@ -334,8 +334,8 @@ static int run_step(struct coordinator *c, struct half *halves, int n_halves, in
         count_played(c, n);
         return 0;
     }
-    embed(&c->dev, c->state.x, c->weights.embed, c->weights.embed_type, c->dtype, c->state.inputs,
-          n, c->config.dim);
+    embed(&c->dev, c->state.x, c->weights.embed, c->weights.embed_type, c->precision.type,
+          c->state.inputs, n, c->config.dim);
     int status = run_layers(c, halves, n_halves);
     if (again)
         dev_graph_end(&c->dev);

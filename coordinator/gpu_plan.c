@@ -23,7 +23,7 @@ struct gpu_plan gpu_plan_of(const struct memory_plan *p, uint64_t gpu_memory)
     double experts = (double)p->sizes.sparse_layers * m->n_experts;
     double pairs = (double)p->sizes.sparse_layers * m->top_k;
     double at_home = experts > 0 ? pairs * home.experts / experts : 0;
-    double row = (double)row_stride(m->dim) * dtype_bytes(p->type);
+    double row = (double)row_stride(m->dim) * dtype_bytes(p->precision.type);
     double expert = (double)p->footprint.expert;
     return (struct gpu_plan){
         .bytes = gpu_need_bytes(&need),

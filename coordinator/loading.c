@@ -7,15 +7,16 @@
 #include "coordinator/cluster.h"
 #include "model/sizes.h"
 
-/* A bar in bytes of the type that the run computes in. */
+/* A bar in bytes of the weights as they will be kept. */
 struct load_bar {
     struct progress progress;
     double type_bytes;
 };
 
-static void open_bar(struct load_bar *bar, const char *label, uint64_t parameters, enum dtype type)
+static void open_bar(struct load_bar *bar, const char *label, uint64_t parameters, enum dtype type,
+                     enum quant quant)
 {
-    bar->type_bytes = (double)dtype_bytes(type);
+    bar->type_bytes = weight_bytes(type, quant);
     progress_open(&bar->progress, label, "GB", (double)parameters * bar->type_bytes * 1e-9, 1e9);
 }
 
@@ -32,15 +33,16 @@ static int load(struct coordinator *c, const struct checkpoint *ckpt)
     struct sizes sizes = sizes_of(m);
     int outputs = c->placement.output_first[1];
     uint64_t own = (uint64_t)outputs * (uint64_t)m->dim + sizes.layers - sizes.dense;
-    open_bar(&bar, "loading", own, c->dtype);
+    open_bar(&bar, "loading", own, c->precision.type, c->precision.matrices);
     int status =
-        weights_open(&c->weights, &c->dev, m, ckpt, c->dtype, outputs, show_progress, &bar);
+        weights_open(&c->weights, &c->dev, m, ckpt, c->precision, outputs, show_progress, &bar);
     progress_close(&bar.progress);
     if (status)
         return status;
-    open_bar(&bar, "loading experts", shard_parameters(m, &c->placement, 0), c->dtype);
-    status =
-        shard_open(&c->shard, &c->dev, m, ckpt, c->dtype, &c->placement, 0, show_progress, &bar);
+    open_bar(&bar, "loading experts", shard_parameters(m, &c->placement, 0), c->precision.type,
+             c->precision.blocks);
+    status = shard_open(&c->shard, &c->dev, m, ckpt, c->precision, &c->placement, 0, show_progress,
+                        &bar);
     progress_close(&bar.progress);
     return status;
 }

@@ -2,7 +2,7 @@
 
 static size_t row_size(const struct coordinator *c)
 {
-    return (size_t)row_stride(c->config.dim) * (size_t)dtype_bytes(c->dtype);
+    return (size_t)row_stride(c->config.dim) * (size_t)dtype_bytes(c->precision.type);
 }
 
 static size_t piece_size(const struct coordinator *c)

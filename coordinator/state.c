@@ -146,20 +146,23 @@ void state_open(struct state *s, struct dev *d, const struct config *m, enum dty
     }
 }
 
-/* What dev_reserve takes, about: the hidden rows of an ffn. */
-static uint64_t scratch_bytes(const struct config *m, enum dtype type, int rows)
+/* What dev_reserve takes, about: the hidden rows of an ffn; quantised, too, and its inputs, in
+ * somewhat more than a byte each. */
+static uint64_t scratch_bytes(const struct config *m, struct precision p, int rows)
 {
     uint64_t k = m->n_experts ? (uint64_t)m->top_k : 0, n = (uint64_t)rows;
     uint64_t experts = k * (uint64_t)row_stride(m->expert_dim);
     uint64_t pieces = (uint64_t)pieces_most(m) * (uint64_t)pieces_widest(m);
-    return n * (experts + pieces) * (uint64_t)dtype_bytes(type);
+    uint64_t inputs = (k + 1) * (uint64_t)row_stride(m->dim);
+    uint64_t quantised = is_quantised(&p) ? n * (experts + pieces + inputs) * 5 / 4 : 0;
+    return n * (experts + pieces) * (uint64_t)dtype_bytes(p.type) + quantised;
 }
 
-uint64_t state_bytes(const struct config *m, enum dtype type, const struct state_limits *limits)
+uint64_t state_bytes(const struct config *m, struct precision p, const struct state_limits *limits)
 {
     struct buffer list[BUFFERS];
-    uint64_t sum = scratch_bytes(m, type, limits->rows);
-    list_buffers(list, m, type, groups_of(m, limits));
+    uint64_t sum = scratch_bytes(m, p, limits->rows);
+    list_buffers(list, m, p.type, groups_of(m, limits));
     for (int i = 0; i < BUFFERS; i++)
         if (list[i].memory != DEVICE_IF_ROWS_ARE_COPIED || are_copied(limits))
             sum += bytes_of(&list[i], m, limits);

@@ -53,7 +53,7 @@ struct state_limits {
 };
 
 /* What state_open takes of the device's memory, and dev_reserve after it, within a few per cent. */
-uint64_t state_bytes(const struct config *m, enum dtype type, const struct state_limits *limits);
+uint64_t state_bytes(const struct config *m, struct precision p, const struct state_limits *limits);
 
 void state_open(struct state *s, struct dev *d, const struct config *m, enum dtype type,
                 const struct state_limits *limits);

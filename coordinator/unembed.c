@@ -8,7 +8,7 @@
 
 void unembed_open(struct coordinator *c)
 {
-    size_t row = (size_t)row_stride(c->config.dim) * (size_t)dtype_bytes(c->dtype);
+    size_t row = (size_t)row_stride(c->config.dim) * (size_t)dtype_bytes(c->precision.type);
     struct outputs_setup setup = {.host = wire_dev(c),
                                   .transport = c->transport,
                                   .first = c->placement.output_first,
@@ -32,7 +32,7 @@ static void pick_rows(struct coordinator *c, const int32_t *rows, int n)
     memcpy(s->picks_host, rows, (size_t)n * sizeof *rows);
     dev_upload(d, s->picks, s->picks_host, (size_t)n * sizeof *rows);
     gather(d, s->picked, s->x, s->picks, n, (size_t)m->dim * sizeof(float));
-    rmsnorm(d, s->h, c->dtype, s->picked, c->weights.final_norm, n, m->dim, m->norm_eps);
+    rmsnorm(d, s->h, c->precision.type, s->picked, c->weights.final_norm, n, m->dim, m->norm_eps);
 }
 
 static int own_outputs(const struct coordinator *c)

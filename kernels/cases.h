@@ -12,7 +12,7 @@
 #include <math.h>
 #include <stdbool.h>
 
-#include "base/dtype.h"
+#include "base/quant.h"
 
 #define CASE_TINY 1e-34
 
@@ -31,6 +31,15 @@ static inline double case_sum_bound(int k)
 {
     return 4 * sqrt(k + 1.0) * 0x1p-24;
 }
+
+/* How far a weight may be from what it is quantised to, in scales: half a step, and a step where q4
+ * has cut it off at its highest integer. How far an input of a quantised row may be. Both with some
+ * rounding of f32. */
+static inline double case_weight_steps(enum quant q, int integer)
+{
+    return (q == QUANT_Q4 && integer == 7 ? 1 : 0.5) + 127 * 0x1p-22;
+}
+#define CASE_INPUT_STEPS (0.5 + 127 * 0x1p-22)
 
 /* y [rows][n] = x [rows][k] w^T */
 struct matmul_case {

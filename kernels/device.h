@@ -55,6 +55,7 @@ struct dev_limits {
     int dim, n_heads, head_dim, n_experts;
     int context;           // positions of a sequence
     int vocab, logit_rows; // for sampling; 0 on ranks that do not sample
+    bool quantised;        // some matrix is
 };
 
 /* threads >= 1. Cannot fail for an isa in isa_available(). */

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "base/dtype.h"
+#include "base/quant.h"
 
 struct dev; // device.h
 struct dev_limits;
@@ -39,10 +40,11 @@ static inline DEVICE_TOO int row_stride(int width)
 /* A weight matrix W [n][k] of the checkpoint, in the device's own packed layout: y = x W^T + bias.
  */
 struct matrix {
-    enum dtype type;
-    int n, k;          // outputs, inputs
-    void *data;        // matrix_bytes(type, n, k), 64-byte aligned
+    enum dtype type; // of the rows that it is multiplied with, and of its weights unless quantised
+    int n, k;        // outputs, inputs
+    void *data;      // matrix_bytes(type, quant, n, k), 64-byte aligned
     const float *bias; // [n], or NULL
+    enum quant quant;  // how its weights are kept; a GPU has QUANT_NONE only
 };
 
 /* The values that packing reads: a checkpoint's, in host memory of any alignment; or noise

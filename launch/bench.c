@@ -81,6 +81,7 @@ static int check_ablation(const struct bench_command *o)
                     {o->batches_given, "-b"},
                     {o->ranks, "--ranks"},
                     {o->model.dtype, "--dtype"},
+                    {o->model.expert_dtype, "--expert-dtype"},
                     {o->model.device != DEVICE_CPU, "--device cuda"},
                     {profile->table || profile->json || profile->trace, "a profile"}};
     for (size_t i = 0; i < sizeof excluded / sizeof *excluded; i++)

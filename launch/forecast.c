@@ -20,7 +20,7 @@ static int measure(struct forecast *f)
     if (status)
         return status;
     dev_open_cpu(&d, isa, f->threads);
-    struct rank_speed speed = rank_speed_measure(&d, f->balance.type, 1);
+    struct rank_speed speed = rank_speed_measure(&d, f->balance.precision, 1);
     dev_close(&d);
     speed.memory = 0;
     for (int rank = 0; rank < f->balance.n_ranks; rank++)

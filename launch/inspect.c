@@ -13,7 +13,7 @@
 struct inspect_options {
     const char *model, *emit, *gpu_memory, *expect, *speeds;
     long ranks, context, threads;
-    int dtype, format;
+    int dtype, expert_dtype, format;
     struct placement_spec placement;
 };
 
@@ -44,8 +44,11 @@ static int parse(struct inspect_options *o, int argc, char **argv)
          "threads of a rank, where this machine is measured (1)", 1, 1024, NULL},
         {"emit", 0, OPTION_TEXT, &o->emit, "FILE", "write the placement, to be edited and used", 0,
          0, NULL},
-        {"dtype", 0, OPTION_CHOICE, &o->dtype, "auto|f32|f16|bf16",
-         "type of weights and KV cache (auto: the checkpoint's)", 0, 0, NULL},
+        {"dtype", 0, OPTION_CHOICE, &o->dtype, DTYPE_CHOICES,
+         "type of weights and KV cache (auto: the checkpoint's); q8, q4: of weights alone", 0, 0,
+         NULL},
+        {"expert-dtype", 0, OPTION_CHOICE, &o->expert_dtype, EXPERT_DTYPE_CHOICES,
+         "experts, shared experts and MLPs in fewer bits (auto: as --dtype)", 0, 0, NULL},
         {"ctx", 'c', OPTION_INT, &o->context, "N", "context of the KV cache (0: the model's most)",
          0, 1 << 24, NULL},
         {"gpu-memory", 0, OPTION_TEXT, &o->gpu_memory, "SIZE",
@@ -74,7 +77,7 @@ static int forecast(struct inspection *i, const struct inspect_options *o, int n
     struct forecast *f = &i->forecast;
     *f = (struct forecast){.file = o->speeds, .threads = (int)o->threads};
     f->balance = (struct balance){.m = &i->plan.config,
-                                  .type = i->plan.type,
+                                  .precision = i->plan.precision,
                                   .chunk = USUAL_CHUNK,
                                   .halved = OVERLAP_AUTO_ROWS,
                                   .n_ranks = n_ranks};
@@ -111,7 +114,7 @@ static int place(struct inspection *i, const struct inspect_options *o, struct a
 static int inspect(const struct inspect_options *o, const char *dir, const char *name,
                    struct arena *memory)
 {
-    static const int types[] = {-1, DTYPE_F32, DTYPE_F16, DTYPE_BF16};
+    struct dtype_choice dtype = dtype_chosen(o->dtype, o->expert_dtype);
     struct config m;
     struct generation_defaults unused;
     struct inspection i = {.name = name,
@@ -122,8 +125,9 @@ static int inspect(const struct inspect_options *o, const char *dir, const char 
     if (status)
         return status;
     status = weight_files_look(&i.weights, dir, &m);
-    memory_plan_open(&i.plan, &m, o->dtype ? (enum dtype)types[o->dtype] : m.dtype,
-                     o->context ? (int)o->context : m.max_positions);
+    struct precision p = {dtype.type < 0 ? m.dtype : (enum dtype)dtype.type, dtype.matrices,
+                          dtype.experts};
+    memory_plan_open(&i.plan, &m, p, o->context ? (int)o->context : m.max_positions);
     if (i.weights.embed)
         i.plan.embed_bytes = i.weights.embed;
     if (!status)

@@ -78,6 +78,11 @@ static struct js *parameters_json(const struct inspection *i)
 static void set_types(struct js *to, const struct inspection *i)
 {
     struct js *weights = js_new_object(), *kv = js_new_object();
+    for (enum quant q = QUANT_Q8; q < QUANT_COUNT; q++) {
+        struct precision p = {i->plan.config.dtype, q, q};
+        set_int(weights, quant_name(q),
+                (uint64_t)sizes_weight_bytes(&i->plan.sizes, &i->plan.config, &p));
+    }
     for (int t = 0; t < 3; t++) {
         set_int(weights, dtype_name(types[t]),
                 i->plan.sizes.total * (uint64_t)dtype_bytes(types[t]));
@@ -183,7 +188,7 @@ static struct js *plan_json(const struct inspection *i)
     struct js *plan = js_new_object(), *ranks = js_new_array();
     uint64_t all = memory_plan_bytes(&i->plan);
     set_text(plan, "placement", i->rule);
-    set_text(plan, "dtype", dtype_name(i->plan.type));
+    set_text(plan, "dtype", precision_text(&i->plan.precision).text);
     js_set(plan, "context", js_new_int(i->plan.context));
     set_int(plan, "bytes", all);
     js_set(plan, "other_bytes", rank_0_json(i));

@@ -105,12 +105,13 @@ static int contexts(const struct config *m, int columns[3])
     return n;
 }
 
-static void print_type(const struct inspection *i, enum dtype type, const int *columns, int n,
+/* The KV cache of what is quantised is in the checkpoint's type. */
+static void print_type(const struct inspection *i, struct precision p, const int *columns, int n,
                        FILE *out)
 {
-    double kv = (double)kv_bytes_per_token(&i->plan.config, type);
-    double weights = (double)i->plan.sizes.total * dtype_bytes(type);
-    fprintf(out, "%-6s%12s%10.4g KiB", dtype_name(type), bytes_text(weights).text, kv / 1024);
+    double kv = (double)kv_bytes_per_token(&i->plan.config, p.type);
+    fprintf(out, "%-6s%12s%10.4g KiB", precision_text(&p).text,
+            bytes_text(sizes_weight_bytes(&i->plan.sizes, &i->plan.config, &p)).text, kv / 1024);
     for (int k = 0; k < n; k++)
         fprintf(out, "%16s", bytes_text(kv * columns[k]).text);
     fputc('\n', out);
@@ -128,7 +129,9 @@ static void print_types(const struct inspection *i, FILE *out)
     }
     fputc('\n', out);
     for (int t = 0; t < 3; t++)
-        print_type(i, types[t], columns, n, out);
+        print_type(i, precision_of(types[t]), columns, n, out);
+    for (enum quant q = QUANT_Q8; q < QUANT_COUNT; q++)
+        print_type(i, (struct precision){i->plan.config.dtype, q, q}, columns, n, out);
 }
 
 /* "3", or "2-3". */
@@ -191,7 +194,7 @@ static void print_ranks(const struct inspection *i, FILE *out)
     int n = i->plan.placement.n_ranks;
     double all = (double)memory_plan_bytes(&i->plan);
     fprintf(out, "\n%d rank%s, placement %s; memory as %s, with a KV cache of %d tokens:\n\n", n,
-            n == 1 ? "" : "s", i->rule, dtype_name(i->plan.type), i->plan.context);
+            n == 1 ? "" : "s", i->rule, precision_text(&i->plan.precision).text, i->plan.context);
     fprintf(out, "%4s%17s%10s%14s%12s%12s%9s\n", "rank", "experts a layer", "experts",
             "their bytes", "all else", "bytes", "share");
     for (int rank = 0; rank < n; rank++)

@@ -59,7 +59,7 @@ enum transport_choice { TRANSPORT_AUTO, TRANSPORT_LOCAL, TRANSPORT_MPI, TRANSPOR
 /* The options that every command with a model shares. */
 struct model_options {
     const char *model;
-    int dtype;                                   // index in the choice "auto|f32|f16|bf16"
+    int dtype, expert_dtype;                     // see dtype_chosen()
     int device;                                  // enum device
     int worker_device;                           // 0: that of rank 0; else enum device + 1
     int transport;                               // enum transport_choice
@@ -74,10 +74,19 @@ struct model_options {
     struct profile_command profile;
 };
 struct model_options model_options_default(void);
-enum { MODEL_OPTIONS = 19 };
+enum { MODEL_OPTIONS = 20 };
 /* Fill MODEL_OPTIONS entries of a command's table. */
 void model_options_table(struct option_spec *table, struct model_options *o);
-int model_options_dtype(const struct model_options *o); // enum dtype; -1: that of the checkpoint
+
+/* What --dtype and --expert-dtype may be, and what an index in each means: the type of rows, enum
+ * dtype or -1 for the checkpoint's, and how matrices and experts are kept. */
+#define DTYPE_CHOICES        "auto|f32|f16|bf16|q8|q4"
+#define EXPERT_DTYPE_CHOICES "auto|q8|q4"
+struct dtype_choice {
+    int type;
+    enum quant matrices, experts;
+};
+struct dtype_choice dtype_chosen(int dtype, int expert_dtype);
 
 /* Fill PROFILE_OPTIONS entries of a command's table; parsing it fills *o. */
 enum { PROFILE_OPTIONS = 4 };

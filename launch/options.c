@@ -19,8 +19,13 @@ void model_options_table(struct option_spec *table, struct model_options *o)
         {"model", 'm', OPTION_TEXT, &o->model, "MODEL",
          "a checkpoint directory, a Hugging Face name in the local cache, or synth:PRESET", 0, 0,
          NULL},
-        {"dtype", 0, OPTION_CHOICE, &o->dtype, "auto|f32|f16|bf16",
-         "type of weights and matmul inputs (auto: the checkpoint's)", 0, 0, NULL},
+        {"dtype", 0, OPTION_CHOICE, &o->dtype, DTYPE_CHOICES,
+         "type of weights and matmul inputs (auto: the checkpoint's); q8 and q4: weights of 8 and "
+         "4 bits, on a CPU",
+         0, 0, NULL},
+        {"expert-dtype", 0, OPTION_CHOICE, &o->expert_dtype, EXPERT_DTYPE_CHOICES,
+         "experts, shared experts and MLPs in fewer bits than the rest (auto: as --dtype)", 0, 0,
+         NULL},
         {"threads", 't', OPTION_INT, &o->threads, "N",
          "threads of each rank (0: cores over ranks on this host)", 0, 1024, NULL},
         {"ctx", 'c', OPTION_INT, &o->context, "N", "context in tokens (0: what the request needs)",
@@ -80,10 +85,18 @@ void profile_options_table(struct option_spec *table, struct profile_command *o)
     memcpy(table, shared, sizeof shared);
 }
 
-int model_options_dtype(const struct model_options *o)
+struct dtype_choice dtype_chosen(int dtype, int expert_dtype)
 {
-    static const int types[] = {-1, DTYPE_F32, DTYPE_F16, DTYPE_BF16};
-    return types[o->dtype];
+    static const struct dtype_choice choices[] = {{-1, QUANT_NONE, QUANT_NONE},
+                                                  {DTYPE_F32, QUANT_NONE, QUANT_NONE},
+                                                  {DTYPE_F16, QUANT_NONE, QUANT_NONE},
+                                                  {DTYPE_BF16, QUANT_NONE, QUANT_NONE},
+                                                  {-1, QUANT_Q8, QUANT_Q8},
+                                                  {-1, QUANT_Q4, QUANT_Q4}};
+    static const enum quant experts[] = {QUANT_NONE, QUANT_Q8, QUANT_Q4};
+    struct dtype_choice c = choices[dtype];
+    c.experts = expert_dtype ? experts[expert_dtype] : c.matrices;
+    return c;
 }
 
 /* The bytes of a unit's name: "", "G", "GB" or "GiB", and so for K, M and T, in either case; 0: it

@@ -79,10 +79,13 @@ static struct coordinator_options options_of(const struct ranks *r, const struct
 {
     struct workload expect;
     CHECK(parse_expect(o->expect, &expect) == 0, "--expect was checked");
+    struct dtype_choice dtype = dtype_chosen(o->dtype, o->expert_dtype);
     return (struct coordinator_options){
         .model_dir = r->model_dir,
         .version = program_version(),
-        .dtype = model_options_dtype(o),
+        .dtype = dtype.type,
+        .quant = dtype.matrices,
+        .expert_quant = dtype.experts,
         .device = (enum device)o->device,
         .gpus = worker_device(o) == DEVICE_CUDA ? cuda_count() : 0,
         .eager = o->eager,

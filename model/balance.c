@@ -63,10 +63,15 @@ static double seconds(const struct balance *b, int rank, struct cost c)
     return compute > read ? compute : read;
 }
 
+static double bytes_of_weights(const struct balance *b, enum quant quant, double n)
+{
+    return n * weight_bytes(b->precision.type, quant);
+}
+
 static struct cost block_cost(const struct balance *b, int width, double rows)
 {
     double weights = 3.0 * b->m->dim * width;
-    return (struct cost){2 * weights * rows, weights * dtype_bytes(b->type)};
+    return (struct cost){2 * weights * rows, bytes_of_weights(b, b->precision.blocks, weights)};
 }
 
 /* Attention and the router: products, then scores and values over what came before. */
@@ -74,10 +79,13 @@ static struct cost own_cost(const struct balance *b, int layer, int rows, double
 {
     const struct config *m = b->m;
     double heads = (double)(m->n_heads + m->n_kv_heads) * m->head_dim;
-    double weights = 2.0 * m->dim * heads + (m->sparse[layer] ? (double)m->dim * m->n_experts : 0);
-    double kv = 2.0 * keys * m->n_kv_heads * m->head_dim * dtype_bytes(b->type);
-    return (struct cost){2 * weights * rows + 4.0 * keys * m->n_heads * m->head_dim,
-                         weights * dtype_bytes(b->type) + kv / (rows > 1 ? KV_BLOCK : 1)};
+    double weights = 2.0 * m->dim * heads,
+           router = m->sparse[layer] ? (double)m->dim * m->n_experts : 0;
+    double bytes = bytes_of_weights(b, b->precision.matrices, weights) +
+                   bytes_of_weights(b, QUANT_NONE, router);
+    double kv = 2.0 * keys * m->n_kv_heads * m->head_dim * dtype_bytes(b->precision.type);
+    return (struct cost){2 * (weights + router) * rows + 4.0 * keys * m->n_heads * m->head_dim,
+                         bytes + kv / (rows > 1 ? KV_BLOCK : 1)};
 }
 
 static struct step_cost step_cost(const struct balance *b, int layer, enum balance_phase phase)
@@ -432,7 +440,8 @@ static double least_time(const struct balance *b, struct cost own, struct cost s
 static struct cost outputs_cost(const struct balance *b, int outputs)
 {
     double weights = (double)b->m->dim * outputs;
-    return (struct cost){2 * weights * b->load.batch, weights * dtype_bytes(b->type)};
+    return (struct cost){2 * weights * b->load.batch,
+                         bytes_of_weights(b, b->precision.matrices, weights)};
 }
 
 /* The logits of a decode step: every rank goes through its outputs, at the same time. */

@@ -8,6 +8,7 @@
  * blocks of the other half. */
 #pragma once
 
+#include "base/quant.h"
 #include "model/placement.h"
 
 /* What one rank can do. */
@@ -27,7 +28,7 @@ enum { USUAL_CHUNK = 2048 };
 
 struct balance {
     const struct config *m;
-    enum dtype type;
+    struct precision precision;
     struct workload load;
     int chunk;  // rows of a prompt's step
     int halved; // steps of so many rows or more go in two halves; 0: none does

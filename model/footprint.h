@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "base/quant.h"
 #include "model/config.h"
 
 struct footprint {
@@ -15,12 +16,12 @@ struct footprint {
 };
 
 /* One piece of a layer's dense block; 0 where it has none. */
-uint64_t piece_footprint(const struct config *m, enum dtype type, int layer);
+uint64_t piece_footprint(const struct config *m, struct precision p, int layer);
 
 /* So many rows of the output matrix. */
-uint64_t outputs_footprint(const struct config *m, enum dtype type, int outputs);
+uint64_t outputs_footprint(const struct config *m, struct precision p, int outputs);
 
-struct footprint footprint_of(const struct config *m, enum dtype type);
+struct footprint footprint_of(const struct config *m, struct precision p);
 
 /* The KV cache of one sequence of `context` positions: whole blocks of them. */
 uint64_t kv_footprint(const struct config *m, enum dtype type, int context);

@@ -1,20 +1,21 @@
 #include "model/memory_plan.h"
 
-void memory_plan_open(struct memory_plan *p, const struct config *m, enum dtype type, int context)
+void memory_plan_open(struct memory_plan *p, const struct config *m, struct precision precision,
+                      int context)
 {
     *p = (struct memory_plan){.config = *m,
-                              .type = type,
+                              .precision = precision,
                               .context = context,
                               .sizes = sizes_of(m),
-                              .footprint = footprint_of(m, type),
-                              .kv_bytes = kv_footprint(m, type, context)};
+                              .footprint = footprint_of(m, precision),
+                              .kv_bytes = kv_footprint(m, precision.type, context)};
     p->embed_bytes = p->sizes.embed * (uint64_t)dtype_bytes(m->dtype);
 }
 
 uint64_t memory_plan_weights(const struct memory_plan *p)
 {
     const struct footprint *f = &p->footprint;
-    uint64_t outputs = outputs_footprint(&p->config, p->type, p->config.vocab_size);
+    uint64_t outputs = outputs_footprint(&p->config, p->precision, p->config.vocab_size);
     return f->attention + f->router + f->unembed - outputs + p->embed_bytes;
 }
 
@@ -31,7 +32,7 @@ static uint64_t pieces_bytes(const struct memory_plan *p, int rank)
         return rank == 0 ? p->footprint.dense : 0;
     for (int l = 0; l < p->placement.n_layers; l++)
         sum += (uint64_t)placement_count(&p->placement.pieces[l], rank) *
-               piece_footprint(&p->config, p->type, l);
+               piece_footprint(&p->config, p->precision, l);
     return sum;
 }
 
@@ -39,7 +40,7 @@ static uint64_t outputs_bytes(const struct memory_plan *p, int rank)
 {
     const int32_t *first = p->placement.output_first;
     int n = first ? first[rank + 1] - first[rank] : rank == 0 ? p->config.vocab_size : 0;
-    return outputs_footprint(&p->config, p->type, n);
+    return outputs_footprint(&p->config, p->precision, n);
 }
 
 struct rank_share memory_plan_share(const struct memory_plan *p, int rank)

@@ -8,8 +8,8 @@
 
 struct memory_plan {
     struct config config;
-    enum dtype type; // of weights and KV cache
-    int context;     // positions that the KV cache is counted for
+    struct precision precision; // of weights and KV cache
+    int context;                // positions that the KV cache is counted for
     struct sizes sizes;
     struct footprint footprint;
     uint64_t embed_bytes, kv_bytes; // the caller may know them better
@@ -18,7 +18,8 @@ struct memory_plan {
 
 /* All but the placement: one sequence of `context` positions, the embedding in the config's type.
  */
-void memory_plan_open(struct memory_plan *p, const struct config *m, enum dtype type, int context);
+void memory_plan_open(struct memory_plan *p, const struct config *m, struct precision precision,
+                      int context);
 
 /* What one rank holds. */
 struct rank_share {

@@ -88,7 +88,7 @@ static int by_balance(struct placement *p, struct arena *memory, const struct co
                       const struct placement_spec *spec)
 {
     struct balance b = {.m = m,
-                        .type = m->dtype,
+                        .precision = precision_of(m->dtype),
                         .load = usual_workload,
                         .chunk = USUAL_CHUNK,
                         .n_ranks = p->n_ranks};

@@ -24,7 +24,7 @@ static void report(struct loading *o, uint64_t parameters)
 
 /* One block: an expert, or a piece of a layer's dense block. */
 typedef int (*load_block)(struct ffn *f, struct dev *d, const struct config *m,
-                          const struct checkpoint *c, enum dtype type, int layer, int number);
+                          const struct checkpoint *c, struct precision p, int layer, int number);
 
 /* The blocks of a layer that `rank` holds, in order of group. Each counts as so many parameters. */
 static int load_list(struct loading *o, struct ffn_list *list, const struct layer_placement *at,
@@ -35,7 +35,7 @@ static int load_list(struct loading *o, struct ffn_list *list, const struct laye
     *list = (struct ffn_list){.ffns = blocks, .n = n};
     for (int i = 0; i < n && !status; i++) {
         int number = at->block_at[at->rank_first[rank] + i];
-        status = load(&blocks[i], o->d, o->m, o->c, o->s->type, layer, number);
+        status = load(&blocks[i], o->d, o->m, o->c, o->s->precision, layer, number);
         report(o, parameters);
     }
     if (n && !status)
@@ -70,14 +70,15 @@ static int load_layer(struct loading *o, const struct placement *p, int rank, in
 }
 
 int shard_open(struct shard *s, struct dev *d, const struct config *m, const struct checkpoint *c,
-               enum dtype type, const struct placement *p, int rank, load_progress progress,
-               void *context)
+               struct precision precision, const struct placement *p, int rank,
+               load_progress progress, void *context)
 {
     struct loading o = {s, d, m, c, progress, context, 0};
     uint64_t before = d->bytes;
     int status = 0;
-    *s = (struct shard){.type = type,
-                        .row_bytes = (size_t)row_stride(m->dim) * (size_t)dtype_bytes(type),
+    *s = (struct shard){.precision = precision,
+                        .row_bytes =
+                            (size_t)row_stride(m->dim) * (size_t)dtype_bytes(precision.type),
                         .piece_bytes = (size_t)row_stride(m->dim) * sizeof(float)};
     s->layers = dev_alloc_host(d, (size_t)m->n_layers * sizeof *s->layers);
     for (int l = 0; l < m->n_layers && !status; l++)

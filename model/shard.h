@@ -14,7 +14,7 @@ struct shard {
     struct shard_layer *layers; // [n_layers]
     int n_experts, n_pieces;    // in all layers
     uint64_t bytes;             // packed
-    enum dtype type;
+    struct precision precision;
     size_t row_bytes;   // of an expert's input or output row
     size_t piece_bytes; // of a piece's output row, which is f32
 };
@@ -24,13 +24,13 @@ uint64_t shard_parameters(const struct config *m, const struct placement *p, int
 
 /* Map and pack what this rank holds, and nothing else. progress: see weights.h. */
 int shard_open(struct shard *s, struct dev *d, const struct config *m, const struct checkpoint *c,
-               enum dtype type, const struct placement *p, int rank, load_progress progress,
-               void *context);
+               struct precision precision, const struct placement *p, int rank,
+               load_progress progress, void *context);
 
 /* A layer's experts here, as run_ffn takes them: y, x, source, count and n are the caller's. */
 static inline struct ffn_job shard_experts_job(const struct shard *s, int layer)
 {
-    return (struct ffn_job){.list = &s->layers[layer].experts, .y_type = s->type};
+    return (struct ffn_job){.list = &s->layers[layer].experts, .y_type = s->precision.type};
 }
 
 /* Its pieces here: y [pieces][n], x and n are the caller's. */

@@ -47,6 +47,23 @@ uint64_t sizes_active_published(const struct config *m)
     return s.active + (m->tied ? 0 : s.embed);
 }
 
+/* What attention's matrices have of a layer. */
+static uint64_t projections(const struct config *m, int layer)
+{
+    return part_params(m, PART_QKV, layer) + part_params(m, PART_O, layer);
+}
+
+double sizes_weight_bytes(const struct sizes *s, const struct config *m, const struct precision *p)
+{
+    uint64_t experts = (uint64_t)s->sparse_layers * (uint64_t)m->n_experts * s->expert;
+    uint64_t blocks = experts + s->dense, matrices = m->tied ? 0 : s->unembed;
+    for (int l = 0; l < m->n_layers; l++)
+        matrices += projections(m, l);
+    return (double)blocks * weight_bytes(p->type, p->blocks) +
+           (double)matrices * weight_bytes(p->type, p->matrices) +
+           (double)(s->total - blocks - matrices) * dtype_bytes(p->type);
+}
+
 double attention_flops(const struct config *m, int before, int n)
 {
     double keys = (double)n * before + (double)n * (n + 1) / 2; // summed over the new positions

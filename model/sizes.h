@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 
+#include "base/quant.h"
 #include "model/config.h"
 
 struct sizes {
@@ -21,6 +22,9 @@ struct sizes sizes_of(const struct config *m);
 
 /* Active parameters as models are named after them ("A2.7B"): with the whole embedding table. */
 uint64_t sizes_active_published(const struct config *m);
+
+/* Bytes of all weights, the embedding table and what stays as numbers included. */
+double sizes_weight_bytes(const struct sizes *s, const struct config *m, const struct precision *p);
 
 /* FLOPs of attention proper (scores and values) for n new positions after `before` old ones. */
 double attention_flops(const struct config *m, int before, int n);

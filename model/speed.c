@@ -1,8 +1,10 @@
 #include "model/speed.h"
 
-struct rank_speed rank_speed_measure(struct dev *d, enum dtype type, int sharing)
+#include "kernels/ops.h"
+
+struct rank_speed rank_speed_measure(struct dev *d, struct precision p, int sharing)
 {
-    return (struct rank_speed){.flops = d->kernels->peak_flops(d, type, true),
+    return (struct rank_speed){.flops = dev_peak_flops(d, p.type, p.blocks, true),
                                .bytes = d->kernels->read_bandwidth(d, true),
                                .memory = dev_free_bytes(d) / (uint64_t)sharing};
 }

@@ -6,4 +6,4 @@
 #include "model/balance.h"
 
 /* `sharing`: ranks that share the device's memory, this one included. */
-struct rank_speed rank_speed_measure(struct dev *d, enum dtype type, int sharing);
+struct rank_speed rank_speed_measure(struct dev *d, struct precision p, int sharing);

@@ -110,7 +110,7 @@ struct loader {
     struct dev *d;
     const struct config *m;
     const struct checkpoint *c;
-    enum dtype type;
+    struct precision precision;
     load_progress progress;
     void *context;
     uint64_t parameters; // packed so far
@@ -124,10 +124,11 @@ static void report(struct loader *o, uint64_t parameters)
         o->progress(o->context, o->parameters);
 }
 
-static void matrix_new(struct dev *d, struct matrix *w, enum dtype type, int n, int k)
+static void matrix_new(struct dev *d, struct matrix *w, enum dtype type, enum quant quant, int n,
+                       int k)
 {
-    *w = (struct matrix){.type = type, .n = n, .k = k};
-    w->data = dev_alloc(d, matrix_bytes(d, type, n, k));
+    *w = (struct matrix){.type = type, .n = n, .k = k, .quant = quant};
+    w->data = dev_alloc(d, matrix_bytes(d, type, quant, n, k));
 }
 
 /* Rows [first, …) of w := the tensor. */
@@ -144,13 +145,14 @@ static int pack(struct loader *o, struct matrix *w, int first, const struct tens
     return 0;
 }
 
-/* A part that is a matrix. */
+/* A part that is a matrix. Routers decide where rows go, and are small: they stay as they are. */
 static int load_matrix(struct loader *o, struct matrix *w, enum tensor_part part, int layer)
 {
     enum tensor_kind kinds[PART_TENSORS];
     struct part_size size = part_size(o->m, part, layer);
     int n = part_tensors(o->m, part, layer, kinds), first = 0, status = 0;
-    matrix_new(o->d, w, o->type, size.n, size.k);
+    enum quant quant = part == PART_ROUTER ? QUANT_NONE : o->precision.matrices;
+    matrix_new(o->d, w, o->precision.type, quant, size.n, size.k);
     for (int i = 0; i < n && !status; i++) {
         const struct tensor *t = find(o->m, o->c, kinds[i], layer, 0);
         status = pack(o, w, first, t);
@@ -168,7 +170,7 @@ static int widen(struct loader *o, float *to, const struct tensor *t)
     if (status)
         return status;
     for (int64_t i = 0; i < t->shape[0]; i++)
-        to[i] = dtype_round(o->type, dtype_load(t->type, map.data, (size_t)i));
+        to[i] = dtype_round(o->precision.type, dtype_load(t->type, map.data, (size_t)i));
     mapping_close(&map);
     report(o, t->bytes / (uint64_t)dtype_bytes(t->type));
     return 0;
@@ -209,10 +211,10 @@ static int load_vector(struct loader *o, const float **to, enum tensor_part part
     return status;
 }
 
-static void ffn_new(struct dev *d, struct ffn *f, enum dtype type, int dim, int width)
+static void ffn_new(struct dev *d, struct ffn *f, struct precision p, int dim, int width)
 {
-    matrix_new(d, &f->gate_up, type, 2 * row_stride(width), dim);
-    matrix_new(d, &f->down, type, dim, width);
+    matrix_new(d, &f->gate_up, p.type, p.blocks, 2 * row_stride(width), dim);
+    matrix_new(d, &f->down, p.type, p.blocks, dim, width);
 }
 
 /* What a block, or a piece of one, is made of: in each of gate, up and down where its bytes begin
@@ -270,7 +272,7 @@ static void source_part(struct ffn_source *s, const struct config *m, int first,
 }
 
 int weights_load_piece(struct ffn *f, struct dev *d, const struct config *m,
-                       const struct checkpoint *c, enum dtype type, int layer, int piece)
+                       const struct checkpoint *c, struct precision p, int layer, int piece)
 {
     enum tensor_kind kinds[PART_TENSORS];
     struct ffn_source s = {0};
@@ -282,13 +284,13 @@ int weights_load_piece(struct ffn *f, struct dev *d, const struct config *m,
         return STATUS_BAD_FILE;
     source_part(&s, m, piece * cut.width, piece_values(m, layer, piece),
                 part_size(m, PART_DENSE, layer).n);
-    ffn_new(d, f, type, m->dim, cut.width);
+    ffn_new(d, f, p, m->dim, cut.width);
     pulse();
     return pack_ffn(d, f, c, &s);
 }
 
 int weights_load_expert(struct ffn *f, struct dev *d, const struct config *m,
-                        const struct checkpoint *c, enum dtype type, int layer, int expert)
+                        const struct checkpoint *c, struct precision p, int layer, int expert)
 {
     struct ffn_source s = {0};
     struct part_size size = part_size(m, PART_EXPERT, layer);
@@ -306,7 +308,7 @@ int weights_load_expert(struct ffn *f, struct dev *d, const struct config *m,
     if (same_types(s.t[0], s.t[1]))
         return STATUS_BAD_FILE;
     source_part(&s, m, 0, size.n, size.n);
-    ffn_new(d, f, type, size.k, size.n);
+    ffn_new(d, f, p, size.k, size.n);
     return pack_ffn(d, f, c, &s);
 }
 
@@ -343,13 +345,13 @@ static int load_layer(struct loader *o, struct layer_weights *w, int layer)
 }
 
 int weights_load_outputs(struct matrix *w, struct dev *d, const struct config *m,
-                         const struct checkpoint *c, enum dtype type, int first, int n)
+                         const struct checkpoint *c, struct precision p, int first, int n)
 {
     const struct tensor *t = find(m, c, TENSOR_UNEMBED, 0, 0);
     uint64_t row = (uint64_t)m->dim * (uint64_t)dtype_bytes(t->type);
     struct mapping map;
     struct values source;
-    matrix_new(d, w, type, n, m->dim);
+    matrix_new(d, w, p.type, p.matrices, n, m->dim);
     if (n == 0)
         return 0;
     int status = mapping_values(&map, &source, c, t, (uint64_t)first * row, (uint64_t)n * row);
@@ -362,10 +364,10 @@ int weights_load_outputs(struct matrix *w, struct dev *d, const struct config *m
 }
 
 int weights_open(struct weights *w, struct dev *d, const struct config *m,
-                 const struct checkpoint *c, enum dtype type, int outputs, load_progress progress,
-                 void *context)
+                 const struct checkpoint *c, struct precision p, int outputs,
+                 load_progress progress, void *context)
 {
-    struct loader o = {d, m, c, type, progress, context, 0};
+    struct loader o = {d, m, c, p, progress, context, 0};
     memset(w, 0, sizeof *w);
     const struct tensor *embed = find(m, c, TENSOR_EMBED, 0, 0);
     struct values table;
@@ -380,7 +382,7 @@ int weights_open(struct weights *w, struct dev *d, const struct config *m,
     if (!status)
         status = load_vector(&o, &w->final_norm, PART_FINAL_NORM, 0);
     if (!status)
-        status = weights_load_outputs(&w->unembed, d, m, c, type, 0, outputs);
+        status = weights_load_outputs(&w->unembed, d, m, c, p, 0, outputs);
     if (!status)
         report(&o, (uint64_t)outputs * (uint64_t)m->dim);
     if (status)

@@ -38,17 +38,17 @@ int weights_check(struct config *m, const struct checkpoint *c);
 
 /* outputs: how many of the vocabulary this rank makes logits for. */
 int weights_open(struct weights *w, struct dev *d, const struct config *m,
-                 const struct checkpoint *c, enum dtype type, int outputs, load_progress progress,
-                 void *context);
+                 const struct checkpoint *c, struct precision p, int outputs,
+                 load_progress progress, void *context);
 void weights_close(struct weights *w); // device memory goes with the device
 
 /* One routed expert, from separate or fused tensors; one piece of a layer's dense block
  * (model/pieces.h). 0 or STATUS_BAD_FILE. */
 int weights_load_expert(struct ffn *f, struct dev *d, const struct config *m,
-                        const struct checkpoint *c, enum dtype type, int layer, int expert);
+                        const struct checkpoint *c, struct precision p, int layer, int expert);
 int weights_load_piece(struct ffn *f, struct dev *d, const struct config *m,
-                       const struct checkpoint *c, enum dtype type, int layer, int piece);
+                       const struct checkpoint *c, struct precision p, int layer, int piece);
 
 /* Rows [first, first + n) of the output matrix. */
 int weights_load_outputs(struct matrix *w, struct dev *d, const struct config *m,
-                         const struct checkpoint *c, enum dtype type, int first, int n);
+                         const struct checkpoint *c, struct precision p, int first, int n);

@@ -25,6 +25,9 @@ _Static_assert(CONTROL__MESSAGE_RECORDS == CONTROL_RECORDS + 1, "control.proto")
 _Static_assert(NUMBER_TYPE__NUMBER_TYPE_F32 == DTYPE_F32 + 1, "control.proto");
 _Static_assert(NUMBER_TYPE__NUMBER_TYPE_F16 == DTYPE_F16 + 1, "control.proto");
 _Static_assert(NUMBER_TYPE__NUMBER_TYPE_BF16 == DTYPE_BF16 + 1, "control.proto");
+_Static_assert((int)QUANTISED__QUANTISED_NOT == (int)QUANT_NONE, "control.proto");
+_Static_assert((int)QUANTISED__QUANTISED_Q8 == (int)QUANT_Q8, "control.proto");
+_Static_assert((int)QUANTISED__QUANTISED_Q4 == (int)QUANT_Q4, "control.proto");
 
 static const char *const kind_names[] = {"Hello", "Setup", "Ready",   "Step",  "Stats", "Fault",
                                          "Stop",  "Clock", "Records", "Speed", "Logits"};
@@ -60,7 +63,9 @@ static void pack_hello(Hello *out, const struct hello *h)
 static void pack_setup(Setup *out, const struct setup *s)
 {
     out->isa = 1u << s->isa;
-    out->dtype = (NumberType)(s->dtype + 1);
+    out->dtype = (NumberType)(s->precision.type + 1);
+    out->matrices = (Quantised)s->precision.matrices;
+    out->blocks = (Quantised)s->precision.blocks;
     out->n_layers = (uint32_t)s->n_layers;
     out->n_experts = (uint32_t)s->n_experts;
     out->n_rank_of = (size_t)s->n_layers * (size_t)s->n_experts;
@@ -149,7 +154,9 @@ static void *pack_envelope(enum control_kind kind, void *body, size_t *n)
 static void pack_speed(Speed *out, const struct speed *s)
 {
     out->isa = 1u << s->isa;
-    out->dtype = (NumberType)(s->dtype + 1);
+    out->dtype = (NumberType)(s->precision.type + 1);
+    out->matrices = (Quantised)s->precision.matrices;
+    out->blocks = (Quantised)s->precision.blocks;
     out->flops = s->flops;
     out->read_bytes_per_s = s->read_bytes_per_s;
     out->memory = s->memory;

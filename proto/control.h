@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #include "base/arena.h"
-#include "base/dtype.h"
+#include "base/quant.h"
 #include "base/trace.h"
 #include "transport/transport.h"
 
@@ -31,7 +31,7 @@ struct hello {
 
 struct setup {
     uint32_t isa; // enum isa that all ranks use, 0 to 31
-    enum dtype dtype;
+    struct precision precision;
     int n_layers, n_experts;
     const int32_t *rank_of; // [n_layers][n_experts]; -1 in dense layers
     int n_pieces;
@@ -80,7 +80,7 @@ struct records {
 
 struct speed {
     uint32_t isa; // enum isa, 0 to 31
-    enum dtype dtype;
+    struct precision precision;
     double flops, read_bytes_per_s; // of a question 0
     uint64_t memory;                // bytes for weights
 };

@@ -65,6 +65,20 @@ static enum dtype read_dtype(struct reader *r, NumberType type)
                         1);
 }
 
+static enum quant read_quant(struct reader *r, const char *field, Quantised q)
+{
+    return (enum quant)read_int(r, field, (int32_t)q, QUANT_NONE, QUANT_COUNT - 1);
+}
+
+static struct precision read_precision(struct reader *r, NumberType type, Quantised matrices,
+                                       Quantised blocks)
+{
+    struct precision p = {.type = read_dtype(r, type)};
+    p.matrices = read_quant(r, "matrices", matrices);
+    p.blocks = read_quant(r, "blocks", blocks);
+    return p;
+}
+
 static const int32_t *read_ranks(struct reader *r, const Setup *in)
 {
     uint64_t cells = (uint64_t)in->n_layers * in->n_experts;
@@ -140,7 +154,7 @@ static void read_ids(struct reader *r, struct setup *s, ProtobufCBinaryData ids)
 static void read_setup(struct reader *r, struct setup *s, const Setup *in)
 {
     s->isa = read_isa(r, in->isa);
-    s->dtype = read_dtype(r, in->dtype);
+    s->precision = read_precision(r, in->dtype, in->matrices, in->blocks);
     s->n_layers = (int)read_int(r, "n_layers", in->n_layers, 1, CONTROL_MAX_LAYERS);
     s->n_experts = (int)read_int(r, "n_experts", in->n_experts, 0, CONTROL_MAX_EXPERTS);
     s->rank_of = read_ranks(r, in);
@@ -171,7 +185,7 @@ static double read_rate(struct reader *r, const char *field, double v)
 static void read_speed(struct reader *r, struct speed *s, const Speed *in)
 {
     s->isa = read_isa(r, in->isa);
-    s->dtype = read_dtype(r, in->dtype);
+    s->precision = read_precision(r, in->dtype, in->matrices, in->blocks);
     s->flops = read_rate(r, "flops", in->flops);
     s->read_bytes_per_s = read_rate(r, "read_bytes_per_s", in->read_bytes_per_s);
     s->memory = in->memory;

@@ -90,7 +90,7 @@ static int run_stage(struct ablation_report *r, struct coordinator *c,
     r->rows[r->n++] = (struct ablation_row){
         .change = stage->change,
         .isa = isa_name(c->dev.isa),
-        .dtype = c->dtype,
+        .dtype = c->precision.type,
         .threads = c->dev.threads,
         .step_rows = c->chunk < o->prompt * batch ? c->chunk : o->prompt * batch,
         .batch = batch,

@@ -27,8 +27,9 @@ struct bench {
 static int set_up(struct bench *b)
 {
     const struct config one = alltoall_layer(b->o);
-    struct cluster_terms terms = {
-        .dtype = b->o->type, .max_rows = alltoall_limits(b->o).rows, .exchange = b->o->exchange};
+    struct cluster_terms terms = {.precision = precision_of(b->o->type),
+                                  .max_rows = alltoall_limits(b->o).rows,
+                                  .exchange = b->o->exchange};
     uint64_t bytes;
     if (!b->transport)
         return 0;

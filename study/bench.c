@@ -169,13 +169,15 @@ static struct need need_of(const struct bench *b, const struct series *s, int lo
                            double attention, double kv_bytes)
 {
     const struct config *m = &b->c->config;
+    const struct precision *p = &b->c->precision;
     struct sizes z = sizes_of(m);
     double read = (double)s->hits / s->n, most = (double)z.sparse_layers * m->n_experts;
     double experts = (read < most ? read : most) * (double)z.expert;
     double layers = (double)z.layers + (double)z.sparse_layers * m->top_k * (double)z.expert;
     return (struct need){
         2.0 * s->tokens * layers + 2.0 * logit_rows * (double)z.unembed + attention,
-        ((double)(z.layers + z.unembed) + experts) * dtype_bytes(b->c->dtype) + kv_bytes};
+        (double)(z.layers - z.dense + z.unembed) * weight_bytes(p->type, p->matrices) +
+            ((double)z.dense + experts) * weight_bytes(p->type, p->blocks) + kv_bytes};
 }
 
 static void set_roof(struct bench_result *r, const struct series *s, const struct need *need)
@@ -245,7 +247,7 @@ static struct roof_look look(const struct bench_report *r, struct bench *b)
     note_peak(b);
     if (b->o->without_roof)
         return (struct roof_look){0, 0};
-    struct roof_look look = roof_look(&r->roof, &b->c->dev, b->c->dtype);
+    struct roof_look look = roof_look(&r->roof, &b->c->dev, b->c->precision);
     forget_peak();
     return look;
 }
@@ -284,7 +286,8 @@ static int one_size(struct bench_report *r, struct bench *b, int prompt, int bat
     if (status)
         return status;
     const struct config *m = &b->c->config;
-    double kv = (double)kv_bytes_per_token(m, b->c->dtype), context = prompt + generate / 2.0;
+    double kv = (double)kv_bytes_per_token(m, b->c->precision.type),
+           context = prompt + generate / 2.0;
     if (prompt) {
         struct bench_result *result = new_result(r, b, "pp", prompt, batch, &last.prefill);
         struct need need =
@@ -353,7 +356,7 @@ int bench_run(struct bench_report *r, struct coordinator *c, const struct bench_
     *r = (struct bench_report){0};
     note_peak(&b);
     if (!o->without_roof)
-        roof_measure(&r->roof, &c->dev, threads_here(c), c->dtype);
+        roof_measure(&r->roof, &c->dev, threads_here(c), c->precision);
     forget_peak();
     rows_open(&b.rows, c->chunk);
     progress_open(&bar, "bench", "size", o->n_prompts * o->n_batches, 1);

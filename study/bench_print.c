@@ -36,7 +36,7 @@ static struct js *model_json(const struct coordinator *c, const char *name)
     js_set(model, "layers", js_new_int(c->config.n_layers));
     js_set(model, "parameters", js_new_int((int64_t)s.total));
     js_set(model, "active_parameters", js_new_int((int64_t)s.active));
-    js_set(model, "dtype", js_new_text(dtype_name(c->dtype)));
+    js_set(model, "dtype", js_new_text(precision_text(&c->precision).text));
     js_set(model, "weight_bytes", js_new_int((int64_t)c->weight_bytes));
     return model;
 }
@@ -122,7 +122,7 @@ static void print_md(const struct bench_report *r, const struct coordinator *c,
     struct sizes s = sizes_of(&c->config);
     fprintf(out, "%s: %d layers, %.2f B parameters (%.2f B active), %s, commit %s\n", o->model_name,
             c->config.n_layers, (double)s.total * 1e-9, (double)s.active * 1e-9,
-            dtype_name(c->dtype), EPMOE_COMMIT);
+            precision_text(&c->precision).text, EPMOE_COMMIT);
     if (r->roof.gpu[0])
         fprintf(out, "CUDA %s; ", r->roof.gpu);
     fprintf(out, "%s, %s, %d thread%s: roof %.0f GFLOP/s, %.1f GB/s read%s\n", r->roof.cpu,
@@ -161,9 +161,10 @@ static void csv_run(const struct bench_report *r, const struct coordinator *c,
                     const struct bench_options *o, FILE *out)
 {
     struct exchange_words words = exchange_words(&c->options);
-    const char *texts[] = {o->model_name,  dtype_name(c->dtype), EPMOE_COMMIT,
-                           r->roof.cpu,    r->roof.gpu,          isa_name(r->roof.isa),
-                           words.strategy, words.dedup,          words.combine,
+    struct precision_text precision = precision_text(&c->precision);
+    const char *texts[] = {o->model_name,  precision.text, EPMOE_COMMIT,
+                           r->roof.cpu,    r->roof.gpu,    isa_name(r->roof.isa),
+                           words.strategy, words.dedup,    words.combine,
                            words.wire,     words.overlap};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         csv_text(out, texts[i]);

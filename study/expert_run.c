@@ -14,11 +14,11 @@ enum { LEAST_RUNS = 3 };
 static void fill(struct expert_run *r, size_t values)
 {
     struct dev *d = &r->c->dev;
-    size_t bytes = values * (size_t)dtype_bytes(r->c->dtype);
+    size_t bytes = values * (size_t)dtype_bytes(r->c->precision.type);
     void *host = malloc(bytes);
     CHECK_MEMORY(host, "no memory for %zu bytes of rows", bytes);
     for (size_t i = 0; i < values; i++)
-        dtype_store(r->c->dtype, host, i, (float)(hash_mix(i + 1) >> 40) * 0x1p-23f - 1);
+        dtype_store(r->c->precision.type, host, i, (float)(hash_mix(i + 1) >> 40) * 0x1p-23f - 1);
     dev_upload(d, r->x, host, bytes);
     CHECK(dev_wait(d) == 0, "rows were not taken");
     free(host);
@@ -41,7 +41,7 @@ void expert_run_open(struct expert_run *r, struct coordinator *c, int rows)
     r->count_host = dev_alloc_host(d, experts * sizeof *r->count_host);
     r->source = dev_alloc_copy(d, r->source_host, pairs * sizeof *r->source);
     r->count = dev_alloc_copy(d, r->count_host, experts * sizeof *r->count);
-    fill(r, n * row / (size_t)dtype_bytes(c->dtype));
+    fill(r, n * row / (size_t)dtype_bytes(c->precision.type));
 }
 
 /* The model's number of the i-th layer with experts. */

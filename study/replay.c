@@ -111,7 +111,7 @@ static int run_file(struct replay *r, struct replay_way *way, int i)
 static int set_up(struct replay *r, const struct exchange_options *way)
 {
     struct cluster_terms terms = {.version = r->o->version,
-                                  .dtype = r->o->file->head.dtype,
+                                  .precision = precision_of(r->o->file->head.dtype),
                                   .max_rows = r->o->file->most_rows,
                                   .exchange = *way};
     uint64_t bytes;

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/ops.h"
+
 void cpu_name(char *name, size_t size)
 {
     char line[256];
@@ -20,34 +22,34 @@ void cpu_name(char *name, size_t size)
         fclose(f);
 }
 
-static struct roof_look measure(struct dev *d, int threads, enum dtype type, bool quick)
+static struct roof_look measure(struct dev *d, int threads, struct precision p, bool quick)
 {
     struct dev cpu, *of = d;
     if (!d->cuda) {
         dev_open_cpu(&cpu, d->isa, threads);
         of = &cpu;
     }
-    struct roof_look look = {of->kernels->peak_flops(of, type, quick),
+    struct roof_look look = {dev_peak_flops(of, p.type, p.blocks, quick),
                              of->kernels->read_bandwidth(of, quick)};
     if (!d->cuda)
         dev_close(&cpu);
     return look;
 }
 
-void roof_measure(struct roof *r, struct dev *d, int threads, enum dtype type)
+void roof_measure(struct roof *r, struct dev *d, int threads, struct precision p)
 {
     *r = (struct roof){.isa = d->isa, .threads = threads};
     cpu_name(r->cpu, sizeof r->cpu);
     if (d->cuda)
         cuda_describe(r->gpu, sizeof r->gpu);
-    struct roof_look look = measure(d, threads, type, false);
+    struct roof_look look = measure(d, threads, p, false);
     r->flops = look.flops;
     r->read_bytes_per_s = look.read_bytes_per_s;
 }
 
-struct roof_look roof_look(const struct roof *r, struct dev *d, enum dtype type)
+struct roof_look roof_look(const struct roof *r, struct dev *d, struct precision p)
 {
-    struct roof_look look = measure(d, r->threads, type, true);
+    struct roof_look look = measure(d, r->threads, p, true);
     if (look.flops <= 0 || look.read_bytes_per_s <= 0)
         look = (struct roof_look){r->flops, r->read_bytes_per_s};
     return look;

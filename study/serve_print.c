@@ -34,8 +34,9 @@ static void print_md(const struct serve_report *r, const struct coordinator *c,
     static const char *const names[LINES] = {"TTFT ms", "TPOT ms", "ITL ms", "latency ms"};
     const struct quantiles *lines[LINES];
     lines_of(lines, r);
-    fprintf(out, "%s: %s, %d rank%s, commit %s\n", o->model_name, dtype_name(c->dtype),
-            c->placement.n_ranks, c->placement.n_ranks == 1 ? "" : "s", EPMOE_COMMIT);
+    fprintf(out, "%s: %s, %d rank%s, commit %s\n", o->model_name,
+            precision_text(&c->precision).text, c->placement.n_ranks,
+            c->placement.n_ranks == 1 ? "" : "s", EPMOE_COMMIT);
     fprintf(out,
             "%d requests of %d tokens in and %d out, %.4g a second at random, at most %d at a "
             "time:\n%.4g a second done, %.1f tokens/s out, %.1f in and out, %.1f sequences a step, "

@@ -177,7 +177,7 @@ int wire_errors_measure(struct wire_errors *e, struct coordinator *c,
     int status = run_pass(&m);
     for (int i = 1; i < WIRE_ERRORS_MOST && !status; i++) {
         enum wire wire = (enum wire)(i % WIRE_COUNT);
-        if (wire == WIRE_BF16 && c->dtype != DTYPE_F32)
+        if (wire == WIRE_BF16 && c->precision.type != DTYPE_F32)
             continue;
         struct wire_errors_way *way = &e->ways[e->n_ways++];
         *way = (struct wire_errors_way){.combine = (enum combine)(i / WIRE_COUNT), .wire = wire};

@@ -150,9 +150,9 @@ static int answer_speed(struct worker *w, const struct speed *asked)
     if (status)
         return status;
     int sharing = w->dev.cuda ? 1 : transport_ranks_here(w->transport);
-    struct rank_speed s = rank_speed_measure(&w->dev, asked->dtype, sharing);
+    struct rank_speed s = rank_speed_measure(&w->dev, asked->precision, sharing);
     struct control answer = {.kind = CONTROL_SPEED,
-                             .speed = {asked->isa, asked->dtype, s.flops, s.bytes, s.memory}};
+                             .speed = {asked->isa, asked->precision, s.flops, s.bytes, s.memory}};
     return control_send(w->transport, 0, &answer);
 }
 

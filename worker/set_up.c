@@ -47,6 +47,12 @@ static int check_setup(const struct worker *w, const struct setup *setup)
                     setup->n_pieces);
     if (setup->n_nccl_ids && w->options->device == DEVICE_CPU)
         return fail(STATUS_USAGE, "--transport nccl: expected a GPU for each rank, found none");
+    if (is_quantised(&setup->precision) && w->options->device == DEVICE_CUDA)
+        return fail(STATUS_USAGE,
+                    "--worker-device cuda: expected weights in f32, f16 or bf16, found %s: only "
+                    "processors multiply quantised ones; --worker-device cpu",
+                    quant_name(setup->precision.blocks ? setup->precision.blocks
+                                                       : setup->precision.matrices));
     return 0;
 }
 
@@ -108,7 +114,7 @@ static int check_memory(struct worker *w, const struct setup *setup)
         on_host[r] = strcmp(t->hosts[r], t->hosts[t->rank]) == 0;
         first = first < 0 && on_host[r] ? r : first;
     }
-    memory_plan_open(&plan, &w->config, setup->dtype, 1);
+    memory_plan_open(&plan, &w->config, setup->precision, 1);
     plan.placement = w->placement;
     struct memory_need need = memory_need_of(&plan, t->rank, 0, on_host);
     bool counted = w->dev.cuda || strcmp(t->name, "mpi") != 0;
@@ -133,13 +139,14 @@ static int load(struct worker *w, const struct setup *setup)
     if (!status)
         status = check_memory(w, setup);
     if (!status)
-        status = shard_open(&w->shard, &w->dev, m, w->checkpoint, setup->dtype, &w->placement,
+        status = shard_open(&w->shard, &w->dev, m, w->checkpoint, setup->precision, &w->placement,
                             t->rank, NULL, NULL);
     const int32_t *first = w->placement.output_first;
     if (!status)
-        status = weights_load_outputs(&w->logits.unembed, &w->dev, m, w->checkpoint, setup->dtype,
-                                      first[t->rank], first[t->rank + 1] - first[t->rank]);
-    w->dtype = setup->dtype;
+        status =
+            weights_load_outputs(&w->logits.unembed, &w->dev, m, w->checkpoint, setup->precision,
+                                 first[t->rank], first[t->rank + 1] - first[t->rank]);
+    w->precision = setup->precision;
     return status;
 }
 
@@ -164,7 +171,7 @@ static bool are_same_copies(const struct placement *p, const struct setup *found
 static int check_again(const struct worker *w, const struct setup *setup)
 {
     const struct config *m = &w->config;
-    bool same = setup->dtype == w->dtype && setup->isa == w->dev.isa &&
+    bool same = same_precision(&setup->precision, &w->precision) && setup->isa == w->dev.isa &&
                 are_same_copies(&w->placement, setup);
     const int32_t *piece_rank_of = setup->piece_rank_of;
     for (int l = 0; l < m->n_layers && same; l++) {
@@ -194,8 +201,8 @@ static int open_exchange(struct worker *w, const struct setup *setup,
         .host = w->wire_dev,
         .dev = setup->n_nccl_ids ? &w->dev : w->wire_dev,
         .transport = w->transport,
-        .limits = {setup->max_rows, m->n_experts ? m->top_k : 0, m->n_experts, m->dim, setup->dtype,
-                   pieces_most(m), w->placement.groups_most},
+        .limits = {setup->max_rows, m->n_experts ? m->top_k : 0, m->n_experts, m->dim,
+                   setup->precision.type, pieces_most(m), w->placement.groups_most},
         .options = *options,
         .nccl = setup->n_nccl_ids > 0,
     };
@@ -206,7 +213,7 @@ static int open_exchange(struct worker *w, const struct setup *setup,
     for (int i = 0; i < w->n_exchanges; i++)
         worker_end_trace(w->exchange[i], w->trace);
     w->max_rows = setup->max_rows;
-    struct dev_limits most = {.type = setup->dtype,
+    struct dev_limits most = {.type = setup->precision.type,
                               .rows = m->n_experts ? setup->max_rows * m->top_k : setup->max_rows,
                               .ffn_width = m->n_experts ? m->expert_dim : 0,
                               .pieces = pieces_most(m),
@@ -217,7 +224,8 @@ static int open_exchange(struct worker *w, const struct setup *setup,
                               .head_dim = m->head_dim,
                               .n_experts = m->n_experts,
                               .vocab = w->logits.unembed.n,
-                              .logit_rows = setup->logit_rows};
+                              .logit_rows = setup->logit_rows,
+                              .quantised = is_quantised(&setup->precision)};
     dev_reserve(&w->dev, &most);
     if (w->wire_dev != &w->dev)
         dev_reserve(w->wire_dev, &most);

@@ -22,7 +22,7 @@ struct worker {
     char *model_dir;
     struct config config;
     struct checkpoint *checkpoint;
-    enum dtype dtype;
+    struct precision precision;
     struct placement placement;
     struct shard shard;
     struct worker_logits logits;

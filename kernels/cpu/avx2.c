@@ -169,6 +169,8 @@ INLINE vf dot(enum dtype type, vf sum, raw part, const char *x)
 
 const struct cpu_isa isa_avx2 = {
     .tile = {[DTYPE_F32] = tile_f32, [DTYPE_F16] = tile_f16, [DTYPE_BF16] = tile_bf16},
+    .quant_tile = {[QUANT_Q8] = avx2_tile_q8, [QUANT_Q4] = avx2_tile_q4},
+    .quantise = avx2_quantise,
     .block_rows = 60,
     .row_step = MAX_ROWS,
     .store = store,
@@ -181,5 +183,6 @@ const struct cpu_isa isa_avx2 = {
     .softmax_block = softmax_block,
     .rope = rope,
     .spin = {spin_f32, spin_f32, spin_f32},
+    .quant_spin = {[QUANT_Q8] = avx2_spin_q8, [QUANT_Q4] = avx2_spin_q4},
     .read = read_all,
 };

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/quant.h"
 
 /* With so many rows and fewer, experts are bound by memory and pieces, which all rows go through,
  * more and more by arithmetic; with many rows both are bound by arithmetic. */
@@ -70,6 +71,19 @@ static void cpu_ffn_list_open(struct dev *d, struct ffn_list *list)
     list->device = NULL;
 }
 
+/* What quantised rows take of the scratch: those of an ffn, or of a single product. */
+static size_t quant_scratch(const struct dev_limits *most)
+{
+    size_t rows = (size_t)most->rows, piece_rows = (size_t)most->piece_rows;
+    size_t dim = quant_row_bytes(most->dim),
+           heads = quant_row_bytes(most->n_heads * most->head_dim);
+    size_t ffn = rows * (dim + quant_row_bytes(most->ffn_width)) +
+                 piece_rows * (dim + (size_t)most->pieces * quant_row_bytes(most->piece_width));
+    size_t more = piece_rows > (size_t)most->logit_rows ? piece_rows : (size_t)most->logit_rows;
+    size_t product = (rows > more ? rows : more) * (dim > heads ? dim : heads);
+    return ffn > product ? ffn : product;
+}
+
 static void cpu_reserve(struct dev *d, const struct dev_limits *most)
 {
     size_t hidden = (size_t)most->rows *
@@ -77,7 +91,8 @@ static void cpu_reserve(struct dev *d, const struct dev_limits *most)
     size_t pieces =
         (size_t)most->piece_rows * (size_t)most->pieces * row_bytes(most->type, most->piece_width);
     size_t heads = (size_t)d->threads * attention_scratch_bytes(most->type, most->head_dim);
-    size_t together = hidden + pieces, need = together > heads ? together : heads;
+    size_t quantised = most->quantised ? quant_scratch(most) : 0;
+    size_t together = hidden + pieces + quantised, need = together > heads ? together : heads;
     int runs = most->n_experts + most->pieces;
     if (runs > d->n_runs) {
         d->runs = arena_alloc(&d->memory, (size_t)runs * sizeof *d->runs);

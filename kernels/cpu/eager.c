@@ -26,6 +26,7 @@ static void copy_rows(struct matrix *w, int first, const struct values *source, 
 {
     size_t columns = values_columns(source, w), stride = values_stride(source, w);
     size_t width = (size_t)dtype_bytes(w->type);
+    CHECK(!w->quant, "%s in rows", quant_name(w->quant));
     for (int r = 0; r < rows; r++)
         for (size_t i = 0; i < columns; i += VALUES_AT_ONCE) {
             size_t left = columns - i, n = left < VALUES_AT_ONCE ? left : VALUES_AT_ONCE;

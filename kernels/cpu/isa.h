@@ -22,11 +22,22 @@ enum { PANEL = 16, GROUP = 4, GROUP_COLUMNS = GROUP * PANEL, MOST_BLOCK_ROWS = 6
 typedef void tile_fn(float *c, int ldc, const void *x, size_t ldx, const void *w, int panels,
                      int rows, int k, bool add);
 
+/* The same for quantised weights; x [rows] are ldx groups each (quant.h). The bits of plain C. */
+struct quant_group;
+typedef void quant_tile_fn(float *c, int ldc, const struct quant_group *x, size_t ldx,
+                           const void *w, int panels, int rows, int k);
+
+/* See the end of struct cpu_isa. */
+typedef double spin_fn(long rounds, float *sink);
+
 struct cpu_isa {
-    tile_fn *tile[3];         // by dtype
+    tile_fn *tile[3];                       // by dtype
+    quant_tile_fn *quant_tile[QUANT_COUNT]; // none for QUANT_NONE
     int block_rows, row_step; // of a product's rows, the most that are given to one call, at most
                               // MOST_BLOCK_ROWS; and a number that they are best a multiple of
 
+    /* A row of n numbers, a multiple of 32, in groups. The bits of plain C. */
+    void (*quantise)(struct quant_group *to, const void *x, enum dtype type, int n);
     /* to := from, rounded */
     void (*store)(void *to, enum dtype type, const float *from, int n);
     /* The sum of x^2 */
@@ -53,7 +64,7 @@ struct cpu_isa {
 
     /* For measuring the roof. spin does `rounds` rounds of tile's arithmetic on registers, and
      * returns the number of FLOPs. read returns a sum over memory. */
-    double (*spin[3])(long rounds, float *sink);
+    spin_fn *spin[3], *quant_spin[QUANT_COUNT];
     float (*read)(const void *from, size_t bytes);
 };
 
@@ -61,6 +72,9 @@ extern const struct cpu_isa isa_plain, isa_avx2, isa_avx512;
 extern const struct cpu_isa isa_amx; // isa_avx512 with bf16 products by tiles
 tile_fn amx_tile_bf16;
 double amx_spin_bf16(long rounds, float *sink);
+quant_tile_fn avx2_tile_q8, avx2_tile_q4; // quant_avx2.c
+spin_fn avx2_spin_q8, avx2_spin_q4;
+void avx2_quantise(struct quant_group *to, const void *x, enum dtype type, int n);
 
 /* exp(x) = 2^n e^r with |r| <= ln(2) / 2 and a polynomial for e^r (from Cephes, expf); the error is
  * 1 to 2 ulp. Below EXP_LOW the result is 0; from 127.5 ln(2) = 88.376 on, where n is 128, it is

@@ -9,11 +9,12 @@
 #include "base/check.h"
 #include "base/pulse.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/quant.h"
 
 /* y := finish(x w^T) */
 struct product {
     const struct matrix *w;
-    const char *x; // rows of row_stride(w->k) elements
+    const char *x; // rows of matrix_input_bytes(w)
     int rows;
     void (*finish)(const struct cpu_isa *isa, const struct product *p, const float *c, int row,
                    int rows, int panel, int panels);
@@ -157,16 +158,27 @@ static int block_rows(const struct cpu_isa *isa, int rows)
     return size < isa->block_rows ? size : isa->block_rows;
 }
 
+static void run_tile(const struct cpu_isa *isa, float *c, const struct matrix *w, const void *x,
+                     const void *panels, int n, int rows)
+{
+    int k = row_stride(w->k);
+    if (w->quant)
+        isa->quant_tile[w->quant](c, GROUP_COLUMNS, x, (size_t)(k / QUANT_GROUP), panels, n, rows,
+                                  k);
+    else
+        isa->tile[w->type](c, GROUP_COLUMNS, x, (size_t)k, panels, n, rows, k, false);
+}
+
 static void run_item(const struct cpu_isa *isa, const struct item *it)
 {
     const struct product *p = &it->p;
-    int k = row_stride(p->w->k), block = block_rows(isa, it->rows);
-    const char *panels = (const char *)p->w->data + (size_t)it->panel * panel_bytes(p->w->type, k);
+    int block = block_rows(isa, it->rows);
+    const char *panels = (const char *)p->w->data + (size_t)it->panel * matrix_panel_bytes(p->w);
     float c[MOST_BLOCK_ROWS * GROUP_COLUMNS] __attribute__((aligned(64))); // at most 16 KB
     for (int r = 0; r < it->rows; r += block) {
         int rows = it->rows - r < block ? it->rows - r : block, row = it->first + r;
-        const char *x = p->x + (size_t)row * row_bytes(p->w->type, k);
-        isa->tile[p->w->type](c, GROUP_COLUMNS, x, (size_t)k, panels, it->panels, rows, k, false);
+        const char *x = p->x + (size_t)row * matrix_input_bytes(p->w);
+        run_tile(isa, c, p->w, x, panels, it->panels, rows);
         p->finish(isa, p, c, row, rows, it->panel, it->panels);
         pulse();
     }
@@ -228,8 +240,35 @@ static void work_open(struct work *w, int threads)
 
 static double product_cost(const struct product *p)
 {
-    double bytes = (double)panel_count(p->w->n) * (double)panel_bytes(p->w->type, p->w->k);
+    double bytes = (double)panel_count(p->w->n) * (double)matrix_panel_bytes(p->w);
     return p->rows ? bytes * (1 + p->rows / 16.0) : 0;
+}
+
+/* What several jobs take of the device's scratch and runs, one after the other. */
+struct room {
+    char *scratch;
+    struct ffn_run *runs;
+};
+
+static char *take_scratch(const struct dev *d, struct room *room, int rows, size_t bytes)
+{
+    char *taken = room->scratch;
+    room->scratch += (size_t)rows * bytes;
+    CHECK(room->scratch <= (char *)d->scratch + d->scratch_bytes,
+          "%d rows of %zu bytes in %zu bytes of scratch", rows, bytes, d->scratch_bytes);
+    return taken;
+}
+
+/* The rows x that w is multiplied with, to be quantised. */
+static struct quant_rows quant_rows_of(const struct dev *d, struct room *room,
+                                       const struct matrix *w, const void *x, int rows)
+{
+    return (struct quant_rows){.isa = d->cpu,
+                               .to = take_scratch(d, room, rows, quant_row_bytes(w->k)),
+                               .x = x,
+                               .type = w->type,
+                               .rows = rows,
+                               .k = w->k};
 }
 
 static struct product the_product(const struct list *l, int i)
@@ -238,32 +277,48 @@ static struct product the_product(const struct list *l, int i)
     return *(const struct product *)l->of;
 }
 
-static void run_product(struct dev *d, const struct product *p)
+/* Rows are quantised before the first of them is multiplied. */
+static void product_phases(struct quant_rows *inputs, struct work *w)
 {
-    if (p->rows == 0)
+    if (inputs->rows) {
+        quant_rows_run(inputs);
+#pragma omp barrier
+    }
+    work_run(w);
+}
+
+static void run_product(struct dev *d, struct product p)
+{
+    if (p.rows == 0)
         return;
-    struct work w = {.isa = d->cpu, .lists = {{the_product, p, 1, 0}}, .n_lists = 1};
-    int threads = team_size(d, product_cost(p));
+    struct work w = {.isa = d->cpu, .lists = {{the_product, &p, 1, 0}}, .n_lists = 1};
+    struct room room = {d->scratch, d->runs};
+    struct quant_rows inputs = {.rows = 0};
+    if (p.w->quant) {
+        inputs = quant_rows_of(d, &room, p.w, p.x, p.rows);
+        p.x = inputs.to;
+    }
+    int threads = team_size(d, product_cost(&p));
     work_open(&w, threads);
     if (threads == 1) {
-        work_run(&w);
+        product_phases(&inputs, &w);
         return;
     }
 #pragma omp parallel num_threads(threads)
-    work_run(&w);
+    product_phases(&inputs, &w);
 }
 
 void cpu_matmul(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w, int n)
 {
     run_product(d,
-                &(struct product){
+                (struct product){
                     .w = w, .x = x, .rows = n, .finish = finish_set, .y = y, .ldy = (size_t)ldy});
 }
 
 void cpu_matmul_add(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w, int n)
 {
     run_product(d,
-                &(struct product){
+                (struct product){
                     .w = w, .x = x, .rows = n, .finish = finish_add, .y = y, .ldy = (size_t)ldy});
 }
 
@@ -272,7 +327,8 @@ struct ffn_call {
     const char *x;
     char *y, *hidden;
     enum dtype y_type;
-    size_t hidden_stride; // elements from one hidden row to the next
+    size_t hidden_stride;         // elements from one hidden row to the next
+    struct quant_rows read, made; // inputs and hidden rows, of blocks that are quantised; else none
 };
 
 static struct product gate_up_product(const struct list *l, int i)
@@ -282,7 +338,7 @@ static struct product gate_up_product(const struct list *l, int i)
     const struct matrix *m = &run->ffn->gate_up;
     size_t at = (size_t)run->first * c->hidden_stride * (size_t)dtype_bytes(m->type);
     return (struct product){.w = m,
-                            .x = c->x + (size_t)run->x_first * row_bytes(m->type, m->k),
+                            .x = c->x + (size_t)run->x_first * matrix_input_bytes(m),
                             .rows = run->rows,
                             .finish = finish_swiglu,
                             .y = c->hidden + at,
@@ -295,9 +351,9 @@ static struct product down_product(const struct list *l, int i)
     const struct ffn_call *c = l->of;
     const struct ffn_run *run = &c->runs[i];
     const struct matrix *m = &run->ffn->down;
-    size_t at = (size_t)run->first * c->hidden_stride * (size_t)dtype_bytes(m->type);
+    const char *hidden = m->quant ? c->made.to : c->hidden;
     return (struct product){.w = m,
-                            .x = c->hidden + at,
+                            .x = hidden + (size_t)run->first * matrix_input_bytes(m),
                             .rows = run->rows,
                             .finish = finish_rows,
                             .y = c->y + (size_t)run->first * row_bytes(c->y_type, m->n),
@@ -331,23 +387,25 @@ static int find_runs(struct ffn_run *runs, const struct ffn_job *job, int *rows)
     return n;
 }
 
-/* What several jobs take of the device's scratch and runs, one after the other. */
-struct room {
-    char *scratch;
-    struct ffn_run *runs;
-};
-
-static char *take_scratch(const struct dev *d, struct room *room, int rows, size_t bytes)
+/* The rows that a job reads, one after the other: quantised, or gathered if it reads them through
+ * an index. */
+static void call_read(struct dev *d, struct ffn_call *c, const struct ffn_job *job,
+                      struct room *room, int rows)
 {
-    char *taken = room->scratch;
-    room->scratch += (size_t)rows * bytes;
-    CHECK(room->scratch <= (char *)d->scratch + d->scratch_bytes,
-          "%d rows of %zu bytes in %zu bytes of scratch", rows, bytes, d->scratch_bytes);
-    return taken;
+    const struct matrix *m = &job->list->ffns->gate_up;
+    size_t bytes = row_bytes(m->type, m->k);
+    if (m->quant) {
+        c->read = quant_rows_of(d, room, m, job->x, rows);
+        c->read.source = job->source;
+        c->x = c->read.to;
+    } else if (job->source) {
+        char *gathered = take_scratch(d, room, rows, bytes);
+        cpu_gather(d, gathered, job->x, job->source, rows, bytes);
+        c->x = gathered;
+    }
 }
 
-/* Returns the number of runs of a job, and makes *c of it unless that is 0. Rows that are read
- * through an index are gathered first. */
+/* Returns the number of runs of a job, and makes *c of it unless that is 0. */
 static int call_open(struct dev *d, struct ffn_call *c, const struct ffn_job *job,
                      struct room *room)
 {
@@ -364,21 +422,29 @@ static int call_open(struct dev *d, struct ffn_call *c, const struct ffn_job *jo
                            .y_type = job->y_type,
                            .hidden_stride = (size_t)row_stride(one->down.k)};
     room->runs += n_runs;
-    if (job->source) {
-        size_t bytes = row_bytes(one->gate_up.type, one->gate_up.k);
-        int read = job->count ? rows : job->n;
-        char *gathered = take_scratch(d, room, read, bytes);
-        cpu_gather(d, gathered, job->x, job->source, read, bytes);
-        c->x = gathered;
-    }
+    call_read(d, c, job, room, job->count ? rows : job->n);
     c->hidden = take_scratch(d, room, rows, row_bytes(one->down.type, one->down.k));
+    if (one->down.quant)
+        c->made = quant_rows_of(d, room, &one->down, c->hidden, rows);
     return n_runs;
 }
 
-static void ffn_phases(struct work *gate_up, struct work *down)
+/* Calls of one run_ffn are all quantised or none is. */
+static void ffn_phases(struct ffn_call *calls, struct work *gate_up, struct work *down)
 {
+    bool quantised = calls->read.rows > 0;
+    for (int i = 0; i < gate_up->n_lists && quantised; i++)
+        quant_rows_run(&calls[i].read);
+    if (quantised) {
+#pragma omp barrier
+    }
     work_run(gate_up);
 #pragma omp barrier
+    for (int i = 0; i < gate_up->n_lists && quantised; i++)
+        quant_rows_run(&calls[i].made);
+    if (quantised) {
+#pragma omp barrier
+    }
     work_run(down);
 }
 
@@ -405,7 +471,7 @@ static void run_jobs(struct dev *d, const struct ffn_job *jobs, int n_jobs)
     work_open(&gate_up, threads);
     work_open(&down, threads);
 #pragma omp parallel num_threads(threads) if (threads > 1)
-    ffn_phases(&gate_up, &down);
+    ffn_phases(calls, &gate_up, &down);
 }
 
 void cpu_ffn(struct dev *d, const struct ffn_job *jobs, int n_jobs)

@@ -4,6 +4,7 @@
 #include "base/noise.h"
 #include "base/pulse.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/quant.h"
 
 enum {
     CHUNK = VALUES_AT_ONCE, // inputs packed at a time; 16 rows of them stay in L1
@@ -13,6 +14,11 @@ enum {
 size_t cpu_matrix_bytes(enum dtype type, int n, int k)
 {
     return (size_t)panel_count(n) * panel_bytes(type, k);
+}
+
+size_t quant_matrix_bytes(enum quant quant, int n, int k)
+{
+    return (size_t)panel_count(n) * quant_panel_bytes(quant, k);
 }
 
 /* Convert n elements from one type to another; `from` may be unaligned. */
@@ -138,12 +144,31 @@ static void pack_some(char *panel, enum dtype type, const struct strip *s, size_
     }
 }
 
+static void pack_quantised(char *panel, enum quant quant, const struct strip *s, size_t i, size_t n)
+{
+    float line[CHUNK];
+    for (int o = s->begin; o < s->end; o++) {
+        values_take(line, DTYPE_F32, s->source, (size_t)(o - s->first) * s->stride + i, n);
+        quant_pack(panel, quant, line, i, n, (size_t)(o % PANEL));
+    }
+}
+
+static void pack_strip(char *panel, const struct matrix *w, const struct strip *s, size_t i,
+                       size_t n)
+{
+    bool whole = s->end - s->begin == PANEL && w->type != DTYPE_F16;
+    if (w->quant)
+        pack_quantised(panel, w->quant, s, i, n);
+    else
+        (whole ? pack_whole : pack_some)(panel, w->type, s, i, n);
+}
+
 /* Source rows [0, rows) become outputs first, first + 1, ... of a matrix made of every `step`-th
  * panel of w, from panel `offset` on. */
 static void pack(struct dev *d, struct matrix *w, int step, int offset, int first,
                  const struct values *source, int rows)
 {
-    size_t bytes = panel_bytes(w->type, w->k), k = values_columns(source, w);
+    size_t bytes = matrix_panel_bytes(w), k = values_columns(source, w);
     int panels = rows ? (first + rows - 1) / PANEL + 1 : 0;
     int threads = team_size(d, (double)rows * (double)k * dtype_bytes(source->type));
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
@@ -152,9 +177,8 @@ static void pack(struct dev *d, struct matrix *w, int step, int offset, int firs
         struct strip s = {.source = source, .stride = values_stride(source, w), .first = first};
         s.begin = p * PANEL < first ? first : p * PANEL;
         s.end = (p + 1) * PANEL < first + rows ? (p + 1) * PANEL : first + rows;
-        bool whole = s.end - s.begin == PANEL && w->type != DTYPE_F16;
         for (size_t i = 0; i < k; i += CHUNK)
-            (whole ? pack_whole : pack_some)(panel, w->type, &s, i, k - i < CHUNK ? k - i : CHUNK);
+            pack_strip(panel, w, &s, i, k - i < CHUNK ? k - i : CHUNK);
         pulse();
     }
 }

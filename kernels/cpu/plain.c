@@ -1,5 +1,5 @@
 /* The inner loops in plain C. Tests compare every other instruction set with these. */
-#include "kernels/cpu/isa.h"
+#include "kernels/cpu/quant.h"
 
 static float exp_plain(float x)
 {
@@ -67,6 +67,67 @@ static inline __attribute__((always_inline)) void tile(enum dtype type, float *c
 TILE(tile_f32, DTYPE_F32)
 TILE(tile_f16, DTYPE_F16)
 TILE(tile_bf16, DTYPE_BF16)
+
+static void quantise(struct quant_group *to, const void *x, enum dtype type, int n)
+{
+    float line[QUANT_GROUP];
+    for (int i = 0; i < n; i += QUANT_GROUP) {
+        for (int j = 0; j < QUANT_GROUP; j++)
+            line[j] = element(type, x, (size_t)(i + j));
+        quant_group_of(&to[i / QUANT_GROUP], line);
+    }
+}
+
+/* sum [PANEL] := the products of a group's integers with a block's. */
+static inline __attribute__((always_inline)) void
+group_sums(enum quant quant, int32_t *sum, const struct quant_group *x, const uint8_t *block)
+{
+    for (int o = 0; o < PANEL; o++)
+        sum[o] = quant == QUANT_Q4 ? -Q4_ZERO * x->sum : 0;
+    for (int i = 0; i < QUANT_GROUP; i++)
+        for (int o = 0; o < PANEL; o++) {
+            int at = (i % (quant == QUANT_Q4 ? QUANT_GROUP / 2 : QUANT_GROUP) / 4 * PANEL + o) * 4 +
+                     i % 4;
+            int w = quant == QUANT_Q8     ? (int8_t)block[at]
+                    : i < QUANT_GROUP / 2 ? block[at] & 15
+                                          : block[at] >> 4;
+            sum[o] += x->q[i] * w;
+        }
+}
+
+static inline __attribute__((always_inline)) void quant_tile(enum quant quant, float *c, int ldc,
+                                                             const struct quant_group *x,
+                                                             size_t ldx, const void *w, int panels,
+                                                             int rows, int k)
+{
+    const uint8_t *block = w;
+    size_t integers = quant == QUANT_Q8 ? Q8_BYTES : Q4_BYTES;
+    for (int p = 0; p < panels; p++)
+        for (int g = 0; g < k / QUANT_GROUP; g++, block += quant_block_bytes(quant))
+            for (int r = 0; r < rows; r++) {
+                const struct quant_group *from = &x[(size_t)r * ldx + (size_t)g];
+                float *to = c + (size_t)r * (size_t)ldc + p * PANEL;
+                int32_t sum[PANEL];
+                group_sums(quant, sum, from, block);
+                for (int o = 0; o < PANEL; o++) {
+                    f16 scale;
+                    memcpy(&scale, block + integers + (size_t)o * sizeof scale, sizeof scale);
+                    to[o] = (g ? to[o] : 0) + (float)sum[o] * (f16_to_float(scale) * from->scale);
+                }
+            }
+}
+
+static void tile_q8(float *c, int ldc, const struct quant_group *x, size_t ldx, const void *w,
+                    int panels, int rows, int k)
+{
+    quant_tile(QUANT_Q8, c, ldc, x, ldx, w, panels, rows, k);
+}
+
+static void tile_q4(float *c, int ldc, const struct quant_group *x, size_t ldx, const void *w,
+                    int panels, int rows, int k)
+{
+    quant_tile(QUANT_Q4, c, ldc, x, ldx, w, panels, rows, k);
+}
 
 static void store(void *to, enum dtype type, const float *from, int n)
 {
@@ -154,6 +215,19 @@ static double spin(long rounds, float *sink)
     return 2.0 * PANEL * (double)rounds;
 }
 
+static double quant_spin(long rounds, float *sink)
+{
+    int32_t sum[PANEL] = {0}, w[PANEL];
+    for (int i = 0; i < PANEL; i++)
+        w[i] = (int32_t)*sink + i;
+    for (long r = 0; r < rounds; r++)
+        for (int i = 0; i < PANEL; i++)
+            sum[i] += (int8_t)sum[i] * w[i];
+    for (int i = 0; i < PANEL; i++)
+        *sink += (float)(sum[i] & 1);
+    return 2.0 * PANEL * (double)rounds;
+}
+
 static float read_all(const void *from, size_t bytes)
 {
     uint64_t sum = 0;
@@ -164,6 +238,8 @@ static float read_all(const void *from, size_t bytes)
 
 const struct cpu_isa isa_plain = {
     .tile = {[DTYPE_F32] = tile_f32, [DTYPE_F16] = tile_f16, [DTYPE_BF16] = tile_bf16},
+    .quant_tile = {[QUANT_Q8] = tile_q8, [QUANT_Q4] = tile_q4},
+    .quantise = quantise,
     .block_rows = 48,
     .row_step = 1,
     .store = store,
@@ -176,5 +252,6 @@ const struct cpu_isa isa_plain = {
     .softmax_block = softmax_block,
     .rope = rope,
     .spin = {spin, spin, spin},
+    .quant_spin = {[QUANT_Q8] = quant_spin, [QUANT_Q4] = quant_spin},
     .read = read_all,
 };

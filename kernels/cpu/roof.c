@@ -27,14 +27,14 @@ static double result(const struct rates *r, bool quick)
 }
 
 /* Spin once on all threads. Returns the seconds; *flops := the FLOPs of all threads together. */
-static double spin_all(const struct dev *d, enum dtype type, long rounds, double *flops)
+static double spin_all(const struct dev *d, spin_fn *spin, long rounds, double *flops)
 {
     double total = 0;
     int64_t start = clock_ns();
 #pragma omp parallel num_threads(d->threads) reduction(+ : total)
     {
         float sink = 0;
-        total += d->cpu->spin[type](rounds, &sink) + (sink == 1);
+        total += spin(rounds, &sink) + (sink == 1);
     }
     *flops = total;
     return seconds_since(start);
@@ -42,7 +42,7 @@ static double spin_all(const struct dev *d, enum dtype type, long rounds, double
 
 /* How many rounds take one thread at least so many seconds: long enough for the clock and for
  * waking the others. The fastest of three decides, since one alone may have waited for a core. */
-static long rounds_for(const struct dev *d, enum dtype type, double least)
+static long rounds_for(spin_fn *spin, double least)
 {
     float sink = 0;
     long rounds = 500;
@@ -51,23 +51,33 @@ static long rounds_for(const struct dev *d, enum dtype type, double least)
         fastest = INFINITY;
         for (int i = 0; i < 3; i++) {
             int64_t start = clock_ns();
-            d->cpu->spin[type](rounds, &sink);
+            spin(rounds, &sink);
             fastest = fmin(fastest, seconds_since(start));
         }
     }
     return rounds;
 }
 
-double cpu_peak_flops(struct dev *d, enum dtype type, bool quick)
+static double peak_flops(const struct dev *d, spin_fn *spin, bool quick)
 {
     double flops;
     struct rates rates = {0};
-    long rounds = rounds_for(d, type, quick ? 0.004 : 0.02);
+    long rounds = rounds_for(spin, quick ? 0.004 : 0.02);
     for (int i = 0; i < (quick ? QUICK_RUNS : RUNS); i++) {
-        double seconds = spin_all(d, type, rounds, &flops);
+        double seconds = spin_all(d, spin, rounds, &flops);
         add_rate(&rates, flops / seconds);
     }
     return result(&rates, quick);
+}
+
+double cpu_peak_flops(struct dev *d, enum dtype type, bool quick)
+{
+    return peak_flops(d, d->cpu->spin[type], quick);
+}
+
+double cpu_quant_peak_flops(struct dev *d, enum quant quant, bool quick)
+{
+    return peak_flops(d, d->cpu->quant_spin[quant], quick);
 }
 
 static double read_all(const struct dev *d, const char *buffer, size_t part)

@@ -69,7 +69,7 @@ static void what_is_counted_is_what_is_taken(void **state)
         m.n_experts = experts;
         dev_open_cpu(&d, ISA_PLAIN, 1);
         state_open(&s, &d, &m, DTYPE_BF16, &limits);
-        uint64_t counted = state_bytes(&m, DTYPE_BF16, &limits);
+        uint64_t counted = state_bytes(&m, precision_of(DTYPE_BF16), &limits);
         assert_true(counted <= d.bytes);
         assert_true(d.bytes < counted + 64 * 19); // each buffer is rounded up to 64 bytes
         dev_close(&d);

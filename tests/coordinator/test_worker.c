@@ -55,9 +55,9 @@ static void send_setup(struct meeting *m, const char *overlap, int rank, bool co
     const int32_t cell = 0, other = 1 - rank;
     const int32_t output_first[] = {0, c.vocab_size, c.vocab_size};
     struct control setup = {.kind = CONTROL_SETUP,
-                            .setup = {ISA_PLAIN, c.dtype, c.n_layers, c.n_experts, rank_of,
-                                      n_pieces, piece_rank_of, 3, output_first, 9, 1, "exact",
-                                      "rows", "on", "model", overlap, .n_copies = copied,
+                            .setup = {ISA_PLAIN, precision_of(c.dtype), c.n_layers, c.n_experts,
+                                      rank_of, n_pieces, piece_rank_of, 3, output_first, 9, 1,
+                                      "exact", "rows", "on", "model", overlap, .n_copies = copied,
                                       .copy_cell = &cell, .copy_rank = &other}};
     assert_int_equal(control_send(&m->ends[0], 1, &setup), 0);
 }

@@ -16,9 +16,17 @@ static void check_text(const char *text, size_t least, size_t most)
     CHECK(n >= least && n <= most, "a text of %zu bytes", n);
 }
 
+static void check_precision(const struct precision *p)
+{
+    CHECK(p->type <= DTYPE_BF16, "dtype %d", (int)p->type);
+    CHECK(p->matrices < QUANT_COUNT && p->blocks < QUANT_COUNT, "quantised as %d, %d",
+          (int)p->matrices, (int)p->blocks);
+}
+
 static void check_setup(const struct setup *s)
 {
-    CHECK(s->isa < 32 && s->dtype <= DTYPE_BF16, "isa %u, dtype %d", s->isa, (int)s->dtype);
+    CHECK(s->isa < 32, "isa %u", s->isa);
+    check_precision(&s->precision);
     CHECK(s->n_layers >= 1 && s->n_layers <= CONTROL_MAX_LAYERS, "%d layers", s->n_layers);
     CHECK(s->n_experts >= 0 && s->n_experts <= CONTROL_MAX_EXPERTS, "%d experts", s->n_experts);
     CHECK(s->max_rows >= 1 && s->max_rows <= CONTROL_MAX_ROWS, "%d rows", s->max_rows);
@@ -77,7 +85,8 @@ static void check_values(const struct control *m)
         check_records(&m->records);
         break;
     case CONTROL_SPEED:
-        CHECK(m->speed.isa < 32 && m->speed.dtype <= DTYPE_BF16, "isa %u", m->speed.isa);
+        CHECK(m->speed.isa < 32, "isa %u", m->speed.isa);
+        check_precision(&m->speed.precision);
         CHECK(m->speed.flops >= 0 && m->speed.read_bytes_per_s >= 0, "a rate below 0");
         break;
     case CONTROL_LOGITS:

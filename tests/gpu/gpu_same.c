@@ -269,8 +269,8 @@ static bool plays(struct lab *l)
     const struct coordinator *c = l->c;
     if (!dev_graph_begin(&l->c->dev, OWN_KEY))
         return true;
-    rmsnorm(&l->c->dev, c->state.h, c->dtype, c->state.x, c->weights.final_norm, 1, c->config.dim,
-            c->config.norm_eps);
+    rmsnorm(&l->c->dev, c->state.h, c->precision.type, c->state.x, c->weights.final_norm, 1,
+            c->config.dim, c->config.norm_eps);
     dev_graph_end(&l->c->dev);
     return false;
 }
@@ -417,8 +417,8 @@ static int compare_all(struct lab *l, int batch_rows)
     printf(
         "%s, %s, CUDA %s\n%ld rows after a prompt of %ld, then a batch of %ld sequences, %d rows "
         "of logits; %ld times\n",
-        l->o.model, dtype_name(l->c->dtype), gpu, l->o.rows, l->o.prompt, l->o.batch, batch_rows,
-        l->o.repeats);
+        l->o.model, dtype_name(l->c->precision.type), gpu, l->o.rows, l->o.prompt, l->o.batch,
+        batch_rows, l->o.repeats);
     int bad = repeat_all(l, &rows, &batch);
     if (!dev_wait(&l->c->dev))
         bad |= compare_with_alone(l, &batch);

@@ -48,7 +48,7 @@ static void pack_body(void)
             rest.data = source + (size_t)cut * row;
             matrix_pack(&dev, &m, 0, &top, cut);
             matrix_pack(&dev, &m, cut, &rest, n - cut);
-            const void *data = contents(m.data, matrix_bytes(&dev, type, n, k));
+            const void *data = contents(m.data, matrix_bytes(&dev, type, QUANT_NONE, n, k));
             for (int o = 0; o < (on_gpu() ? n : panel_count(n) * PANEL); o++)
                 for (int i = 0; i < row_stride(k); i++) {
                     bool inside = o < n && i < k;
@@ -76,7 +76,7 @@ static const void *filled(const struct values *source, size_t count)
 
 static void same_weights(const struct matrix *a, const struct matrix *b, const char *what)
 {
-    size_t bytes = matrix_bytes(&dev, type, a->n, a->k);
+    size_t bytes = matrix_bytes(&dev, type, QUANT_NONE, a->n, a->k);
     same(contents(a->data, bytes), contents(b->data, bytes), bytes, what);
 }
 

@@ -118,8 +118,8 @@ static void loading_shows_progress(void **state)
     struct pulse p = {0};
     if (cuda_count() == 0)
         skip();
-    struct matrix w = {DTYPE_F32, ROWS, INPUTS, NULL, NULL};
-    w.data = dev_alloc(&dev, matrix_bytes(&dev, DTYPE_F32, ROWS, INPUTS));
+    struct matrix w = {.type = DTYPE_F32, .n = ROWS, .k = INPUTS};
+    w.data = dev_alloc(&dev, matrix_bytes(&dev, DTYPE_F32, QUANT_NONE, ROWS, INPUTS));
     pulse_bind(&p);
     matrix_pack(&dev, &w, 0, &(struct values){.data = source}, ROWS);
     pulse_bind(NULL);

@@ -20,7 +20,7 @@ static int set_up(void **state)
     error_capture(true);
     if (config_load(&config, &unused, SOURCE_DIR "/tests/golden/models/moe-60") != 0)
         return -1;
-    memory_plan_open(&plan, &config, DTYPE_BF16, 6400);
+    memory_plan_open(&plan, &config, precision_of(DTYPE_BF16), 6400);
     return placement_build(&plan.placement, &memory, &config, RANKS, &even);
 }
 

@@ -95,7 +95,7 @@ static struct balance_times place_large(struct placement *p, struct balance *b,
     static double busy[256];
     struct placement_spec spec = {NULL, 0, false, b};
     b->m = m;
-    b->type = DTYPE_BF16;
+    b->precision = precision_of(DTYPE_BF16);
     b->chunk = USUAL_CHUNK;
     b->home = -1;
     assert_int_equal(placement_build(p, &memory, m, b->n_ranks, &spec), 0);
@@ -160,8 +160,11 @@ static void copies_share_the_time(void **state)
     (void)state;
     struct config m = large_model();
     struct placement p;
-    struct balance b = {
-        .m = &m, .type = DTYPE_BF16, .load = usual_workload, .chunk = USUAL_CHUNK, .n_ranks = 3};
+    struct balance b = {.m = &m,
+                        .precision = precision_of(DTYPE_BF16),
+                        .load = usual_workload,
+                        .chunk = USUAL_CHUNK,
+                        .n_ranks = 3};
     double one[3], two[3];
     int32_t rank_of[120], pieces[8] = {0}, cell[120], rank[120];
     for (int i = 0; i < 120; i++) {
@@ -370,7 +373,7 @@ static void footprints_are_exact(void **state)
         o.threads = 1;
         assert_int_equal(ranks_open(&r, &p, &o, &needs), 0);
         const struct coordinator *c = &r.coordinator;
-        struct footprint f = footprint_of(&c->config, c->dtype);
+        struct footprint f = footprint_of(&c->config, c->precision);
         assert_int_equal(c->weights.bytes, f.attention + f.router + f.unembed);
         assert_int_equal(c->shard.bytes, (uint64_t)c->shard.n_experts * f.expert + f.dense);
         ranks_close(&r);

@@ -24,10 +24,14 @@ static const int32_t copy_cells[] = {0, 0, 2}, copy_ranks[] = {1, CONTROL_MAX_RA
 static const int32_t piece_ranks[] = {0, CONTROL_MAX_RANKS - 1};
 static const char nccl_ids[2 * CONTROL_NCCL_ID_BYTES] = {1, 0, 2}; // any bytes
 
+#define MIXED                                                                                      \
+    {                                                                                              \
+        DTYPE_BF16, QUANT_Q8, QUANT_Q4                                                             \
+    }
 static const struct control valid[] = {
     {.kind = CONTROL_HELLO, .hello = {"1.2 (abc)", "node7", "cpu", 0x80000001, 0x0123456789abcdef}},
     {.kind = CONTROL_SETUP,
-     .setup = {31, DTYPE_BF16, 2, 3, ranks, 2, piece_ranks, 4, output_first, CONTROL_MAX_ROWS,
+     .setup = {31, MIXED, 2, 3, ranks, 2, piece_ranks, 4, output_first, CONTROL_MAX_ROWS,
                CONTROL_MAX_ROWS, "exact", "rows", "on", "model", "off", true, nccl_ids, COPIES}},
     {.kind = CONTROL_READY, .ready = {UINT64_MAX, UINT32_MAX, 1e300}},
     {.kind = CONTROL_STEP, .step = {CONTROL_MAX_ROWS, CONTROL_MAX_ROWS - 1}},
@@ -36,7 +40,7 @@ static const struct control valid[] = {
     {.kind = CONTROL_STOP},
     {.kind = CONTROL_CLOCK, .clock = {0, INT64_MAX}},
     {.kind = CONTROL_RECORDS, .records = {marks, N_MARKS, UINT64_MAX, 1}},
-    {.kind = CONTROL_SPEED, .speed = {31, DTYPE_F16, 1e300, 0.5, UINT64_MAX}},
+    {.kind = CONTROL_SPEED, .speed = {31, MIXED, 1e300, 0.5, UINT64_MAX}},
     {.kind = CONTROL_LOGITS, .logits = {CONTROL_MAX_ROWS, TOP_MOST}},
 };
 enum { N_KINDS = sizeof valid / sizeof *valid };
@@ -76,7 +80,7 @@ static void test_round_trip_setup(void **state)
     struct control back = round_trip(&valid[CONTROL_SETUP]);
     (void)state;
     assert_int_equal(back.setup.isa, s->isa);
-    assert_int_equal(back.setup.dtype, s->dtype);
+    assert_true(same_precision(&back.setup.precision, &s->precision));
     assert_int_equal(back.setup.n_layers, s->n_layers);
     assert_int_equal(back.setup.n_experts, s->n_experts);
     assert_memory_equal(back.setup.rank_of, ranks, sizeof ranks);
@@ -106,9 +110,14 @@ static void test_round_trip_setup_extremes(void **state)
     setup.setup.n_experts = CONTROL_MAX_CELLS / CONTROL_MAX_LAYERS;
     back = round_trip(&setup);
     assert_memory_equal(back.setup.rank_of, many, sizeof many);
-    setup.setup =
-        (struct setup){0,   DTYPE_F32, 1,   0,   NULL,  0,    NULL, 0, NULL, 1,   0, "e",
-                       "r", "d",       "w", "o", false, NULL, 0,    0, NULL, NULL}; // a dense model
+    setup.setup = (struct setup){.precision = {DTYPE_F32, QUANT_NONE, QUANT_NONE},
+                                 .n_layers = 1,
+                                 .max_rows = 1,
+                                 .strategy = "e",
+                                 .combine = "r",
+                                 .dedup = "d",
+                                 .wire = "w",
+                                 .overlap = "o"}; // a dense model
     back = round_trip(&setup);
     assert_null(back.setup.nccl_ids);
     assert_int_equal(back.setup.n_experts, 0);
@@ -241,6 +250,10 @@ static void test_malformed(void **state)
          "Setup.dtype: expected 1 to 3, found 4"},
         {"12 (0801 10ffffffffffffffffff01 1801 2001 2a0100 3001 3a0165 420172)",
          "Setup.dtype: expected 1 to 3, found -1"},
+        {"12 (0801 1001 1801 2001 2a0100 3001 3a0165 420172 980103)",
+         "Setup.matrices: expected 0 to 2, found 3"},
+        {"12 (0801 1001 1801 2001 2a0100 3001 3a0165 420172 a00104)",
+         "Setup.blocks: expected 0 to 2, found 4"},
         {"12 (0801 1001 2001 2a0100 3001 3a0165 420172)",
          "Setup.n_layers: expected 1 to 4096, found 0"},
         {"12 (0801 1001 188120 2001 2a0100 3001 3a0165 420172)",

@@ -18,7 +18,8 @@
 
 #define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
 
-static enum dtype type; // the model's type in the present test
+static enum dtype type;  // the model's type in the present test
+static enum quant quant; // how its weights are kept; a test that changes this changes it back
 
 static inline const char *path_name(void)
 {
@@ -41,7 +42,8 @@ static inline void reserve(void)
                                            .n_experts = 64,
                                            .context = 2048,
                                            .vocab = 151936,
-                                           .logit_rows = 8});
+                                           .logit_rows = 8,
+                                           .quantised = true});
 }
 
 static inline bool is_here(enum isa isa)
@@ -204,7 +206,11 @@ static inline float *random_source(int n, int k)
 
 static inline struct matrix new_matrix(int n, int k)
 {
-    return (struct matrix){type, n, k, device_memory(matrix_bytes(&dev, type, n, k)), NULL};
+    return (struct matrix){.type = type,
+                           .n = n,
+                           .k = k,
+                           .data = device_memory(matrix_bytes(&dev, type, quant, n, k)),
+                           .quant = quant};
 }
 
 static inline struct weights random_weights(int n, int k, bool bias)

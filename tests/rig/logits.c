@@ -53,7 +53,8 @@ static int open_case(struct ranks *r, const struct logits_case *t, const struct 
     struct model_options o = model_options_default();
     struct session_needs needs = {1, ROWS_AT_ONCE, positions};
     o.model = t->dir;
-    o.dtype = choice[t->dtype];
+    o.dtype = t->quant ? 3 + (int)t->quant : choice[t->dtype];
+    o.expert_dtype = (int)t->expert_quant;
     o.threads = t->threads;
     o.chunk = t->chunk;
     o.ranks = p.mpi ? 0 : t->ranks;

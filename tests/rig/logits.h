@@ -7,6 +7,7 @@
 struct logits_case {
     const char *dir, *isa; // isa NULL: the best
     enum dtype dtype;
+    enum quant quant, expert_quant; // unless QUANT_NONE: of the checkpoint's own type, quantised so
     int threads, chunk, ranks;
     const int32_t *tokens;
     int n;

@@ -31,7 +31,7 @@ static inline void open_cpu(struct dev *d, int threads)
 
 static inline struct matrix empty_matrix(struct dev *d, int n, int k)
 {
-    void *data = dev_alloc(d, matrix_bytes(d, DTYPE_BF16, n, k));
+    void *data = dev_alloc(d, matrix_bytes(d, DTYPE_BF16, QUANT_NONE, n, k));
     return (struct matrix){.type = DTYPE_BF16, .n = n, .k = k, .data = data};
 }
 

@@ -17,8 +17,9 @@ static struct values noise_of(rig &r, const struct noise *n)
 
 struct matrix random_matrix(rig &r, int n, int k)
 {
-    struct matrix m = {DTYPE_BF16, n, k, dev_alloc(&r.d, matrix_bytes(&r.d, DTYPE_BF16, n, k)),
-                       NULL};
+    struct matrix m = {
+        DTYPE_BF16, n,         k, dev_alloc(&r.d, matrix_bytes(&r.d, DTYPE_BF16, QUANT_NONE, n, k)),
+        NULL,       QUANT_NONE};
     struct values source = noise_of(r, r.weights);
     matrix_pack(&r.d, &m, 0, &source, n);
     return m;
@@ -155,9 +156,9 @@ void reserve(rig &r)
 {
     const shape &s = r.s;
     int most = s.prompt < 4096 && s.dim > 64 ? 4096 : s.prompt; // see measure_experts
-    struct dev_limits limits = {DTYPE_BF16, most * s.top_k, s.width,    1,          s.shared,
-                                s.prompt,   s.dim,          s.heads,    s.head_dim, s.experts,
-                                s.context,  s.vocab,        s.sequences};
+    struct dev_limits limits = {DTYPE_BF16, most * s.top_k, s.width,     1,          s.shared,
+                                s.prompt,   s.dim,          s.heads,     s.head_dim, s.experts,
+                                s.context,  s.vocab,        s.sequences, false};
     dev_reserve(&r.d, &limits);
 }
 

@@ -1,0 +1,14 @@
+#include "base/quant.h"
+
+#include <stdio.h>
+
+struct precision_text precision_text(const struct precision *p)
+{
+    struct precision_text t;
+    const char *matrices = weight_name(p->type, p->matrices);
+    if (p->blocks == p->matrices)
+        snprintf(t.text, sizeof t.text, "%s", matrices);
+    else
+        snprintf(t.text, sizeof t.text, "%s/%s", matrices, weight_name(p->type, p->blocks));
+    return t;
+}

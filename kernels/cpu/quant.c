@@ -1,0 +1,78 @@
+/* Quantising weights as they are packed, and the rows that a team multiplies. See quant.h. */
+#include "kernels/cpu/quant.h"
+
+#include "kernels/cpu/cpu.h"
+
+void quant_rows_run(struct quant_rows *q)
+{
+    size_t from = row_bytes(q->type, q->k), to = quant_row_bytes(q->k);
+    for (int row; (row = __atomic_fetch_add(&q->next, 1, __ATOMIC_RELAXED)) < q->rows;) {
+        int source = q->source ? q->source[row] : row;
+        q->isa->quantise((struct quant_group *)(void *)(q->to + (size_t)row * to),
+                         q->x + (size_t)source * from, q->type, row_stride(q->k));
+    }
+}
+
+/* The weight of the largest magnitude, with its sign. */
+static float signed_largest(const float *w, float largest)
+{
+    for (int i = 0; i < QUANT_GROUP; i++)
+        if (w[i] == largest)
+            return largest;
+    return -largest;
+}
+
+/* Rounded away from 0. */
+static f16 round_scale(float wanted)
+{
+    f16 nearest = float_to_f16(wanted);
+    return fabsf(f16_to_float(nearest)) < fabsf(wanted) ? (f16)(nearest + 1) : nearest;
+}
+
+/* The scale of a group, and its integers within [low, high]. What is not finite becomes the scale
+ * NaN, which all sums with it show. */
+static f16 quantise_weights(int32_t *q, const float *w, enum quant quant)
+{
+    int low = quant == QUANT_Q8 ? -127 : -8, high = quant == QUANT_Q8 ? 127 : 7;
+    float largest = quant_largest(w);
+    bool finite = float_to_bits(largest) < 0x7f800000;
+    float wanted = quant == QUANT_Q8 ? largest / 127 : signed_largest(w, largest) / -8;
+    f16 scale = finite ? round_scale(wanted) : 0x7e00;
+    float rounded = f16_to_float(scale);
+    bool some = finite && rounded != 0;
+    for (int i = 0; i < QUANT_GROUP; i++) {
+        float steps = some ? w[i] / rounded : 0;
+        steps = steps < (float)low ? (float)low : steps > (float)high ? (float)high : steps;
+        q[i] = (int32_t)float_to_bits(steps + 0x1.8p23f) - 0x4b400000;
+    }
+    return scale;
+}
+
+/* Of one output: four integers of it, then of the next output. */
+static void put_q8(uint8_t *block, const int32_t *q, size_t o)
+{
+    for (size_t i = 0; i < QUANT_GROUP; i++)
+        block[(i / 4 * PANEL + o) * 4 + i % 4] = (uint8_t)q[i];
+}
+
+static void put_q4(uint8_t *block, const int32_t *q, size_t o)
+{
+    for (size_t i = 0; i < QUANT_GROUP / 2; i++)
+        block[(i / 4 * PANEL + o) * 4 + i % 4] =
+            (uint8_t)((q[i] + Q4_ZERO) | (q[i + QUANT_GROUP / 2] + Q4_ZERO) << 4);
+}
+
+void quant_pack(void *panel, enum quant quant, const float *from, size_t first, size_t n, size_t o)
+{
+    size_t bytes = quant_block_bytes(quant);
+    for (size_t i = 0; i < n; i += QUANT_GROUP) {
+        float w[QUANT_GROUP] = {0};
+        int32_t q[QUANT_GROUP];
+        uint8_t *block = (uint8_t *)panel + (first + i) / QUANT_GROUP * bytes;
+        memcpy(w, from + i, (n - i < QUANT_GROUP ? n - i : QUANT_GROUP) * sizeof *w);
+        f16 scale = quantise_weights(q, w, quant);
+        (quant == QUANT_Q8 ? put_q8 : put_q4)(block, q, o);
+        memcpy(block + (quant == QUANT_Q8 ? Q8_BYTES : Q4_BYTES) + o * sizeof scale, &scale,
+               sizeof scale);
+    }
+}

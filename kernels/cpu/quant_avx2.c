@@ -1,0 +1,240 @@
+/* Quantised products on AVX2: the same bits as plain.c.
+ *
+ * vpmaddubsw multiplies bytes without a sign by bytes with one, and adds pairs of products in 16
+ * bits. q4's stored halves are bytes without a sign, at most 15, so that all eight pairs of a group
+ * fit in 16 bits: 8 * 2 * 15 * 127 = 30480. q8 multiplies |w| by x with the sign of w; one pair is
+ * at most 2 * 127 * 127 = 32258, and goes on to 32 bits at once. */
+#include <immintrin.h>
+
+#include "kernels/cpu/quant.h"
+
+/* A block of sums is up to MAX_ROWS rows of one panel. Of many rows all go through CHUNK groups of
+ * inputs, whose weights stay in L1, before the next ones. */
+enum {
+    LANES = 8,
+    VECTORS = PANEL / LANES,
+    MAX_ROWS = 4,
+    CHUNK = 16,
+    AHEAD_BYTES = 2048,
+    LINE = 64
+};
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE __m256i get(const char *p)
+{
+    return _mm256_loadu_si256((const void *)p);
+}
+
+INLINE __m256i four_inputs(const struct quant_group *x, int first)
+{
+    int32_t q;
+    memcpy(&q, x->q + first, sizeof q);
+    return _mm256_set1_epi32(q);
+}
+
+INLINE __m256i add_pairs(__m256i v)
+{
+    return _mm256_madd_epi16(v, _mm256_set1_epi16(1));
+}
+
+/* sum [rows][VECTORS] := the integers of one group. */
+INLINE void sums_q8(__m256i *sum, int rows, const struct quant_group *x, size_t ldx, const char *w)
+{
+    for (int i = 0; i < rows * VECTORS; i++)
+        sum[i] = _mm256_setzero_si256();
+#pragma GCC unroll 8
+    for (int s = 0; s < QUANT_GROUP / 4; s++)
+#pragma GCC unroll 2
+        for (int v = 0; v < VECTORS; v++) {
+            __m256i weights = get(w + (s * VECTORS + v) * 32), size = _mm256_abs_epi8(weights);
+#pragma GCC unroll 4
+            for (int r = 0; r < rows; r++) {
+                __m256i in = _mm256_sign_epi8(four_inputs(x + (size_t)r * ldx, 4 * s), weights);
+                __m256i products = add_pairs(_mm256_maddubs_epi16(size, in));
+                sum[r * VECTORS + v] = _mm256_add_epi32(sum[r * VECTORS + v], products);
+            }
+        }
+}
+
+INLINE void add_q4(__m256i *sum, int rows, const struct quant_group *x, size_t ldx, __m256i weights,
+                   int first, int v)
+{
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++) {
+        __m256i in = four_inputs(x + (size_t)r * ldx, first);
+        sum[r * VECTORS + v] =
+            _mm256_add_epi16(sum[r * VECTORS + v], _mm256_maddubs_epi16(weights, in));
+    }
+}
+
+INLINE void sums_q4(__m256i *sum, int rows, const struct quant_group *x, size_t ldx, const char *w)
+{
+    const __m256i low = _mm256_set1_epi8(15);
+    for (int i = 0; i < rows * VECTORS; i++)
+        sum[i] = _mm256_setzero_si256();
+#pragma GCC unroll 4
+    for (int s = 0; s < QUANT_GROUP / 8; s++)
+#pragma GCC unroll 2
+        for (int v = 0; v < VECTORS; v++) {
+            __m256i both = get(w + (s * VECTORS + v) * 32);
+            __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
+            add_q4(sum, rows, x, ldx, _mm256_and_si256(both, low), 4 * s, v);
+            add_q4(sum, rows, x, ldx, high, QUANT_GROUP / 2 + 4 * s, v);
+        }
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++) {
+        __m256i zero = _mm256_set1_epi32(Q4_ZERO * x[(size_t)r * ldx].sum);
+#pragma GCC unroll 2
+        for (int v = 0; v < VECTORS; v++)
+            sum[r * VECTORS + v] = _mm256_sub_epi32(add_pairs(sum[r * VECTORS + v]), zero);
+    }
+}
+
+/* c := the sums times their scales, or += unless first. */
+INLINE void put_sums(float *c, int ldc, const __m256i *sum, int rows, const struct quant_group *x,
+                     size_t ldx, const char *scales, bool first)
+{
+#pragma GCC unroll 2
+    for (int v = 0; v < VECTORS; v++) {
+        __m256 scale = _mm256_cvtph_ps(_mm_loadu_si128((const void *)(scales + v * 16)));
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            float *to = c + r * ldc + v * LANES;
+            __m256 both = scale * _mm256_set1_ps(x[(size_t)r * ldx].scale);
+            __m256 part = _mm256_cvtepi32_ps(sum[r * VECTORS + v]) * both;
+            _mm256_storeu_ps(to, (first ? _mm256_setzero_ps() : _mm256_loadu_ps(to)) + part);
+        }
+    }
+}
+
+/* Rows of one panel, over so many groups of inputs. ahead: fetch weights a little before their use.
+ */
+INLINE void micro(enum quant quant, int rows, float *c, int ldc, const struct quant_group *x,
+                  size_t ldx, const char *w, int groups, bool first, bool ahead)
+{
+    const int bytes = (int)quant_block_bytes(quant);
+    for (int g = 0; g < groups; g++, w += bytes) {
+        __m256i sum[MAX_ROWS * VECTORS];
+        for (int i = 0; ahead && i < bytes; i += LINE)
+            __builtin_prefetch(w + AHEAD_BYTES + i);
+        if (quant == QUANT_Q8)
+            sums_q8(sum, rows, x + g, ldx, w);
+        else
+            sums_q4(sum, rows, x + g, ldx, w);
+        put_sums(c, ldc, sum, rows, x + g, ldx, w + (quant == QUANT_Q8 ? Q8_BYTES : Q4_BYTES),
+                 first && g == 0);
+    }
+}
+
+INLINE void any_rows(enum quant quant, int rows, float *c, int ldc, const struct quant_group *x,
+                     size_t ldx, const char *w, int groups, bool first, bool ahead)
+{
+    if (rows >= 4)
+        micro(quant, 4, c, ldc, x, ldx, w, groups, first, ahead);
+    else if (rows == 3)
+        micro(quant, 3, c, ldc, x, ldx, w, groups, first, ahead);
+    else if (rows == 2)
+        micro(quant, 2, c, ldc, x, ldx, w, groups, first, ahead);
+    else
+        micro(quant, 1, c, ldc, x, ldx, w, groups, first, ahead);
+}
+
+/* Fetch part i of n of the next weights, so that memory is read during the arithmetic of all rows
+ * and not of the first ones alone. */
+INLINE void fetch_part(const char *next, size_t bytes, int i, int n)
+{
+    size_t end = bytes * (size_t)(i + 1) / (size_t)n;
+    for (size_t at = bytes * (size_t)i / (size_t)n / LINE * LINE; at < end; at += LINE)
+        __builtin_prefetch(next + at, 0, 2); // to L2
+}
+
+/* All rows times one panel, over the groups of a chunk. */
+INLINE void panel_rows(enum quant quant, float *c, int ldc, const struct quant_group *x, size_t ldx,
+                       const char *w, size_t next, int rows, int groups, bool first)
+{
+    size_t bytes = (size_t)groups * quant_block_bytes(quant);
+    int blocks = (rows + MAX_ROWS - 1) / MAX_ROWS;
+    for (int b = 0, row = 0; b < blocks; b++, row += MAX_ROWS) {
+        if (blocks > 1)
+            fetch_part(w + next, bytes, b, blocks);
+        any_rows(quant, rows - row, c + (size_t)row * (size_t)ldc, ldc, x + (size_t)row * ldx, ldx,
+                 w, groups, first, blocks == 1);
+    }
+}
+
+/* See quant_tile_fn. */
+INLINE void tile(enum quant quant, float *c, int ldc, const struct quant_group *x, size_t ldx,
+                 const char *w, int panels, int rows, int k)
+{
+    size_t panel = quant_panel_bytes(quant, k), block = quant_block_bytes(quant);
+    int all = k / QUANT_GROUP, chunk = rows > MAX_ROWS ? CHUNK : all;
+    for (int g = 0; g < all; g += chunk)
+        for (int p = 0; p < panels; p++) {
+            int groups = all - g < chunk ? all - g : chunk;
+            panel_rows(quant, c + p * PANEL, ldc, x + g, ldx,
+                       w + (size_t)p * panel + (size_t)g * block, panel, rows, groups, g == 0);
+        }
+}
+
+void avx2_tile_q8(float *c, int ldc, const struct quant_group *x, size_t ldx, const void *w,
+                  int panels, int rows, int k)
+{
+    tile(QUANT_Q8, c, ldc, x, ldx, w, panels, rows, k);
+}
+
+void avx2_tile_q4(float *c, int ldc, const struct quant_group *x, size_t ldx, const void *w,
+                  int panels, int rows, int k)
+{
+    tile(QUANT_Q4, c, ldc, x, ldx, w, panels, rows, k);
+}
+
+INLINE void quantise_as(enum dtype type, struct quant_group *to, const void *x, int n)
+{
+    float line[QUANT_GROUP];
+    for (int i = 0; i < n; i += QUANT_GROUP) {
+        for (int j = 0; j < QUANT_GROUP; j++)
+            line[j] = dtype_load(type, x, (size_t)(i + j));
+        quant_group_of(&to[i / QUANT_GROUP], line);
+    }
+}
+
+void avx2_quantise(struct quant_group *to, const void *x, enum dtype type, int n)
+{
+    if (type == DTYPE_BF16)
+        quantise_as(DTYPE_BF16, to, x, n);
+    else if (type == DTYPE_F16)
+        quantise_as(DTYPE_F16, to, x, n);
+    else
+        quantise_as(DTYPE_F32, to, x, n);
+}
+
+/* The sums of one group of MAX_ROWS rows after another, with the same weights and inputs. */
+INLINE double spin_as(enum quant quant, long rounds, float *sink)
+{
+    struct quant_group x[MAX_ROWS] = {{.scale = 1}};
+    char w[Q8_BYTES] = {0};
+    __m256i all = _mm256_setzero_si256();
+    for (long i = 0; i < rounds; i++) {
+        __m256i sum[MAX_ROWS * VECTORS];
+        x->q[0] = (int8_t)i; // else a compiler would do it once
+        if (quant == QUANT_Q8)
+            sums_q8(sum, MAX_ROWS, x, 1, w);
+        else
+            sums_q4(sum, MAX_ROWS, x, 1, w);
+        for (int j = 0; j < MAX_ROWS * VECTORS; j++)
+            all = _mm256_or_si256(all, sum[j]);
+    }
+    *sink += (float)_mm256_extract_epi32(all, 0);
+    return 2.0 * MAX_ROWS * PANEL * QUANT_GROUP * (double)rounds;
+}
+
+double avx2_spin_q8(long rounds, float *sink)
+{
+    return spin_as(QUANT_Q8, rounds, sink);
+}
+
+double avx2_spin_q4(long rounds, float *sink)
+{
+    return spin_as(QUANT_Q4, rounds, sink);
+}
