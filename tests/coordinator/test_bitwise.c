@@ -1,7 +1,7 @@
 /* Row invariance, end to end: the same logits, byte for byte, for any number of threads, any chunk
  * and any number of ranks (more workers than experts too), overlapped or not, and any placement, in
- * f32 and bf16, on every instruction set that this machine has. tests/program/mpi_bitwise.sh does
- * the same over MPI. */
+ * f32, bf16, f16, q8 and q4, on every instruction set that this machine has.
+ * tests/program/mpi_bitwise.sh does the same over MPI. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,15 +47,31 @@ static void fill(int32_t *tokens, int n)
     }
 }
 
+/* How a run keeps its weights. */
+struct kind {
+    enum dtype dtype;
+    enum quant quant, expert_quant;
+};
+
+static const char *kind_name(const struct kind *k)
+{
+    static char text[16];
+    snprintf(text, sizeof text, "%s/%s", weight_name(k->dtype, k->quant),
+             weight_name(k->dtype, k->expert_quant));
+    return text;
+}
+
 /* Variants from `first` on, in strides. */
-static void check(const char *dir, enum dtype dtype, const char *isa, size_t first)
+static void check(const char *dir, const struct kind *kind, const char *isa, size_t first)
 {
     int32_t tokens[N_TOKENS];
     int vocab;
     fill(tokens, N_TOKENS);
     struct logits_case t = {.dir = dir,
                             .isa = isa,
-                            .dtype = dtype,
+                            .dtype = kind->dtype,
+                            .quant = kind->quant,
+                            .expert_quant = kind->expert_quant,
                             .threads = 1,
                             .chunk = 2048,
                             .ranks = 1,
@@ -73,7 +89,7 @@ static void check(const char *dir, enum dtype dtype, const char *isa, size_t fir
         size_t bytes = (size_t)N_TOKENS * (size_t)vocab * sizeof *logits;
         if (memcmp(logits, reference, bytes) != 0)
             fail_msg("%s %s %s: other bytes with -t %d --chunk %d --ranks %d --overlap %s", dir,
-                     isa, dtype_name(dtype), t.threads, t.chunk, t.ranks, x.overlap ? "on" : "off");
+                     isa, kind_name(kind), t.threads, t.chunk, t.ranks, x.overlap ? "on" : "off");
         free(logits);
     }
     free(reference);
@@ -132,7 +148,7 @@ static struct exchange_options way_to_copies(int ranks, enum overlap overlap)
 }
 
 /* Where pairs are enough, one placement for each number of ranks: others for each of 5 turns. */
-static void check_placements(const char *dir, enum dtype dtype, int home, int turn)
+static void check_placements(const char *dir, struct kind kind, int home, int turn)
 {
     int32_t tokens[N_TOKENS];
     int vocab;
@@ -143,7 +159,9 @@ static void check_placements(const char *dir, enum dtype dtype, int home, int tu
     assert_int_equal(config_load(&m, &unused, dir), 0);
     assert_true(close(mkstemp(path)) == 0 && close(mkstemp(copies)) == 0);
     struct logits_case t = {.dir = dir,
-                            .dtype = dtype,
+                            .dtype = kind.dtype,
+                            .quant = kind.quant,
+                            .expert_quant = kind.expert_quant,
                             .threads = 1,
                             .chunk = 64,
                             .ranks = 1,
@@ -173,7 +191,7 @@ static void check_placements(const char *dir, enum dtype dtype, int home, int tu
             if (memcmp(logits, reference, (size_t)N_TOKENS * (size_t)vocab * sizeof *logits) != 0)
                 fail_msg(
                     "%s %s: other bytes with --ranks %d --placement %s --home %ld --overlap %s",
-                    dir, dtype_name(dtype), t.ranks, specs[i].text, specs[i].home,
+                    dir, kind_name(&kind), t.ranks, specs[i].text, specs[i].home,
                     x.overlap ? "on" : "off");
             free(logits);
         }
@@ -186,27 +204,42 @@ static void check_placements(const char *dir, enum dtype dtype, int home, int tu
 static void placements(void **state)
 {
     (void)state;
-    check_placements(SOURCE_DIR "/tests/golden/models/moe-60", DTYPE_F32, 7, 0);
-    check_placements(SOURCE_DIR "/tests/golden/models/moe-60", DTYPE_BF16, 7, 1);
-    check_placements(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2", DTYPE_F32, 2, 3);
-    check_placements(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2", DTYPE_BF16, 5, 2);
-    check_placements(SOURCE_DIR "/tests/golden/models/qwen3-moe-fused", DTYPE_BF16, 2, 1);
-    check_placements(SOURCE_DIR "/tests/golden/models/olmoe-gqa", DTYPE_F32, 3, 0);
-    check_placements(SOURCE_DIR "/tests/golden/models/mixtral-published", DTYPE_BF16, 3, 2);
+    check_placements(SOURCE_DIR "/tests/golden/models/moe-60", (struct kind){.dtype = DTYPE_F32}, 7,
+                     0);
+    check_placements(SOURCE_DIR "/tests/golden/models/moe-60", (struct kind){.dtype = DTYPE_BF16},
+                     7, 1);
+    check_placements(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2",
+                     (struct kind){.dtype = DTYPE_F32}, 2, 3);
+    check_placements(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2",
+                     (struct kind){.dtype = DTYPE_BF16}, 5, 2);
+    check_placements(SOURCE_DIR "/tests/golden/models/qwen3-moe-fused",
+                     (struct kind){.dtype = DTYPE_BF16}, 2, 1);
+    check_placements(SOURCE_DIR "/tests/golden/models/olmoe-gqa", (struct kind){.dtype = DTYPE_F32},
+                     3, 0);
+    check_placements(SOURCE_DIR "/tests/golden/models/moe-60", (struct kind){.quant = QUANT_Q8}, 7,
+                     2);
+    check_placements(SOURCE_DIR "/tests/golden/models/moe-sparse-step-2",
+                     (struct kind){.quant = QUANT_Q8, .expert_quant = QUANT_Q4}, 3, 0);
+    check_placements(SOURCE_DIR "/tests/golden/models/mixtral-published",
+                     (struct kind){.dtype = DTYPE_BF16}, 3, 2);
 }
 
 /* When pairs are enough, all variants go with each instruction set, each type, and each model. */
 static void check_everywhere(const char *dir, size_t model)
 {
     static const char *const isas[] = {"plain", "avx2", "avx512", "amx"};
-    static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+    static const struct kind kinds[] = {
+        {.dtype = DTYPE_F32}, {.dtype = DTYPE_BF16},
+        {.dtype = DTYPE_F16}, {.quant = QUANT_Q8},
+        {.quant = QUANT_Q4},  {.dtype = DTYPE_BF16, .expert_quant = QUANT_Q4},
+    };
     for (int isa = 0; isa < ISA_COUNT; isa++) {
         if (!(isa_available() & 1u << isa)) {
             printf("skipped: no %s path here\n", isas[isa]);
             continue;
         }
-        for (int i = 0; i < 3; i++)
-            check(dir, types[i], isas[isa], 3 * model + (size_t)(2 * isa + i));
+        for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+            check(dir, &kinds[i], isas[isa], 3 * model + (size_t)(2 * isa) + i);
     }
 }
 
@@ -223,13 +256,16 @@ static void tiny_models(void **state)
 static void shipped_model(void **state)
 {
     (void)state;
-    check(SOURCE_DIR "/models/austen-moe", DTYPE_BF16, NULL, 4); // 13: 5 ranks, overlapped
+    check(SOURCE_DIR "/models/austen-moe", &(struct kind){.dtype = DTYPE_BF16}, NULL,
+          4); // 13: 5 ranks, overlapped
+    check(SOURCE_DIR "/models/austen-moe", &(struct kind){.quant = QUANT_Q8}, NULL, 5);
 }
 
 static void positions_that_turn_by_the_prompt_s_length(void **state)
 {
     (void)state;
-    check(SOURCE_DIR "/tests/golden/models/dynamic-long", DTYPE_BF16, NULL, 4);
+    check(SOURCE_DIR "/tests/golden/models/dynamic-long", &(struct kind){.dtype = DTYPE_BF16}, NULL,
+          4);
 }
 
 int main(void)

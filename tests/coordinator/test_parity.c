@@ -232,10 +232,75 @@ static void bf16_is_no_worse_than_transformers(void **state)
     }
 }
 
+/* Models whose weights are quantised here, and the most that logits may differ from those in f32,
+ * root mean square, as a share of their range. A step is 1/127 of the largest weight of a group in
+ * q8 and 1/8 in q4; the bounds are half as much again as what was found. */
+static const struct {
+    const char *name;
+    double q8, q4;
+} quantised[] = {{"austen-moe", 0.0012, 0.009}, {"moe-60", 0.006, 0.06}};
+
+static const struct parity_case *case_named(const char *name)
+{
+    int i = 0;
+    while (strcmp(cases[i].name, name) != 0)
+        assert_true(++i < n_cases);
+    return &cases[i];
+}
+
+static size_t best_of(const float *row, size_t vocab)
+{
+    size_t best = 0;
+    for (size_t v = 1; v < vocab; v++)
+        best = row[v] > row[best] ? v : best;
+    return best;
+}
+
+/* How many rows have the same best token. */
+static size_t same_best(const float *ours, const struct golden_case *g, size_t vocab)
+{
+    size_t n = 0;
+    for (size_t r = 0; r < g->n_rows; r++)
+        n += best_of(ours + (g->rows ? (size_t)g->rows[r] : r) * vocab, vocab) ==
+             best_of(g->f32 + r * vocab, vocab);
+    return n;
+}
+
+static void check_quantised(const struct parity_case *c, const struct path *p, enum quant quant,
+                            double bound)
+{
+    struct golden_case g;
+    int vocab;
+    golden_load(&g, c);
+    struct logits_case t = case_on(p, c, &g, DTYPE_BF16);
+    t.quant = quant;
+    float *ours = logits_of(&t, &vocab);
+    assert_non_null(ours);
+    struct distance d = compare(ours, g.f32, g.rows, g.n_rows, (size_t)vocab);
+    printf("%-12s %-6s %s RMS %.5f of the range, bound %.5f; same best token in %zu of %zu rows\n",
+           c->name, p->name, quant_name(quant), d.rms / d.range, bound,
+           same_best(ours, &g, (size_t)vocab), g.n_rows);
+    assert_true(d.rms <= bound * d.range);
+    free(ours);
+    golden_close(&g.file);
+}
+
+static void quantised_logits_are_near(void **state)
+{
+    (void)state;
+    for (int p = 0; p < n_paths; p++)
+        for (size_t i = 0; i < sizeof quantised / sizeof *quantised && !paths[p].device; i++) {
+            const struct parity_case *c = case_named(quantised[i].name);
+            check_quantised(c, &paths[p], QUANT_Q8, quantised[i].q8);
+            check_quantised(c, &paths[p], QUANT_Q4, quantised[i].q4);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(f32_logits_and_greedy_tokens),
+        cmocka_unit_test(quantised_logits_are_near),
         cmocka_unit_test(bf16_is_no_worse_than_transformers),
     };
     check_only();
