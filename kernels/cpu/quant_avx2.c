@@ -2,18 +2,18 @@
  *
  * vpmaddubsw multiplies bytes without a sign by bytes with one, and adds pairs of products in 16
  * bits. q4's stored halves are bytes without a sign, at most 15, so that all eight pairs of a group
- * fit in 16 bits: 8 * 2 * 15 * 127 = 30480. q8 multiplies |w| by x with the sign of w; one pair is
- * at most 2 * 127 * 127 = 32258, and goes on to 32 bits at once. */
+ * fit in 16 bits: 8 * 2 * 15 * 127 = 30480. q8 multiplies |w| by x with the sign of w; a pair is at
+ * most 2 * 127 * 127 = 32258, and goes on to 32 bits at once. */
 #include <immintrin.h>
 
 #include "kernels/cpu/quant.h"
 
-/* A block of sums is up to MAX_ROWS rows of one panel. Of many rows all go through CHUNK groups of
- * inputs, whose weights stay in L1, before the next ones. */
+/* A block of sums is up to MAX_ROWS rows of one panel. All rows go through CHUNK groups of inputs,
+ * whose weights stay in L1, before the next ones. */
 enum {
     LANES = 8,
     VECTORS = PANEL / LANES,
-    MAX_ROWS = 4,
+    MAX_ROWS = 5,
     CHUNK = 16,
     AHEAD_BYTES = 2048,
     LINE = 64
@@ -21,73 +21,83 @@ enum {
 
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE __m256i get(const char *p)
+INLINE __m256i get(const void *p)
 {
-    return _mm256_loadu_si256((const void *)p);
+    return _mm256_loadu_si256(p);
 }
 
-INLINE __m256i four_inputs(const struct quant_group *x, int first)
+/* Four bytes in all lanes. */
+INLINE __m256i everywhere(const void *p)
 {
-    int32_t q;
-    memcpy(&q, x->q + first, sizeof q);
-    return _mm256_set1_epi32(q);
+    int32_t word;
+    memcpy(&word, p, sizeof word);
+    return _mm256_set1_epi32(word);
 }
 
-INLINE __m256i add_pairs(__m256i v)
+/* Compilers would add up parts of a sum first, and run out of registers. */
+INLINE __m256i in_order(__m256i v)
 {
-    return _mm256_madd_epi16(v, _mm256_set1_epi16(1));
+    __asm__("" : "+x"(v));
+    return v;
+}
+
+INLINE void no_sums(__m256i *sum, int rows)
+{
+#pragma GCC unroll 16
+    for (int i = 0; i < rows * VECTORS; i++)
+        sum[i] = _mm256_setzero_si256();
 }
 
 /* sum [rows][VECTORS] := the integers of one group. */
 INLINE void sums_q8(__m256i *sum, int rows, const struct quant_group *x, size_t ldx, const char *w)
 {
-    for (int i = 0; i < rows * VECTORS; i++)
-        sum[i] = _mm256_setzero_si256();
-#pragma GCC unroll 8
+    const __m256i ones = _mm256_set1_epi16(1);
+    no_sums(sum, rows);
+#pragma GCC unroll 1
     for (int s = 0; s < QUANT_GROUP / 4; s++)
 #pragma GCC unroll 2
         for (int v = 0; v < VECTORS; v++) {
             __m256i weights = get(w + (s * VECTORS + v) * 32), size = _mm256_abs_epi8(weights);
-#pragma GCC unroll 4
+#pragma GCC unroll 5
             for (int r = 0; r < rows; r++) {
-                __m256i in = _mm256_sign_epi8(four_inputs(x + (size_t)r * ldx, 4 * s), weights);
-                __m256i products = add_pairs(_mm256_maddubs_epi16(size, in));
-                sum[r * VECTORS + v] = _mm256_add_epi32(sum[r * VECTORS + v], products);
+                __m256i in = everywhere(x[(size_t)r * ldx].q + 4 * s), *to = &sum[r * VECTORS + v];
+                __m256i pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(in, weights));
+                *to = in_order(_mm256_add_epi32(*to, _mm256_madd_epi16(pairs, ones)));
             }
         }
 }
 
-INLINE void add_q4(__m256i *sum, int rows, const struct quant_group *x, size_t ldx, __m256i weights,
-                   int first, int v)
-{
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; r++) {
-        __m256i in = four_inputs(x + (size_t)r * ldx, first);
-        sum[r * VECTORS + v] =
-            _mm256_add_epi16(sum[r * VECTORS + v], _mm256_maddubs_epi16(weights, in));
-    }
-}
-
 INLINE void sums_q4(__m256i *sum, int rows, const struct quant_group *x, size_t ldx, const char *w)
 {
-    const __m256i low = _mm256_set1_epi8(15);
-    for (int i = 0; i < rows * VECTORS; i++)
-        sum[i] = _mm256_setzero_si256();
-#pragma GCC unroll 4
+    no_sums(sum, rows);
+#pragma GCC unroll 1
     for (int s = 0; s < QUANT_GROUP / 8; s++)
 #pragma GCC unroll 2
-        for (int v = 0; v < VECTORS; v++) {
-            __m256i both = get(w + (s * VECTORS + v) * 32);
-            __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
-            add_q4(sum, rows, x, ldx, _mm256_and_si256(both, low), 4 * s, v);
-            add_q4(sum, rows, x, ldx, high, QUANT_GROUP / 2 + 4 * s, v);
+        for (int half = 0; half < 2; half++) {
+            __m256i weights[VECTORS];
+#pragma GCC unroll 2
+            for (int v = 0; v < VECTORS; v++) {
+                __m256i both = get(w + (s * VECTORS + v) * 32);
+                weights[v] = _mm256_and_si256(half ? _mm256_srli_epi16(both, 4) : both,
+                                              _mm256_set1_epi8(15));
+            }
+#pragma GCC unroll 5
+            for (int r = 0; r < rows; r++) {
+                __m256i in = everywhere(x[(size_t)r * ldx].q + half * QUANT_GROUP / 2 + 4 * s);
+#pragma GCC unroll 2
+                for (int v = 0; v < VECTORS; v++)
+                    sum[r * VECTORS + v] = in_order(_mm256_add_epi16(
+                        sum[r * VECTORS + v], _mm256_maddubs_epi16(weights[v], in)));
+            }
         }
-#pragma GCC unroll 4
+#pragma GCC unroll 5
     for (int r = 0; r < rows; r++) {
         __m256i zero = _mm256_set1_epi32(Q4_ZERO * x[(size_t)r * ldx].sum);
 #pragma GCC unroll 2
-        for (int v = 0; v < VECTORS; v++)
-            sum[r * VECTORS + v] = _mm256_sub_epi32(add_pairs(sum[r * VECTORS + v]), zero);
+        for (int v = 0; v < VECTORS; v++) {
+            __m256i pairs = _mm256_madd_epi16(sum[r * VECTORS + v], _mm256_set1_epi16(1));
+            sum[r * VECTORS + v] = _mm256_sub_epi32(pairs, zero);
+        }
     }
 }
 
@@ -98,7 +108,7 @@ INLINE void put_sums(float *c, int ldc, const __m256i *sum, int rows, const stru
 #pragma GCC unroll 2
     for (int v = 0; v < VECTORS; v++) {
         __m256 scale = _mm256_cvtph_ps(_mm_loadu_si128((const void *)(scales + v * 16)));
-#pragma GCC unroll 4
+#pragma GCC unroll 5
         for (int r = 0; r < rows; r++) {
             float *to = c + r * ldc + v * LANES;
             __m256 both = scale * _mm256_set1_ps(x[(size_t)r * ldx].scale);
@@ -108,8 +118,8 @@ INLINE void put_sums(float *c, int ldc, const __m256i *sum, int rows, const stru
     }
 }
 
-/* Rows of one panel, over so many groups of inputs. ahead: fetch weights a little before their use.
- */
+/* Rows of one panel, over at most CHUNK groups of inputs. ahead: fetch weights a little before
+ * their use. */
 INLINE void micro(enum quant quant, int rows, float *c, int ldc, const struct quant_group *x,
                   size_t ldx, const char *w, int groups, bool first, bool ahead)
 {
@@ -130,7 +140,9 @@ INLINE void micro(enum quant quant, int rows, float *c, int ldc, const struct qu
 INLINE void any_rows(enum quant quant, int rows, float *c, int ldc, const struct quant_group *x,
                      size_t ldx, const char *w, int groups, bool first, bool ahead)
 {
-    if (rows >= 4)
+    if (rows >= 5)
+        micro(quant, 5, c, ldc, x, ldx, w, groups, first, ahead);
+    else if (rows == 4)
         micro(quant, 4, c, ldc, x, ldx, w, groups, first, ahead);
     else if (rows == 3)
         micro(quant, 3, c, ldc, x, ldx, w, groups, first, ahead);
@@ -149,31 +161,33 @@ INLINE void fetch_part(const char *next, size_t bytes, int i, int n)
         __builtin_prefetch(next + at, 0, 2); // to L2
 }
 
-/* All rows times one panel, over the groups of a chunk. */
+/* All rows times one panel, over the groups of a chunk, in blocks whose sizes differ by one at
+ * most.
+ */
 INLINE void panel_rows(enum quant quant, float *c, int ldc, const struct quant_group *x, size_t ldx,
                        const char *w, size_t next, int rows, int groups, bool first)
 {
     size_t bytes = (size_t)groups * quant_block_bytes(quant);
     int blocks = (rows + MAX_ROWS - 1) / MAX_ROWS;
-    for (int b = 0, row = 0; b < blocks; b++, row += MAX_ROWS) {
+    for (int b = 0, row = 0, own; b < blocks; b++, row += own) {
+        own = (rows - row + blocks - b - 1) / (blocks - b);
         if (blocks > 1)
             fetch_part(w + next, bytes, b, blocks);
-        any_rows(quant, rows - row, c + (size_t)row * (size_t)ldc, ldc, x + (size_t)row * ldx, ldx,
-                 w, groups, first, blocks == 1);
+        any_rows(quant, own, c + (size_t)row * (size_t)ldc, ldc, x + (size_t)row * ldx, ldx, w,
+                 groups, first, blocks == 1);
     }
 }
 
-/* See quant_tile_fn. */
+/* Weights are read as they lie in memory: one panel after the other, a chunk at a time. */
 INLINE void tile(enum quant quant, float *c, int ldc, const struct quant_group *x, size_t ldx,
                  const char *w, int panels, int rows, int k)
 {
-    size_t panel = quant_panel_bytes(quant, k), block = quant_block_bytes(quant);
-    int all = k / QUANT_GROUP, chunk = rows > MAX_ROWS ? CHUNK : all;
-    for (int g = 0; g < all; g += chunk)
-        for (int p = 0; p < panels; p++) {
-            int groups = all - g < chunk ? all - g : chunk;
-            panel_rows(quant, c + p * PANEL, ldc, x + g, ldx,
-                       w + (size_t)p * panel + (size_t)g * block, panel, rows, groups, g == 0);
+    size_t block = quant_block_bytes(quant);
+    int all = k / QUANT_GROUP;
+    for (int p = 0; p < panels; p++, c += PANEL)
+        for (int g = 0, n; g < all; g += n, w += (size_t)n * block) {
+            n = all - g < CHUNK ? all - g : CHUNK;
+            panel_rows(quant, c, ldc, x + g, ldx, w, (size_t)n * block, rows, n, g == 0);
         }
 }
 
@@ -209,7 +223,8 @@ void avx2_quantise(struct quant_group *to, const void *x, enum dtype type, int n
         quantise_as(DTYPE_F32, to, x, n);
 }
 
-/* The sums of one group of MAX_ROWS rows after another, with the same weights and inputs. */
+/* The sums of one group of MAX_ROWS rows again and again. The compiler is told that weights and
+ * inputs may be others each time, or it would add them up once. */
 INLINE double spin_as(enum quant quant, long rounds, float *sink)
 {
     struct quant_group x[MAX_ROWS] = {{.scale = 1}};
@@ -217,7 +232,7 @@ INLINE double spin_as(enum quant quant, long rounds, float *sink)
     __m256i all = _mm256_setzero_si256();
     for (long i = 0; i < rounds; i++) {
         __m256i sum[MAX_ROWS * VECTORS];
-        x->q[0] = (int8_t)i; // else a compiler would do it once
+        __asm__ volatile("" : : "r"(x), "r"(w) : "memory");
         if (quant == QUANT_Q8)
             sums_q8(sum, MAX_ROWS, x, 1, w);
         else
