@@ -68,8 +68,30 @@ char *arena_strdup(struct arena *a, const char *text)
     return memcpy(arena_alloc(a, n), text, n);
 }
 
+/* Where it is and how large; this itself is in the arena. */
+struct arena_mapping {
+    struct arena_mapping *next;
+    void *at;
+    size_t size;
+};
+
+void arena_adopt(struct arena *a, void *mapping, size_t size)
+{
+    struct arena_mapping *m = arena_alloc(a, sizeof *m);
+    *m = (struct arena_mapping){a->adopted, mapping, size};
+    a->adopted = m;
+}
+
+static void free_adopted(struct arena *a)
+{
+    for (struct arena_mapping *m = a->adopted; m; m = m->next)
+        munmap(m->at, m->size);
+    a->adopted = NULL;
+}
+
 void arena_reset(struct arena *a)
 {
+    free_adopted(a);
     while (a->blocks && a->blocks->next) {
         struct arena_block *b = a->blocks;
         a->blocks = b->next;
@@ -84,6 +106,7 @@ void arena_reset(struct arena *a)
 
 void arena_free(struct arena *a)
 {
+    free_adopted(a);
     while (a->blocks) {
         struct arena_block *b = a->blocks;
         a->blocks = b->next;

@@ -8,12 +8,15 @@
 
 struct arena {
     struct arena_block *blocks; // newest first
-    size_t bytes;               // handed out so far
+    struct arena_mapping *adopted;
+    size_t bytes; // handed out so far
 };
 
 /* Never NULL: when no memory is left, the process says how much was asked for, and ends. */
 void *arena_alloc(struct arena *a, size_t bytes);
 char *arena_strdup(struct arena *a, const char *text);
 void arena_free(struct arena *a);
+/* From now on a mapping (munmap) belongs to the arena, too. */
+void arena_adopt(struct arena *a, void *mapping, size_t size);
 /* As arena_free, but keeps the first block, for an arena that is filled again and again. */
 void arena_reset(struct arena *a);

@@ -2,19 +2,15 @@
  * last, so that a directory that is not complete is not taken for a model. */
 #include "model/synth.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
 
 #include "base/check.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "model/model_out.h"
 #include "model/synth_fill.h"
 #include "model/synth_plan.h"
 
@@ -29,49 +25,6 @@ struct synth {
     uint64_t done; // bytes written
     bool made_dir;
 };
-
-static bool is_model_file(const char *name)
-{
-    static const char *const ends[] = {"config.json", ".safetensors", ".safetensors.index.json"};
-    size_t n = strlen(name);
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-        if (n >= strlen(ends[i]) && strcmp(name + n - strlen(ends[i]), ends[i]) == 0)
-            return true;
-    return false;
-}
-
-/* Refuse a directory that holds files of a model: they would be overwritten. */
-static int check_empty(const char *path)
-{
-    DIR *d = opendir(path);
-    int status = 0;
-    if (!d)
-        return fail(STATUS_FAILED, "%s: expected a directory: %s", path, strerror(errno));
-    for (struct dirent *e; !status && (e = readdir(d));)
-        if (is_model_file(e->d_name))
-            status = fail(STATUS_USAGE,
-                          "%s: expected a directory without a checkpoint, found one with %s", path,
-                          e->d_name);
-    closedir(d);
-    return status;
-}
-
-static int open_directory(struct synth *s)
-{
-    struct statvfs disk;
-    const char *dir = s->options->dir;
-    s->made_dir = mkdir(dir, 0777) == 0;
-    if (!s->made_dir && errno != EEXIST)
-        return fail(STATUS_FAILED, "%s: cannot be made: %s", dir, strerror(errno));
-    int status = s->made_dir ? 0 : check_empty(dir);
-    if (status || statvfs(dir, &disk) != 0)
-        return status;
-    double room = (double)disk.f_bavail * (double)disk.f_frsize, need = (double)s->plan.bytes;
-    if (need <= room)
-        return 0;
-    return fail(STATUS_FAILED, "%s: expected room for %.1f GB, found %.1f GB", dir, need * 1e-9,
-                room * 1e-9);
-}
 
 static int create(const struct synth *s, struct outfile *f, const char *name)
 {
@@ -129,27 +82,6 @@ static struct js *header_json(const struct synth_plan *p, int file)
     return root;
 }
 
-/* Write the header's length and the header, with spaces so that the data begin at a multiple of 8.
- */
-static void write_header(struct outfile *f, const struct synth_plan *p, int file)
-{
-    char *text = NULL;
-    size_t bytes = 0;
-    struct js *header = header_json(p, file);
-    FILE *memory = open_memstream(&text, &bytes);
-    bool printed = memory && js_print(header, memory, 0);
-    CHECK_MEMORY(printed && fclose(memory) == 0, "no memory for a header");
-    bytes--; // leave out the newline at the end
-    uint64_t padded = (bytes + 7) / 8 * 8;
-    for (int i = 0; i < 8; i++)
-        fputc((int)(padded >> 8 * i & 0xff), f->stream);
-    fwrite(text, 1, bytes, f->stream);
-    for (; bytes < padded; bytes++)
-        fputc(' ', f->stream);
-    free(text);
-    js_free(header);
-}
-
 bool synth_is_ones(const char *tensor)
 {
     return strstr(tensor, "norm.weight") != NULL;
@@ -195,7 +127,9 @@ static int write_shard(struct synth *s, int file)
     int status = create(s, &f, name);
     if (status)
         return status;
-    write_header(&f, &s->plan, file);
+    struct js *header = header_json(&s->plan, file);
+    model_write_header(f.stream, header);
+    js_free(header);
     for (size_t i = 0; i < s->plan.count && good; i++)
         if (s->plan.tensors[i].file == file)
             good = write_tensor(s, &f, &s->plan.tensors[i]);
@@ -233,7 +167,7 @@ static int write_files(struct synth *s)
 
 static int write_checkpoint(struct synth *s)
 {
-    int status = open_directory(s);
+    int status = model_directory_open(s->options->dir, (double)s->plan.bytes, &s->made_dir);
     outfiles_begin(s->made_dir ? s->options->dir : NULL);
     s->chunk = malloc(CHUNK_BYTES);
     CHECK_MEMORY(s->chunk, "no memory for a chunk");

@@ -4,6 +4,7 @@
 #include <pty.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -278,6 +279,30 @@ static void arenas_hand_out_zeroed_aligned_memory(void **state)
     assert_null(a.blocks);
 }
 
+/* mincore() fails where nothing is mapped. */
+static bool is_mapped(void *page)
+{
+    unsigned char resident;
+    return mincore(page, 1, &resident) == 0;
+}
+
+static void arenas_adopt_mappings(void **state)
+{
+    (void)state;
+    struct arena a = {0};
+    for (int way = 0; way < 2; way++) {
+        void *pages[2];
+        for (int i = 0; i < 2; i++) {
+            pages[i] = mmap(NULL, 8192, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            assert_true(pages[i] != MAP_FAILED);
+            arena_adopt(&a, pages[i], 8192);
+        }
+        assert_true(is_mapped(pages[0]) && is_mapped(pages[1]));
+        (way ? arena_free : arena_reset)(&a);
+        assert_true(!is_mapped(pages[0]) && !is_mapped(pages[1]));
+    }
+}
+
 static void errors_are_kept_and_made_harmless(void **state)
 {
     (void)state;
@@ -328,6 +353,7 @@ int main(void)
         cmocka_unit_test(a_set_of_files_stays_or_goes),
         cmocka_unit_test(a_wait_for_a_gpu_is_a_pulse_for_a_while),
         cmocka_unit_test(arenas_hand_out_zeroed_aligned_memory),
+        cmocka_unit_test(arenas_adopt_mappings),
         cmocka_unit_test(errors_are_kept_and_made_harmless),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
