@@ -125,15 +125,30 @@ static int refuse_gpu(const struct precision *p)
                 quant_name(p->matrices ? p->matrices : p->blocks));
 }
 
+/* As the options say; but what is packed in the checkpoint stays as it is. */
+static int choose_precision(struct coordinator *c, const struct coordinator_options *o,
+                            const struct checkpoint *ckpt)
+{
+    struct precision *p = &c->precision;
+    struct packed_kind packed = checkpoint_packed(ckpt);
+    *p = (struct precision){o->dtype < 0 ? c->config.dtype : (enum dtype)o->dtype, o->quant,
+                            o->expert_quant ? o->expert_quant : o->quant};
+    if (packed.matrices || packed.blocks) {
+        struct precision found = {c->config.dtype, packed.matrices, packed.blocks};
+        if (o->dtype >= 0 || is_quantised(p))
+            return fail(STATUS_USAGE,
+                        "--dtype %s: expected auto for a checkpoint that is quantised, found %s",
+                        precision_text(p).text, precision_text(&found).text);
+        *p = found;
+    }
+    return is_quantised(p) && o->device == DEVICE_CUDA ? refuse_gpu(p) : 0;
+}
+
 /* 0, or STATUS_USAGE if a layer would not see all of so long a text. */
 static int choose_sizes(struct coordinator *c, const struct coordinator_options *o)
 {
     const struct config *m = &c->config;
     int most = m->max_positions;
-    c->precision = (struct precision){o->dtype < 0 ? m->dtype : (enum dtype)o->dtype, o->quant,
-                                      o->expert_quant ? o->expert_quant : o->quant};
-    if (is_quantised(&c->precision) && o->device == DEVICE_CUDA)
-        return refuse_gpu(&c->precision);
     c->context = o->context ? o->context : o->wanted && o->wanted < most ? o->wanted : most;
     if (m->window && c->context > m->window)
         return fail(STATUS_USAGE, "-c %d: expected at most %d, the model's sliding_window",
@@ -406,6 +421,8 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
         status = choose_sizes(c, o);
     if (!status)
         status = checkpoint_open(&ckpt, o->model_dir);
+    if (!status)
+        status = choose_precision(c, o, ckpt);
     if (!status)
         status = open_with(c, o, ckpt);
     checkpoint_close(ckpt);

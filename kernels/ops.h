@@ -121,6 +121,8 @@ static inline void top_tokens(struct dev *d, struct candidate *best, const float
 
 /* The bytes of a matrix; quantised ones are in the layout that all instruction sets share. */
 size_t quant_matrix_bytes(enum quant quant, int n, int k);
+/* w := its n outputs in a packed matrix of the same inputs, from output `first` on. On the CPU. */
+void quant_copy_outputs(struct matrix *w, const void *packed, int first);
 static inline size_t matrix_bytes(const struct dev *d, enum dtype type, enum quant quant, int n,
                                   int k)
 {

@@ -125,8 +125,9 @@ static int inspect(const struct inspect_options *o, const char *dir, const char 
     if (status)
         return status;
     status = weight_files_look(&i.weights, dir, &m);
-    struct precision p = {dtype.type < 0 ? m.dtype : (enum dtype)dtype.type, dtype.matrices,
-                          dtype.experts};
+    struct precision p = {dtype.type < 0 ? m.dtype : (enum dtype)dtype.type,
+                          i.weights.packed.matrices ? i.weights.packed.matrices : dtype.matrices,
+                          i.weights.packed.blocks ? i.weights.packed.blocks : dtype.experts};
     memory_plan_open(&i.plan, &m, p, o->context ? (int)o->context : m.max_positions);
     if (i.weights.embed)
         i.plan.embed_bytes = i.weights.embed;

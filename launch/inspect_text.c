@@ -28,8 +28,13 @@ static void print_weights(const struct weight_files *w, FILE *out)
         line(out, "weights:", "not here: %d of %d files are missing", w->missing, w->files);
         return;
     }
-    char types[32] = "";
+    char types[48] = "";
     size_t n = 0;
+    const enum quant kinds[] = {w->packed.matrices, w->packed.blocks};
+    for (int k = 0; k < 2; k++)
+        if (kinds[k] && (k == 0 || kinds[1] != kinds[0]))
+            n += (size_t)snprintf(types + n, sizeof types - n, "%s%s", n ? " and " : "",
+                                  quant_name(kinds[k]));
     for (int t = 0; t < 3; t++)
         if (w->types[t])
             n += (size_t)snprintf(types + n, sizeof types - n, "%s%s", n ? " and " : "",

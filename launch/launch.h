@@ -26,6 +26,7 @@ int command_logits(struct process *p, int argc, char **argv);
 int command_perplexity(struct process *p, int argc, char **argv);
 int command_tokenize(struct process *p, int argc, char **argv);
 int command_synth(struct process *p, int argc, char **argv);
+int command_quantize(struct process *p, int argc, char **argv);
 int command_batch(struct process *p, int argc, char **argv);
 int command_chat(struct process *p, int argc, char **argv);
 int command_serve(struct process *p, int argc, char **argv);

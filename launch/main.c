@@ -25,6 +25,7 @@ static const struct command commands[] = {
      true},
     {"tokenize", "text to token ids, and back", command_tokenize, false},
     {"synth", "a checkpoint of true shape with random weights", command_synth, false},
+    {"quantize", "a checkpoint with weights of 8 or 4 bits", command_quantize, false},
     {"bench", "speed beside the machine's roof", command_bench, true},
     {"alltoall", "what the exchange of a layer takes, without a model", command_alltoall, true},
     {"replay", "all ways that rows travel, on recorded routing", command_replay, true},

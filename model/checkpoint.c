@@ -20,6 +20,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "model/checkpoint_fp8.h"
+#include "model/packed.h"
 #include "model/place.h"
 #include "model/synth_made.h"
 
@@ -52,6 +53,7 @@ struct checkpoint {
     size_t n_tensors, room;
     struct index_entry *index; // in the order of the index file; NULL: there is a single file
     size_t n_index, index_room;
+    struct packed_kind packed;
     struct synth_made *made; // of a synthetic model; NULL: the tensors are in files
 };
 
@@ -134,6 +136,8 @@ static int read_header(struct checkpoint *c, const struct shard_file *s)
     status = read_at(s, text, bytes, PREFIX_BYTES)
                  ? safetensors_parse(text, bytes, s->bytes, s->path, add_tensor, c)
                  : unreadable(s);
+    if (!status)
+        status = packed_read(&c->packed, text, bytes, s->path);
     free(text);
     return status;
 }
@@ -381,6 +385,11 @@ const char *checkpoint_file(const struct checkpoint *c, int file)
 const char *checkpoint_dir(const struct checkpoint *c)
 {
     return c->dir;
+}
+
+struct packed_kind checkpoint_packed(const struct checkpoint *c)
+{
+    return c->packed;
 }
 
 bool checkpoint_is_place(const char *dir)

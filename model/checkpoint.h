@@ -34,6 +34,11 @@ struct tensor {
 
 struct checkpoint;
 
+/* How matrices are kept in the files (model/packed.h); QUANT_NONE for both: as numbers. */
+struct packed_kind {
+    enum quant matrices, blocks;
+};
+
 /* Open a directory, or a synthetic model. 0 or STATUS_BAD_FILE; the error names the file, the
  * tensor, key or byte, what was expected and what was found. */
 int checkpoint_open(struct checkpoint **c, const char *dir);
@@ -49,6 +54,7 @@ const struct tensor *checkpoint_at(const struct checkpoint *c, size_t i); // sor
 const char *checkpoint_file(const struct checkpoint *c, int file);        // its path
 
 const char *checkpoint_dir(const struct checkpoint *c);
+struct packed_kind checkpoint_packed(const struct checkpoint *c);
 
 /* Does this text name an existing directory, or a synthetic model? */
 bool checkpoint_is_place(const char *dir);
@@ -92,6 +98,10 @@ int safetensors_prefix(const void *start, size_t bytes, uint64_t file_bytes, con
 int safetensors_parse(const char *header, size_t header_bytes, uint64_t file_bytes,
                       const char *name, void (*each)(void *context, const struct tensor *t),
                       void *context);
+/* The texts of a header's __metadata__; the header was read before. */
+void safetensors_metadata(const char *header, size_t header_bytes,
+                          void (*each)(void *context, const char *key, const char *value),
+                          void *context);
 /* Read model.safetensors.index.json, which says which tensor is in which file. */
 int safetensors_parse_index(const char *text, size_t bytes, const char *name,
                             void (*each)(void *context, const char *tensor, const char *file),

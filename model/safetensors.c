@@ -271,6 +271,17 @@ int safetensors_parse(const char *text, size_t bytes, uint64_t file_bytes, const
     return status;
 }
 
+void safetensors_metadata(const char *text, size_t bytes,
+                          void (*each)(void *context, const char *key, const char *value),
+                          void *context)
+{
+    struct js *root = js_parse(text, bytes, "a header");
+    const struct js *v = js_member(root, "__metadata__");
+    for (struct js_entry e = js_first(v); v && js_is_object(v) && e.key; e = js_next(v, e))
+        each(context, e.key, js_string(e.value, NULL));
+    js_free(root);
+}
+
 /* Is this the name of a file in the index's own directory? A path could lead out of it. */
 static bool is_shard_name(const char *name, size_t bytes)
 {

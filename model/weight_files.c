@@ -97,6 +97,7 @@ int weight_files_look(struct weight_files *w, const char *dir, struct config *m)
     if (!status) {
         struct tensor_spec embed = tensor_spec(m, TENSOR_EMBED, 0, 0);
         w->embed = checkpoint_find(c, embed.name)->bytes;
+        w->packed = checkpoint_packed(c);
         read_tensors(w, c);
     }
     checkpoint_close(c);

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/pulse.h"
 #include "kernels/ops.h"
+#include "model/packed.h"
 #include "model/pieces.h"
 #include "model/tensors.h"
 
@@ -41,6 +42,15 @@ static int check_refused(const struct config *m, const struct checkpoint *c, int
     return 0;
 }
 
+/* Is a part packed already? Its own tensors are then not there. */
+static bool is_packed(const struct checkpoint *c, enum tensor_part part)
+{
+    struct packed_kind packed = checkpoint_packed(c);
+    if (part == PART_QKV || part == PART_O || part == PART_UNEMBED)
+        return packed.matrices;
+    return (part == PART_DENSE || part == PART_EXPERT) && packed.blocks;
+}
+
 /* What the parts of a layer are made of. */
 static int check_parts(const struct config *m, const struct checkpoint *c, int layer)
 {
@@ -50,7 +60,7 @@ static int check_parts(const struct config *m, const struct checkpoint *c, int l
         if (!part_is_of_layer((enum tensor_part)p))
             continue;
         int n = part_tensors(m, (enum tensor_part)p, layer, kinds);
-        for (int i = 0; i < n && !status; i++)
+        for (int i = 0; i < n && !status && !is_packed(c, (enum tensor_part)p); i++)
             status = need(m, c, kinds[i], layer, 0);
     }
     return status;
@@ -91,15 +101,15 @@ static void untie(struct config *m, const struct checkpoint *c)
 int weights_check(struct config *m, const struct checkpoint *c)
 {
     static const enum tensor_kind once[] = {TENSOR_EMBED, TENSOR_FINAL_NORM, TENSOR_UNEMBED};
-    int status = 0;
+    int n = is_packed(c, PART_UNEMBED) ? 2 : 3, status = packed_check(m, c);
     untie(m, c);
-    for (int i = 0; i < 3 && !status; i++)
+    for (int i = 0; i < n && !status; i++)
         status = need(m, c, once[i], 0, 0);
     for (int l = 0; l < m->n_layers && !status; l++) {
         status = check_refused(m, c, l);
         if (!status)
             status = check_parts(m, c, l);
-        if (!status && m->sparse[l])
+        if (!status && m->sparse[l] && !is_packed(c, PART_EXPERT))
             status = check_experts(m, c, l);
     }
     return status;
@@ -151,6 +161,11 @@ static int load_matrix(struct loader *o, struct matrix *w, enum tensor_part part
     enum tensor_kind kinds[PART_TENSORS];
     struct part_size size = part_size(o->m, part, layer);
     int n = part_tensors(o->m, part, layer, kinds), first = 0, status = 0;
+    if (is_packed(o->c, part)) {
+        struct packed_matrix p = packed_part(o->m, checkpoint_packed(o->c), part, layer);
+        report(o, (uint64_t)size.n * (uint64_t)size.k);
+        return packed_map(w, o->d, o->precision.type, o->c, &p, 0, p.n);
+    }
     enum quant quant = part == PART_ROUTER ? QUANT_NONE : o->precision.matrices;
     matrix_new(o->d, w, o->precision.type, quant, size.n, size.k);
     for (int i = 0; i < n && !status; i++) {
@@ -271,12 +286,27 @@ static void source_part(struct ffn_source *s, const struct config *m, int first,
     }
 }
 
+/* Both matrices of a block that is packed already. */
+static int map_block(struct ffn *f, struct dev *d, const struct config *m,
+                     const struct checkpoint *c, struct precision p, enum packed_block block,
+                     int layer, int number)
+{
+    struct packed_kind kind = checkpoint_packed(c);
+    struct packed_matrix gate_up = packed_block(m, kind, block, layer, number, false);
+    struct packed_matrix down = packed_block(m, kind, block, layer, number, true);
+    pulse();
+    int status = packed_map(&f->gate_up, d, p.type, c, &gate_up, 0, gate_up.n);
+    return status ? status : packed_map(&f->down, d, p.type, c, &down, 0, down.n);
+}
+
 int weights_load_piece(struct ffn *f, struct dev *d, const struct config *m,
                        const struct checkpoint *c, struct precision p, int layer, int piece)
 {
     enum tensor_kind kinds[PART_TENSORS];
     struct ffn_source s = {0};
     struct pieces cut = pieces_of(m, layer);
+    if (is_packed(c, PART_DENSE))
+        return map_block(f, d, m, c, p, PACKED_PIECE, layer, piece);
     part_tensors(m, PART_DENSE, layer, kinds);
     for (int i = 0; i < 3; i++)
         s.t[i] = find(m, c, kinds[i], layer, 0);
@@ -294,6 +324,8 @@ int weights_load_expert(struct ffn *f, struct dev *d, const struct config *m,
 {
     struct ffn_source s = {0};
     struct part_size size = part_size(m, PART_EXPERT, layer);
+    if (is_packed(c, PART_EXPERT))
+        return map_block(f, d, m, c, p, PACKED_EXPERT, layer, expert);
     if (is_fused(m, c, layer)) {
         s.t[0] = s.t[1] = find(m, c, TENSOR_FUSED_GATE_UP, layer, 0);
         s.t[2] = find(m, c, TENSOR_FUSED_DOWN, layer, 0);
@@ -344,9 +376,20 @@ static int load_layer(struct loader *o, struct layer_weights *w, int layer)
     return status;
 }
 
+int weights_load_part(struct matrix *w, struct dev *d, const struct config *m,
+                      const struct checkpoint *c, struct precision p, enum tensor_part part,
+                      int layer)
+{
+    struct loader o = {.d = d, .m = m, .c = c, .precision = p};
+    return load_matrix(&o, w, part, layer);
+}
+
 int weights_load_outputs(struct matrix *w, struct dev *d, const struct config *m,
                          const struct checkpoint *c, struct precision p, int first, int n)
 {
+    struct packed_matrix packed = packed_outputs(m, checkpoint_packed(c));
+    if (is_packed(c, PART_UNEMBED))
+        return packed_map(w, d, p.type, c, &packed, first, n);
     const struct tensor *t = find(m, c, TENSOR_UNEMBED, 0, 0);
     uint64_t row = (uint64_t)m->dim * (uint64_t)dtype_bytes(t->type);
     struct mapping map;

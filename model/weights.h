@@ -7,6 +7,7 @@
 #include "kernels/device.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
+#include "model/tensors.h"
 
 struct layer_weights {
     const float *attn_norm, *ffn_norm; // [dim]
@@ -48,6 +49,11 @@ int weights_load_expert(struct ffn *f, struct dev *d, const struct config *m,
                         const struct checkpoint *c, struct precision p, int layer, int expert);
 int weights_load_piece(struct ffn *f, struct dev *d, const struct config *m,
                        const struct checkpoint *c, struct precision p, int layer, int piece);
+
+/* PART_QKV or PART_O of a layer, without a bias. */
+int weights_load_part(struct matrix *w, struct dev *d, const struct config *m,
+                      const struct checkpoint *c, struct precision p, enum tensor_part part,
+                      int layer);
 
 /* Rows [first, first + n) of the output matrix. */
 int weights_load_outputs(struct matrix *w, struct dev *d, const struct config *m,

@@ -45,6 +45,13 @@ static int check_setup(const struct worker *w, const struct setup *setup)
     if (setup->n_pieces != pieces_total(m))
         return fail(STATUS_FAILED, "setup: expected ranks for %d pieces, found %d", pieces_total(m),
                     setup->n_pieces);
+    struct packed_kind packed = checkpoint_packed(w->checkpoint);
+    if ((packed.matrices && packed.matrices != setup->precision.matrices) ||
+        (packed.blocks && packed.blocks != setup->precision.blocks))
+        return fail(STATUS_FAILED,
+                    "setup: expected weights in %s/%s as in the checkpoint, found %s",
+                    quant_name(packed.matrices), quant_name(packed.blocks),
+                    precision_text(&setup->precision).text);
     if (setup->n_nccl_ids && w->options->device == DEVICE_CPU)
         return fail(STATUS_USAGE, "--transport nccl: expected a GPU for each rank, found none");
     if (is_quantised(&setup->precision) && w->options->device == DEVICE_CUDA)

@@ -76,3 +76,25 @@ void quant_pack(void *panel, enum quant quant, const float *from, size_t first, 
                sizeof scale);
     }
 }
+
+/* An output's integers in a block are words of 4 bytes, PANEL words apart; its scale is behind all
+ * of them. */
+static void copy_output(uint8_t *to, const uint8_t *from, enum quant quant, size_t o, size_t source)
+{
+    size_t integers = quant == QUANT_Q8 ? Q8_BYTES : Q4_BYTES;
+    for (size_t i = 0; i < integers; i += sizeof(int32_t[PANEL]))
+        memcpy(to + i + o * sizeof(int32_t), from + i + source * sizeof(int32_t), sizeof(int32_t));
+    memcpy(to + integers + o * sizeof(f16), from + integers + source * sizeof(f16), sizeof(f16));
+}
+
+void quant_copy_outputs(struct matrix *w, const void *packed, int first)
+{
+    size_t panel = quant_panel_bytes(w->quant, w->k), block = quant_block_bytes(w->quant);
+    for (int o = 0; o < w->n; o++) {
+        uint8_t *to = (uint8_t *)w->data + (size_t)(o / PANEL) * panel;
+        const uint8_t *from = (const uint8_t *)packed + (size_t)((first + o) / PANEL) * panel;
+        for (size_t at = 0; at < panel; at += block)
+            copy_output(to + at, from + at, w->quant, (size_t)(o % PANEL),
+                        (size_t)((first + o) % PANEL));
+    }
+}

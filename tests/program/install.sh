@@ -21,7 +21,7 @@ if command -v mpirun >/dev/null; then
     cmp -s expected stdout
     result $? "the runner: expected the same text from three ranks"
 fi
-for command in run batch chat serve logits tokenize synth bench inspect doctor; do
+for command in run batch chat serve logits tokenize synth quantize bench inspect doctor; do
     grep -q "^\.B[IR]* \"\?$command" there/share/man/man1/epmoe.1
     result $? "the man page: expected $command"
 done
