@@ -27,12 +27,8 @@
 #define SINGLE "model.safetensors"
 #define INDEX  "model.safetensors.index.json"
 
-enum {
-    MAX_SHARDS = 512,
-    MAX_INDEX_BYTES = 100000000,
-    MAX_CONFIG_BYTES = 16 << 20,
-    PREFIX_BYTES = 8
-};
+enum { MAX_SHARDS = 512, PREFIX_BYTES = 8 };
+enum { MAX_INDEX_BYTES = 100000000, MAX_CONFIG_BYTES = 16 << 20 };
 
 struct shard_file {
     const char *path, *name;
@@ -133,10 +129,9 @@ static int read_header(struct checkpoint *c, const struct shard_file *s)
         return status;
     char *text = malloc(bytes + 1);
     CHECK_MEMORY(text, "no memory for %zu bytes", bytes);
-    status = read_at(s, text, bytes, PREFIX_BYTES)
-                 ? safetensors_parse(text, bytes, s->bytes, s->path, add_tensor, c)
-                 : unreadable(s);
-    if (!status)
+    if (!read_at(s, text, bytes, PREFIX_BYTES))
+        status = unreadable(s);
+    else if (!(status = safetensors_parse(text, bytes, s->bytes, s->path, add_tensor, c)))
         status = packed_read(&c->packed, text, bytes, s->path);
     free(text);
     return status;

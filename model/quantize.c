@@ -102,9 +102,12 @@ static void other_tensors(struct quantize *q, each_tensor each)
         one_tensor(q, each, TENSOR_UNEMBED, 0, 0);
 }
 
+/* A tensor in fp8 is read as one of F32, and so written. */
 static void add_other(struct quantize *q, const struct tensor *t)
 {
-    add_header(q, t->name, t->type_name, t->n_dims, t->shape, (int64_t)t->bytes);
+    static const char *const types[] = {
+        [DTYPE_F32] = "F32", [DTYPE_F16] = "F16", [DTYPE_BF16] = "BF16"};
+    add_header(q, t->name, types[t->type], t->n_dims, t->shape, (int64_t)t->bytes);
 }
 
 static void make_header(struct quantize *q)

@@ -43,6 +43,7 @@ round_trip "$models/moe-60" --dtype q8
 round_trip "$models/moe-60" --dtype q4
 round_trip "$models/moe-sparse-step-2" --dtype q8 --expert-dtype q4 # dense layers, too
 round_trip "$models/qwen3-moe-fused" --dtype q4                     # experts in fused tensors
+round_trip "$models/qwen3-moe-fp8" --expert-dtype q4                # attention was in fp8
 round_trip "$models/mixtral-published" --expert-dtype q8            # attention stays as it was
 round_trip "$models/dense-tied" --dtype q8                          # an output matrix of its own
 round_trip "$austen" --dtype q4
