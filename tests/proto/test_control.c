@@ -3,47 +3,8 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "kernels/kernels.h"
-#include "proto/control.h"
-#include "proto/phase.h"
 #include "tests/rig/cm.h"
-
-static const int32_t ranks[] = {-1, -1, 1, 65535, 0, 2};
-
-static const struct trace_event marks[] = {
-    {0, INT32_MIN, -1, PHASE_OUTSIDE, 0},
-    {0, 0, 0, PHASE_AWAIT, 0},
-    {1, 7, 0, PHASE_UNPACK, 1},
-    {INT64_MAX, INT32_MAX, CONTROL_MAX_LAYERS - 1, PHASE_COUNT - 1, 1},
-};
-enum { N_MARKS = sizeof marks / sizeof *marks };
-
-static const int32_t output_first[] = {0, 0, 64, INT32_MAX};
-static const int32_t copy_cells[] = {0, 0, 2}, copy_ranks[] = {1, CONTROL_MAX_RANKS - 1, 0};
-#define COPIES 2, 3, copy_cells, copy_ranks // after two ids of NCCL's
-static const int32_t piece_ranks[] = {0, CONTROL_MAX_RANKS - 1};
-static const char nccl_ids[2 * CONTROL_NCCL_ID_BYTES] = {1, 0, 2}; // any bytes
-
-#define MIXED                                                                                      \
-    {                                                                                              \
-        DTYPE_BF16, QUANT_Q8, QUANT_Q4                                                             \
-    }
-static const struct control valid[] = {
-    {.kind = CONTROL_HELLO, .hello = {"1.2 (abc)", "node7", "cpu", 0x80000001, 0x0123456789abcdef}},
-    {.kind = CONTROL_SETUP,
-     .setup = {31, MIXED, 2, 3, ranks, 2, piece_ranks, 4, output_first, CONTROL_MAX_ROWS,
-               CONTROL_MAX_ROWS, "exact", "rows", "on", "model", "off", true, nccl_ids, COPIES}},
-    {.kind = CONTROL_READY, .ready = {UINT64_MAX, UINT32_MAX, 1e300}},
-    {.kind = CONTROL_STEP, .step = {CONTROL_MAX_ROWS, CONTROL_MAX_ROWS - 1}},
-    {.kind = CONTROL_STATS, .stats = {UINT64_MAX, UINT64_MAX - 1, 1ull << 63, 1, 0.1, 1e300}},
-    {.kind = CONTROL_FAULT, .fault = {STATUS_LOST_RANK, "no such file: \"x\""}},
-    {.kind = CONTROL_STOP},
-    {.kind = CONTROL_CLOCK, .clock = {0, INT64_MAX}},
-    {.kind = CONTROL_RECORDS, .records = {marks, N_MARKS, UINT64_MAX, 1}},
-    {.kind = CONTROL_SPEED, .speed = {31, MIXED, 1e300, 0.5, UINT64_MAX}},
-    {.kind = CONTROL_LOGITS, .logits = {CONTROL_MAX_ROWS, TOP_MOST}},
-};
-enum { N_KINDS = sizeof valid / sizeof *valid };
+#include "tests/rig/control_messages.h"
 
 /* Packed and unpacked again, into an arena that lives until the next call. */
 static struct control round_trip(const struct control *message)
@@ -407,86 +368,6 @@ static void test_many_in_one(void **state)
     free(bytes);
 }
 
-/* ---- over a transport ---- */
-
-struct pair {
-    struct transport ends[2];
-    struct arena arena;
-};
-
-static void open_pair(struct pair *p)
-{
-    *p = (struct pair){0};
-    transport_open_local(p->ends, 2);
-    strcpy((char *)p->ends[1].hosts[1], "node7");
-    error_capture(true);
-}
-
-static void close_pair(struct pair *p)
-{
-    transport_close(&p->ends[1]);
-    transport_close(&p->ends[0]);
-    arena_free(&p->arena);
-    error_capture(false);
-}
-
-static void test_expect(void **state)
-{
-    struct pair p;
-    struct control message;
-    (void)state;
-    open_pair(&p);
-    for (int kind = 0; kind < N_KINDS; kind++) {
-        if (kind == CONTROL_FAULT)
-            continue;
-        assert_int_equal(control_send(&p.ends[1], 0, &valid[kind]), 0);
-        assert_int_equal(
-            control_expect(&p.ends[0], ANY_RANK, (enum control_kind)kind, &message, &p.arena), 0);
-        assert_int_equal(message.kind, kind);
-        assert_int_equal(message.from, 1);
-    }
-    control_send(&p.ends[1], 0, &valid[CONTROL_READY]);
-    assert_int_equal(control_expect(&p.ends[0], 1, CONTROL_HELLO, &message, &p.arena),
-                     STATUS_FAILED);
-    assert_string_equal(error_text(), "rank 1: expected Hello, found Ready");
-    close_pair(&p);
-}
-
-static void test_fault(void **state)
-{
-    struct pair p;
-    struct control message, fault = {.kind = CONTROL_FAULT, .fault = {STATUS_BAD_FILE, "no\nroom"}};
-    (void)state;
-    open_pair(&p);
-    control_send(&p.ends[1], 0, &fault);
-    assert_int_equal(control_expect(&p.ends[0], 1, CONTROL_READY, &message, &p.arena),
-                     STATUS_BAD_FILE);
-    assert_string_equal(error_text(), "rank 1 on node7: no\\x0aroom");
-    fault.fault = (struct fault){STATUS_OK, ""};
-    control_send(&p.ends[1], 0, &fault);
-    assert_int_equal(control_expect(&p.ends[0], 1, CONTROL_FAULT, &message, &p.arena),
-                     STATUS_FAILED);
-    assert_string_equal(error_text(), "rank 1 on node7: it gave up without a reason");
-    control_send(&p.ends[1], 0, &fault); // control_recv leaves it to its caller
-    assert_int_equal(control_recv(&p.ends[0], 1, &message, &p.arena), 0);
-    assert_int_equal(message.kind, CONTROL_FAULT);
-    assert_string_equal(message.host, "node7");
-    close_pair(&p);
-}
-
-static void test_recv_malformed(void **state)
-{
-    struct pair p;
-    struct control message;
-    (void)state;
-    open_pair(&p);
-    transport_send(&p.ends[1], 0, "junk", 4);
-    assert_int_equal(control_expect(&p.ends[0], 1, CONTROL_READY, &message, &p.arena),
-                     STATUS_FAILED);
-    assert_string_equal(error_text(), "rank 1: expected a control message, found 4 other bytes");
-    close_pair(&p);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -501,9 +382,6 @@ int main(void)
         cmocka_unit_test(test_mutilated),
         cmocka_unit_test(test_too_long),
         cmocka_unit_test(test_many_in_one),
-        cmocka_unit_test(test_expect),
-        cmocka_unit_test(test_fault),
-        cmocka_unit_test(test_recv_malformed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
