@@ -32,7 +32,6 @@ struct perplexity_command {
     uint64_t keep_bytes;
     int type[MAX_TYPES], n_types; // places in `choices`, the reference first
     int current;                  // the one whose turn it is
-    enum dtype own;               // type of the checkpoint, which auto is
     struct prompt prompt;
     struct perplexity_options options;
     struct perplexity_reference reference;
@@ -202,8 +201,6 @@ static int prepare(struct perplexity_command *c)
         status = config_load(&config, &unused, dir);
     if (!status)
         status = choose_windows(c, &config);
-    if (!status)
-        c->own = config.dtype;
     if (!status && c->n_types > 1)
         status =
             perplexity_reference_open(&c->reference, &c->options, config.vocab_size, c->keep_bytes);
@@ -212,15 +209,6 @@ static int prepare(struct perplexity_command *c)
 }
 
 /* ---- a run for each type ---- */
-
-/* The word of `choices` that a type is, or for auto the type of the checkpoint. */
-static void name_type(char *name, size_t size, const struct perplexity_command *c, int type)
-{
-    const char *at = type > 0 ? c->choices : dtype_name(c->own);
-    for (int i = 0; i < type; i++)
-        at = strchr(at, '|') + 1;
-    snprintf(name, size, "%.*s", (int)strcspn(at, "|"), at);
-}
 
 static int run_type(struct process *p, const void *command)
 {
@@ -234,7 +222,8 @@ static int run_type(struct process *p, const void *command)
         status = ranks_open(&ranks, p, &c->model, &needs);
     if (status)
         return status;
-    name_type(result->name, sizeof result->name, c, c->model.dtype);
+    snprintf(result->name, sizeof result->name, "%s",
+             precision_text(&ranks.coordinator.precision).text);
     status = perplexity_run(result, &ranks.coordinator, &c->options,
                             c->n_types > 1 ? &c->reference : NULL);
     if (!status)
