@@ -154,10 +154,11 @@ static void print_exchange(const struct table *t, const struct phase_times *all)
     struct exchange_times x = profile_exchange_times(t->p, t->kind);
     double n = steps_of(t);
     if (t->p->n_ranks > 1)
-        fprintf(t->out,
-                "exchange: %.1f %% of a step (pack, wire out, wait); %.1f exposed, %.1f hidden\n",
-                100 * (double)phase_exchange(all) / (double)phase_total(all),
-                (double)all->ns[PHASE_WAIT] / t->unit, (double)x.hidden / t->unit);
+        fprintf(
+            t->out,
+            "exchange: %.1f %% of a step (pack, wire out, wait);\n  %.1f exposed, %.1f hidden\n",
+            100 * (double)phase_exchange(all) / (double)phase_total(all),
+            (double)all->ns[PHASE_WAIT] / t->unit, (double)x.hidden / t->unit);
     fprintf(t->out, "bytes a step: wire %s out", bytes_text((double)c->sent / n).text);
     fprintf(t->out, " in %.0f messages", (double)c->messages / n);
     fprintf(t->out, " and %s back;\n", bytes_text((double)c->received / n).text);
