@@ -2,9 +2,9 @@
 
 #include <stdio.h>
 
-struct precision_text precision_text(const struct precision *p)
+struct precision_words precision_text(const struct precision *p)
 {
-    struct precision_text t;
+    struct precision_words t;
     const char *matrices = weight_name(p->type, p->matrices);
     if (p->blocks == p->matrices)
         snprintf(t.text, sizeof t.text, "%s", matrices);

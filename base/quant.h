@@ -61,10 +61,10 @@ static inline bool same_precision(const struct precision *a, const struct precis
 }
 
 /* "bf16", "q8"; "q8/q4" where the blocks are kept in another way. */
-struct precision_text {
+struct precision_words {
     char text[16];
 };
-struct precision_text precision_text(const struct precision *p);
+struct precision_words precision_text(const struct precision *p);
 
 /* Nothing is quantised. */
 static inline struct precision precision_of(enum dtype type)

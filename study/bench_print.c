@@ -161,7 +161,7 @@ static void csv_run(const struct bench_report *r, const struct coordinator *c,
                     const struct bench_options *o, FILE *out)
 {
     struct exchange_words words = exchange_words(&c->options);
-    struct precision_text precision = precision_text(&c->precision);
+    struct precision_words precision = precision_text(&c->precision);
     const char *texts[] = {o->model_name,  precision.text, EPMOE_COMMIT,
                            r->roof.cpu,    r->roof.gpu,    isa_name(r->roof.isa),
                            words.strategy, words.dedup,    words.combine,

@@ -135,7 +135,7 @@ static void run_product(const trial &t)
 {
     size_t each = (size_t)PRODUCT_SIZE * PRODUCT_SIZE * (size_t)dtype_bytes(t.type);
     char *at = (char *)t.memory;
-    struct matrix w = {t.type, PRODUCT_SIZE, PRODUCT_SIZE, at, NULL};
+    struct matrix w = {t.type, PRODUCT_SIZE, PRODUCT_SIZE, at, NULL, QUANT_NONE};
     blas_product(t.d, at + 2 * each, t.type, PRODUCT_SIZE, at + each, &w, PRODUCT_SIZE, 0);
 }
 
