@@ -173,7 +173,7 @@ struct state state_second_half(const struct state *s, const struct config *m, en
                                int first)
 {
     struct buffer list[BUFFERS];
-    struct state half = {0};
+    struct state half = {.groups = s->groups};
     size_t n = (size_t)first;
     const size_t pieces[] = {
         [EACH_ROW] = n,

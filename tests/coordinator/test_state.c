@@ -37,6 +37,7 @@ static void halves_share_no_row(void **state)
     state_open(&s, &d, &m, DTYPE_BF16, &limits);
     struct state half = state_second_half(&s, &m, DTYPE_BF16, FIRST);
     int row = 2 * row_stride(DIM), pairs = FIRST * TOP_K;
+    assert_true(half.groups == s.groups && s.groups >= EXPERTS);
     assert_int_equal(half.x - s.x, FIRST * DIM);
     assert_int_equal(apart(s.h, half.h), FIRST * row);
     assert_int_equal(half.qkv - s.qkv, FIRST * (HEADS + 4) * HEAD_DIM);
