@@ -173,27 +173,6 @@ static void count_home(struct costs *c, const struct step_shape *s)
     c->of[COST_OUTPUT] = s->sequences;
 }
 
-static void open_traffic(struct traffic *t, const struct routing_file *f, struct arena *memory)
-{
-    size_t pairs = (size_t)f->most_rows * (size_t)f->head.top_k;
-    t->expert = arena_alloc(memory, pairs * sizeof *t->expert);
-    t->weight = arena_alloc(memory, pairs * sizeof *t->weight);
-}
-
-/* loads [ranks] += those of a layer: each expert's rows, on its rank. */
-static void add_loads(struct load *loads, const struct traffic *t, const int32_t *rank_of,
-                      int experts)
-{
-    int32_t rows[MAX_EXPERTS] = {0};
-    for (int i = 0; i < t->n * t->k; i++)
-        rows[t->expert[i]]++;
-    for (int e = 0; e < experts; e++) {
-        struct load *l = &loads[rank_of ? rank_of[e] : 0];
-        l->rows += rows[e];
-        l->experts += rows[e] > 0;
-    }
-}
-
 /* A step's experts with all of them on one rank. */
 static void count_experts(struct calibration *c, struct costs *to, int shape, struct traffic *t)
 {
@@ -201,7 +180,7 @@ static void count_experts(struct calibration *c, struct costs *to, int shape, st
     struct load all = {0, 0};
     for (int i = 0; i < f->n_sparse; i++) {
         replay_traffic(t, f, &f->steps[shape], i);
-        add_loads(&all, t, NULL, f->head.n_experts);
+        loads_add(&all, t, NULL, f->head.n_experts);
     }
     to->of[COST_ROW] += all.rows;
     to->of[COST_EXPERT] += all.experts;
@@ -263,7 +242,7 @@ int calibrate_alone(struct calibration *c, struct coordinator *alone,
     int status = record_steps(c, alone, path), first = c->n; // a step, its experts, a step, …
     if (status)
         return status;
-    open_traffic(&t, &c->routing, &c->memory);
+    traffic_open(&t, c->routing.most_rows, c->routing.head.top_k, &c->memory);
     expert_run_open(&run, alone, c->routing.most_rows);
     for (int i = 0; i < c->n_shapes; i++) {
         struct setting *step = add_step(c, SETTING_ALONE, i);
@@ -298,7 +277,7 @@ static void count_step(struct calibration *c, struct setting *s, int shape, stru
         double bytes = (double)(lap.out + lap.back);
         double messages = (double)(lap.messages_out + lap.messages_back);
         virtual_add(&all, &lap);
-        add_loads(loads + (size_t)i * (size_t)p->n_ranks, t, p->layers[l].rank_of,
+        loads_add(loads + (size_t)i * (size_t)p->n_ranks, t, p->layers[l].rank_of,
                   f->head.n_experts);
         s->lap_bytes = bytes > s->lap_bytes ? bytes : s->lap_bytes;
         s->lap_messages = messages > s->lap_messages ? messages : s->lap_messages;
@@ -318,7 +297,7 @@ static void add_steps(struct calibration *c, const struct coordinator *all, int 
         all->placement.groups_most};
     struct virtual_ranks v;
     struct traffic t;
-    open_traffic(&t, &c->routing, &c->memory);
+    traffic_open(&t, c->routing.most_rows, c->routing.head.top_k, &c->memory);
     virtual_open(&v, all->placement.n_ranks, &limits, &step_ways[way]);
     for (int i = 0; i < c->n_shapes; i++) {
         struct setting *s = add_step(c, SETTING_STEP, i);

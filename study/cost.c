@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "model/config.h"
 #include "study/quantile.h"
 
 static const char *const keys[COSTS] = {
@@ -26,9 +27,16 @@ const char *setting_kind_name(enum setting_kind k)
 
 /* ---- which rank counts ---- */
 
-static double load_time(const struct load *l, const struct costs *prices)
+void loads_add(struct load *loads, const struct traffic *t, const int32_t *rank_of, int experts)
 {
-    return l->rows * prices->of[COST_ROW] + l->experts * prices->of[COST_EXPERT];
+    int32_t rows[MAX_EXPERTS] = {0};
+    for (int i = 0; i < t->n * t->k; i++)
+        rows[t->expert[i]]++;
+    for (int e = 0; e < experts; e++) {
+        struct load *l = &loads[rank_of ? rank_of[e] : 0];
+        l->rows += rows[e];
+        l->experts += rows[e] > 0;
+    }
 }
 
 static struct load layer_counting(const struct load *loads, int ranks, int at_once,

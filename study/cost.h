@@ -3,6 +3,7 @@
 #pragma once
 
 #include "exchange/options.h"
+#include "study/traffic.h"
 
 enum cost {
     COST_MESSAGE,    // between a coordinator and a worker, either way
@@ -41,6 +42,15 @@ static inline double costs_time(const struct costs *counted, const struct costs 
 struct load {
     double rows, experts;
 };
+
+static inline double load_time(const struct load *l, const struct costs *prices)
+{
+    return l->rows * prices->of[COST_ROW] + l->experts * prices->of[COST_EXPERT];
+}
+
+/* loads [ranks] += those of a layer of a step: each expert's rows, on its rank. rank_of [experts];
+ * NULL: all are on rank 0. */
+void loads_add(struct load *loads, const struct traffic *t, const int32_t *rank_of, int experts);
 
 /* What the layers of a step keep the ranks busy with, whichever counts: the slowest rank of each
  * layer; or all of them, over the `at_once` ranks that can compute at the same time, where that

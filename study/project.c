@@ -33,7 +33,6 @@ struct projecting {
     struct virtual_pair *pairs;        // [coordinators][1 + workers] of a lap
     struct virtual_pair *sums;         // likewise, of all laps of a way
     struct load *loads;                // [1 + workers] of a layer of a step
-    int32_t *heat;                     // [experts] rows of each, likewise
     bool *wanted;                      // [experts] of one rank
 };
 
@@ -125,24 +124,17 @@ static double home_time(const struct projecting *p, bool whole)
  */
 static void count_loads(struct projecting *p, const int32_t *rank_of)
 {
-    memset(p->heat, 0, (size_t)experts_of(p) * sizeof *p->heat);
     memset(p->loads, 0, (size_t)(p->workers + 1) * sizeof *p->loads);
-    for (int i = 0; i < p->traffic.n * p->traffic.k; i++)
-        p->heat[p->traffic.expert[i]]++;
-    for (int e = 0; e < experts_of(p); e++) {
-        struct load *l = &p->loads[rank_of ? rank_of[e] : 0];
-        l->rows += p->heat[e];
-        l->experts += p->heat[e] > 0;
-    }
+    loads_add(p->loads, &p->traffic, rank_of, experts_of(p));
 }
 
-static double load_time(struct projecting *p, int sparse_layer, const int32_t *rank_of, int rank)
+static double seconds_of_load(struct projecting *p, int sparse_layer, const int32_t *rank_of,
+                              int rank)
 {
-    const struct costs *prices = &p->o->prices;
     const struct expert_runner *run = p->o->runner;
     const struct load *l = &p->loads[rank];
     if (!run || l->rows == 0)
-        return l->rows * prices->of[COST_ROW] + l->experts * prices->of[COST_EXPERT];
+        return load_time(l, &p->o->prices);
     for (int e = 0; e < experts_of(p); e++)
         p->wanted[e] = !rank_of || rank_of[e] == rank;
     return run->seconds(run->of, sparse_layer, &p->traffic, p->wanted);
@@ -155,7 +147,7 @@ static double layer_experts_time(struct projecting *p, int sparse_layer, const i
     double most = 0;
     count_loads(p, rank_of);
     for (int w = 1; w <= p->workers; w++) {
-        double seconds = load_time(p, sparse_layer, rank_of, w);
+        double seconds = seconds_of_load(p, sparse_layer, rank_of, w);
         most = fmax(most, seconds);
         if (!per_rank)
             continue;
@@ -179,7 +171,7 @@ static double experts_time(struct projecting *p, bool alone, struct project_rank
             replay_traffic(&p->traffic, f, p->steps[i], n);
             if (alone) {
                 count_loads(p, NULL);
-                sum += load_time(p, n, NULL, 0);
+                sum += seconds_of_load(p, n, NULL, 0);
             } else
                 sum += layer_experts_time(p, n, p->placement.layers[l].rank_of, per_rank);
             n++;
@@ -389,14 +381,11 @@ static void mark_outside(const struct projecting *p, struct projection *to)
 static void open_projecting(struct projecting *p, struct project_report *r)
 {
     const struct routing_file *f = p->o->file;
-    size_t pairs = (size_t)f->most_rows * (size_t)f->head.top_k;
     size_t ends = (size_t)p->o->coordinators * (size_t)(p->workers + 1);
-    p->traffic.expert = arena_alloc(&p->memory, pairs * sizeof(int32_t));
-    p->traffic.weight = arena_alloc(&p->memory, pairs * sizeof(float));
+    traffic_open(&p->traffic, f->most_rows, f->head.top_k, &p->memory);
     p->pairs = arena_alloc(&p->memory, ends * sizeof *p->pairs);
     p->sums = arena_alloc(&p->memory, ends * sizeof *p->sums);
     p->loads = arena_alloc(&p->memory, (size_t)(p->workers + 1) * sizeof *p->loads);
-    p->heat = arena_alloc(&p->memory, (size_t)f->head.n_experts * sizeof *p->heat);
     p->wanted = arena_alloc(&p->memory, (size_t)f->head.n_experts * sizeof *p->wanted);
     p->node = arena_alloc(&p->memory, (size_t)p->ranks * sizeof *p->node);
     if (p->o->topology)

@@ -205,14 +205,12 @@ int replay_coordinate(struct replay_report *report, struct transport *t,
                       const struct replay_options *o)
 {
     struct replay r = {.transport = t && t->size > 1 ? t : NULL, .o = o, .report = report};
-    size_t pairs = (size_t)o->file->most_rows * (size_t)o->file->head.top_k;
     *report = (struct replay_report){.n_ranks = r.transport ? t->size : 1,
                                      .transport = alltoall_transport(t)};
     pulse_bind(t ? t->pulse : NULL);
     for (int kind = 0; kind < REPLAY_KINDS; kind++)
         r.ns[kind] = arena_alloc(&r.memory, (size_t)o->iterations * sizeof(double));
-    r.traffic.expert = arena_alloc(&r.memory, pairs * sizeof(int32_t));
-    r.traffic.weight = arena_alloc(&r.memory, pairs * sizeof(float));
+    traffic_open(&r.traffic, o->file->most_rows, o->file->head.top_k, &r.memory);
     list_ways(report, o->file->head.dtype);
     count_steps(report, o->file);
     int status = run_ways(&r);

@@ -27,9 +27,7 @@ static int set_up(struct server *s, const struct setup *setup)
     int status = rally_understand(&lap, &s->placement, &s->memory, m, setup);
     if (status)
         return status;
-    size_t pairs = (size_t)lap.limits.rows * (size_t)lap.limits.top_k;
-    s->traffic.expert = arena_alloc(&s->memory, pairs * sizeof(int32_t));
-    s->traffic.weight = arena_alloc(&s->memory, pairs * sizeof(float));
+    traffic_open(&s->traffic, lap.limits.rows, lap.limits.top_k, &s->memory);
     if (s->open)
         lap_close(&s->lap);
     lap_open(&s->lap, &lap);

@@ -103,14 +103,21 @@ static void draw_row(int32_t *expert, const double *weights, int experts, int k,
     }
 }
 
+void traffic_open(struct traffic *t, int n, int k, struct arena *memory)
+{
+    size_t pairs = (size_t)n * (size_t)k;
+    *t = (struct traffic){.k = k};
+    t->expert = arena_alloc(memory, pairs * sizeof *t->expert);
+    t->weight = arena_alloc(memory, pairs * sizeof *t->weight);
+}
+
 void traffic_draw(struct traffic *t, const double *weights, int experts, int n, int k,
                   uint64_t seed, struct arena *memory)
 {
     size_t pairs = (size_t)n * (size_t)k;
     double *best = arena_alloc(memory, (size_t)k * sizeof *best);
-    *t = (struct traffic){.n = n, .k = k};
-    t->expert = arena_alloc(memory, pairs * sizeof *t->expert);
-    t->weight = arena_alloc(memory, pairs * sizeof *t->weight);
+    traffic_open(t, n, k, memory);
+    t->n = n;
     for (int row = 0; row < n; row++) {
         draw_row(t->expert + (size_t)row * (size_t)k, weights, experts, k, seed, (uint64_t)row,
                  best);

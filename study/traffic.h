@@ -21,6 +21,9 @@ struct traffic {
     float *weight;   // [n][k] powers of two, so that sums of small integers are exact
 };
 
+/* *t := room for n rows of k experts each, in the arena; it has no rows yet. */
+void traffic_open(struct traffic *t, int n, int k, struct arena *memory);
+
 /* The weight of a row's choice j. */
 static inline float traffic_weight(int j)
 {
