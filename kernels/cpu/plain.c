@@ -70,12 +70,7 @@ TILE(tile_bf16, DTYPE_BF16)
 
 static void quantise(struct quant_group *to, const void *x, enum dtype type, int n)
 {
-    float line[QUANT_GROUP];
-    for (int i = 0; i < n; i += QUANT_GROUP) {
-        for (int j = 0; j < QUANT_GROUP; j++)
-            line[j] = element(type, x, (size_t)(i + j));
-        quant_group_of(&to[i / QUANT_GROUP], line);
-    }
+    quant_row_of(to, x, type, n);
 }
 
 /* sum [PANEL] := the products of a group's integers with a block's. */
@@ -101,7 +96,7 @@ static inline __attribute__((always_inline)) void quant_tile(enum quant quant, f
                                                              int rows, int k)
 {
     const uint8_t *block = w;
-    size_t integers = quant == QUANT_Q8 ? Q8_BYTES : Q4_BYTES;
+    size_t integers = quant_integer_bytes(quant);
     for (int p = 0; p < panels; p++)
         for (int g = 0; g < k / QUANT_GROUP; g++, block += quant_block_bytes(quant))
             for (int r = 0; r < rows; r++) {

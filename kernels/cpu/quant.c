@@ -43,7 +43,7 @@ static f16 quantise_weights(int32_t *q, const float *w, enum quant quant)
     for (int i = 0; i < QUANT_GROUP; i++) {
         float steps = some ? w[i] / rounded : 0;
         steps = steps < (float)low ? (float)low : steps > (float)high ? (float)high : steps;
-        q[i] = (int32_t)float_to_bits(steps + 0x1.8p23f) - 0x4b400000;
+        q[i] = quant_nearest(steps);
     }
     return scale;
 }
@@ -72,8 +72,7 @@ void quant_pack(void *panel, enum quant quant, const float *from, size_t first, 
         memcpy(w, from + i, (n - i < QUANT_GROUP ? n - i : QUANT_GROUP) * sizeof *w);
         f16 scale = quantise_weights(q, w, quant);
         (quant == QUANT_Q8 ? put_q8 : put_q4)(block, q, o);
-        memcpy(block + (quant == QUANT_Q8 ? Q8_BYTES : Q4_BYTES) + o * sizeof scale, &scale,
-               sizeof scale);
+        memcpy(block + quant_integer_bytes(quant) + o * sizeof scale, &scale, sizeof scale);
     }
 }
 
@@ -81,7 +80,7 @@ void quant_pack(void *panel, enum quant quant, const float *from, size_t first, 
  * of them. */
 static void copy_output(uint8_t *to, const uint8_t *from, enum quant quant, size_t o, size_t source)
 {
-    size_t integers = quant == QUANT_Q8 ? Q8_BYTES : Q4_BYTES;
+    size_t integers = quant_integer_bytes(quant);
     for (size_t i = 0; i < integers; i += sizeof(int32_t[PANEL]))
         memcpy(to + i + o * sizeof(int32_t), from + i + source * sizeof(int32_t), sizeof(int32_t));
     memcpy(to + integers + o * sizeof(f16), from + integers + source * sizeof(f16), sizeof(f16));

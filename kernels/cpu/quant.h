@@ -33,6 +33,12 @@ struct quant_group {
     int8_t q[QUANT_GROUP];
 };
 
+/* Of a block's integers, which its scales follow. */
+static inline size_t quant_integer_bytes(enum quant quant)
+{
+    return quant == QUANT_Q8 ? Q8_BYTES : Q4_BYTES;
+}
+
 static inline size_t quant_block_bytes(enum quant quant)
 {
     return (size_t)quant_group_bytes(quant) * PANEL;
@@ -91,13 +97,10 @@ static inline __attribute__((always_inline)) float quant_largest(const float *x)
 /* Smaller magnitudes count as 0: 127 over them may be infinite. */
 #define QUANT_TINY 0x1p-100f
 
-/* The nearest integers to x * inverse, ties to even; adding 1.5 * 2^23 leaves them in the low bits.
- */
-static inline __attribute__((always_inline)) void quant_round(int32_t *q, const float *x,
-                                                              float inverse)
+/* The nearest integer, ties to even: adding 1.5 * 2^23 leaves it in the low bits. */
+static inline __attribute__((always_inline)) int32_t quant_nearest(float x)
 {
-    for (int i = 0; i < QUANT_GROUP; i++)
-        q[i] = (int32_t)float_to_bits(x[i] * inverse + 0x1.8p23f) - 0x4b400000;
+    return (int32_t)float_to_bits(x + 0x1.8p23f) - 0x4b400000;
 }
 
 /* A group whose largest magnitude is not finite has zeros and the scale NaN: so has every sum that
@@ -108,7 +111,9 @@ static inline __attribute__((always_inline)) void quant_group_of(struct quant_gr
     int32_t q[QUANT_GROUP], sum = 0;
     float largest = quant_largest(x);
     bool finite = float_to_bits(largest) < 0x7f800000, some = finite && largest >= QUANT_TINY;
-    quant_round(q, x, some ? 127 / largest : 0);
+    float inverse = some ? 127 / largest : 0;
+    for (int i = 0; i < QUANT_GROUP; i++)
+        q[i] = quant_nearest(x[i] * inverse);
     for (int i = 0; i < QUANT_GROUP; i++) {
         q[i] = some ? q[i] : 0;
         to->q[i] = (int8_t)q[i];
@@ -116,4 +121,16 @@ static inline __attribute__((always_inline)) void quant_group_of(struct quant_gr
     }
     to->sum = sum;
     to->scale = !finite ? bits_to_float(0x7fc00000) : some ? largest / 127 : 0;
+}
+
+/* A row of n numbers, a multiple of QUANT_GROUP, in groups. */
+static inline __attribute__((always_inline)) void
+quant_row_of(struct quant_group *to, const void *x, enum dtype type, int n)
+{
+    float line[QUANT_GROUP];
+    for (int i = 0; i < n; i += QUANT_GROUP) {
+        for (int j = 0; j < QUANT_GROUP; j++)
+            line[j] = dtype_load(type, x, (size_t)(i + j));
+        quant_group_of(&to[i / QUANT_GROUP], line);
+    }
 }

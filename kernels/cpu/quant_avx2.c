@@ -132,8 +132,7 @@ INLINE void micro(enum quant quant, int rows, float *c, int ldc, const struct qu
             sums_q8(sum, rows, x + g, ldx, w);
         else
             sums_q4(sum, rows, x + g, ldx, w);
-        put_sums(c, ldc, sum, rows, x + g, ldx, w + (quant == QUANT_Q8 ? Q8_BYTES : Q4_BYTES),
-                 first && g == 0);
+        put_sums(c, ldc, sum, rows, x + g, ldx, w + quant_integer_bytes(quant), first && g == 0);
     }
 }
 
@@ -203,24 +202,15 @@ void avx2_tile_q4(float *c, int ldc, const struct quant_group *x, size_t ldx, co
     tile(QUANT_Q4, c, ldc, x, ldx, w, panels, rows, k);
 }
 
-INLINE void quantise_as(enum dtype type, struct quant_group *to, const void *x, int n)
-{
-    float line[QUANT_GROUP];
-    for (int i = 0; i < n; i += QUANT_GROUP) {
-        for (int j = 0; j < QUANT_GROUP; j++)
-            line[j] = dtype_load(type, x, (size_t)(i + j));
-        quant_group_of(&to[i / QUANT_GROUP], line);
-    }
-}
-
+/* A type at a time, so that each has a loop of its own. */
 void avx2_quantise(struct quant_group *to, const void *x, enum dtype type, int n)
 {
     if (type == DTYPE_BF16)
-        quantise_as(DTYPE_BF16, to, x, n);
+        quant_row_of(to, x, DTYPE_BF16, n);
     else if (type == DTYPE_F16)
-        quantise_as(DTYPE_F16, to, x, n);
+        quant_row_of(to, x, DTYPE_F16, n);
     else
-        quantise_as(DTYPE_F32, to, x, n);
+        quant_row_of(to, x, DTYPE_F32, n);
 }
 
 /* The sums of one group of MAX_ROWS rows again and again. The compiler is told that weights and
