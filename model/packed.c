@@ -76,6 +76,13 @@ int packed_read(struct packed_kind *kind, const char *header, size_t bytes, cons
 
 /* ---- the matrices ---- */
 
+enum quant packed_quant(struct packed_kind kind, enum tensor_part part)
+{
+    if (part == PART_QKV || part == PART_O || part == PART_UNEMBED)
+        return kind.matrices;
+    return part == PART_DENSE || part == PART_EXPERT ? kind.blocks : QUANT_NONE;
+}
+
 struct packed_matrix packed_part(const struct config *m, struct packed_kind kind,
                                  enum tensor_part part, int layer)
 {

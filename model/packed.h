@@ -40,6 +40,9 @@ struct packed_matrix packed_block(const struct config *m, struct packed_kind kin
                                   enum packed_block block, int layer, int number, bool down);
 struct packed_matrix packed_outputs(const struct config *m, struct packed_kind kind);
 
+/* How the matrices of a part are kept; QUANT_NONE: its tensors are as they were. */
+enum quant packed_quant(struct packed_kind kind, enum tensor_part part);
+
 /* Every matrix of a model, in the order of the file. */
 void packed_each(const struct config *m, struct packed_kind kind,
                  void (*each)(void *context, const struct packed_matrix *p), void *context);

@@ -56,9 +56,7 @@ static void add_packed(void *context, const struct packed_matrix *p)
 /* Is a tensor of this part to be as it was? */
 static bool stays(const struct quantize *q, enum tensor_part part)
 {
-    if (part == PART_QKV || part == PART_O || part == PART_UNEMBED)
-        return !q->kind.matrices;
-    return (part != PART_DENSE && part != PART_EXPERT) || !q->kind.blocks;
+    return packed_quant(q->kind, part) == QUANT_NONE;
 }
 
 typedef void (*each_tensor)(struct quantize *q, const struct tensor *t);

@@ -45,10 +45,7 @@ static int check_refused(const struct config *m, const struct checkpoint *c, int
 /* Is a part packed already? Its own tensors are then not there. */
 static bool is_packed(const struct checkpoint *c, enum tensor_part part)
 {
-    struct packed_kind packed = checkpoint_packed(c);
-    if (part == PART_QKV || part == PART_O || part == PART_UNEMBED)
-        return packed.matrices;
-    return (part == PART_DENSE || part == PART_EXPERT) && packed.blocks;
+    return packed_quant(checkpoint_packed(c), part) != QUANT_NONE;
 }
 
 /* What the parts of a layer are made of. */
