@@ -27,7 +27,7 @@ double divergence(const float *p, const float *q, int n)
     for (int i = 0; i < n; i++) {
         double log_p = p[i] - of_p, log_q = q[i] - of_q;
         double weight = exp(log_p);
-        if (weight > 0) // a token that p has not adds nothing, whatever q makes of it
+        if (weight > 0) // a token that p makes impossible adds nothing, whatever q says of it
             sum += weight * (log_p - log_q);
     }
     return sum;

@@ -337,7 +337,8 @@ static int run(struct calibrate_command *c, struct process *p)
     return status || (p->mpi && p->mpi->rank > 0) ? status : report(&calibration, c, p);
 }
 
-/* Rank 0 may have no error, if a file is missing on another host only; and then that one no. */
+/* An error may be one rank's alone, such as a file that one host lacks; the other ranks then wait
+ * for it, so whoever has an error tells them. */
 static void refuse(struct calibrate_command *c, struct process *p, int status)
 {
     if (p->mpi->rank > 0) {

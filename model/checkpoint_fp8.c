@@ -100,7 +100,7 @@ static int pair(struct tensor *t, const struct fp8_scales *found, struct arena *
     return 0;
 }
 
-/* Scales beside a weight that is not in fp8 would be passed over. */
+/* Refuse scales beside a weight that is not in fp8: nobody would read them. */
 static int check_weight_of(const struct tensor *tensors, size_t n, const struct tensor *scales)
 {
     size_t length = strlen(scales->name);

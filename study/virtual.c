@@ -18,7 +18,7 @@ static int start_send(struct transport *t, int lane, int to, const void *rows, s
     return 0;
 }
 
-/* What is awaited comes, and is as long as its room. */
+/* A receive is taken to deliver as many bytes as its buffer has room for. */
 static int start_recv(struct transport *t, int lane, int from, void *buffer, size_t capacity)
 {
     struct virtual_ranks *v = ranks_of(t);
