@@ -10,21 +10,7 @@
 #include "model/balance.h"
 #include "model/footprint.h"
 #include "tests/rig/cm.h"
-
-static struct arena memory;
-
-static int end(void **state)
-{
-    (void)state;
-    arena_free(&memory);
-    return 0;
-}
-
-/* Three layers, the second one dense. */
-static struct config model(int experts)
-{
-    return (struct config){.n_layers = 3, .n_experts = experts, .sparse = {true, false, true}};
-}
+#include "tests/rig/placed_model.h"
 
 static void check_layer(const struct layer_placement *l, int experts, int ranks)
 {
