@@ -48,6 +48,12 @@ bool file_exists(const char *path)
     return access(path, F_OK) == 0;
 }
 
+bool name_ends_in(const char *name, const char *end)
+{
+    size_t n = strlen(name), m = strlen(end);
+    return n > m && strcmp(name + n - m, end) == 0;
+}
+
 char *path_join(const char *dir, const char *name)
 {
     size_t size = strlen(dir) + strlen(name) + 2;

@@ -12,6 +12,9 @@
 char *file_read(const char *path, size_t max_bytes, size_t *bytes);
 bool file_exists(const char *path);
 
+/* Does a file's name end in `end`, such as ".json", with something before it? */
+bool name_ends_in(const char *name, const char *end);
+
 /* "dir/name", malloc'ed: the caller frees it. */
 char *path_join(const char *dir, const char *name);
 bool file_exists_in(const char *dir, const char *name);

@@ -184,12 +184,6 @@ static int read_index(struct checkpoint *c, const char *path)
     return status ? status : list_shards(c, path);
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), m = strlen(end);
-    return n > m && strcmp(text + n - m, end) == 0;
-}
-
 /* out := weights in another format that the directory holds, and what to do with them: "name (what
  * to do)"; "" if there are none. */
 static void other_weights(const char *dir, char *out, size_t size)
@@ -204,7 +198,7 @@ static void other_weights(const char *dir, char *out, size_t size)
         if (place_other_form(e->d_name))
             snprintf(out, size, "%s, %s", e->d_name, place_other_form(e->d_name));
         for (size_t i = 0; i < sizeof kinds / sizeof *kinds && !out[0]; i++)
-            if (ends_with(e->d_name, kinds[i][0]))
+            if (name_ends_in(e->d_name, kinds[i][0]))
                 snprintf(out, size, "%s (%s)", e->d_name, kinds[i][1]);
     }
     if (d)

@@ -233,11 +233,10 @@ static int write_text(struct quantize *q, const char *name, const char *text, si
 static bool is_small_file(const char *name)
 {
     static const char *const ends[] = {".json", ".jinja", ".txt", ".model"};
-    size_t n = strlen(name);
     if (strstr(name, ".safetensors") || strcmp(name, "config.json") == 0)
         return false;
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-        if (n > strlen(ends[i]) && strcmp(name + n - strlen(ends[i]), ends[i]) == 0)
+        if (name_ends_in(name, ends[i]))
             return true;
     return false;
 }
