@@ -210,17 +210,32 @@ static double spin(long rounds, float *sink)
     return 2.0 * PANEL * (double)rounds;
 }
 
-static double quant_spin(long rounds, float *sink)
+/* The sums of one group again and again. The compiler is told that weights and inputs may be others
+ * each time, or it would add them up once. */
+static inline __attribute__((always_inline)) double quant_spin(enum quant quant, long rounds,
+                                                               float *sink)
 {
-    int32_t sum[PANEL] = {0}, w[PANEL];
-    for (int i = 0; i < PANEL; i++)
-        w[i] = (int32_t)*sink + i;
-    for (long r = 0; r < rounds; r++)
-        for (int i = 0; i < PANEL; i++)
-            sum[i] += (int8_t)sum[i] * w[i];
-    for (int i = 0; i < PANEL; i++)
-        *sink += (float)(sum[i] & 1);
-    return 2.0 * PANEL * (double)rounds;
+    struct quant_group x = {.scale = 1};
+    uint8_t block[Q8_BYTES] = {0};
+    int32_t sum[PANEL], all = 0;
+    for (long i = 0; i < rounds; i++) {
+        __asm__ volatile("" : : "r"(&x), "r"(block) : "memory");
+        group_sums(quant, sum, &x, block);
+        for (int o = 0; o < PANEL; o++)
+            all |= sum[o];
+    }
+    *sink += (float)all;
+    return 2.0 * PANEL * QUANT_GROUP * (double)rounds;
+}
+
+static double spin_q8(long rounds, float *sink)
+{
+    return quant_spin(QUANT_Q8, rounds, sink);
+}
+
+static double spin_q4(long rounds, float *sink)
+{
+    return quant_spin(QUANT_Q4, rounds, sink);
 }
 
 static float read_all(const void *from, size_t bytes)
@@ -247,6 +262,6 @@ const struct cpu_isa isa_plain = {
     .softmax_block = softmax_block,
     .rope = rope,
     .spin = {spin, spin, spin},
-    .quant_spin = {[QUANT_Q8] = quant_spin, [QUANT_Q4] = quant_spin},
+    .quant_spin = {[QUANT_Q8] = spin_q8, [QUANT_Q4] = spin_q4},
     .read = read_all,
 };
