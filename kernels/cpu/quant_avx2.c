@@ -8,12 +8,13 @@
 
 #include "kernels/cpu/quant.h"
 
-/* A block of sums is up to MAX_ROWS rows of one panel. All rows go through CHUNK groups of inputs,
- * whose weights stay in L1, before the next ones. */
+/* A block of sums is up to MAX_ROWS rows of one panel, or one row of GROUP panels. All rows go
+ * through CHUNK groups of inputs, whose weights stay in L1, before the next ones. */
 enum {
     LANES = 8,
     VECTORS = PANEL / LANES,
     MAX_ROWS = 5,
+    MOST_SUMS = MAX_ROWS * VECTORS, // enough for one row of GROUP panels, too
     CHUNK = 16,
     AHEAD_BYTES = 2048,
     LINE = 64
@@ -41,114 +42,142 @@ INLINE __m256i in_order(__m256i v)
     return v;
 }
 
-INLINE void no_sums(__m256i *sum, int rows)
+INLINE void no_sums(__m256i *sum, int n)
 {
 #pragma GCC unroll 16
-    for (int i = 0; i < rows * VECTORS; i++)
+    for (int i = 0; i < n; i++)
         sum[i] = _mm256_setzero_si256();
 }
 
-/* sum [rows][VECTORS] := the integers of one group. */
-INLINE void sums_q8(__m256i *sum, int rows, const struct quant_group *x, size_t ldx, const char *w)
+/* Vector v of a step of a group. Vectors go on in the next panel, `panel` bytes further. */
+INLINE __m256i weights_at(const char *w, size_t panel, int step, int v)
+{
+    return get(w + (size_t)(v / VECTORS) * panel + (step * VECTORS + v % VECTORS) * 32);
+}
+
+/* sum [rows][width] := the integers of one group, of `width` vectors of weights. */
+INLINE void sums_q8(__m256i *sum, int rows, int width, const struct quant_group *x, size_t ldx,
+                    const char *w, size_t panel)
 {
     const __m256i ones = _mm256_set1_epi16(1);
-    no_sums(sum, rows);
-#pragma GCC unroll 1
+    no_sums(sum, rows * width);
+#pragma GCC unroll 4
     for (int s = 0; s < QUANT_GROUP / 4; s++)
-#pragma GCC unroll 2
-        for (int v = 0; v < VECTORS; v++) {
-            __m256i weights = get(w + (s * VECTORS + v) * 32), size = _mm256_abs_epi8(weights);
+#pragma GCC unroll 8
+        for (int v = 0; v < width; v++) {
+            __m256i weights = weights_at(w, panel, s, v), size = _mm256_abs_epi8(weights);
 #pragma GCC unroll 5
             for (int r = 0; r < rows; r++) {
-                __m256i in = everywhere(x[(size_t)r * ldx].q + 4 * s), *to = &sum[r * VECTORS + v];
+                __m256i in = everywhere(x[(size_t)r * ldx].q + 4 * s), *to = &sum[r * width + v];
                 __m256i pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(in, weights));
                 *to = in_order(_mm256_add_epi32(*to, _mm256_madd_epi16(pairs, ones)));
             }
         }
 }
 
-INLINE void sums_q4(__m256i *sum, int rows, const struct quant_group *x, size_t ldx, const char *w)
+/* sum := pairs of sums as they are stored, in 32 bits, and less what stands for 0. */
+INLINE void widen_q4(__m256i *sum, int width, int32_t inputs)
 {
-    no_sums(sum, rows);
-#pragma GCC unroll 1
-    for (int s = 0; s < QUANT_GROUP / 8; s++)
+    __m256i zero = _mm256_set1_epi32(Q4_ZERO * inputs);
+#pragma GCC unroll 8
+    for (int v = 0; v < width; v++)
+        sum[v] = _mm256_sub_epi32(_mm256_madd_epi16(sum[v], _mm256_set1_epi16(1)), zero);
+}
+
+/* One panel's part of a step: the low or the high halves of its bytes. */
+INLINE void step_q4(__m256i *sum, int rows, int width, const int8_t *x, size_t ldx, const char *w,
+                    int half)
+{
+    __m256i weights[VECTORS];
 #pragma GCC unroll 2
-        for (int half = 0; half < 2; half++) {
-            __m256i weights[VECTORS];
-#pragma GCC unroll 2
-            for (int v = 0; v < VECTORS; v++) {
-                __m256i both = get(w + (s * VECTORS + v) * 32);
-                weights[v] = _mm256_and_si256(half ? _mm256_srli_epi16(both, 4) : both,
-                                              _mm256_set1_epi8(15));
-            }
-#pragma GCC unroll 5
-            for (int r = 0; r < rows; r++) {
-                __m256i in = everywhere(x[(size_t)r * ldx].q + half * QUANT_GROUP / 2 + 4 * s);
-#pragma GCC unroll 2
-                for (int v = 0; v < VECTORS; v++)
-                    sum[r * VECTORS + v] = in_order(_mm256_add_epi16(
-                        sum[r * VECTORS + v], _mm256_maddubs_epi16(weights[v], in)));
-            }
-        }
+    for (int v = 0; v < VECTORS; v++) {
+        __m256i both = get(w + v * 32);
+        weights[v] =
+            _mm256_and_si256(half ? _mm256_srli_epi16(both, 4) : both, _mm256_set1_epi8(15));
+    }
 #pragma GCC unroll 5
     for (int r = 0; r < rows; r++) {
-        __m256i zero = _mm256_set1_epi32(Q4_ZERO * x[(size_t)r * ldx].sum);
+        __m256i in = everywhere(x + (size_t)r * ldx * sizeof(struct quant_group));
 #pragma GCC unroll 2
         for (int v = 0; v < VECTORS; v++) {
-            __m256i pairs = _mm256_madd_epi16(sum[r * VECTORS + v], _mm256_set1_epi16(1));
-            sum[r * VECTORS + v] = _mm256_sub_epi32(pairs, zero);
+            __m256i *to = &sum[r * width + v], pairs = _mm256_maddubs_epi16(weights[v], in);
+            *to = in_order(_mm256_add_epi16(*to, pairs));
         }
     }
 }
 
-/* c := the sums times their scales, or += unless first. */
-INLINE void put_sums(float *c, int ldc, const __m256i *sum, int rows, const struct quant_group *x,
-                     size_t ldx, const char *scales, bool first)
+INLINE void sums_q4(__m256i *sum, int rows, int width, const struct quant_group *x, size_t ldx,
+                    const char *w, size_t panel)
 {
+    no_sums(sum, rows * width);
+#pragma GCC unroll 4
+    for (int s = 0; s < QUANT_GROUP / 8; s++)
+#pragma GCC unroll 4
+        for (int p = 0; p < width; p += VECTORS)
 #pragma GCC unroll 2
-    for (int v = 0; v < VECTORS; v++) {
-        __m256 scale = _mm256_cvtph_ps(_mm_loadu_si128((const void *)(scales + v * 16)));
+            for (int half = 0; half < 2; half++)
+                step_q4(sum + p, rows, width, x->q + half * QUANT_GROUP / 2 + 4 * s, ldx,
+                        w + (size_t)(p / VECTORS) * panel + s * VECTORS * 32, half);
+#pragma GCC unroll 5
+    for (int r = 0; r < rows; r++)
+        widen_q4(sum + r * width, width, x[(size_t)r * ldx].sum);
+}
+
+/* c := the sums times their scales, or += unless first. */
+INLINE void put_sums(float *c, int ldc, const __m256i *sum, int rows, int width,
+                     const struct quant_group *x, size_t ldx, const char *scales, size_t panel,
+                     bool first)
+{
+#pragma GCC unroll 8
+    for (int v = 0; v < width; v++) {
+        const char *from = scales + (size_t)(v / VECTORS) * panel + v % VECTORS * 16;
+        __m256 scale = _mm256_cvtph_ps(_mm_loadu_si128((const void *)from));
 #pragma GCC unroll 5
         for (int r = 0; r < rows; r++) {
             float *to = c + r * ldc + v * LANES;
             __m256 both = scale * _mm256_set1_ps(x[(size_t)r * ldx].scale);
-            __m256 part = _mm256_cvtepi32_ps(sum[r * VECTORS + v]) * both;
+            __m256 part = _mm256_cvtepi32_ps(sum[r * width + v]) * both;
             _mm256_storeu_ps(to, (first ? _mm256_setzero_ps() : _mm256_loadu_ps(to)) + part);
         }
     }
 }
 
-/* Rows of one panel, over at most CHUNK groups of inputs. ahead: fetch weights a little before
- * their use. */
-INLINE void micro(enum quant quant, int rows, float *c, int ldc, const struct quant_group *x,
-                  size_t ldx, const char *w, int groups, bool first, bool ahead)
+/* Rows times panels that are `panel` bytes apart, over some groups of inputs. One row takes the
+ * panels side by side: the hardware then prefetches each of them by itself, and instructions that
+ * do so only slow it down (measured on Zen 3). One panel for several rows is fetched a little
+ * before its use where `ahead` says so. */
+INLINE void micro(enum quant quant, int rows, int panels, float *c, int ldc,
+                  const struct quant_group *x, size_t ldx, const char *w, size_t panel, int groups,
+                  bool first, bool ahead)
 {
-    const int bytes = (int)quant_block_bytes(quant);
+    const int bytes = (int)quant_block_bytes(quant), width = panels * VECTORS;
     for (int g = 0; g < groups; g++, w += bytes) {
-        __m256i sum[MAX_ROWS * VECTORS];
+        __m256i sum[MOST_SUMS];
         for (int i = 0; ahead && i < bytes; i += LINE)
             __builtin_prefetch(w + AHEAD_BYTES + i);
         if (quant == QUANT_Q8)
-            sums_q8(sum, rows, x + g, ldx, w);
+            sums_q8(sum, rows, width, x + g, ldx, w, panel);
         else
-            sums_q4(sum, rows, x + g, ldx, w);
-        put_sums(c, ldc, sum, rows, x + g, ldx, w + quant_integer_bytes(quant), first && g == 0);
+            sums_q4(sum, rows, width, x + g, ldx, w, panel);
+        put_sums(c, ldc, sum, rows, width, x + g, ldx, w + quant_integer_bytes(quant), panel,
+                 first && g == 0);
     }
 }
 
+/* At most MAX_ROWS rows of one panel. */
 INLINE void any_rows(enum quant quant, int rows, float *c, int ldc, const struct quant_group *x,
                      size_t ldx, const char *w, int groups, bool first, bool ahead)
 {
     if (rows >= 5)
-        micro(quant, 5, c, ldc, x, ldx, w, groups, first, ahead);
+        micro(quant, 5, 1, c, ldc, x, ldx, w, 0, groups, first, ahead);
     else if (rows == 4)
-        micro(quant, 4, c, ldc, x, ldx, w, groups, first, ahead);
+        micro(quant, 4, 1, c, ldc, x, ldx, w, 0, groups, first, ahead);
     else if (rows == 3)
-        micro(quant, 3, c, ldc, x, ldx, w, groups, first, ahead);
+        micro(quant, 3, 1, c, ldc, x, ldx, w, 0, groups, first, ahead);
     else if (rows == 2)
-        micro(quant, 2, c, ldc, x, ldx, w, groups, first, ahead);
+        micro(quant, 2, 1, c, ldc, x, ldx, w, 0, groups, first, ahead);
     else
-        micro(quant, 1, c, ldc, x, ldx, w, groups, first, ahead);
+        micro(quant, 1, 1, c, ldc, x, ldx, w, 0, groups, first, ahead);
 }
 
 /* Fetch part i of n of the next weights, so that memory is read during the arithmetic of all rows
@@ -177,13 +206,17 @@ INLINE void panel_rows(enum quant quant, float *c, int ldc, const struct quant_g
     }
 }
 
-/* Weights are read as they lie in memory: one panel after the other, a chunk at a time. */
+/* One row takes GROUP panels side by side. Otherwise weights are read as they lie in memory: one
+ * panel after the other, a chunk at a time. */
 INLINE void tile(enum quant quant, float *c, int ldc, const struct quant_group *x, size_t ldx,
                  const char *w, int panels, int rows, int k)
 {
     size_t block = quant_block_bytes(quant);
-    int all = k / QUANT_GROUP;
-    for (int p = 0; p < panels; p++, c += PANEL)
+    int all = k / QUANT_GROUP, p = 0;
+    size_t panel = (size_t)all * block;
+    for (; rows == 1 && p + GROUP <= panels; p += GROUP, c += GROUP_COLUMNS, w += GROUP * panel)
+        micro(quant, 1, GROUP, c, ldc, x, ldx, w, panel, all, true, false);
+    for (; p < panels; p++, c += PANEL)
         for (int g = 0, n; g < all; g += n, w += (size_t)n * block) {
             n = all - g < CHUNK ? all - g : CHUNK;
             panel_rows(quant, c, ldc, x + g, ldx, w, (size_t)n * block, rows, n, g == 0);
@@ -224,9 +257,9 @@ INLINE double spin_as(enum quant quant, long rounds, float *sink)
         __m256i sum[MAX_ROWS * VECTORS];
         __asm__ volatile("" : : "r"(x), "r"(w) : "memory");
         if (quant == QUANT_Q8)
-            sums_q8(sum, MAX_ROWS, x, 1, w);
+            sums_q8(sum, MAX_ROWS, VECTORS, x, 1, w, 0);
         else
-            sums_q4(sum, MAX_ROWS, x, 1, w);
+            sums_q4(sum, MAX_ROWS, VECTORS, x, 1, w, 0);
         for (int j = 0; j < MAX_ROWS * VECTORS; j++)
             all = _mm256_or_si256(all, sum[j]);
     }
