@@ -1,7 +1,6 @@
 #include "study/fit.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,29 +16,20 @@ static const double most_seconds = 1e6, most_count = 1e18;
 
 /* ---- spans ---- */
 
-static void widen(struct span *s, double v)
-{
-    if (s->most < s->least) // nothing yet
-        *s = (struct span){v, v};
-    s->least = fmin(s->least, v);
-    s->most = fmax(s->most, v);
-}
-
 struct fit_spans fit_spans_of(const struct setting *settings, int n)
 {
-    const struct span none = {1, 0};
-    struct fit_spans all = {none, none, none, none, none};
+    struct fit_spans all = {span_none, span_none, span_none, span_none, span_none};
     for (int i = 0; i < n; i++) {
         const struct setting *s = &settings[i];
         bool travels = s->kind == SETTING_LAP || s->kind == SETTING_STEP;
-        widen(&all.rows, s->rows);
+        span_widen(&all.rows, s->rows);
         if (s->kind == SETTING_ALONE || s->kind == SETTING_STEP)
-            widen(&all.positions, s->position);
+            span_widen(&all.positions, s->position);
         if (!travels)
             continue;
-        widen(&all.ranks, s->ranks);
-        widen(&all.lap_bytes, s->lap_bytes);
-        widen(&all.lap_messages, s->lap_messages);
+        span_widen(&all.ranks, s->ranks);
+        span_widen(&all.lap_bytes, s->lap_bytes);
+        span_widen(&all.lap_messages, s->lap_messages);
     }
     struct span *each[] = {&all.ranks, &all.rows, &all.lap_bytes, &all.lap_messages,
                            &all.positions};

@@ -19,6 +19,14 @@ struct fit_model {
 struct span {
     double least, most;
 };
+static const struct span span_none = {1, 0}; // before anything is in it
+/* Make room for v. */
+static inline void span_widen(struct span *s, double v)
+{
+    bool empty = s->most < s->least;
+    s->least = empty || v < s->least ? v : s->least;
+    s->most = empty || v > s->most ? v : s->most;
+}
 
 /* What was measured: outside of it a prediction is extrapolated. */
 struct fit_spans {

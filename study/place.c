@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "study/kept.h"
 #include "study/replay.h"
 
 /* Of a recording with more steps of a kind, so many are looked at, at even distances; and of swaps,
@@ -91,13 +92,12 @@ static void take_samples(struct placing *p, enum place_goal goal)
     for (int kind = 0; kind < REPLAY_KINDS; kind++) {
         struct sample *s = &p->samples[kind];
         int of = steps_of(p->f, kind), seen = 0;
+        int64_t at;
         double sum = 0;
         s->n = 0;
         for (int i = 0; i < p->f->n_steps && counts(goal, kind); i++) {
-            if ((int)replay_kind_of(&p->f->steps[i]) != kind)
-                continue;
-            int wanted = of <= MOST_STEPS ? of : MOST_STEPS;
-            if ((int64_t)seen++ * wanted / of < s->n)
+            if ((int)replay_kind_of(&p->f->steps[i]) != kind ||
+                !is_kept(seen++, of < MOST_STEPS ? of : MOST_STEPS, of, &at))
                 continue;
             int32_t *load = s->load + (size_t)s->n++ * (size_t)p->units;
             sum += load_step(p, &p->f->steps[i], kind, load);

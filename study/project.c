@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "study/byte_matrix.h"
+#include "study/kept.h"
 #include "study/place.h"
 
 struct costs project_prices(const struct fit *fit, const struct topology *topology,
@@ -48,19 +49,14 @@ static double per_step(const struct projecting *p, double sum)
 
 /* ---- the steps ---- */
 
-/* Steps of a kind at even distances: true for `wanted` of `of`, the i-th being looked at. */
-static bool is_taken(int i, int of, int wanted)
-{
-    return wanted >= of || (int64_t)(i + 1) * wanted / of > (int64_t)i * wanted / of;
-}
-
 static void take_steps(struct projecting *p, struct project_report *r)
 {
     const struct routing_file *f = p->o->file;
-    int of = r->recorded[p->kind], seen = 0;
+    int of = r->recorded[p->kind], wanted = of < p->o->steps ? of : p->o->steps, seen = 0;
+    int64_t at;
     p->steps = arena_alloc(&p->memory, (size_t)of * sizeof *p->steps);
     for (int i = 0; i < f->n_steps; i++)
-        if (replay_kind_of(&f->steps[i]) == p->kind && is_taken(seen++, of, p->o->steps))
+        if (replay_kind_of(&f->steps[i]) == p->kind && is_kept(seen++, wanted, of, &at))
             p->steps[p->n_steps++] = &f->steps[i];
 }
 
@@ -181,12 +177,6 @@ static double experts_time(struct projecting *p, bool alone, struct project_rank
 
 /* ---- the exchange ---- */
 
-static void widen(struct span *s, double v, bool first)
-{
-    s->least = first || v < s->least ? v : s->least;
-    s->most = first || v > s->most ? v : s->most;
-}
-
 /* Coordinator c's part of a lap. */
 static void count_coordinator(struct projecting *p, int c, struct project_way *way)
 {
@@ -199,10 +189,9 @@ static void count_coordinator(struct projecting *p, int c, struct project_way *w
     }
     double bytes = (double)(sum.out + sum.back);
     double messages = (double)(sum.messages_out + sum.messages_back);
-    bool first = way->lap_messages.most <= 0;
     if (messages > 0) {
-        widen(&way->lap_bytes, bytes, first);
-        widen(&way->lap_messages, messages, first);
+        span_widen(&way->lap_bytes, bytes);
+        span_widen(&way->lap_messages, messages);
     }
     way->out += per_step(p, (double)sum.out);
     way->back += per_step(p, (double)sum.back);
@@ -242,6 +231,7 @@ static void run_way(struct projecting *p, struct project_way *way)
     struct virtual_ranks v;
     size_t each = (size_t)p->workers + 1, pairs = (size_t)p->o->coordinators * each;
     memset(p->sums, 0, pairs * sizeof *p->sums);
+    way->lap_bytes = way->lap_messages = span_none;
     virtual_open(&v, p->workers + 1, &limits, &way->options);
     for (int i = 0; i < p->n_steps; i++)
         for (int l = 0, n = 0; l < h->n_layers; l++)

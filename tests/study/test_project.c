@@ -291,10 +291,10 @@ static void mean_of_steps(void **state)
     assert_near(w->experts, (5 + 10) / 2.0);
     assert_int_equal(t.r.taken[REPLAY_DECODE], 2);
     project_free(&t.r);
-    t.o.steps = 1; // at even distances: the last of two
+    t.o.steps = 1; // at even distances: the first of two
     p = run(&t, REPLAY_DECODE);
     assert_int_equal(t.r.taken[REPLAY_DECODE], 1);
-    assert_near(p->ways[0].out, 128);
+    assert_near(p->ways[0].out, 192);
     close_testing(&t);
 }
 
