@@ -17,7 +17,7 @@ struct project_command {
     const char *counts, *matrix;
     struct model_options model; // its model: NULL without
     long coordinators, steps;
-    int placement, experts, format;
+    int placement, overlap, experts, format;
     struct arena memory;
     struct routing_file file;
     struct fit fit;
@@ -56,6 +56,9 @@ static int parse(struct project_command *c, int argc, char **argv)
         {"placement", 0, OPTION_CHOICE, &c->placement, "best|even|round-robin|computed",
          "of experts over the others; computed: as epmoe place does from ROUTING (best)", 0, 0,
          NULL},
+        {"overlap", 0, OPTION_CHOICE, &c->overlap, "best|off|on",
+         "whole steps, or in two halves that take turns; best: both, and what is faster (best)", 0,
+         0, NULL},
         {"experts", 0, OPTION_CHOICE, &c->experts, "price|run",
          "experts by their prices, or their rows run here, rank by rank (price)", 0, 0, NULL},
         {"steps", 0, OPTION_INT, &c->steps, "N",
@@ -162,6 +165,7 @@ static int settle(struct project_command *c)
     o->coordinators = (int)c->coordinators;
     o->steps = (int)c->steps;
     o->placement = (enum project_placement)c->placement;
+    o->overlap = (enum project_overlap)c->overlap;
     int status = check(c);
     if (!status)
         status = take_counts(c);
@@ -175,8 +179,10 @@ static int settle(struct project_command *c)
         status = take_topology(c);
     if (!status && needs_model(c))
         status = take_model(c);
-    if (!status)
+    if (!status) {
         o->prices = project_prices(o->fit, o->topology, &c->shape);
+        o->layers_share = project_layers_share(&c->shape);
+    }
     return status;
 }
 

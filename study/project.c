@@ -3,10 +3,10 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "study/byte_matrix.h"
 #include "study/kept.h"
 #include "study/place.h"
+#include "study/project_state.h"
 
 struct costs project_prices(const struct fit *fit, const struct topology *topology,
                             const struct fit_model *model)
@@ -20,39 +20,18 @@ struct costs project_prices(const struct fit *fit, const struct topology *topolo
     return prices;
 }
 
-/* One number of ranks and kind of step. */
-struct projecting {
-    const struct project_options *o;
-    struct arena memory; // of this projection alone
-    enum replay_kind kind;
-    int ranks, workers;
-    int n_steps;
-    const struct routing_step **steps; // [n_steps] that are taken
-    struct traffic traffic;            // of a layer
-    struct placement placement;        // over one coordinator and the workers
-    int *node;                         // [ranks] with a topology
-    struct virtual_pair *pairs;        // [coordinators][1 + workers] of a lap
-    struct virtual_pair *sums;         // likewise, of all laps of a way
-    struct load *loads;                // [1 + workers] of a layer of a step
-    bool *wanted;                      // [experts] of one rank
-};
-
-static int experts_of(const struct projecting *p)
+double project_layers_share(const struct fit_model *m)
 {
-    return p->o->file->head.n_experts;
-}
-
-static double per_step(const struct projecting *p, double sum)
-{
-    return sum / p->n_steps;
+    double all = m->home_parameters + m->output_parameters;
+    return all > 0 ? m->home_parameters / all : 1;
 }
 
 /* ---- the steps ---- */
 
-static void take_steps(struct projecting *p, struct project_report *r)
+static void take_steps(struct projecting *p, int of)
 {
     const struct routing_file *f = p->o->file;
-    int of = r->recorded[p->kind], wanted = of < p->o->steps ? of : p->o->steps, seen = 0;
+    int wanted = of < p->o->steps ? of : p->o->steps, seen = 0;
     int64_t at;
     p->steps = arena_alloc(&p->memory, (size_t)of * sizeof *p->steps);
     for (int i = 0; i < f->n_steps; i++)
@@ -60,122 +39,12 @@ static void take_steps(struct projecting *p, struct project_report *r)
             p->steps[p->n_steps++] = &f->steps[i];
 }
 
-/* Rows [first, first + n) of a step are those of one coordinator. */
-struct share {
-    int first, n;
-};
-
-static struct share share_of(const struct projecting *p, const struct routing_step *s, int c)
-{
-    int64_t m = p->o->coordinators, n = s->n_rows;
-    int first = (int)(n * c / m), end = (int)(n * (c + 1) / m);
-    return (struct share){first, end - first};
-}
-
-static struct traffic rows_of(const struct traffic *t, const struct share *s)
-{
-    size_t at = (size_t)s->first * (size_t)t->k;
-    return (struct traffic){
-        .n = s->n, .k = t->k, .expert = t->expert + at, .weight = t->weight + at};
-}
-
-/* ---- what stays with coordinators ---- */
-
-/* Positions that the rows of a share attend to, and how many of them end their sequence's rows. */
-static struct costs home_costs(const struct routing_step *step, const struct share *share)
-{
-    struct costs c = {{0}};
-    int row = 0;
-    for (int i = 0; i < step->n_runs; i++)
-        for (int j = 0; j < step->runs[i].rows; j++, row++)
-            if (row >= share->first && row < share->first + share->n) {
-                c.of[COST_POSITION] += step->runs[i].position + j + 1;
-                c.of[COST_OUTPUT] += j == step->runs[i].rows - 1;
-            }
-    c.of[COST_STEP] = share->n > 0;
-    c.of[COST_HOME_ROW] = share->n;
-    return c;
-}
-
-/* The coordinator that takes longest, of each step; all of a step on one with `whole`. */
-static double home_time(const struct projecting *p, bool whole)
-{
-    double sum = 0;
-    for (int i = 0; i < p->n_steps; i++) {
-        const struct routing_step *s = p->steps[i];
-        double most = 0;
-        for (int c = 0; c < (whole ? 1 : p->o->coordinators); c++) {
-            struct share share = whole ? (struct share){0, s->n_rows} : share_of(p, s, c);
-            struct costs counted = home_costs(s, &share);
-            most = fmax(most, costs_time(&counted, &p->o->prices));
-        }
-        sum += most;
-    }
-    return per_step(p, sum);
-}
-
-/* ---- experts ---- */
-
-/* p->loads [1 + workers] := what each rank has of a layer of a step; rank_of NULL: rank 0 has all.
- */
-static void count_loads(struct projecting *p, const int32_t *rank_of)
-{
-    memset(p->loads, 0, (size_t)(p->workers + 1) * sizeof *p->loads);
-    loads_add(p->loads, &p->traffic, rank_of, experts_of(p));
-}
-
-static double seconds_of_load(struct projecting *p, int sparse_layer, const int32_t *rank_of,
-                              int rank)
-{
-    const struct expert_runner *run = p->o->runner;
-    const struct load *l = &p->loads[rank];
-    if (!run || l->rows == 0)
-        return load_time(l, &p->o->prices);
-    for (int e = 0; e < experts_of(p); e++)
-        p->wanted[e] = !rank_of || rank_of[e] == rank;
-    return run->seconds(run->of, sparse_layer, &p->traffic, p->wanted);
-}
-
-/* One layer of one step: its slowest worker; per_rank, unless it is NULL, gets what each has. */
-static double layer_experts_time(struct projecting *p, int sparse_layer, const int32_t *rank_of,
-                                 struct project_rank *per_rank)
-{
-    double most = 0;
-    count_loads(p, rank_of);
-    for (int w = 1; w <= p->workers; w++) {
-        double seconds = seconds_of_load(p, sparse_layer, rank_of, w);
-        most = fmax(most, seconds);
-        if (!per_rank)
-            continue;
-        struct project_rank *rank = &per_rank[p->o->coordinators + w - 1];
-        rank->rows += per_step(p, p->loads[w].rows);
-        rank->experts += per_step(p, p->loads[w].experts);
-        rank->seconds += per_step(p, seconds);
-    }
-    return most;
-}
-
-/* Of all layers of a mean step; alone: one rank has all experts. */
-static double experts_time(struct projecting *p, bool alone, struct project_rank *per_rank)
-{
-    const struct routing_file *f = p->o->file;
-    double sum = 0;
-    for (int i = 0; i < p->n_steps; i++)
-        for (int l = 0, n = 0; l < f->head.n_layers; l++) {
-            if (!f->head.sparse[l])
-                continue;
-            replay_traffic(&p->traffic, f, p->steps[i], n);
-            if (alone) {
-                count_loads(p, NULL);
-                sum += seconds_of_load(p, n, NULL, 0);
-            } else
-                sum += layer_experts_time(p, n, p->placement.layers[l].rank_of, per_rank);
-            n++;
-        }
-    return per_step(p, sum);
-}
-
 /* ---- the exchange ---- */
+
+static bool is_halved(const struct exchange_options *o)
+{
+    return o->overlap == OVERLAP_ON;
+}
 
 /* Coordinator c's part of a lap. */
 static void count_coordinator(struct projecting *p, int c, struct project_way *way)
@@ -199,16 +68,16 @@ static void count_coordinator(struct projecting *p, int c, struct project_way *w
     way->messages_back += per_step(p, (double)sum.messages_back);
 }
 
-/* One layer of one step: its counts, and the time of the wire. */
-static double run_lap(struct projecting *p, struct virtual_ranks *v,
-                      const struct routing_step *step, const struct layer_placement *experts,
-                      struct project_way *way)
+/* A half of a step in a layer with experts: its counts, and the time of its exchange. */
+static struct lap_time run_lap(struct projecting *p, struct virtual_ranks *v,
+                               const struct routing_step *step, int half,
+                               const struct layer_placement *experts, struct project_way *way)
 {
     const struct project_options *o = p->o;
     size_t each = (size_t)p->workers + 1;
     for (int c = 0; c < o->coordinators; c++) {
-        struct share share = share_of(p, step, c);
-        struct traffic rows = rows_of(&p->traffic, &share);
+        struct share share = project_share(p, step, c, is_halved(&way->options), half);
+        struct traffic rows = project_rows(&p->traffic, &share);
         struct virtual_pair *to = p->pairs + (size_t)c * each;
         memset(to, 0, each * sizeof *to);
         if (share.n > 0) {
@@ -222,31 +91,66 @@ static double run_lap(struct projecting *p, struct virtual_ranks *v,
                        : star_time_by_prices(&star, &o->prices, way->options.wire != WIRE_MODEL);
 }
 
-static void run_way(struct projecting *p, struct project_way *way)
+/* The i-th step, layer by layer, half by half. */
+static void run_step(struct projecting *p, struct virtual_ranks *v, int i, struct project_way *way)
 {
     const struct routing_file *f = p->o->file;
-    const struct routing_head *h = &f->head;
+    const struct work *w = &p->work[is_halved(&way->options)];
+    const struct routing_step *step = p->steps[i];
+    const double *experts = w->experts + (size_t)i * (size_t)f->n_sparse * MOST_HALVES;
+    int halves = project_halves(p, step, w->halved);
+    struct turn *t = p->turns;
+    for (int l = 0, n = 0; l < f->head.n_layers; l++) {
+        bool sparse = f->head.sparse[l];
+        if (sparse)
+            replay_traffic(&p->traffic, f, step, n);
+        for (int half = 0; half < halves; half++, t++) {
+            *t = (struct turn){.home = w->home[i * MOST_HALVES + half]};
+            if (!sparse)
+                continue;
+            struct lap_time lap = run_lap(p, v, step, half, &p->placement.layers[l], way);
+            t->hand = lap.hand;
+            t->out = lap.out;
+            t->back = lap.back;
+            t->experts = experts[n * MOST_HALVES + half];
+            way->exchange += per_step(p, lap_time_sum(&lap));
+        }
+        n += sparse;
+    }
+    int layers = f->head.n_layers;
+    way->step += per_step(p, w->once[i] + turns_time(p->turns, layers, halves, true));
+    way->bare += per_step(p, w->once[i] + turns_time(p->turns, layers, halves, false));
+}
+
+/* All steps by one way, after project_work() of these halves: p->sums and the way's figures. */
+static struct project_way run_way(struct projecting *p, const struct exchange_options *options)
+{
+    const struct routing_head *h = &p->o->file->head;
+    const struct work *w = &p->work[is_halved(options)];
+    struct project_way way = {.options = *options,
+                              .home = w->mean_home,
+                              .experts = w->mean_experts,
+                              .lap_bytes = span_none,
+                              .lap_messages = span_none};
     struct exchange_limits limits = {
-        f->most_rows, h->top_k, h->n_experts, h->hidden, h->dtype, 0, p->placement.groups_most};
+        p->o->file->most_rows,   h->top_k, h->n_experts, h->hidden, h->dtype, 0,
+        p->placement.groups_most};
+    struct exchange_options whole = *options; // each half is a lap of its own
     struct virtual_ranks v;
     size_t each = (size_t)p->workers + 1, pairs = (size_t)p->o->coordinators * each;
     memset(p->sums, 0, pairs * sizeof *p->sums);
-    way->lap_bytes = way->lap_messages = span_none;
-    virtual_open(&v, p->workers + 1, &limits, &way->options);
+    whole.overlap = OVERLAP_OFF;
+    virtual_open(&v, p->workers + 1, &limits, &whole);
     for (int i = 0; i < p->n_steps; i++)
-        for (int l = 0, n = 0; l < h->n_layers; l++)
-            if (h->sparse[l]) {
-                replay_traffic(&p->traffic, f, p->steps[i], n++);
-                way->exchange +=
-                    per_step(p, run_lap(p, &v, p->steps[i], &p->placement.layers[l], way));
-            }
+        run_step(p, &v, i, &way);
     virtual_close(&v);
     for (int c = 0; c < p->o->coordinators; c++) {
         double out = 0;
-        for (size_t w = 1; w < each; w++)
-            out += per_step(p, (double)p->sums[(size_t)c * each + w].out);
-        way->busiest_out = fmax(way->busiest_out, out);
+        for (size_t rank = 1; rank < each; rank++)
+            out += per_step(p, (double)p->sums[(size_t)c * each + rank].out);
+        way.busiest_out = fmax(way.busiest_out, out);
     }
+    return way;
 }
 
 /* ---- a placement ---- */
@@ -261,22 +165,23 @@ static int build_placement(struct projecting *p, struct placement *to, enum proj
     return placement_build(to, &p->memory, &o->layers, p->workers + 1, &spec);
 }
 
-/* The placement that was asked for, or the one under which the default way takes the least time.
- */
+/* The placement that was asked for, or the one under which whole steps take the least time by the
+ * default way. */
 static int choose_placement(struct projecting *p, struct projection *to)
 {
     static const char *const names[] = {"", "even", "round-robin", "computed"};
     double least = INFINITY;
     struct placement best = {0};
     for (int i = PROJECT_EVEN; i <= PROJECT_COMPUTED; i++) {
-        struct project_way way = {0};
+        const struct exchange_options usual = {0};
         if (p->o->placement != PROJECT_BEST && (int)p->o->placement != i)
             continue;
         int status = build_placement(p, &p->placement, (enum project_placement)i);
         if (status)
             return status;
-        run_way(p, &way);
-        double seconds = way.exchange + experts_time(p, false, NULL);
+        project_work(p, &p->work[0], false, NULL);
+        struct project_way way = run_way(p, &usual);
+        double seconds = way.exchange + way.experts;
         if (seconds < least) {
             least = seconds;
             best = p->placement;
@@ -302,29 +207,56 @@ static bool changes_nothing(const struct exchange_options *o)
     return o->wire == WIRE_MODEL && o->combine == COMBINE_ROWS;
 }
 
-static void run_ways(struct projecting *p, struct projection *to)
+static void choose_best(struct projection *to, int i)
+{
+    const struct project_way *w = &to->ways[i];
+    if (w->step < to->ways[to->best_of_all].step)
+        to->best_of_all = i;
+    if (changes_nothing(&w->options) && w->step < to->ways[to->best].step)
+        to->best = i;
+}
+
+/* Has any step more than one row, so that it can go in halves? */
+static bool has_halves(const struct projecting *p)
+{
+    bool has = false;
+    for (int i = 0; i < p->n_steps; i++)
+        has = has || project_halves(p, p->steps[i], true) > 1;
+    return has;
+}
+
+static bool is_wanted(const struct projecting *p, bool halved)
+{
+    if (p->o->overlap == PROJECT_OVERLAP_BEST)
+        return !halved || has_halves(p);
+    return halved == (p->o->overlap == PROJECT_OVERLAP_ON);
+}
+
+/* The first way is the default one, which changes no result. */
+static void run_ways(struct projecting *p, struct projection *to, struct arena *memory)
 {
     struct exchange_options ways[REPLAY_MAX_WAYS];
-    double home = home_time(p, false), experts = experts_time(p, false, to->per_rank);
-    to->n_ways = replay_ways(ways, p->o->file->head.dtype);
-    for (int i = 0; i < to->n_ways; i++) {
-        struct project_way *w = &to->ways[i];
-        *w = (struct project_way){.options = ways[i], .home = home, .experts = experts};
-        run_way(p, w);
-        if (project_step(w) < project_step(&to->ways[to->best_of_all]))
-            to->best_of_all = i;
-        if (changes_nothing(&ways[i]) && project_step(w) < project_step(&to->ways[to->best]))
-            to->best = i;
+    int n = replay_ways(ways, p->o->file->head.dtype);
+    for (int halved = 0; halved < 2; halved++) {
+        if (!is_wanted(p, halved))
+            continue;
+        project_work(p, &p->work[halved], halved,
+                     arena_alloc(memory, (size_t)p->ranks * sizeof *to->per_rank));
+        for (int i = 0; i < n; i++, to->n_ways++) {
+            ways[i].overlap = halved ? OVERLAP_ON : OVERLAP_OFF;
+            to->ways[to->n_ways] = run_way(p, &ways[i]);
+            choose_best(to, to->n_ways);
+        }
     }
+    to->per_rank = p->work[is_halved(&to->ways[to->best].options)].per_rank;
 }
 
 /* What each rank sends and receives the best way, whose laps are run once more. */
 static void count_ranks(struct projecting *p, struct projection *to, struct arena *memory)
 {
-    struct project_way again = {.options = to->ways[to->best].options};
     int coordinators = p->o->coordinators;
     size_t bytes = (size_t)coordinators * (size_t)(p->workers + 1) * sizeof *p->sums;
-    run_way(p, &again);
+    run_way(p, &to->ways[to->best].options);
     to->pairs = memcpy(arena_alloc(memory, bytes), p->sums, bytes);
     for (int c = 0; c < coordinators; c++)
         for (int w = 1; w <= p->workers; w++) {
@@ -343,8 +275,8 @@ static bool is_outside(double v, const struct span *s)
     return v < s->least || v > s->most;
 }
 
-/* Whether a step, or a lap of the best way, lies outside of what was measured. With a topology the
- * exchange is not the fit's, and with its device nothing is. */
+/* Whether a step, or a lap of the best way, lies outside of what was measured, which are whole
+ * steps. With a topology the exchange is not the fit's, and with its device nothing is. */
 static void mark_outside(const struct projecting *p, struct projection *to)
 {
     const struct project_options *o = p->o;
@@ -352,6 +284,7 @@ static void mark_outside(const struct projecting *p, struct projection *to)
     if (!o->fit || (o->topology && o->topology->has_device))
         return;
     const struct fit_spans *s = &o->fit->spans;
+    to->outside[OUTSIDE_OVERLAP] = is_halved(&w->options) && has_halves(p);
     for (int i = 0; i < p->n_steps; i++) {
         const struct routing_step *step = p->steps[i];
         to->outside[OUTSIDE_ROWS] |= is_outside(step->n_rows, &s->rows);
@@ -371,23 +304,25 @@ static void mark_outside(const struct projecting *p, struct projection *to)
 static void open_projecting(struct projecting *p, struct project_report *r)
 {
     const struct routing_file *f = p->o->file;
+    const struct routing_head *h = &f->head;
     size_t ends = (size_t)p->o->coordinators * (size_t)(p->workers + 1);
-    traffic_open(&p->traffic, f->most_rows, f->head.top_k, &p->memory);
+    traffic_open(&p->traffic, f->most_rows, h->top_k, &p->memory);
+    traffic_open(&p->half, f->most_rows, h->top_k, &p->memory);
     p->pairs = arena_alloc(&p->memory, ends * sizeof *p->pairs);
     p->sums = arena_alloc(&p->memory, ends * sizeof *p->sums);
     p->loads = arena_alloc(&p->memory, (size_t)(p->workers + 1) * sizeof *p->loads);
-    p->wanted = arena_alloc(&p->memory, (size_t)f->head.n_experts * sizeof *p->wanted);
+    p->wanted = arena_alloc(&p->memory, (size_t)h->n_experts * sizeof *p->wanted);
     p->node = arena_alloc(&p->memory, (size_t)p->ranks * sizeof *p->node);
+    p->turns = arena_alloc(&p->memory, (size_t)h->n_layers * MOST_HALVES * sizeof *p->turns);
     if (p->o->topology)
         topology_nodes(p->node, p->o->topology, p->o->coordinators, p->workers);
-    take_steps(p, r);
+    take_steps(p, r->recorded[p->kind]);
 }
 
 static int project_one(struct project_report *r, struct projecting *p)
 {
     struct projection *to = &r->list[r->n];
     *to = (struct projection){.ranks = p->ranks, .workers = p->workers, .kind = p->kind};
-    to->per_rank = arena_alloc(&r->memory, (size_t)p->ranks * sizeof *to->per_rank);
     open_projecting(p, r);
     int status = choose_placement(p, to);
     if (status)
@@ -399,8 +334,8 @@ static int project_one(struct project_report *r, struct projecting *p)
     r->rows[p->kind] = rows;
     to->rows = per_step(p, rows);
     to->holders = count_holders(p);
-    to->alone = home_time(p, true) + experts_time(p, true, NULL);
-    run_ways(p, to);
+    to->alone = project_alone(p);
+    run_ways(p, to, &r->memory);
     count_ranks(p, to, &r->memory);
     mark_outside(p, to);
     r->n++;

@@ -12,6 +12,8 @@
 enum { PROJECT_MAX_COUNTS = 32, PROJECT_MAX_RANKS = 4096 };
 
 enum project_placement { PROJECT_BEST, PROJECT_EVEN, PROJECT_ROUND_ROBIN, PROJECT_COMPUTED };
+/* Whole steps, steps in two halves that take turns, or both, of which the shorter is best. */
+enum project_overlap { PROJECT_OVERLAP_BEST, PROJECT_OVERLAP_OFF, PROJECT_OVERLAP_ON };
 
 /* Really running rows through experts, on the device at hand: seconds that those of a layer of the
  * recording (the i-th with experts) take which `wanted` has. */
@@ -27,9 +29,11 @@ struct project_options {
     const struct fit *fit;                    // NULL: none
     const struct topology *topology;          // NULL: none; one of both is there
     struct costs prices;                      // see project_prices()
+    double layers_share;                      // see project_layers_share()
     int n_counts, counts[PROJECT_MAX_COUNTS]; // ranks, each more than there are coordinators
     int coordinators;
     enum project_placement placement;
+    enum project_overlap overlap;
     int steps;                          // of each kind that are taken, at even distances
     const struct expert_runner *runner; // NULL: experts by their prices
 };
@@ -37,19 +41,29 @@ struct project_options {
 /* Of the fit, or of the topology where it has a device. */
 struct costs project_prices(const struct fit *fit, const struct topology *topology,
                             const struct fit_model *model);
+/* Of what a coordinator does once a step, the share that each half of a step has to do: the weights
+ * of the layers are read for each, those of the output matrix are not. By parameters. */
+double project_layers_share(const struct fit_model *model);
 
 /* All of a mean step. */
 struct project_way {
-    struct exchange_options options;
-    double home, experts, exchange; // seconds
+    struct exchange_options options; // overlap: off or on
+    double home, experts, exchange;  // seconds that each takes, hidden or not
+    double step;                     // seconds of the step
+    double bare;                     // and if the exchange took no time
     double out, back, messages_out, messages_back;
     double busiest_out;                  // bytes that the busiest coordinator sends
-    struct span lap_bytes, lap_messages; // of a coordinator's laps
+    struct span lap_bytes, lap_messages; // of a coordinator's laps, each half's its own
 };
 
-static inline double project_step(const struct project_way *w)
+/* What is not hidden makes the step longer: step = home + both. Of a whole step it is all. */
+static inline double project_exposed_experts(const struct project_way *w)
 {
-    return w->home + w->experts + w->exchange;
+    return w->bare > w->home ? w->bare - w->home : 0;
+}
+static inline double project_exposed_exchange(const struct project_way *w)
+{
+    return w->step - w->bare;
 }
 
 struct project_rank {
@@ -62,6 +76,7 @@ enum project_outside {
     OUTSIDE_POSITIONS,
     OUTSIDE_BYTES,
     OUTSIDE_MESSAGES,
+    OUTSIDE_OVERLAP, // steps in halves are not measured
     OUTSIDES
 };
 
@@ -71,7 +86,7 @@ struct projection {
     double rows, alone; // of a mean step; seconds
     const char *placement;
     int n_ways, best, best_of_all; // best: of those that change no result
-    struct project_way ways[REPLAY_MAX_WAYS];
+    struct project_way ways[2 * REPLAY_MAX_WAYS];
     struct project_rank *per_rank; // [ranks] of the best way
     struct virtual_pair *pairs;    // [coordinators][1 + workers] its bytes, of all steps taken
     bool outside[OUTSIDES];        // of what was measured

@@ -5,8 +5,11 @@
 #include "study/project.h"
 
 static const char *const kinds[REPLAY_KINDS] = {"decode", "prefill"};
-static const char *const outsides[OUTSIDES] = {"ranks", "rows", "positions", "bytes", "messages"};
+static const char *const outsides[OUTSIDES] = {"ranks", "rows",     "positions",
+                                               "bytes", "messages", "overlap"};
+static const char *const overlaps[] = {"best", "off", "on"};
 static const char sheet[] = "datasheet";
+enum { WAY_WIDTH = 31 }; // the longest: "padded copies rows model halves"
 
 static bool has_device(const struct project_options *o)
 {
@@ -83,23 +86,25 @@ static void print_head(const struct project_report *r, const struct project_opti
         if (r->recorded[kind])
             fprintf(out, "# %s: %d of %d steps, %.0f rows\n", kinds[kind], r->taken[kind],
                     r->recorded[kind], r->rows[kind]);
-    fprintf(out, "# whole steps (--overlap off), %d coordinator%s; x: alone / step\n#\n",
+    fprintf(out,
+            "# %d coordinator%s; x: alone / step; wire: what the exchange adds to the step\n"
+            "# halves: the step goes in two halves that take turns (--overlap on)\n#\n",
             o->coordinators, o->coordinators == 1 ? "" : "s");
-    fprintf(out, "# %5s %7s %7s %10s %10s %6s %7s  %-11s %-28s %10s  %-28s %s\n", "ranks",
-            "holders", "kind", "alone", "step", "wire", "x", "placement",
-            "best way, no result changed", "step", "best of all", "extrapolated");
+    fprintf(out, "# %5s %7s %7s %10s %10s %6s %7s  %-11s %-*s %10s  %-*s %s\n", "ranks", "holders",
+            "kind", "alone", "step", "wire", "x", "placement", WAY_WIDTH,
+            "best way, no result changed", "step", WAY_WIDTH, "best of all", "extrapolated");
 }
 
 static void print_way(const struct exchange_options *way, FILE *out)
 {
     char text[64];
     struct exchange_words w = exchange_words(way);
-    snprintf(text, sizeof text, "%s %s %s %s", w.strategy,
+    snprintf(text, sizeof text, "%s %s %s %s%s", w.strategy,
              way->strategy == STRATEGY_ALLGATHER ? "-"
              : way->dedup == DEDUP_ON            ? "dedup"
                                                  : "copies",
-             w.combine, w.wire);
-    fprintf(out, "%-28s", text);
+             w.combine, w.wire, way->overlap == OVERLAP_ON ? " halves" : "");
+    fprintf(out, "%-*s", WAY_WIDTH, text);
 }
 
 static void print_text(const struct project_report *r, const struct project_options *o, FILE *out)
@@ -108,12 +113,13 @@ static void print_text(const struct project_report *r, const struct project_opti
     for (int i = 0; i < r->n; i++) {
         const struct projection *p = &r->list[i];
         const struct project_way *best = &p->ways[p->best], *all = &p->ways[p->best_of_all];
-        double step = project_step(best);
+        double step = best->step;
         fprintf(out, "  %5d %7d %7s %10s %10s %4.0f %% %7.2f  %-11s ", p->ranks, p->holders,
                 kinds[p->kind], seconds_text(p->alone).text, seconds_text(step).text,
-                100 * share_of(best->exchange, step), share_of(p->alone, step), p->placement);
+                100 * share_of(project_exposed_exchange(best), step), share_of(p->alone, step),
+                p->placement);
         print_way(&best->options, out);
-        fprintf(out, " %10s  ", seconds_text(project_step(all)).text);
+        fprintf(out, " %10s  ", seconds_text(all->step).text);
         print_way(&all->options, out);
         fprintf(out, " %s\n", outside_text(p, o, "-").text);
     }
@@ -125,17 +131,20 @@ static struct js *way_json(const struct projection *p, const struct project_way 
 {
     struct js *v = js_new_object();
     struct exchange_words w = exchange_words(&way->options);
-    double step = project_step(way);
+    double exposed = project_exposed_exchange(way);
     js_set(v, "strategy", js_new_text(w.strategy));
     js_set(v, "dedup", js_new_text(w.dedup));
     js_set(v, "combine", js_new_text(w.combine));
     js_set(v, "wire", js_new_text(w.wire));
-    js_set(v, "step_s", js_new_real(step));
+    js_set(v, "overlap", js_new_text(w.overlap));
+    js_set(v, "step_s", js_new_real(way->step));
     js_set(v, "home_s", js_new_real(way->home));
     js_set(v, "experts_s", js_new_real(way->experts));
     js_set(v, "exchange_s", js_new_real(way->exchange));
-    js_set(v, "exchange_share", js_new_real(share_of(way->exchange, step)));
-    js_set(v, "speed_up", js_new_real(share_of(p->alone, step)));
+    js_set(v, "experts_exposed_s", js_new_real(project_exposed_experts(way)));
+    js_set(v, "exchange_exposed_s", js_new_real(exposed));
+    js_set(v, "exchange_share", js_new_real(share_of(exposed, way->step)));
+    js_set(v, "speed_up", js_new_real(share_of(p->alone, way->step)));
     js_set(v, "out_bytes", js_new_real(way->out));
     js_set(v, "back_bytes", js_new_real(way->back));
     js_set(v, "messages_out", js_new_real(way->messages_out));
@@ -243,7 +252,7 @@ static void print_json(const struct project_report *r, const struct project_opti
     js_set(v, "relative_error", fitted ? js_new_real(o->fit->good.held_out_median) : js_new_null());
     js_set(v, "model", model_json(o));
     js_set(v, "coordinators", js_new_int(o->coordinators));
-    js_set(v, "overlap", js_new_text("off"));
+    js_set(v, "overlap", js_new_text(overlaps[o->overlap]));
     js_set(v, "steps", steps_json(r));
     for (int i = 0; i < r->n; i++)
         js_push(list, projection_json(&r->list[i], o));
@@ -255,19 +264,35 @@ static void print_json(const struct project_report *r, const struct project_opti
 static void csv_way(const struct projection *p, const struct project_way *way, FILE *out)
 {
     struct exchange_words w = exchange_words(&way->options);
-    double step = project_step(way);
-    fprintf(out, ",%s,%s,%s,%s,%.9g,%.9g,%.9g,%.9g,%.6g,%.6g,%.9g,%.9g,%.9g,%.9g,%.9g", w.strategy,
-            w.dedup, w.combine, w.wire, step, way->home, way->experts, way->exchange,
-            share_of(way->exchange, step), share_of(p->alone, step), way->out, way->back,
-            way->messages_out, way->messages_back, way->busiest_out);
+    double exposed = project_exposed_exchange(way);
+    fprintf(out, ",%s,%s,%s,%s,%s", w.strategy, w.dedup, w.combine, w.wire, w.overlap);
+    fprintf(out, ",%.9g,%.9g,%.9g,%.9g,%.9g,%.9g", way->step, way->home, way->experts,
+            way->exchange, project_exposed_experts(way), exposed);
+    fprintf(out, ",%.6g,%.6g,%.9g,%.9g,%.9g,%.9g,%.9g", share_of(exposed, way->step),
+            share_of(p->alone, way->step), way->out, way->back, way->messages_out,
+            way->messages_back, way->busiest_out);
 }
 
 static void csv_columns(const char *prefix, FILE *out)
 {
-    static const char *const columns[] = {
-        "strategy",  "dedup",      "combine",      "wire",           "step_s",
-        "home_s",    "experts_s",  "exchange_s",   "exchange_share", "speed_up",
-        "out_bytes", "back_bytes", "messages_out", "messages_back",  "busiest_out_bytes"};
+    static const char *const columns[] = {"strategy",
+                                          "dedup",
+                                          "combine",
+                                          "wire",
+                                          "overlap",
+                                          "step_s",
+                                          "home_s",
+                                          "experts_s",
+                                          "exchange_s",
+                                          "experts_exposed_s",
+                                          "exchange_exposed_s",
+                                          "exchange_share",
+                                          "speed_up",
+                                          "out_bytes",
+                                          "back_bytes",
+                                          "messages_out",
+                                          "messages_back",
+                                          "busiest_out_bytes"};
     for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
         fprintf(out, ",%s%s", prefix, columns[i]);
 }

@@ -19,15 +19,19 @@ static const struct column columns[] = {
     MS("home ms", "best/home_s"),
     MS("experts ms", "best/experts_s"),
     MS("exchange ms", "best/exchange_s"),
+    MS("exposed: experts ms", "best/experts_exposed_s"),
+    MS("exposed: exchange ms", "best/exchange_exposed_s"),
     {"exchange, %", "best/exchange_share", {100, 1}, COLUMN_NUMBER, false},
     {"times as fast", "best/speed_up", {1, 2}, COLUMN_NUMBER, false},
     {"best way", "best/strategy", {1, 0}, COLUMN_TEXT, false},
     {"dedup", "best/dedup", {1, 0}, COLUMN_TEXT, false},
+    {"overlap", "best/overlap", {1, 0}, COLUMN_TEXT, false},
     {"bytes out", "best/out_bytes", {1, 0}, COLUMN_NUMBER, false},
     {"bytes back", "best/back_bytes", {1, 0}, COLUMN_NUMBER, false},
     {"of all ways: times as fast", "best_of_all/speed_up", {1, 2}, COLUMN_NUMBER, false},
     {"combine", "best_of_all/combine", {1, 0}, COLUMN_TEXT, false},
     {"wire", "best_of_all/wire", {1, 0}, COLUMN_TEXT, false},
+    {"overlap", "best_of_all/overlap", {1, 0}, COLUMN_TEXT, false},
 };
 
 static bool is_kind(struct spot entry, const char *kind)
@@ -62,9 +66,10 @@ static void write_lines(struct plot *p, struct spot list, const char *kind,
 
 static void draw_steps(struct spot list, int k)
 {
-    static const char *const paths[] = {"best/home_s", "best/experts_s", "best/exchange_s"};
+    static const char *const paths[] = {"best/home_s", "best/experts_exposed_s",
+                                        "best/exchange_exposed_s"};
     struct plot p;
-    char caption[300];
+    char caption[400];
     plot_begin(&p, list.report, PLOT_WIDTH, PLOT_HEIGHT);
     fputs("set style data histograms\nset style histogram rowstacked\nset boxwidth 0.8\n"
           "set xlabel 'ranks'\nset ylabel 'ms a step'\nset yrange [0:*]\n",
@@ -77,9 +82,9 @@ static void draw_steps(struct spot list, int k)
             plot_colour(0), plot_colour(2), plot_colour(6));
     snprintf(
         caption, sizeof caption,
-        "%s: a mean step's time by ranks: what rank 0 does itself, the slowest ranks' experts, "
-        "the exchange. Where the exchange grows faster than the experts' part shrinks, more ranks "
-        "are no use.",
+        "%s: a mean step's time by ranks: what rank 0 does itself, and what of the slowest ranks' "
+        "experts and of the exchange is not hidden behind the other half of the step. Where the "
+        "exchange grows faster than the experts' part shrinks, more ranks are no use.",
         report_titles[k]);
     plot_end(&p, caption);
 }

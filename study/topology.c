@@ -141,15 +141,30 @@ static const struct virtual_pair *partner(const struct star *s, int i, int other
                                : pair_of(s, other, i - s->coordinators + 1);
 }
 
-double star_time_by_prices(const struct star *s, const struct costs *prices, bool narrowed)
+static struct lap_time time_by_prices(const struct costs *counted, const struct costs *prices)
 {
-    double most = 0;
+    const double *n = counted->of, *price = prices->of;
+    double latency = n[COST_LAP] * price[COST_LAP] + n[COST_AFTER_WORK] * price[COST_AFTER_WORK];
+    return (struct lap_time){.hand = n[COST_MESSAGE] * price[COST_MESSAGE] +
+                                     n[COST_NARROWED] * price[COST_NARROWED],
+                             .out = latency / 2 + n[COST_OUT] * price[COST_OUT],
+                             .back = latency / 2 + n[COST_BACK] * price[COST_BACK]};
+}
+
+static struct lap_time longer(struct lap_time a, struct lap_time b)
+{
+    return lap_time_sum(&b) > lap_time_sum(&a) ? b : a;
+}
+
+struct lap_time star_time_by_prices(const struct star *s, const struct costs *prices, bool narrowed)
+{
+    struct lap_time most = {0};
     for (int i = 0; i < s->coordinators + s->workers; i++) {
         struct virtual_pair sum = {0};
         for (int j = 0; j < partners(s, i); j++)
             virtual_add(&sum, partner(s, i, j));
         struct costs counted = lap_costs(&sum, 1, narrowed, true);
-        most = fmax(most, costs_time(&counted, prices));
+        most = longer(most, time_by_prices(&counted, prices));
     }
     return most;
 }
@@ -161,9 +176,10 @@ static double link_time(const struct link *l, uint64_t messages, uint64_t bytes)
                                (double)bytes / l->bytes_per_second;
 }
 
-double star_time_by_topology(const struct star *s, const struct topology *t, const int *node)
+struct lap_time star_time_by_topology(const struct star *s, const struct topology *t,
+                                      const int *node)
 {
-    double most = 0;
+    struct lap_time most = {0};
     for (int i = 0; i < s->coordinators + s->workers; i++) {
         struct virtual_pair near = {0}, far = {0};
         for (int j = 0; j < partners(s, i); j++) {
@@ -174,7 +190,7 @@ double star_time_by_topology(const struct star *s, const struct topology *t, con
                           link_time(&t->inter, far.messages_out, far.out));
         double back = fmax(link_time(&t->intra, near.messages_back, near.back),
                            link_time(&t->inter, far.messages_back, far.back));
-        most = fmax(most, out + back);
+        most = longer(most, (struct lap_time){.out = out, .back = back});
     }
     return most;
 }

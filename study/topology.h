@@ -40,8 +40,21 @@ struct star {
     const struct virtual_pair *pairs;
 };
 
-/* What a lap is expected to take: of all ranks the one that takes longest. By prices of a fit;
- * narrowed: the wire is narrower than the model. */
-double star_time_by_prices(const struct star *s, const struct costs *prices, bool narrowed);
-/* By a topology: the slower of a rank's two links out, then the slower of them back. */
-double star_time_by_topology(const struct star *s, const struct topology *t, const int *node);
+/* What a lap is expected to take the rank that takes longest, in seconds. */
+struct lap_time {
+    double hand;      // it hands messages over and narrows rows
+    double out, back; // on the wire, each way
+};
+static inline double lap_time_sum(const struct lap_time *t)
+{
+    return t->hand + t->out + t->back;
+}
+
+/* By prices of a fit; narrowed: the wire is narrower than the model. Latency, and waking up after
+ * work, are half of the way out and half of the way back. */
+struct lap_time star_time_by_prices(const struct star *s, const struct costs *prices,
+                                    bool narrowed);
+/* By a topology: the slower of a rank's two links out, then the slower of them back; all of it is
+ * the wire's. */
+struct lap_time star_time_by_topology(const struct star *s, const struct topology *t,
+                                      const int *node);

@@ -58,6 +58,8 @@ result $? "calibrate: expected files with the keys of docs/projection.md"
 "$epmoe" replay "$work/routing" --ranks 5 -n 1 -o json >"$work/replay" 2>"$work/stderr" &&
     "$epmoe" project --routing "$work/routing" --fit "$work/fit" --ranks 5,8,300 --placement even --steps 100 -o json >"$work/project" 2>"$work/stderr" &&
     "$epmoe" project --routing "$work/routing" --fit "$work/fit" --ranks 5,8,300 --placement even --steps 100 -o csv >"$work/csv" 2>"$work/stderr" &&
+    "$epmoe" project --routing "$work/routing" --fit "$work/fit" --ranks 5 --overlap off --placement even --steps 100 -o json >"$work/project-off" 2>"$work/stderr" &&
+    "$epmoe" project --routing "$work/routing" --fit "$work/fit" --ranks 5 --overlap on --placement even --steps 100 -o json >"$work/project-on" 2>"$work/stderr" &&
     "$epmoe" project --routing "$work/routing" --fit "$work/fit" -m $model --ranks 6 --coordinators 2 --experts run -o json --emit-matrix "$work/matrix" >"$work/run" 2>"$work/stderr"
 result $? "project: expected exit code 0"
 python3 - "$work" <<'PY' 2>"$work/stderr"
@@ -73,18 +75,26 @@ way = lambda w: [w[key] for key in ("strategy", "dedup", "combine", "wire")]
 for p in project["projections"]:
     if p["ranks"] == 5:  # counts are those of as many ranks as threads
         steps = replay["steps"][p["kind"]]["steps"]
-        assert len(p["ways"]) == len(replay["ways"]) == 20
+        assert len(p["ways"]) == (40 if p["rows"] > 1 else 20) and len(replay["ways"]) == 20
         for a, b in zip(p["ways"], replay["ways"]):
-            assert way(a) == way(b)
+            assert way(a) == way(b) and a["overlap"] == "off"
             for key in "out_bytes", "back_bytes", "messages_out":
                 assert round(a[key] * steps) == b[p["kind"]][key] > 0, (key, a, b)
     assert ("ranks" in p["extrapolated"]) == (p["ranks"] > 5), p
     assert ("rows" in p["extrapolated"]) == (p["kind"] == "prefill"), p
     assert p["workers_with_experts"] == min(60, p["workers"]) and p["workers"] == p["ranks"] - 1
-    for w in p["ways"]:
-        assert near(w["step_s"], w["home_s"] + w["experts_s"] + w["exchange_s"])
-        assert near(w["speed_up"] * w["step_s"], p["alone_s"]) and near(w["exchange_share"] * w["step_s"], w["exchange_s"])
+    assert ("overlap" in p["extrapolated"]) == (p["best"]["overlap"] == "on"), p
+    for i, w in enumerate(p["ways"]):
+        assert near(w["step_s"], w["home_s"] + w["experts_exposed_s"] + w["exchange_exposed_s"])
+        assert near(w["speed_up"] * w["step_s"], p["alone_s"])
+        assert near(w["exchange_share"] * w["step_s"], w["exchange_exposed_s"])
         assert w["step_s"] >= p["best_of_all"]["step_s"]
+        exposed, all_of_it = w["experts_exposed_s"] + w["exchange_exposed_s"], w["experts_s"] + w["exchange_s"]
+        if w["overlap"] == "off":
+            assert near(exposed, all_of_it) and near(w["experts_exposed_s"], w["experts_s"]), w
+        else:  # the same bytes and more messages, weights read twice, and something is hidden
+            assert p["kind"] == "prefill" and way(w) == way(p["ways"][i - 20]) and exposed < all_of_it, w
+            assert w["home_s"] > 0.999999 * p["ways"][i - 20]["home_s"] and w["messages_out"] >= 2 * 4 * (p["ranks"] - 1), w
     assert p["best"]["wire"] == "model" and p["best"]["combine"] == "rows"
     assert near(sum(r["sent_bytes"] for r in p["per_rank"]), p["best"]["out_bytes"] + p["best"]["back_bytes"])
     assert near(sum(r["rows"] for r in p["per_rank"]), 4 * 4 * p["rows"])
@@ -92,6 +102,14 @@ for row, p in zip(csv.DictReader(open(f"{sys.argv[1]}/csv")), project["projectio
     assert int(row["ranks"]) == p["ranks"] and row["strategy"] == p["best"]["strategy"] and row["wire_time"] == "modelled"
     assert abs(float(row["all_step_s"]) / p["best_of_all"]["step_s"] - 1) < 1e-6
     assert row["extrapolated"] == "+".join(p["extrapolated"])
+only = [load(f"project-{overlap}") for overlap in ("off", "on")]
+for i, overlap in enumerate(("off", "on")):
+    assert only[i]["overlap"] == overlap and project["overlap"] == "best"
+    for p in only[i]["projections"]:
+        whole = [w for q in project["projections"] for w in q["ways"] if (q["ranks"], q["kind"]) == (5, p["kind"])]
+        assert all(w["overlap"] == overlap for w in p["ways"]) and len(p["ways"]) == 20
+        assert len(whole) == 20 or p["ways"] == whole[20 * i:20 * i + 20]
+        assert len(whole) == 40 or [w["step_s"] for w in p["ways"]] == [w["step_s"] for w in whole]
 run = load("run")
 assert run["experts_time"] == "run" and run["home_time"] == "fit" and run["coordinators"] == 2
 matrix = [[int(x) for x in line.split()] for line in open(f"{sys.argv[1]}/matrix")]

@@ -73,6 +73,7 @@ static void open_testing_of(struct testing *t, int steps, int ranks, int coordin
                                     .n_counts = 1,
                                     .counts = {ranks},
                                     .coordinators = coordinators,
+                                    .layers_share = 0.75,
                                     .placement = PROJECT_EVEN,
                                     .steps = 8};
     assert_int_equal(replay_layers(&t->o.layers, &t->file, "test"), 0);
@@ -147,7 +148,9 @@ static void two_rows(void **state)
     assert_near(w->out, 48 + 2 * 64 + 32 + 64);   // a(16 + 8 + 12) and two rows; a(28) and one
     assert_near(w->back, 3 * 64 + 64);
     assert_near(w->exchange, 4 + 15 + 0.272 + 2.56);
-    assert_near(project_step(w), 148.5 + 12 + 21.832);
+    assert_near(project_exposed_exchange(w), w->exchange); // nothing hides it
+    assert_near(project_exposed_experts(w), w->experts);
+    assert_near(w->step, 148.5 + 12 + 21.832);
     const struct project_rank *one = &p->per_rank[1], *two = &p->per_rank[2];
     assert_near(one->rows, 3);
     assert_near(one->experts, 2);
@@ -161,9 +164,9 @@ static void two_rows(void **state)
     assert_near(one->sent + two->sent, p->ways[p->best].back);
     for (int i = 0; i < p->n_ways; i++) {
         const struct exchange_options *o = &p->ways[i].options;
-        assert_true(project_step(&p->ways[i]) >= project_step(&p->ways[p->best_of_all]));
-        assert_true(project_step(&p->ways[i]) >= project_step(&p->ways[p->best]) ||
-                    o->wire != WIRE_MODEL || o->combine != COMBINE_ROWS);
+        assert_true(p->ways[i].step >= p->ways[p->best_of_all].step);
+        assert_true(p->ways[i].step >= p->ways[p->best].step || o->wire != WIRE_MODEL ||
+                    o->combine != COMBINE_ROWS);
     }
     assert_true(p->ways[p->best].options.wire == WIRE_MODEL);
     assert_true(p->ways[p->best].options.combine == COMBINE_ROWS);
@@ -194,6 +197,89 @@ static void two_coordinators(void **state)
     close_testing(&t);
 }
 
+/* The step of two rows, a row in each half. A goes to experts 0 and 1, both worker 1's; B to 0 and
+ * 2, one of each worker. The coordinator reads three quarters of its weights twice. */
+static void two_halves(void **state)
+{
+    struct testing t;
+    (void)state;
+    open_testing(&t, 3, 1);
+    const struct projection *p = run(&t, REPLAY_PREFILL);
+    const struct project_way *w =
+        way_of(p, (struct exchange_options){.overlap = OVERLAP_ON}); // exact, dedup, rows
+    assert_int_equal(p->n_ways, 2 * t.r.list[REPLAY_DECODE].n_ways); // one row has no halves
+    // once 25 + an output; A 75 + 20 + a position, B 75 + 20 + two
+    assert_near(w->home, 32 + 95.5 + 96);
+    assert_near(w->experts, (2 * 2 + 2 * 3) + (2 + 3));
+    assert_near(w->out, (32 + 64 + 32) + 2 * (32 + 64)); // A: a(32), a row; a(24). B: a(28), a row
+    assert_near(w->back, 128 + 128);
+    assert_near(w->messages_out + w->messages_back, 4 + 4);
+    assert_near(w->exchange, (4 + 15 + 0.128 + 1.28) + (4 + 15 + 0.192 + 1.28));
+    // B leaves at 95.5 + 4 + 96 + 4, when A has long been back: 7.5 + 0.192 out, 5, 7.5 + 1.28 back
+    assert_near(w->step, 32 + 199.5 + 7.692 + 5 + 8.78);
+    assert_near(project_exposed_experts(w), 5);
+    assert_near(project_exposed_exchange(w), 4 + 4 + 7.692 + 8.78);
+    assert_near(w->step, w->home + project_exposed_experts(w) + project_exposed_exchange(w));
+    assert_near(w->lap_bytes.least, 128 + 128);
+    assert_near(w->lap_bytes.most, 192 + 128);
+    assert_int_equal(p->ways[p->best].options.overlap, OVERLAP_OFF); // weights cost too much
+    close_testing(&t);
+}
+
+/* The same step where only rows and what comes back cost anything. Whole: 2 x 20, then 3 x 2, then
+ * 256 x 0.1. In halves A is back at 20 + 4 + 12.8, B at 40 + 2 + 12.8. */
+static void halves_are_best(void **state)
+{
+    struct testing t;
+    (void)state;
+    open_testing(&t, 3, 1);
+    t.o.prices = (struct costs){{[COST_HOME_ROW] = 20, [COST_ROW] = 2, [COST_BACK] = 0.1}};
+    const struct projection *p = run(&t, REPLAY_PREFILL);
+    const struct project_way *best = &p->ways[p->best];
+    assert_near(p->ways[0].step, 40 + 6 + 25.6);
+    assert_near(best->step, 54.8);
+    assert_int_equal(best->options.overlap, OVERLAP_ON);
+    assert_int_equal(best->options.strategy, STRATEGY_EXACT);
+    assert_true(p->outside[OUTSIDE_OVERLAP]);
+    assert_false(t.r.list[REPLAY_DECODE].outside[OUTSIDE_OVERLAP]);
+    assert_near(p->per_rank[1].rows, 3); // per_rank is of the best way: expert 0 has rows in both
+    assert_near(p->per_rank[1].experts, 3);
+    assert_near(p->per_rank[1].seconds, 6);
+    assert_near(p->per_rank[0].sent, best->out);
+    project_free(&t.r);
+    t.o.overlap = PROJECT_OVERLAP_OFF;
+    p = run(&t, REPLAY_PREFILL);
+    assert_near(p->ways[p->best].step, 71.6);
+    assert_near(p->per_rank[1].experts, 2);
+    close_testing(&t);
+}
+
+/* Only in halves: a step of one row, or of one row for each coordinator, goes whole all the same.
+ */
+static void one_row_goes_whole(void **state)
+{
+    struct testing t, whole;
+    (void)state;
+    open_testing(&t, 4, 2);
+    open_testing(&whole, 4, 2);
+    t.o.overlap = PROJECT_OVERLAP_ON;
+    for (int kind = 0; kind < REPLAY_KINDS; kind++) {
+        const struct projection *a = run(&t, (enum replay_kind)kind);
+        const struct projection *b = run(&whole, (enum replay_kind)kind);
+        assert_int_equal(a->n_ways, b->n_ways);
+        for (int i = 0; i < a->n_ways; i++) {
+            assert_int_equal(a->ways[i].options.overlap, OVERLAP_ON);
+            assert_int_equal(b->ways[i].options.overlap, OVERLAP_OFF);
+            assert_near(a->ways[i].step, b->ways[i].step);
+        }
+        assert_false(a->outside[OUTSIDE_OVERLAP]);
+        project_free(&t.r);
+        project_free(&whole.r);
+    }
+    close_testing(&t);
+    close_testing(&whole);
+}
+
 /* Two ranks a node: rank 0 and worker 1 on one, worker 2 on the other. */
 static void topology(void **state)
 {
@@ -218,7 +304,10 @@ static void topology(void **state)
         {0}, {.out = 50, .messages_out = 3, .messages_back = 1}, {0}};
     const struct star star = {1, 2, pairs};
     const int here[3] = {0, 0, 1};
-    assert_near(star_time_by_topology(&star, &sheet, here), (1 + 2 * 0.5 + 0.5) + 1);
+    struct lap_time lap = star_time_by_topology(&star, &sheet, here);
+    assert_near(lap.out, 1 + 2 * 0.5 + 0.5);
+    assert_near(lap.back, 1);
+    assert_near(lap.hand, 0);
     close_testing(&t);
 }
 
@@ -243,6 +332,7 @@ static void device(void **state)
     assert_near(p.of[COST_POSITION], 2 * 3 * 5 * (2 / 4.0 + 2 / 8.0));
     assert_near(p.of[COST_MESSAGE], 1);
     assert_near(p.of[COST_AFTER_WORK], 0);
+    assert_near(project_layers_share(&m), 100 / 160.0);
 }
 
 static void marks(void **state)
@@ -262,8 +352,9 @@ static void marks(void **state)
     project_free(&t.r);
     t.fit.spans = (struct fit_spans){{2, 2}, {1, 1}, {1e3, 1e4}, {1, 3}, {0, 0}};
     p = run(&t, REPLAY_PREFILL);
-    for (int i = 0; i < OUTSIDES; i++)
+    for (int i = 0; i < OUTSIDE_OVERLAP; i++)
         assert_true(p->outside[i]);
+    assert_false(p->outside[OUTSIDE_OVERLAP]); // whole steps are best here
     p = &t.r.list[REPLAY_DECODE];
     assert_false(p->outside[OUTSIDE_ROWS]);
     project_free(&t.r);
@@ -342,11 +433,17 @@ static void many_ranks(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_row),          cmocka_unit_test(two_rows),
-        cmocka_unit_test(two_coordinators), cmocka_unit_test(topology),
-        cmocka_unit_test(device),           cmocka_unit_test(marks),
-        cmocka_unit_test(mean_of_steps),    cmocka_unit_test(experts_are_run),
-        cmocka_unit_test(many_ranks)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(one_row),
+                                       cmocka_unit_test(two_rows),
+                                       cmocka_unit_test(two_coordinators),
+                                       cmocka_unit_test(two_halves),
+                                       cmocka_unit_test(halves_are_best),
+                                       cmocka_unit_test(one_row_goes_whole),
+                                       cmocka_unit_test(topology),
+                                       cmocka_unit_test(device),
+                                       cmocka_unit_test(marks),
+                                       cmocka_unit_test(mean_of_steps),
+                                       cmocka_unit_test(experts_are_run),
+                                       cmocka_unit_test(many_ranks)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
