@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "model/found.h"
 #include "study/json_table.h"
+#include "study/origin.h"
 
 enum { MAX_FIT_BYTES = 4 << 20, FORMAT = 1, MOST = 1 << 30 };
 static const char kind[] = "epmoe fit";
@@ -141,6 +142,7 @@ static struct js *fit_json(const struct fit *f, const struct setting *settings, 
     js_set(v, "kind", js_new_text(kind));
     js_set(v, "format", js_new_int(FORMAT));
     js_set(v, "version", js_new_text(f->version));
+    js_set(v, "origin", origin_json());
     js_set(v, "machine", machine_json(f));
     js_set(v, "ranks", js_new_int(f->ranks));
     js_set(v, "threads", js_new_int(f->threads));
@@ -283,6 +285,16 @@ static int read_machine(struct fit *f, const struct js *object, const char *file
     return json_table_read(file, "machine.", object, keys, memory);
 }
 
+/* Whoever shows the file wants it; nothing here does. */
+static int check_origin(const struct js *object, const char *file, struct arena *memory)
+{
+    const struct json_key keys[] = {{.name = "command_line", .kind = JSON_TEXT, .optional = true},
+                                    {.name = "version", .kind = JSON_TEXT},
+                                    {.name = "cpu", .kind = JSON_TEXT},
+                                    {0}};
+    return json_table_read(file, "origin.", object, keys, memory);
+}
+
 static int read_goodness(struct goodness *g, const struct js *object, const char *file,
                          struct arena *memory)
 {
@@ -309,7 +321,7 @@ static int read_goodness(struct goodness *g, const struct js *object, const char
 
 /* The objects of the file, as its root names them. */
 struct parts {
-    const struct js *machine, *model, *prices, *measured, *goodness, *settings;
+    const struct js *origin, *machine, *model, *prices, *measured, *goodness, *settings;
 };
 
 static int read_root(struct fit *f, struct parts *p, const struct js *root, const char *file,
@@ -320,6 +332,7 @@ static int read_root(struct fit *f, struct parts *p, const struct js *root, cons
         {.name = "kind", .kind = JSON_TEXT, .to = &what},
         {.name = "format", .kind = JSON_WHOLE, .least = FORMAT, .most = FORMAT},
         {.name = "version", .kind = JSON_TEXT, .to = &f->version},
+        {.name = "origin", .kind = JSON_OBJECT, .to = &p->origin, .optional = true},
         {.name = "machine", .kind = JSON_OBJECT, .to = &p->machine},
         {.name = "ranks", .kind = JSON_WHOLE, .to = &f->ranks, .least = 1, .most = MOST},
         {.name = "threads", .kind = JSON_WHOLE, .to = &f->threads, .least = 1, .most = MOST},
@@ -351,7 +364,10 @@ static int read_parts(struct fit *f, const struct js *root, const char *file, st
     if (status)
         return status;
     f->has_model = p.model;
-    status = read_machine(f, p.machine, file, memory);
+    if (p.origin)
+        status = check_origin(p.origin, file, memory);
+    if (!status)
+        status = read_machine(f, p.machine, file, memory);
     if (!status && p.model)
         status = read_model(&f->model, p.model, file, memory);
     if (!status)

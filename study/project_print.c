@@ -2,6 +2,7 @@
 #include "base/json.h"
 #include "base/units.h"
 #include "commit.h"
+#include "study/origin.h"
 #include "study/project.h"
 
 static const char *const kinds[REPLAY_KINDS] = {"decode", "prefill"};
@@ -241,6 +242,7 @@ static void print_json(const struct project_report *r, const struct project_opti
     bool fitted = o->fit && !has_device(o);
     js_set(v, "command", js_new_text("project"));
     js_set(v, "commit", js_new_text(EPMOE_COMMIT));
+    js_set(v, "origin", origin_json());
     js_set(v, "routing", js_new_text(o->path));
     js_set(v, "fit", text_or_null(o->fit_path));
     js_set(v, "topology", text_or_null(o->topology_path));

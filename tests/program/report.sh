@@ -61,7 +61,12 @@ result $? "all files: expected exit code 0"
 # profiles 2 x 4; alltoall 2; heat 1; balance of place 2, of the profiles of several ranks 4 x 3; replay 2; speed 1;
 # fit 1; projection 2 x 2
 shows 'all files' 33 "$epmoe run -m $model -p &#39;It is a truth" 'title' 'id="many"' '>fit</text>' \
-    '<meta name="viewport"' 'prefers-color-scheme: dark' '@media print'
+    '<meta name="viewport"' 'prefers-color-scheme: dark' '@media print' \
+    "<code>$epmoe calibrate -m $model --ranks 5 --rows 16 -r 1 -o fit.json</code>" \
+    "<code>$epmoe project --routing routing --fit fit.json --ranks 3,5,64 --steps 4 -o json</code>"
+grep -q 'not said' page.html
+[ $? -eq 1 ]
+result $? "all files: expected each file's command, version and machine"
 grep -q 'Not in this report' page.html
 [ $? -eq 1 ]
 result $? "all files: expected no missing sections"

@@ -107,6 +107,25 @@ static void is_read_as_written(void **state)
     arena_free(&memory);
 }
 
+/* Files say where they are from, and need not. */
+static void origin_may_be_missing(void **state)
+{
+    struct arena memory = {0};
+    struct fit f = example(true), again;
+    char *text = written(&f), *from = strstr(text, "\"origin\""), *machine;
+    (void)state;
+    assert_non_null(from);
+    assert_non_null(strstr(from, "\"cpu\""));
+    machine = strstr(from, "\"machine\"");
+    assert_non_null(machine);
+    memmove(from, machine, strlen(machine) + 1);
+    assert_null(strstr(text, "\"cpu\""));
+    assert_int_equal(fit_parse(&again, text, strlen(text), "fit", &memory), 0);
+    assert_int_equal(again.ranks, f.ranks);
+    free(text);
+    arena_free(&memory);
+}
+
 static void spans_are_of_what_has_them(void **state)
 {
     struct fit_spans s = fit_spans_of(settings, 3);
@@ -143,6 +162,8 @@ static void bad_fits_are_refused_by_key(void **state)
         {"\"threads\": 1,", "",
          "threads: expected a whole number from 1 to 1073741824, found none"},
         {"\"threads\"", "\"thread\"", "expected no key \"thread\"; did you mean threads?"},
+        {"\"cpu\": ", "\"cup\": ", "expected no key \"origin.cup\""},
+        {"\"cpu\": ", "\"cpu\": 3, \"command_line\": ", "origin.cpu: expected a text"},
         {"\"cores\": 2", "\"cores\": \"2\"", "machine.cores: expected a whole number"},
         {"\"isa\"", "\"isb\"", "expected no key \"machine.isb\""},
         {"00ab00000000cdef", "00ab00000000cde", "model.digest: expected 16 hexadecimal digits"},
@@ -217,7 +238,8 @@ static void topologies(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(is_read_as_written), cmocka_unit_test(spans_are_of_what_has_them),
-        cmocka_unit_test(bad_fits_are_refused_by_key), cmocka_unit_test(topologies)};
+        cmocka_unit_test(is_read_as_written), cmocka_unit_test(origin_may_be_missing),
+        cmocka_unit_test(spans_are_of_what_has_them), cmocka_unit_test(bad_fits_are_refused_by_key),
+        cmocka_unit_test(topologies)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
