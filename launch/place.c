@@ -87,7 +87,8 @@ static void report(const struct place_command *c, const struct routing_file *on,
                              .n_ranks = (int)c->ranks,
                              .home = c->home,
                              .replicas = c->replicas,
-                             .n_copies = copied->n_copies};
+                             .n_copies = copied->n_copies,
+                             .placement = copied};
     balance_stats_make(&r.even, on, even, memory);
     balance_stats_make(&r.placed, on, placed, memory);
     if (c->replicas)

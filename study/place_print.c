@@ -127,6 +127,33 @@ static struct js *together_json(const struct routing_file *f, int layer, struct 
     return list;
 }
 
+/* The experts of a layer that have copies, each with its ranks in the order in which rows take
+ * turns. */
+static struct js *copies_json(const struct layer_placement *p)
+{
+    struct js *list = js_new_array();
+    for (int i = 0; i < p->n_copies;) {
+        int expert = p->copy_of[i];
+        struct js *v = js_new_object(), *ranks = js_new_array();
+        js_push(ranks, js_new_int(p->rank_of[expert]));
+        for (; i < p->n_copies && p->copy_of[i] == expert; i++)
+            js_push(ranks, js_new_int(p->copy_rank[i]));
+        js_set(v, "expert", js_new_int(expert));
+        js_set(v, "ranks", ranks);
+        js_push(list, v);
+    }
+    return list;
+}
+
+/* Where the l-th layer with experts stands among all layers. */
+static int layer_of(const struct routing_head *h, int l)
+{
+    int at = 0;
+    for (; !h->sparse[at] || l > 0; at++)
+        l -= h->sparse[at] != 0;
+    return at;
+}
+
 static struct js *layers_json(const struct place_report *r)
 {
     const struct routing_file *f = r->file;
@@ -142,8 +169,11 @@ static struct js *layers_json(const struct place_report *r)
         js_set(v, "together", together_json(f, l, &memory));
         js_set(v, "even", balance_json(&r->even, l));
         js_set(v, "placed", balance_json(&r->placed, l));
-        if (r->replicas)
+        if (r->replicas) {
             js_set(v, "copied", balance_json(&r->copied, l));
+            js_set(v, "experts_with_copies",
+                   copies_json(&r->placement->layers[layer_of(&f->head, l)]));
+        }
         js_push(layers, v);
     }
     arena_free(&memory);

@@ -12,9 +12,10 @@ struct place_report {
     int n_ranks;
     long home;
     struct balance_stats even, placed;
-    long replicas;               // 0: there is nothing of copies to report, else
-    int n_copies;                // so many there are
-    struct balance_stats copied; // with them
+    long replicas;                     // 0: there is nothing of copies to report, else
+    int n_copies;                      // so many there are
+    struct balance_stats copied;       // with them
+    const struct placement *placement; // likewise
 };
 
 void place_print(const struct place_report *r, bool json, FILE *out);

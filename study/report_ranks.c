@@ -166,6 +166,7 @@ static void one_place(struct spot place)
     for (int i = 0; i < 2; i++)
         write_loads(layers, &loads[i], spot_count(spot_at(layers, "0/placed/decode/rows")),
                     (struct spot){.value = NULL}, "As placed, all steps");
+    report_copies(place);
 }
 
 void report_ranks(struct report *r)

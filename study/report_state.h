@@ -143,6 +143,7 @@ const char *plot_colour(int i);
 
 void report_time(struct report *r);
 void report_ranks(struct report *r);
+void report_copies(struct spot place); // of a file of place
 void report_heat(struct report *r);
 void report_alltoall(struct report *r);
 void report_replay(struct report *r);

@@ -79,6 +79,9 @@ for kind in "decode", "prefill":
         found = profile[kind]["layers"][l]["ranks"]
         assert layer["copied"][kind]["rows"] == [r["rows"] for r in found], (kind, l, layer, found)
         assert layer["copied"][kind]["experts"] == [r["experts"] for r in found], (kind, l, layer, found)
+for l, layer in enumerate(place["layers"]):
+    named = [(e["expert"], e["ranks"]) for e in layer["experts_with_copies"]]
+    assert named == [(i, ranks) for i, ranks in enumerate(layers[l]) if isinstance(ranks, list)], (l, named)
 assert open(f"{sys.argv[1]}/table").read().splitlines()[2].startswith(f"# copies: placed, and {place['copies']} "), "table"
 PY
 result $? "--replicas: expected the rows and experts that the run's profile has, and even shares of all copies"

@@ -80,6 +80,29 @@ report "${given[@]}" && shows 'two files' 2 'Not in this report' 'epmoe place --
     'epmoe calibrate' 'epmoe project' 'profile-json' 'A file of calibrate would add its fit'
 given=(place.json)
 report place.json && shows 'one file' 3 'epmoe alltoall' 'epmoe bench'
+
+# Experts with copies, each with its ranks in the order of the placement.
+"$epmoe" bench -m "$model" -p 24 -n 2 -b 8 -r 1 -t 1 --record-routing batch.routing >stdout 2>stderr &&
+    "$epmoe" place --from batch.routing --ranks 16 --replicas 16 -o copies.placement --report json >copies.json 2>stderr
+result $? "expected a placement with copies"
+given=(copies.json)
+report copies.json && shows 'copies' 3 'aria-label="experts with copies"'
+python3 - <<'PY' 2>stderr
+import json, re
+layers = json.load(open("copies.placement"))["layers"]
+expected = [(l, e, ranks) for l, layer in enumerate(layers) for e, ranks in enumerate(layer) if isinstance(ranks, list)]
+table = re.search(r'aria-label="experts with copies">.*?</table>', open("page.html").read(), re.S).group()
+rows = [[re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)] for row in table.split("<tr>")[2:]]
+assert [(int(l), int(e), [int(r) for r in ranks.split(", ")]) for l, e, _, ranks in rows] == expected != [], (rows, expected)
+PY
+result $? "copies: expected the experts and ranks of the placement"
+python3 "$checker" set copies.json elsewhere.json layers/0/experts_with_copies '[{"expert": -1e300, "ranks": [1]}]'
+refuses 3 'elsewhere.json: /layers/0/heat/60: expected a value' elsewhere.json
+given=(place.json)
+report place.json
+grep -q 'experts with copies' page.html
+[ $? -eq 1 ]
+result $? "no copies: expected no table of them"
 mkdir many && for i in {1..20}; do cp one.json many/$i.json; done
 given=(many/*.json)
 report many/*.json && shows 'twenty files' 0 many/7.json
