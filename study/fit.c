@@ -356,8 +356,9 @@ static int read_root(struct fit *f, struct parts *p, const struct js *root, cons
     return json_table_read(file, "", root, keys, memory);
 }
 
-static int read_parts(struct fit *f, const struct js *root, const char *file, struct arena *memory)
+static int read_parts(void *to, const struct js *root, const char *file, struct arena *memory)
 {
+    struct fit *f = to;
     struct parts p = {0};
     *f = (struct fit){0};
     int status = read_root(f, &p, root, file, memory);
@@ -379,16 +380,10 @@ static int read_parts(struct fit *f, const struct js *root, const char *file, st
 
 int fit_parse(struct fit *f, const char *text, size_t bytes, const char *name, struct arena *memory)
 {
-    struct js *root = js_parse(text, bytes, name);
-    int status = root ? read_parts(f, root, name, memory) : STATUS_BAD_FILE;
-    js_free(root);
-    return status;
+    return json_read_text(f, read_parts, text, bytes, name, memory);
 }
 
 int fit_read(struct fit *f, const char *path, struct arena *memory)
 {
-    struct js *root = js_load(path, MAX_FIT_BYTES);
-    int status = root ? read_parts(f, root, path, memory) : STATUS_BAD_FILE;
-    js_free(root);
-    return status;
+    return json_read_file(f, read_parts, path, MAX_FIT_BYTES, memory);
 }

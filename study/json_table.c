@@ -82,3 +82,23 @@ int json_table_read(const char *file, const char *where, const struct js *object
     }
     return status;
 }
+
+static int read_root(void *to, json_reader *read, struct js *root, const char *name,
+                     struct arena *memory)
+{
+    int status = root ? read(to, root, name, memory) : STATUS_BAD_FILE;
+    js_free(root);
+    return status;
+}
+
+int json_read_text(void *to, json_reader *read, const char *text, size_t bytes, const char *name,
+                   struct arena *memory)
+{
+    return read_root(to, read, js_parse(text, bytes, name), name, memory);
+}
+
+int json_read_file(void *to, json_reader *read, const char *path, size_t max_bytes,
+                   struct arena *memory)
+{
+    return read_root(to, read, js_load(path, max_bytes), path, memory);
+}

@@ -27,3 +27,12 @@ struct json_key {
  * key. 0, or STATUS_BAD_FILE with file, key, what was expected and what was found. */
 int json_table_read(const char *file, const char *where, const struct js *object,
                     const struct json_key *keys, struct arena *memory);
+
+/* Take a file's values over from its root; to: what they go to. 0 or STATUS_BAD_FILE. */
+typedef int json_reader(void *to, const struct js *root, const char *file, struct arena *memory);
+/* The same from a text, or from a file of at most max_bytes; `name` is what errors call the text.
+ */
+int json_read_text(void *to, json_reader *read, const char *text, size_t bytes, const char *name,
+                   struct arena *memory);
+int json_read_file(void *to, json_reader *read, const char *path, size_t max_bytes,
+                   struct arena *memory);

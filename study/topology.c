@@ -45,9 +45,9 @@ static int read_device(struct topology *t, const struct js *object, const char *
     return json_table_read(file, "device.", object, keys, memory);
 }
 
-static int read_topology(struct topology *t, const struct js *root, const char *file,
-                         struct arena *memory)
+static int read_topology(void *to, const struct js *root, const char *file, struct arena *memory)
 {
+    struct topology *t = to;
     const struct js *intra = NULL, *inter = NULL, *device = NULL;
     const struct json_key keys[] = {
         {.name = "name", .kind = JSON_TEXT, .to = &t->name},
@@ -73,18 +73,12 @@ static int read_topology(struct topology *t, const struct js *root, const char *
 int topology_parse(struct topology *t, const char *text, size_t bytes, const char *name,
                    struct arena *memory)
 {
-    struct js *root = js_parse(text, bytes, name);
-    int status = root ? read_topology(t, root, name, memory) : STATUS_BAD_FILE;
-    js_free(root);
-    return status;
+    return json_read_text(t, read_topology, text, bytes, name, memory);
 }
 
 int topology_read(struct topology *t, const char *path, struct arena *memory)
 {
-    struct js *root = js_load(path, MAX_TOPOLOGY_BYTES);
-    int status = root ? read_topology(t, root, path, memory) : STATUS_BAD_FILE;
-    js_free(root);
-    return status;
+    return json_read_file(t, read_topology, path, MAX_TOPOLOGY_BYTES, memory);
 }
 
 /* ---- a device ---- */
