@@ -13,19 +13,13 @@
 
 enum { MAX_LISTED = 8 };
 
-static bool ends_in(const char *name, const char *end)
-{
-    size_t n = strlen(name), m = strlen(end);
-    return n >= m && strcmp(name + n - m, end) == 0;
-}
-
 const char *place_other_form(const char *name)
 {
-    if (ends_in(name, ".gguf") || ends_in(name, ".ggml"))
+    if (name_ends_in(name, ".gguf") || name_ends_in(name, ".ggml"))
         return "a GGUF file, which epmoe does not read: take the model's own repository, with "
                "config.json and safetensors";
-    if (ends_in(name, ".bin") || ends_in(name, ".pt") || ends_in(name, ".pth") ||
-        ends_in(name, ".ckpt"))
+    if (name_ends_in(name, ".bin") || name_ends_in(name, ".pt") || name_ends_in(name, ".pth") ||
+        name_ends_in(name, ".ckpt"))
         return "weights that PyTorch has pickled, which epmoe does not read: save them with "
                "transformers' save_pretrained(DIR), which writes safetensors";
     return NULL;
@@ -113,7 +107,7 @@ int place_refuse_file(const char *path)
     char *copy = strdup(path);
     CHECK_MEMORY(copy, "no memory for a path");
     const char *form = place_other_form(path);
-    bool part = ends_in(path, ".safetensors") || ends_in(path, ".json");
+    bool part = name_ends_in(path, ".safetensors") || name_ends_in(path, ".json");
     int status =
         form ? fail(STATUS_BAD_FILE, "%s: expected a model's directory, found %s", path, form)
              : fail(STATUS_BAD_FILE, "%s: expected a model's directory, found a file%s%s", path,
