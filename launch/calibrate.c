@@ -1,7 +1,6 @@
 /* epmoe calibrate: what messages, bytes, rows and experts cost on the ranks at hand. */
 #include "study/calibrate.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -12,7 +11,6 @@
 #include "launch/local_ranks.h"
 #include "launch/rank_counts.h"
 #include "launch/ranks.h"
-#include "model/hub.h"
 #include "study/model_shape.h"
 #include "study/roof.h"
 #include "worker/answers.h"
@@ -84,18 +82,6 @@ static int take_counts(struct calibrate_command *c, const struct process *p)
                              "calibrate: --ranks", 2, 256);
 }
 
-static int read_config(struct config *m, const char *model)
-{
-    struct generation_defaults unused;
-    char *dir;
-    int status = hub_resolve(&dir, model);
-    if (status)
-        return status;
-    status = config_load(m, &unused, dir);
-    free(dir);
-    return status;
-}
-
 /* The shape of laps: the model's, or that of Qwen1.5-MoE. */
 static int take_shape(struct calibrate_command *c)
 {
@@ -109,13 +95,13 @@ static int take_shape(struct calibrate_command *c)
                                       .dtype = DTYPE_BF16};
         return 0;
     }
-    int status = read_config(&m, c->model.model);
+    int status = model_shape_read(&o->shape, &m, c->model.model, &c->memory);
     if (!status && m.n_experts == 0)
         status = fail(STATUS_USAGE, "calibrate: expected a model with experts, found none in %s",
                       c->model.model);
     o->has_model = true;
     o->context = status ? 0 : m.max_positions;
-    return status ? status : model_shape_read(&o->shape, c->model.model, m.dtype, &c->memory);
+    return status;
 }
 
 static int take_fit(struct calibrate_command *c)

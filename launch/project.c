@@ -142,8 +142,10 @@ static int take_topology(struct project_command *c)
 
 static int take_model(struct project_command *c)
 {
-    struct fit_model found;
-    int status = model_shape_read(&found, c->model.model, c->file.head.dtype, &c->memory);
+    struct fit_model found = {0};
+    struct config unused;
+    int status = model_shape_read(&found, &unused, c->model.model, &c->memory);
+    found.dtype = c->file.head.dtype; // which --dtype may have changed
     if (!status)
         status = check_model(c, &found, c->model.model);
     if (!c->options.fit)

@@ -6,8 +6,7 @@
 #include "model/hub.h"
 #include "model/sizes.h"
 
-struct fit_model model_shape(const struct config *m, uint64_t digest, enum dtype dtype,
-                             const char *name)
+static struct fit_model shape_of(const struct config *m, uint64_t digest, const char *name)
 {
     struct sizes z = sizes_of(m);
     return (struct fit_model){.name = name,
@@ -17,37 +16,36 @@ struct fit_model model_shape(const struct config *m, uint64_t digest, enum dtype
                               .hidden = m->dim,
                               .experts = m->n_experts,
                               .top_k = m->top_k,
-                              .dtype = dtype,
+                              .dtype = m->dtype,
                               .expert_parameters = (double)z.expert,
                               .home_parameters = (double)z.layers,
                               .output_parameters = (double)z.unembed};
 }
 
-static int read_dir(struct fit_model *shape, const char *dir, const char *name, enum dtype dtype)
+static int read_dir(struct fit_model *shape, struct config *m, const char *dir, const char *name)
 {
     struct checkpoint *checkpoint = NULL;
     struct generation_defaults unused;
-    struct config m;
     uint64_t digest;
-    int status = config_load(&m, &unused, dir);
+    int status = config_load(m, &unused, dir);
     if (!status)
         status = checkpoint_open(&checkpoint, dir);
     if (!status)
         status = checkpoint_digest(checkpoint, &digest);
     checkpoint_close(checkpoint);
     if (!status)
-        *shape = model_shape(&m, digest, dtype, name);
+        *shape = shape_of(m, digest, name);
     return status;
 }
 
-int model_shape_read(struct fit_model *shape, const char *name, enum dtype dtype,
+int model_shape_read(struct fit_model *shape, struct config *m, const char *name,
                      struct arena *memory)
 {
     char *dir;
     int status = hub_resolve(&dir, name);
     if (status)
         return status;
-    status = read_dir(shape, dir, arena_strdup(memory, name), dtype);
+    status = read_dir(shape, m, dir, arena_strdup(memory, name));
     free(dir);
     return status;
 }
