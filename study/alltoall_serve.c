@@ -9,17 +9,18 @@
 struct server {
     struct transport *transport;
     const struct alltoall_options *o;
-    struct arena memory, message; // of the routing and the placement; of the message at hand
+    struct arena memory; // of the routing and the placement
     struct placement placement;
     struct lap lap;
     struct trace log;
     int size;   // of the list, the next one
     bool ready; // the lap is open
-    bool stopped;
+    struct rally_worker worker;
 };
 
-static int set_up(struct server *s, const struct setup *setup)
+static int set_up(void *of, const struct setup *setup)
 {
+    struct server *s = of;
     struct config one = alltoall_layer(s->o);
     struct lap_setup lap = {.transport = s->transport, .limits = alltoall_limits(s->o)};
     if (setup->n_layers != 1 || setup->n_experts != s->o->experts || setup->n_pieces != 0 ||
@@ -40,8 +41,8 @@ static int meet(struct server *s)
     struct control go;
     int status = rally_here(s->transport);
     if (!status)
-        status = answers_next(s->transport, &go, &s->message);
-    s->stopped = !status && go.kind == CONTROL_STOP;
+        status = answers_next(s->transport, &go, &s->worker.message);
+    s->worker.stopped = !status && go.kind == CONTROL_STOP;
     if (!status && go.kind != CONTROL_STEP)
         status = TRANSPORT_INTERRUPTED;
     return status;
@@ -79,8 +80,9 @@ static int run_checked(struct server *s)
 }
 
 /* All laps of a size, in lockstep with time_size() of rank 0. */
-static int serve_size(struct server *s, int rows)
+static int serve_size(void *of, int rows)
 {
+    struct server *s = of;
     struct traffic traffic;
     const struct alltoall_options *o = s->o;
     if (!s->ready || s->size == o->n_sizes || rows != o->rows[s->size])
@@ -102,46 +104,15 @@ static int serve_size(struct server *s, int rows)
     return status;
 }
 
-static int serve(struct server *s)
-{
-    struct control message = {0};
-    int status = rally_hello(s->transport, s->o->version, alltoall_digest(s->o));
-    while (!status && !s->stopped) {
-        status = answers_next(s->transport, &message, &s->message);
-        if (status)
-            return status;
-        if (message.kind == CONTROL_SETUP)
-            status = set_up(s, &message.setup);
-        else if (message.kind == CONTROL_STEP)
-            status = serve_size(s, message.step.n_rows);
-        else if (message.kind == CONTROL_CLOCK)
-            status = answers_clock(s->transport, clock_ns());
-        else if (message.kind == CONTROL_RECORDS)
-            status = answers_records(s->transport, &s->log);
-        else if (message.kind == CONTROL_STOP)
-            s->stopped = true;
-        else
-            status = fail(STATUS_FAILED, "expected setup, step, clock, records or stop, found %s",
-                          control_name(message.kind));
-        if (status == TRANSPORT_INTERRUPTED)
-            status = 0; // rank 0 gave up: hear what it has to say
-    }
-    return status;
-}
-
 int alltoall_serve(struct transport *t, const struct alltoall_options *o)
 {
     struct server s = {.transport = t, .o = o};
-    error_capture(true);
-    pulse_bind(t->pulse);
     trace_open(&s.log, phase_names, (size_t)(o->iterations + 1) * MARKS_OF_LAP);
-    int status = serve(&s);
-    if (status && status != STATUS_LOST_RANK)
-        answers_give_up(t, status, &s.message);
+    s.worker = (struct rally_worker){.of = &s, .set_up = set_up, .step = serve_size, .log = &s.log};
+    int status = rally_serve(t, &s.worker, o->version, alltoall_digest(o));
     if (s.ready)
         lap_close(&s.lap);
     trace_close(&s.log);
     arena_free(&s.memory);
-    arena_free(&s.message);
     return status;
 }

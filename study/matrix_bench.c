@@ -9,7 +9,6 @@
 #include "proto/phase.h"
 #include "study/quantile.h"
 #include "study/rally.h"
-#include "worker/answers.h"
 
 enum { MARKS_OF_LAP = 2, MARK_STARTS = PHASE_PACK, MARK_ENDS = PHASE_UNPACK };
 
@@ -17,7 +16,7 @@ enum { MARKS_OF_LAP = 2, MARK_STARTS = PHASE_PACK, MARK_ENDS = PHASE_UNPACK };
 struct side {
     struct transport *t;
     const struct matrix_options *o;
-    struct arena memory, message;
+    struct arena memory;
     unsigned char **out, **in; // [ranks]
 };
 
@@ -93,64 +92,41 @@ static int laps_of(const struct matrix_options *o)
     return o->warmup + o->iterations;
 }
 
-static void close_side(struct side *s)
-{
-    arena_free(&s->memory);
-    arena_free(&s->message);
-}
-
 /* ---- a worker ---- */
 
-static int serve_lap(struct side *s, struct trace *log, int *lap)
-{
-    bool timed = *lap >= s->o->warmup;
-    if (*lap >= laps_of(s->o))
-        return fail(STATUS_FAILED, "step: expected %d laps, found more", laps_of(s->o));
-    trace_mark(timed ? log : NULL, MARK_STARTS);
-    int status = exchange(s);
-    trace_mark(timed ? log : NULL, MARK_ENDS);
-    ++*lap;
-    if (!status && s->o->check && *lap == laps_of(s->o))
-        status = check_side(s);
-    return status ? status : rally_here(s->t);
-}
+struct server {
+    struct side side;
+    struct trace log;
+    int laps; // that are over
+};
 
-static int serve(struct side *s, struct trace *log)
+static int serve_lap(void *of, int rows)
 {
-    struct control message = {0};
-    int lap = 0, status = rally_hello(s->t, s->o->version, digest_of(s->o));
-    while (!status && message.kind != CONTROL_STOP) {
-        status = answers_next(s->t, &message, &s->message);
-        if (status)
-            return status;
-        if (message.kind == CONTROL_STEP)
-            status = serve_lap(s, log, &lap);
-        else if (message.kind == CONTROL_CLOCK)
-            status = answers_clock(s->t, clock_ns());
-        else if (message.kind == CONTROL_RECORDS)
-            status = answers_records(s->t, log);
-        else if (message.kind != CONTROL_STOP)
-            status = fail(STATUS_FAILED, "expected step, clock, records or stop, found %s",
-                          control_name(message.kind));
-        if (status == TRANSPORT_INTERRUPTED)
-            status = 0; // rank 0 gave up: hear what it has to say
-    }
-    return status;
+    struct server *w = of;
+    const struct matrix_options *o = w->side.o;
+    struct trace *log = w->laps >= o->warmup ? &w->log : NULL;
+    (void)rows; // the matrix says what is sent
+    if (w->laps >= laps_of(o))
+        return fail(STATUS_FAILED, "step: expected %d laps, found more", laps_of(o));
+    trace_mark(log, MARK_STARTS);
+    int status = exchange(&w->side);
+    trace_mark(log, MARK_ENDS);
+    w->laps++;
+    if (!status && o->check && w->laps == laps_of(o))
+        status = check_side(&w->side);
+    return status ? status : rally_here(w->side.t);
 }
 
 int matrix_serve(struct transport *t, const struct matrix_options *o)
 {
-    struct side s = {.t = t, .o = o};
-    struct trace log;
-    error_capture(true);
-    pulse_bind(t->pulse);
-    trace_open(&log, phase_names, (size_t)(o->iterations + 1) * MARKS_OF_LAP);
-    open_side(&s);
-    int status = serve(&s, &log);
-    if (status && status != STATUS_LOST_RANK)
-        answers_give_up(t, status, &s.message);
-    trace_close(&log);
-    close_side(&s);
+    struct server s = {.side = {.t = t, .o = o}};
+    struct rally_worker worker = {.of = &s, .step = serve_lap, .log = &s.log};
+    pulse_bind(t->pulse); // large buffers take a while to fill
+    trace_open(&s.log, phase_names, (size_t)(o->iterations + 1) * MARKS_OF_LAP);
+    open_side(&s.side);
+    int status = rally_serve(t, &worker, o->version, digest_of(o));
+    trace_close(&s.log);
+    arena_free(&s.side.memory);
     return status;
 }
 
@@ -247,6 +223,6 @@ int matrix_coordinate(struct matrix_report *r, struct transport *t, const struct
     r->checked = o->check && !status;
     r->uncertainty_ns = marks.uncertainty_ns;
     rally_close(&marks, t);
-    close_side(&s);
+    arena_free(&s.memory);
     return status;
 }

@@ -4,13 +4,17 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/pulse.h"
+#include "worker/answers.h"
 
 static int size_of(const struct transport *t)
 {
     return t ? t->size : 1;
 }
 
-int rally_hello(struct transport *t, const char *version, uint64_t digest)
+/* A worker's first message: its version, instruction sets, and a digest of its options and files.
+ */
+static int rally_hello(struct transport *t, const char *version, uint64_t digest)
 {
     struct control hello = {.kind = CONTROL_HELLO,
                             .hello = {.version = version,
@@ -76,6 +80,53 @@ int rally_ready(struct transport *t, uint64_t bytes)
 {
     struct control ready = {.kind = CONTROL_READY, .ready = {.bytes = bytes}};
     return control_send(t, 0, &ready);
+}
+
+static int answer(struct transport *t, struct rally_worker *w, const struct control *m)
+{
+    if (m->kind == CONTROL_STOP)
+        w->stopped = true;
+    else if (m->kind == CONTROL_STEP)
+        return w->step(w->of, m->step.n_rows);
+    else if (m->kind == CONTROL_SETUP && w->set_up)
+        return w->set_up(w->of, &m->setup);
+    else if (m->kind == CONTROL_CLOCK && w->log)
+        return answers_clock(t, clock_ns());
+    else if (m->kind == CONTROL_RECORDS && w->log)
+        return answers_records(t, w->log);
+    else
+        return fail(STATUS_FAILED, "expected %sstep%s or stop, found %s",
+                    w->set_up ? "setup, " : "", w->log ? ", clock, records" : "",
+                    control_name(m->kind));
+    return 0;
+}
+
+static int answer_all(struct transport *t, struct rally_worker *w)
+{
+    int status = 0;
+    while (!status && !w->stopped) {
+        struct control message;
+        status = answers_next(t, &message, &w->message);
+        if (status)
+            return status;
+        status = answer(t, w, &message);
+        if (status == TRANSPORT_INTERRUPTED)
+            status = 0; // rank 0 gave up: hear what it has to say
+    }
+    return status;
+}
+
+int rally_serve(struct transport *t, struct rally_worker *w, const char *version, uint64_t digest)
+{
+    error_capture(true);
+    pulse_bind(t->pulse);
+    int status = rally_hello(t, version, digest);
+    if (!status)
+        status = answer_all(t, w);
+    if (status && status != STATUS_LOST_RANK)
+        answers_give_up(t, status, &w->message);
+    arena_free(&w->message);
+    return status;
 }
 
 int rally_step(struct transport *t, int rows)

@@ -8,11 +8,8 @@
 #include "study/lap.h"
 #include "transport/transport.h"
 
-/* A worker's first message: its version, instruction sets, and a digest of its options and files.
- */
-int rally_hello(struct transport *t, const char *version, uint64_t digest);
-/* Rank 0: hear every worker's, and refuse by name one of another version or digest. *common := the
- * instruction sets that all have. t may be NULL: alone. */
+/* Rank 0: hear every worker's hello, and refuse by name one of another version or digest. *common
+ * := the instruction sets that all have. t may be NULL: alone. */
 int rally_greet(struct transport *t, const char *version, uint64_t digest, unsigned *common);
 
 /* Take over what a Setup says, whose layers and experts the worker has compared with `layers`:
@@ -21,6 +18,19 @@ int rally_understand(struct lap_setup *lap, struct placement *p, struct arena *m
                      const struct config *layers, const struct setup *setup);
 /* A worker tells rank 0 that it is ready, with so much memory taken. */
 int rally_ready(struct transport *t, uint64_t bytes);
+
+/* What a worker does when rank 0 asks, and what it keeps meanwhile. */
+struct rally_worker {
+    void *of;                                           // the first argument of both
+    int (*set_up)(void *of, const struct setup *setup); // NULL: no Setup is expected
+    int (*step)(void *of, int rows);
+    struct trace *log;    // of its marks; NULL: no questions about time are expected
+    struct arena message; // what the message at hand points to
+    bool stopped;         // rank 0 has said Stop; step() may have heard it
+};
+/* A worker, from its hello until rank 0 says Stop. What set_up() and step() return is told rank 0,
+ * unless they were interrupted because rank 0 gave up itself. 0 or the error's status. */
+int rally_serve(struct transport *t, struct rally_worker *w, const char *version, uint64_t digest);
 
 /* Rank 0: the same Step to every worker. */
 int rally_step(struct transport *t, int rows);

@@ -3,12 +3,11 @@
 #include "base/pulse.h"
 #include "study/rally.h"
 #include "study/replay_state.h"
-#include "worker/answers.h"
 
 struct server {
     struct transport *transport;
     const struct replay_options *o;
-    struct arena memory, message; // of the placement; of the message at hand
+    struct arena memory; // of the placement
     struct placement placement;
     struct lap lap;
     struct traffic traffic; // of one lap
@@ -16,8 +15,9 @@ struct server {
 };
 
 /* Every way has a Setup, and a lap of its own. */
-static int set_up(struct server *s, const struct setup *setup)
+static int set_up(void *of, const struct setup *setup)
 {
+    struct server *s = of;
     struct lap_setup lap = {.transport = s->transport, .limits = replay_limits(s->o)};
     const struct config *m = &s->o->layers;
     if (setup->n_layers != m->n_layers || setup->n_experts != m->n_experts || setup->n_pieces)
@@ -60,9 +60,11 @@ static int run_lap(struct server *s, const struct routing_step *step, int sparse
 }
 
 /* The whole file once, in lockstep with run_file() of rank 0. */
-static int serve_file(struct server *s)
+static int serve_file(void *of, int rows)
 {
+    struct server *s = of;
     const struct routing_file *f = s->o->file;
+    (void)rows; // the file says them
     int status = s->open ? 0 : fail(STATUS_FAILED, "expected setup before a step, found none");
     for (int i = 0; i < f->n_steps && !status; i++)
         for (int l = 0, n = 0; l < f->head.n_layers && !status; l++)
@@ -72,38 +74,13 @@ static int serve_file(struct server *s)
     return status;
 }
 
-static int serve(struct server *s)
-{
-    struct control message = {0};
-    int status = rally_hello(s->transport, s->o->version, replay_digest(s->o));
-    while (!status && message.kind != CONTROL_STOP) {
-        status = answers_next(s->transport, &message, &s->message);
-        if (status)
-            return status;
-        if (message.kind == CONTROL_SETUP)
-            status = set_up(s, &message.setup);
-        else if (message.kind == CONTROL_STEP)
-            status = serve_file(s);
-        else if (message.kind != CONTROL_STOP)
-            status = fail(STATUS_FAILED, "expected setup, step or stop, found %s",
-                          control_name(message.kind));
-        if (status == TRANSPORT_INTERRUPTED)
-            status = 0; // rank 0 gave up: hear what it has to say
-    }
-    return status;
-}
-
 int replay_serve(struct transport *t, const struct replay_options *o)
 {
     struct server s = {.transport = t, .o = o};
-    error_capture(true);
-    pulse_bind(t->pulse);
-    int status = serve(&s);
-    if (status && status != STATUS_LOST_RANK)
-        answers_give_up(t, status, &s.message);
+    struct rally_worker worker = {.of = &s, .set_up = set_up, .step = serve_file};
+    int status = rally_serve(t, &worker, o->version, replay_digest(o));
     if (s.open)
         lap_close(&s.lap);
     arena_free(&s.memory);
-    arena_free(&s.message);
     return status;
 }
