@@ -8,17 +8,13 @@
 
 #include "kernels/cpu/quant.h"
 
-/* A block of sums is up to MAX_ROWS rows of one panel, or one row of GROUP panels. All rows go
- * through CHUNK groups of inputs, whose weights stay in L1, before the next ones. */
 enum {
     LANES = 8,
     VECTORS = PANEL / LANES,
     MAX_ROWS = 5,
-    MOST_SUMS = MAX_ROWS * VECTORS, // enough for one row of GROUP panels, too
-    CHUNK = 16,
-    AHEAD_BYTES = 2048,
-    LINE = 64
+    MOST_SUMS = MAX_ROWS * VECTORS // enough for one row of GROUP panels, too
 };
+typedef __m256i vi;
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -55,7 +51,6 @@ INLINE __m256i weights_at(const char *w, size_t panel, int step, int v)
     return get(w + (size_t)(v / VECTORS) * panel + (step * VECTORS + v % VECTORS) * 32);
 }
 
-/* sum [rows][width] := the integers of one group, of `width` vectors of weights. */
 INLINE void sums_q8(__m256i *sum, int rows, int width, const struct quant_group *x, size_t ldx,
                     const char *w, size_t panel)
 {
@@ -123,7 +118,6 @@ INLINE void sums_q4(__m256i *sum, int rows, int width, const struct quant_group 
         widen_q4(sum + r * width, width, x[(size_t)r * ldx].sum);
 }
 
-/* c := the sums times their scales, or += unless first. */
 INLINE void put_sums(float *c, int ldc, const __m256i *sum, int rows, int width,
                      const struct quant_group *x, size_t ldx, const char *scales, size_t panel,
                      bool first)
@@ -142,86 +136,12 @@ INLINE void put_sums(float *c, int ldc, const __m256i *sum, int rows, int width,
     }
 }
 
-/* Rows times panels that are `panel` bytes apart, over some groups of inputs. One row takes the
- * panels side by side: the hardware then prefetches each of them by itself, and instructions that
- * do so only slow it down (measured on Zen 3). One panel for several rows is fetched a little
- * before its use where `ahead` says so. */
-INLINE void micro(enum quant quant, int rows, int panels, float *c, int ldc,
-                  const struct quant_group *x, size_t ldx, const char *w, size_t panel, int groups,
-                  bool first, bool ahead)
+INLINE vi either(vi a, vi b)
 {
-    const int bytes = (int)quant_block_bytes(quant), width = panels * VECTORS;
-    for (int g = 0; g < groups; g++, w += bytes) {
-        __m256i sum[MOST_SUMS];
-        for (int i = 0; ahead && i < bytes; i += LINE)
-            __builtin_prefetch(w + AHEAD_BYTES + i);
-        if (quant == QUANT_Q8)
-            sums_q8(sum, rows, width, x + g, ldx, w, panel);
-        else
-            sums_q4(sum, rows, width, x + g, ldx, w, panel);
-        put_sums(c, ldc, sum, rows, width, x + g, ldx, w + quant_integer_bytes(quant), panel,
-                 first && g == 0);
-    }
+    return _mm256_or_si256(a, b);
 }
 
-/* At most MAX_ROWS rows of one panel. */
-INLINE void any_rows(enum quant quant, int rows, float *c, int ldc, const struct quant_group *x,
-                     size_t ldx, const char *w, int groups, bool first, bool ahead)
-{
-    if (rows >= 5)
-        micro(quant, 5, 1, c, ldc, x, ldx, w, 0, groups, first, ahead);
-    else if (rows == 4)
-        micro(quant, 4, 1, c, ldc, x, ldx, w, 0, groups, first, ahead);
-    else if (rows == 3)
-        micro(quant, 3, 1, c, ldc, x, ldx, w, 0, groups, first, ahead);
-    else if (rows == 2)
-        micro(quant, 2, 1, c, ldc, x, ldx, w, 0, groups, first, ahead);
-    else
-        micro(quant, 1, 1, c, ldc, x, ldx, w, 0, groups, first, ahead);
-}
-
-/* Fetch part i of n of the next weights, so that memory is read during the arithmetic of all rows
- * and not of the first ones alone. */
-INLINE void fetch_part(const char *next, size_t bytes, int i, int n)
-{
-    size_t end = bytes * (size_t)(i + 1) / (size_t)n;
-    for (size_t at = bytes * (size_t)i / (size_t)n / LINE * LINE; at < end; at += LINE)
-        __builtin_prefetch(next + at, 0, 2); // to L2
-}
-
-/* All rows times one panel, over the groups of a chunk, in blocks whose sizes differ by one at
- * most.
- */
-INLINE void panel_rows(enum quant quant, float *c, int ldc, const struct quant_group *x, size_t ldx,
-                       const char *w, size_t next, int rows, int groups, bool first)
-{
-    size_t bytes = (size_t)groups * quant_block_bytes(quant);
-    int blocks = (rows + MAX_ROWS - 1) / MAX_ROWS;
-    for (int b = 0, row = 0, own; b < blocks; b++, row += own) {
-        own = (rows - row + blocks - b - 1) / (blocks - b);
-        if (blocks > 1)
-            fetch_part(w + next, bytes, b, blocks);
-        any_rows(quant, own, c + (size_t)row * (size_t)ldc, ldc, x + (size_t)row * ldx, ldx, w,
-                 groups, first, blocks == 1);
-    }
-}
-
-/* One row takes GROUP panels side by side. Otherwise weights are read as they lie in memory: one
- * panel after the other, a chunk at a time. */
-INLINE void tile(enum quant quant, float *c, int ldc, const struct quant_group *x, size_t ldx,
-                 const char *w, int panels, int rows, int k)
-{
-    size_t block = quant_block_bytes(quant);
-    int all = k / QUANT_GROUP, p = 0;
-    size_t panel = (size_t)all * block;
-    for (; rows == 1 && p + GROUP <= panels; p += GROUP, c += GROUP_COLUMNS, w += GROUP * panel)
-        micro(quant, 1, GROUP, c, ldc, x, ldx, w, panel, all, true, false);
-    for (; p < panels; p++, c += PANEL)
-        for (int g = 0, n; g < all; g += n, w += (size_t)n * block) {
-            n = all - g < CHUNK ? all - g : CHUNK;
-            panel_rows(quant, c, ldc, x + g, ldx, w, (size_t)n * block, rows, n, g == 0);
-        }
-}
+#include "kernels/cpu/quant_vector.h"
 
 void avx2_tile_q8(float *c, int ldc, const struct quant_group *x, size_t ldx, const void *w,
                   int panels, int rows, int k)
@@ -244,27 +164,6 @@ void avx2_quantise(struct quant_group *to, const void *x, enum dtype type, int n
         quant_row_of(to, x, DTYPE_F16, n);
     else
         quant_row_of(to, x, DTYPE_F32, n);
-}
-
-/* The sums of one group of MAX_ROWS rows again and again. The compiler is told that weights and
- * inputs may be others each time, or it would add them up once. */
-INLINE double spin_as(enum quant quant, long rounds, float *sink)
-{
-    struct quant_group x[MAX_ROWS] = {{.scale = 1}};
-    char w[Q8_BYTES] = {0};
-    __m256i all = _mm256_setzero_si256();
-    for (long i = 0; i < rounds; i++) {
-        __m256i sum[MAX_ROWS * VECTORS];
-        __asm__ volatile("" : : "r"(x), "r"(w) : "memory");
-        if (quant == QUANT_Q8)
-            sums_q8(sum, MAX_ROWS, VECTORS, x, 1, w, 0);
-        else
-            sums_q4(sum, MAX_ROWS, VECTORS, x, 1, w, 0);
-        for (int j = 0; j < MAX_ROWS * VECTORS; j++)
-            all = _mm256_or_si256(all, sum[j]);
-    }
-    *sink += (float)_mm256_extract_epi32(all, 0);
-    return 2.0 * MAX_ROWS * PANEL * QUANT_GROUP * (double)rounds;
 }
 
 double avx2_spin_q8(long rounds, float *sink)
