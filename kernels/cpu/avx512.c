@@ -150,9 +150,9 @@ static double spin_bf16(long rounds, float *sink)
 
 /* What both tables have; they differ in how they multiply bf16. */
 #define LOOPS                                                                                      \
-    .quant_tile = {[QUANT_Q8] = avx2_tile_q8, [QUANT_Q4] = avx2_tile_q4},                          \
+    .quant_tile = {[QUANT_Q8] = avx512_tile_q8, [QUANT_Q4] = avx512_tile_q4},                      \
     .quantise = avx2_quantise,                                                                     \
-    .quant_spin = {[QUANT_Q8] = avx2_spin_q8, [QUANT_Q4] = avx2_spin_q4}, .store = store,          \
+    .quant_spin = {[QUANT_Q8] = avx512_spin_q8, [QUANT_Q4] = avx512_spin_q4}, .store = store,      \
     .squares = squares, .weigh = weigh, .swiglu = swiglu, .add_scaled = add_scaled,                \
     .scale = scale, .exp_row = exp_row, .softmax_block = softmax_block, .rope = rope,              \
     .read = read_all

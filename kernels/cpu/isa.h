@@ -74,6 +74,8 @@ tile_fn amx_tile_bf16;
 double amx_spin_bf16(long rounds, float *sink);
 quant_tile_fn avx2_tile_q8, avx2_tile_q4; // quant_avx2.c
 spin_fn avx2_spin_q8, avx2_spin_q4;
+quant_tile_fn avx512_tile_q8, avx512_tile_q4; // quant_avx512.c
+spin_fn avx512_spin_q8, avx512_spin_q4;
 void avx2_quantise(struct quant_group *to, const void *x, enum dtype type, int n);
 
 /* exp(x) = 2^n e^r with |r| <= ln(2) / 2 and a polynomial for e^r (from Cephes, expf); the error is

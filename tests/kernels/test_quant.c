@@ -176,6 +176,16 @@ static void check_sums(const float *y, int ldy, const double *x, const struct we
         }
 }
 
+static void by_plain_c(float *y, int ldy, const void *x, const struct matrix *w, int rows)
+{
+    enum isa isa = dev.isa;
+    const struct cpu_isa *loops = dev.cpu;
+    dev_use_cpu(&dev, ISA_PLAIN, 1);
+    matmul(&dev, y, ldy, x, w, rows);
+    dev.isa = isa;
+    dev.cpu = loops;
+}
+
 static void matmul_case_body(const struct matmul_case *c)
 {
     int ldy = c->n + 3;
@@ -189,12 +199,7 @@ static void matmul_case_body(const struct matmul_case *c)
     matmul_add(&dev, sum, ldy, x, &w.m, c->rows);
     for (int r = 0; r < c->rows; r++)
         matmul(&dev, again + r * ldy, ldy, row_of(x, type, c->k, r), &w.m, 1);
-    enum isa isa = dev.isa;
-    const struct cpu_isa *loops = dev.cpu;
-    dev_use_cpu(&dev, ISA_PLAIN, 1);
-    matmul(&dev, plain, ldy, x, &w.m, c->rows);
-    dev.isa = isa;
-    dev.cpu = loops;
+    by_plain_c(plain, ldy, x, &w.m, c->rows);
     to_host();
     double *inputs = multiplied(x, c->rows, c->k);
     check_inputs(x, inputs, c->rows, c->k);
@@ -216,6 +221,48 @@ static void test_matmul(void **state)
 {
     (void)state;
     quantised(matmul_body);
+}
+
+/* Signs of numbers whose magnitudes are the same: all +; all but a group's first -; in turn; in
+ * pairs. */
+enum { SIGNS = 4 };
+
+static float sign_at(int signs, int i)
+{
+    bool negative = signs == 0   ? false
+                    : signs == 1 ? i % QUANT_GROUP != 0
+                                 : i / (signs - 1) % 2 != 0;
+    return negative ? -1 : 1;
+}
+
+/* All integers are at an end of their range, and so are sums of some: where an instruction has no
+ * room for one, bits are others than plain C's. */
+static void ends_body(void)
+{
+    enum { ROWS = 9, N = 83, K = 96 };
+    size_t bytes = sizeof(float[ROWS * N]);
+    float *source = scratch(sizeof(float[N * K])), *y = buffer(bytes), *plain = buffer(bytes);
+    void *x = typed_rows(ROWS, K, 1);
+    struct weights w = {.m = new_matrix(N, K)};
+    for (int i = 0; i < N * K; i++)
+        source[i] = sign_at(i / K % SIGNS, i % K);
+    for (int i = 0; i < ROWS * K; i++)
+        dtype_store(type, row_of(x, type, K, i / K), (size_t)(i % K),
+                    sign_at(i / K % SIGNS, i % K));
+    matrix_pack(&dev, &w.m, 0, &(struct values){.data = source}, N);
+    by_plain_c(plain, N, x, &w.m, ROWS);
+    for (int rows = ROWS; rows >= 1; rows -= ROWS - 1) {
+        matmul(&dev, y, N, x, &w.m, rows);
+        to_host();
+        check_sums(y, N, multiplied(x, rows, K), &w, rows, NULL);
+        same(plain, y, sizeof(float[N]) * (size_t)rows, "another instruction set than plain C");
+    }
+}
+
+static void test_ends(void **state)
+{
+    (void)state;
+    quantised(ends_body);
 }
 
 /* A row that holds what is not finite gives NaN alone; one of tiny values, of which some are
@@ -361,6 +408,15 @@ static void test_threads(void **state)
     quantised(threads_body);
 }
 
+/* What the roof counts: the same for each round. */
+static void spin_body(void)
+{
+    float sink = 0;
+    double once = dev.cpu->quant_spin[quant](1, &sink);
+    assert_true(once >= 2 * PANEL * QUANT_GROUP);
+    assert_true(dev.cpu->quant_spin[quant](3, &sink) == 3 * once);
+}
+
 static void test_roofs(void **state)
 {
     enum isa isa;
@@ -371,15 +427,16 @@ static void test_roofs(void **state)
     for (enum quant q = QUANT_Q8; q < QUANT_COUNT; q++)
         assert_true(dev_peak_flops(&dev, DTYPE_BF16, q, true) > 1e8);
     dev_close(&dev);
+    quantised(spin_body);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pack),   cmocka_unit_test(test_extremes),
-        cmocka_unit_test(test_matmul), cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_ffn),    cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_roofs),
+        cmocka_unit_test(test_pack),    cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_matmul),  cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_rows),    cmocka_unit_test(test_ffn),
+        cmocka_unit_test(test_threads), cmocka_unit_test(test_roofs),
     };
     check_only();
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -51,7 +51,7 @@ static inline bool is_here(enum isa isa)
     return isa_available() >> isa & 1;
 }
 
-/* AMX that is not here is tried with its tiles in plain C. */
+/* AMX that is not here is tried with its instructions in plain C, and VNNI's with them. */
 static inline void open_dev(enum isa isa, int threads)
 {
     bool in_c = isa == ISA_AMX && !is_here(isa);

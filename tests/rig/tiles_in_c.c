@@ -91,6 +91,10 @@ const struct cpu_isa *tiles_in_c(void)
     loops = isa_plain;
     loops.tile[DTYPE_BF16] = tiles_in_c_product;
     loops.spin[DTYPE_BF16] = tiles_in_c_spin;
+    loops.quant_tile[QUANT_Q8] = vnni_in_c_q8;
+    loops.quant_tile[QUANT_Q4] = vnni_in_c_q4;
+    loops.quant_spin[QUANT_Q8] = vnni_in_c_spin_q8;
+    loops.quant_spin[QUANT_Q4] = vnni_in_c_spin_q4;
     loops.block_rows = MOST_BLOCK_ROWS;
     loops.row_step = 32;
     return &loops;
