@@ -1,12 +1,13 @@
-/* However rows travel, the logits are those of a single process. Any two choices of model, type,
- * wire, number of workers, placement, strategy, dedup, combine and overlap are tried together
- * (tests/rig/covering.h); all combinations of how rows travel, without a model:
+/* However rows travel, the logits are those of a single process. Any two choices of model,
+ * precision, wire, number of workers, placement, strategy, dedup, combine and overlap are tried
+ * together (tests/rig/covering.h); all combinations of how rows travel, without a model:
  * tests/exchange/test_exchange.c.
  *   combine rows            the same bytes, on any wire
- *   combine sum, f32        max |delta| <= 1e-5 of the logits' range
+ *   combine sum, f32        max |delta| <= 1e-5 of the logits' range, unless weights are quantised
  *   combine sum, otherwise  as near to the f32 logits as combine rows on the same wire, times 1.3,
  *                           and the same bytes for every strategy, dedup and overlap
- *   wire bf16, int8         within 1 %, 3 % of the logits on the model's own wire
+ *   wire bf16, int8         within 1 %, 3 % of the logits on the model's own wire; within 6 % where
+ *                           weights are quantised
  * Near is the median token's RMS distance over RMS. The measured figures are printed.
  * Under mpirun (tests/program/mpi_strategies.sh): the rows of the table with as many ranks. */
 #include <math.h>
@@ -53,13 +54,23 @@ static const char *const models[] = {
     "tests/golden/models/moe-top-1",
 };
 enum { MODELS = sizeof models / sizeof *models };
-static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
-enum { TYPES = sizeof types / sizeof *types };
+
+/* Where all matrices are quantised, the type is the checkpoint's, whatever is written here. */
+static const struct precision precisions[] = {
+    {.type = DTYPE_F32},
+    {.type = DTYPE_BF16},
+    {.type = DTYPE_F16},
+    {.matrices = QUANT_Q8, .blocks = QUANT_Q8},
+    {.matrices = QUANT_Q4, .blocks = QUANT_Q4},
+    {.type = DTYPE_F32, .blocks = QUANT_Q8},
+    {.type = DTYPE_F32, .blocks = QUANT_Q4},
+};
+enum { PRECISIONS = sizeof precisions / sizeof *precisions };
 
 /* A row of the table. */
 struct model {
     char dir[512];
-    enum dtype type;
+    struct precision precision;
     enum shape shape;
     int workers, vocab;
     struct exchange_options x;
@@ -88,11 +99,14 @@ static int experts_of(const char *dir)
     return c.n_experts;
 }
 
-static float *run(struct model *m, enum dtype type, int ranks, const struct exchange_options *x)
+static float *run(struct model *m, const struct precision *p, int ranks,
+                  const struct exchange_options *x)
 {
     char path[] = "/tmp/epmoe-placement-XXXXXX";
     struct logits_case t = {.dir = m->dir,
-                            .dtype = type,
+                            .dtype = p->type,
+                            .quant = p->matrices,
+                            .expert_quant = p->blocks,
                             .threads = 1,
                             .chunk = CHUNK,
                             .ranks = ranks,
@@ -158,34 +172,37 @@ static void describe(char *text, size_t size, const struct model *m)
     struct exchange_words w = exchange_words(&m->x);
     static const char *const shapes[] = {"", ", some at home", ", skewed"};
     snprintf(text, size, "%s %s, %d workers%s, %s, dedup %s, combine %s, wire %s, overlap %s",
-             strrchr(m->dir, '/') + 1, dtype_name(m->type), m->workers, shapes[m->shape],
-             w.strategy, w.dedup, w.combine, w.wire, w.overlap);
+             strrchr(m->dir, '/') + 1, precision_text(&m->precision).text, m->workers,
+             shapes[m->shape], w.strategy, w.dedup, w.combine, w.wire, w.overlap);
 }
 
 /* ---- logits of a single process, made once ---- */
 
-/* [vocab] of each token, by model, type and wire; NULL: not yet, or not on this rank. */
-static float *known[MODELS][TYPES][WIRE_COUNT];
+/* [vocab] of each token, by model, precision and wire; NULL: not yet, or not on this rank. */
+static float *known[MODELS][PRECISIONS][WIRE_COUNT];
 static int vocab_of[MODELS];
 static double largest_move, largest_sum_delta, largest_sum_ratio; // for the record
 
-/* What a narrower wire may change. */
+/* What a narrower wire may change. Quantised products round rows to 8 bits: what a wire changes by
+ * less than a step may become a step. */
 static void check_wire(const struct model *m, const float *wired, const float *usual)
 {
-    static const double bounds[] = {[WIRE_MODEL] = 0, [WIRE_BF16] = 0.01, [WIRE_INT8] = 0.03};
+    static const double floats[] = {[WIRE_MODEL] = 0, [WIRE_BF16] = 0.01, [WIRE_INT8] = 0.03};
+    static const double quantised[] = {[WIRE_MODEL] = 0, [WIRE_BF16] = 0.06, [WIRE_INT8] = 0.06};
+    const double *bounds = is_quantised(&m->precision) ? quantised : floats;
     double moved = distance(m, wired, usual);
     largest_move = fmax(largest_move, moved);
     if (!(moved <= bounds[m->x.wire]))
         fail_msg("%s %s: wire %s changes the logits by %.3g of their RMS", m->dir,
-                 dtype_name(m->type), exchange_words(&m->x).wire, moved);
+                 precision_text(&m->precision).text, exchange_words(&m->x).wire, moved);
 }
 
-static const float *alone(struct model *m, int model, int type, enum wire wire)
+static const float *alone(struct model *m, int model, int precision, enum wire wire)
 {
     struct exchange_options x = {.wire = wire};
-    float **at = &known[model][type][wire];
+    float **at = &known[model][precision][wire];
     if (!*at && mpi.rank == 0) {
-        *at = run(m, types[type], ONE_PROCESS, &x);
+        *at = run(m, &precisions[precision], ONE_PROCESS, &x);
         vocab_of[model] = m->vocab;
     }
     m->vocab = vocab_of[model];
@@ -194,20 +211,22 @@ static const float *alone(struct model *m, int model, int type, enum wire wire)
 
 /* ---- a row of the table ---- */
 
-enum factor { MODEL, TYPE, WIRE, WORKERS, SHAPE, STRATEGY, DEDUP, COMBINE, OVERLAP, FACTORS };
+enum factor { MODEL, PRECISION, WIRE, WORKERS, SHAPE, STRATEGY, DEDUP, COMBINE, OVERLAP, FACTORS };
 
 /* bf16 is narrower than f32 alone. */
 static bool allowed(int f, int a, int g, int b)
 {
-    if (f == WIRE && g == TYPE)
+    if (f == WIRE && g == PRECISION)
         return allowed(g, b, f, a);
-    return !(f == TYPE && g == WIRE && b == WIRE_BF16 && types[a] != DTYPE_F32);
+    if (f != PRECISION || g != WIRE || b != WIRE_BF16)
+        return true;
+    return precisions[a].type == DTYPE_F32 && !precisions[a].matrices;
 }
 
 static const struct covering *table(void)
 {
     static struct covering c = {.n_factors = FACTORS,
-                                .levels = {MODELS, TYPES, WIRE_COUNT, MOST_WORKERS, SHAPES,
+                                .levels = {MODELS, PRECISIONS, WIRE_COUNT, MOST_WORKERS, SHAPES,
                                            STRATEGY_COUNT, DEDUP_COUNT, COMBINE_COUNT,
                                            OVERLAP_COUNT},
                                 .allowed = allowed};
@@ -226,7 +245,7 @@ static void any_two_choices_are_together(void **state)
 
 static void open_row(struct model *m, const int *row)
 {
-    *m = (struct model){.type = types[row[TYPE]],
+    *m = (struct model){.precision = precisions[row[PRECISION]],
                         .shape = (enum shape)row[SHAPE],
                         .workers = 1 + row[WORKERS],
                         .x = {(enum strategy)row[STRATEGY], (enum combine)row[COMBINE],
@@ -234,8 +253,8 @@ static void open_row(struct model *m, const int *row)
                               (enum overlap)row[OVERLAP]}};
     snprintf(m->dir, sizeof m->dir, "%s/%s", SOURCE_DIR, models[row[MODEL]]);
     m->f32 = alone(m, row[MODEL], 0, WIRE_MODEL);
-    const float *usual = alone(m, row[MODEL], row[TYPE], WIRE_MODEL);
-    m->alone = alone(m, row[MODEL], row[TYPE], m->x.wire);
+    const float *usual = alone(m, row[MODEL], row[PRECISION], WIRE_MODEL);
+    m->alone = alone(m, row[MODEL], row[PRECISION], m->x.wire);
     if (mpi.rank == 0)
         check_wire(m, m->alone, usual);
 }
@@ -243,7 +262,8 @@ static void open_row(struct model *m, const int *row)
 /* What sums of ranks may change. */
 static void check_sums(const struct model *m, const float *logits, const char *what)
 {
-    bool exact = m->type == DTYPE_F32 && m->x.wire == WIRE_MODEL;
+    bool exact =
+        m->precision.type == DTYPE_F32 && !is_quantised(&m->precision) && m->x.wire == WIRE_MODEL;
     double found = exact ? largest_delta(m, logits, m->alone)
                          : distance(m, logits, m->f32) / distance(m, m->alone, m->f32);
     double *worst = exact ? &largest_sum_delta : &largest_sum_ratio;
@@ -262,8 +282,8 @@ static void check_row(const int *row)
     describe(what, sizeof what, &m);
     struct exchange_options usual = {.combine = m.x.combine, .wire = m.x.wire};
     bool sums = m.x.combine == COMBINE_SUM;
-    float *logits = run(&m, m.type, m.workers + 1, &m.x);
-    float *sum = sums ? run(&m, m.type, m.workers + 1, &usual) : NULL;
+    float *logits = run(&m, &m.precision, m.workers + 1, &m.x);
+    float *sum = sums ? run(&m, &m.precision, m.workers + 1, &usual) : NULL;
     if (mpi.rank == 0) {
         size_t bytes = (size_t)N_TOKENS * (size_t)m.vocab * sizeof(float);
         if (sums)
@@ -294,8 +314,8 @@ static void logits_of_every_row(void **state)
 
 static void forget(void)
 {
-    for (int i = 0; i < MODELS * TYPES * WIRE_COUNT; i++)
-        free(known[i / WIRE_COUNT / TYPES][i / WIRE_COUNT % TYPES][i % WIRE_COUNT]);
+    for (int i = 0; i < MODELS * PRECISIONS * WIRE_COUNT; i++)
+        free(known[i / WIRE_COUNT / PRECISIONS][i / WIRE_COUNT % PRECISIONS][i % WIRE_COUNT]);
 }
 
 static int run_table(void)
