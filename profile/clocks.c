@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "proto/control.h"
 
-enum { QUESTIONS = 16 };
+enum { QUESTIONS = 16 }; // to each worker; clocks.h says what one of them tells
 
 static int ask(struct transport *t, int rank, struct clock_bounds *bounds, struct arena *memory)
 {

@@ -72,8 +72,9 @@ static const struct worker_span *last_reply(const struct profile *p, size_t inde
     return last;
 }
 
-/* How much of the time that rows were away was hidden by work of rank 0. They are away from the
- * last message to the last worker's reply; rank 0 works until it begins to wait. */
+/* For how much of the time that rows were away rank 0 had work. Rows are away from rank 0's last
+ * message until the last worker replies. Rank 0 works until it begins to wait, at `from`, except
+ * while it waits for the other half's rows (d->elsewhere). */
 static int64_t hidden(const struct wait_span *d, const struct worker_span *last, int64_t from)
 {
     int64_t ns = overlap(d->left, from, d->left, last->replied) - d->elsewhere;

@@ -5,8 +5,7 @@
 #include "base/trace.h"
 #include "transport/transport.h"
 
-/* A rank's log; its times are those of its own clock (profile/clocks.h has how far that is ahead).
- */
+/* A rank's log. Its times are by its own clock; profile/clocks.h says how far that is ahead. */
 struct rank_log {
     struct trace_event *events; // the holder frees them
     size_t n, room;

@@ -23,10 +23,10 @@ struct phase_times {
     int64_t ns[PHASE_COUNT];
 };
 
-/* The time of rank 0 while a layer's rows are away, in ns. */
+/* How rank 0 spent the time while a layer's rows were away, in ns. */
 struct exchange_times {
     int64_t compute, skew, transfer; // what it waited for (fold.c); the sum is its PHASE_WAIT
-    int64_t hidden;                  // it had other work
+    int64_t hidden;                  // it did other work
 };
 
 /* The work that a layer gave to a rank. */

@@ -24,8 +24,8 @@ enum {
     WARP_ROWS = 16,
     TILE_ROWS = WARPS * WARP_ROWS,
     KEY_TILES = KV_BLOCK / 8, // tiles of scores, 8 keys each
-    BANK_PAD = 8              // elements added to a row, so that any 8 rows that follow each other
-                              // begin in 8 different groups of banks
+    BANK_PAD = 8              // elements added to a row, so that 8 neighbouring rows begin in 8
+                              // different groups of shared memory's banks
 };
 
 struct prefill_call {
@@ -235,7 +235,7 @@ __device__ __forceinline__ void write_rows(const prefill_call &c, const rows_of_
     }
 }
 
-/* Attention of the rows [begin, end) of a tile, a segment. */
+/* Attention of one segment: the rows [begin, end) of the tile that begins at row `tile`. */
 template <class T, int WIDTH>
 __device__ __forceinline__ void attend(const prefill_call &c, T *tiles, int tile, int begin,
                                        int end, int head)
@@ -256,7 +256,7 @@ __device__ __forceinline__ void attend(const prefill_call &c, T *tiles, int tile
     for (int block = 0; block * KV_BLOCK <= last; block++) {
         if ((block + 1) * KV_BLOCK <= last)
             fetch(block + 1);
-        cp_async_commit(); // at the end an empty group, so that the wait below may count groups
+        cp_async_commit(); // after the last block an empty group: the wait leaves one group open
         cp_async_wait<1>();
         __syncthreads();
         if (block * KV_BLOCK <= r.last) { // true or false for all lanes of a warp
@@ -267,7 +267,7 @@ __device__ __forceinline__ void attend(const prefill_call &c, T *tiles, int tile
             soften_block(s, r);
             add_values<T>(r, s, keys + STAGE / 2);
         }
-        __syncthreads(); // before the block after the next is copied over this one
+        __syncthreads(); // all warps have read this block before the next turn overwrites it
     }
     write_rows<T>(c, r, head);
 }

@@ -29,7 +29,7 @@ extern "C" {
 }
 #endif
 
-/* With at most so many rows, ffn reads each weight once, and all jobs of a call share one launch
+/* Up to this number of rows, ffn reads each weight once, and all jobs of a call share one launch
  * for each projection. */
 enum { CUDA_JOINT_FFN_MAX_ROWS = 32 };
 
@@ -163,8 +163,9 @@ struct cuda {
     void *staging[2];                // pinned [STAGING_BYTES]: rows of the checkpoint
     void *staged_rows[2];            // device [STAGING_BYTES]: those rows before they are packed
     cudaStream_t copying;
-    cudaEvent_t staged[2], emptied[2];
-    int turn;
+    cudaEvent_t staged[2];  // the copy from staging[i] has ended
+    cudaEvent_t emptied[2]; // staged_rows[i] has been read and may be overwritten
+    int turn;               // which of the two was filled last
     void *levels; // device: the levels (base/noise.h) of the noise that was last made; NULL: none
     enum dtype levels_type;
     double levels_deviation;

@@ -12,7 +12,7 @@
 #ifdef EPMOE_EMULATED
 enum { DENSE_ROWS = 64 }; // small, so that tests have several slices
 #else
-enum { DENSE_ROWS = 512 }; // gate and up of so many rows stay in L2
+enum { DENSE_ROWS = 512 }; // gate and up of this many rows stay in L2
 #endif
 
 enum { LEAST_MAJOR = 8, EARLY_MAJOR = 9, BLAS_WORKSPACE_BYTES = 32 << 20 };

@@ -83,8 +83,8 @@ struct down_side {
     }
 };
 
-/* The first tiles, of which it is known whose they are: pieces have all rows, whoever is routed
- * where. */
+/* How many tiles, from tile 0 on, do not depend on the routing: those of part 0, if all rows go
+ * through each of its blocks, as they go through the pieces of a shared expert. */
 template <int FRAGMENTS, class Side>
 static __host__ __device__ __forceinline__ int known_tiles(const ffn_call &call)
 {

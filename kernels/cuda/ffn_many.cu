@@ -1,13 +1,14 @@
-/* An ffn of many rows. A block that all rows go through is two products of cuBLAS's, a slice of
- * rows at a time, so that gate and up pass through the L2 cache in f32. Blocks that share the rows
- * are one launch per projection of tiles of 128 rows by 128 outputs, with SwiGLU in the first one's
- * epilogue.
+/* An ffn of many rows. For a block that all rows go through, cuBLAS does the two products, a slice
+ * of rows at a time: gate and up of a slice, in f32, are small enough to stay in the L2 cache until
+ * SwiGLU has read them. Where each block has only some of the rows, one launch for each projection
+ * does all blocks, in tiles of 128 rows by 128 outputs, and the first launch applies SwiGLU to its
+ * sums before it writes them.
  *
- * Each of a tile's 4 warps has 32 outputs of all the tile's rows. Rows are multiplied in steps of
- * 16, and steps that the last tile of a block has no rows for are skipped; with some 100 rows a
- * block that saves much. k passes through shared memory in slices of 64 bytes, STAGES of them at a
- * time. There, the 16-byte pieces of a row are permuted (piece_at), so that the pieces of one k of
- * 8 rows are in 8 different places modulo 128 bytes: ldmatrix then reads without bank conflicts. */
+ * Each of a tile's 4 warps does 32 outputs of all the tile's rows. It multiplies rows in steps of
+ * 16 and skips the steps that the last tile of a block has no rows for; with about 100 rows a block
+ * that saves much. k passes through shared memory in slices of 64 bytes, STAGES of them at a time.
+ * There the 16-byte pieces of a row are permuted (piece_at), so that the pieces of 8 rows for the
+ * same k are in 8 different places modulo 128 bytes: ldmatrix then has no bank conflicts. */
 #include "base/check.h"
 #include "kernels/cuda/async.cuh"
 #include "kernels/cuda/ffn.cuh"
@@ -25,7 +26,7 @@ enum {
     SLICE_BYTES = 64, // of a row, in a slice of k
     STAGES = 4,
     STAGE_BYTES = (TILE_ROWS + TILE_COLUMNS) * SLICE_BYTES,
-    ROWS_AT_ONCE = TILE_THREADS / 4, // the threads copy a slice of so many rows together
+    ROWS_AT_ONCE = TILE_THREADS / 4, // rows whose slices the threads copy together, 4 to a row
     PASSES = TILE_ROWS / ROWS_AT_ONCE,
     ROW_STEPS = TILE_ROWS / 16,
     COLUMN_STEPS = WARP_COLUMNS / 8,
@@ -54,8 +55,8 @@ __device__ __forceinline__ int piece_at(int row, int piece)
     return row * SLICE_BYTES + ((piece ^ (row / 2 % 4)) * 16);
 }
 
-/* For a row beyond the strip's last, or an output beyond the last, the thread copies the last one:
- * the sums made of it are not written. */
+/* Instead of a row beyond the strip's last, or an output beyond the last, the thread copies the
+ * last one; put_sums() does not write the sums made of it. */
 __device__ __forceinline__ many_source find_source(const many_call &c, const strip &s)
 {
     many_source from;

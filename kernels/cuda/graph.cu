@@ -47,7 +47,7 @@ bool cuda_graph_begin(struct dev *d, uint64_t key)
     if (!cuda_works(d))
         return true; // the caller's calls will do nothing
     if (c->marks)
-        return true; // a sequence that is played has no marks in it, so its phases had no times
+        return true; // a graph that is played sets no marks, and phases would have no times
     struct graph *g = find(d, key, &is_new);
     if (is_new)
         return true;

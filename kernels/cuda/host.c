@@ -4,7 +4,7 @@
 
 #include "base/pulse.h"
 
-enum { LEAST_BYTES = 128 << 10, PAGE_BYTES = 4 << 10 }; // least: for one more thread to pay
+enum { LEAST_BYTES = 128 << 10, PAGE_BYTES = 4 << 10 }; // with less, a thread is not worth waking
 
 void stage_bytes(void *to, const void *from, size_t bytes, int threads)
 {

@@ -1,8 +1,8 @@
 /* Launching kernels, and a block's dynamic shared memory, in macros that both nvcc and the
  * emulation (tests/emulated_cuda) can compile. LAUNCH(d, (rows<T, 4>), grid, block, shared_bytes,
- * x, n); puts a kernel on the device's stream. A template with a comma stands in brackets. When
- * CUDA refuses a launch (too much shared memory, too large a grid, no code for this GPU), the call
- * says so, and no later wait repeats it. So LAUNCH makes a refusal the device's error, with the
+ * x, n); puts a kernel on the device's stream; a template with a comma needs the brackets. CUDA
+ * reports a refused launch (too much shared memory, too large a grid, no code for this GPU) only at
+ * the launch itself, not at a later wait. So LAUNCH makes a refusal the device's error, with the
  * kernel's name, and the device launches nothing more. If a launch needs more dynamic shared memory
  * than CUDA grants every kernel, LAUNCH asks CUDA for it.
  *
@@ -12,8 +12,7 @@
  * before is still running. Until wait_for_previous() returns, a kernel may read nothing that a
  * kernel of the same step writes, and may write nothing. After it, all kernels before have ended,
  * as each of them has itself waited. A kernel that begins early must read with plain loads: __ldg
- * and const
- * __restrict__ promise that memory does not change while the kernel runs.
+ * and const __restrict__ promise that memory does not change while the kernel runs.
  *
  * LAUNCH_ON launches on a stream without a device; its value is CUDA's error. */
 #pragma once

@@ -3,8 +3,8 @@
  * profiler.
  *
  * CUDA only tells the time between two events. So each settle() ends with an event, the origin, for
- * which the host waits and reads its own clock; the times of the next marks count from it. The two
- * clocks are so compared anew every few dozen steps. */
+ * which the host waits and reads its own clock; the times of the next marks count from it. So the
+ * two clocks are compared anew every few dozen steps. */
 #include <nvtx3/nvToolsExt.h>
 
 #include "base/check.h"

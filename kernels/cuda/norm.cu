@@ -13,7 +13,7 @@ enum { NORM_THREADS = 512, PIECE = 4 };
 
 struct norm_call {
     const float *x;
-    float *sum;              // x with what is added to it; NULL: nothing is
+    float *sum;              // x plus what is added to it is written here; NULL: nothing is added
     void *h;                 // NULL: no norm
     const float *norm;       // [dim]
     const float *pieces;     // see struct pending_residual

@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(PACK_THREADS)
         To v[PACK_ELEMENTS];
     }
     out;
-    bool whole = pitch % PACK_ELEMENTS == 0 && column + PACK_ELEMENTS <= columns; // and so aligned
+    bool whole = pitch % PACK_ELEMENTS == 0 && column + PACK_ELEMENTS <= columns; // so aligned
     if (whole)
         in = *(const decltype(in) *)source;
 #pragma unroll
@@ -183,7 +183,8 @@ static void note_emptied(struct dev *d, int turn)
     cuda_good(d, cudaEventRecord(d->cuda->emptied[turn], d->cuda->stream), "loading weights");
 }
 
-/* Where the source has only some columns of its rows, whole rows go to the GPU all the same. */
+/* If the source uses only some columns of its rows, whole rows go to the GPU all the same: they lie
+ * one after the other, so a piece of them is one copy. */
 static void pack(struct dev *d, const struct matrix *w, const struct values *source, int rows,
                  placing at)
 {

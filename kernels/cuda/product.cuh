@@ -3,8 +3,8 @@
 
 #include "kernels/cuda/cuda.h"
 
-/* Products of at most STREAM_ROWS rows go to stream.cuh, by the smaller of its kernels if there are
- * at most FEW_ROWS. */
+/* Products of at most STREAM_ROWS rows go to stream.cuh; with at most FEW_ROWS rows they use its
+ * kernel of one fragment of rows, with more rows the one of four. */
 enum { STREAM_ROWS = CUDA_JOINT_FFN_MAX_ROWS, FEW_ROWS = 8 };
 
 /* y [n][ldy] of y_type := x w^T + beta y by cuBLAS, with sums in f32; beta is 0 or 1. No bias. */

@@ -144,7 +144,7 @@ static double rate(double amount, double seconds)
     return seconds > 0 ? amount / seconds : 0;
 }
 
-/* Quick in any case. */
+/* `quick` changes nothing: the measurement is short without it. */
 double cuda_peak_flops(struct dev *d, enum dtype type, bool quick)
 {
     (void)quick;

@@ -41,9 +41,9 @@ __device__ __forceinline__ T *destination(const rope_call<T> &c, int row, int he
     return (T *)(key ? c.kv.k : c.kv.v) + position * c.stride;
 }
 
-/* What a head's columns are multiplied by before they are rotated, other than its norm's weights,
- * which `weight` then points to. Columns that are normed together are read again for each of their
- * heads. */
+/* The scale of a head's norm: 1 / sqrt(mean of squares + eps) over the columns that are normed
+ * together, which may be those of several heads; each of these heads then reads them all. `weight`
+ * := the norm's weights for the columns of this head; NULL: it has no norm, and the scale is 1. */
 template <class T>
 __device__ __forceinline__ float norm_of(const rope_call<T> &c, const float *from, int head,
                                          const float *&weight)

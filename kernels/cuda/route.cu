@@ -16,7 +16,7 @@
 enum {
     ROUTE_WARPS = 4,
     SORT_WARPS = 32,
-    FEW_ROWS = 32, // at most so many rows are routed and sorted by one launch, which is faster then
+    FEW_ROWS = 32, // up to this many rows one launch routes and sorts, which is faster then
     FEW_WARPS = 8, // the most warps of that launch's block
     SORT_SHARED_BYTES = 40 << 10
 };

@@ -9,8 +9,8 @@
  * kernels before are still running (launch.cuh).
  *
  * Lane 4 g + t holds bytes [16 t, 16 t + 16) of a chunk of row g, so that all loads are of 16
- * bytes. That is not the order of k which the tensor core's fragments have (tile.cuh), but it is
- * the same for weights and rows, so the same numbers meet. */
+ * bytes. The tensor core's fragments have another order of k (tile.cuh). That does no harm: weights
+ * and rows are in the same order, so each weight is multiplied by its own input. */
 #pragma once
 
 #include "kernels/cuda/launch.cuh"
@@ -270,8 +270,8 @@ __device__ __forceinline__ void stream_outputs(stream_tile<FRAGMENTS> &tile, con
     }
 }
 
-/* Its rows: `rows` of x [][row_bytes] from x_first on, through source unless that is NULL; their
- * results' rows begin at `first`. */
+/* Give `tile` its rows: `rows` rows of x [][row_bytes], by their numbers source[x_first], …, or
+ * x_first, … if source is NULL. Their results are rows first, … of y. */
 template <int FRAGMENTS>
 __device__ __forceinline__ void stream_rows(stream_tile<FRAGMENTS> &tile, const void *x,
                                             int row_bytes, const int32_t *source, int x_first,

@@ -1,13 +1,14 @@
-/* Which rows of an ffn's call are whose, found on the device: the rows of each block of a list are
- * cut into strips of at most `height`, and strips are numbered in the order of the rows of y. */
+/* Finds, on the device, which rows of an ffn's call each block of a list has. The rows of a block
+ * are cut into strips of at most `height` rows; strips are numbered in the order of y's rows. */
 #pragma once
 
 #include <cuda_runtime.h>
 #include <stdint.h>
 
 struct strip {
-    int block, first, rows; // rows 0: there are no more than `block` strips
-    int x_first;            // the first row's place in x (or in `source`); first: in y
+    int block, first, rows; // first: the first row's place in y; rows 0: there is no such strip,
+                            // and `block` is how many strips there are
+    int x_first;            // the first row's place in x (or in `source`)
 };
 
 /* The sum of x over this lane and all lanes below it. */
@@ -21,7 +22,7 @@ __device__ __forceinline__ int sum_below(int x, int lane)
     return x;
 }
 
-/* Strip `number`; by a whole warp. count [n_blocks], or NULL: each block has all n rows. */
+/* Find strip `number`; the whole warp calls. count [n_blocks]; NULL: each block has all n rows. */
 __device__ __forceinline__ strip find_strip(const int32_t *count, int n_blocks, int n, int height,
                                             int number, int lane)
 {
@@ -51,8 +52,8 @@ __device__ __forceinline__ strip find_strip(const int32_t *count, int n_blocks, 
     return {strips, 0, 0, 0};
 }
 
-/* The most strips that n rows over n_blocks can make, or make if all go through each: what a grid
- * is sized by. */
+/* How many strips there are at most, for the size of a grid: counted, if each of the n rows belongs
+ * to one of the n_blocks; otherwise each block has all n rows. */
 static inline int most_strips(int n, int n_blocks, int height, bool counted)
 {
     if (!counted)

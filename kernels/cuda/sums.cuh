@@ -21,7 +21,7 @@ struct sum_call {
     int k, dim, stride; // slots of a row; width and stride of y's rows
 };
 
-enum { PLACES = 4 }; // the rows of so many slots are loaded together
+enum { PLACES = 4 }; // slots whose rows are loaded together
 
 /* sum += the sum of weight * y over the row's slots, for columns [column, column + N). */
 template <class T, int N>
