@@ -68,7 +68,7 @@ static char *read_text(const char *path, size_t *bytes)
     return text;
 }
 
-/* The exit code; `options` are separated by spaces. */
+/* Run epmoe batch on `input`; returns its exit code. `options` are separated by spaces. */
 static int batch(const char *options)
 {
     char words[512], *argv[MAX_ARGUMENTS] = {"batch", "-m", model, "-i", input, "-t", "1", "-q"};
@@ -84,7 +84,7 @@ static int batch(const char *options)
     return command_batch(&p, argc, argv);
 }
 
-/* The lines of a fresh output for this input. */
+/* Run epmoe batch on this text; returns what it writes to a new output. */
 static char *batch_text(const char *in, const char *options)
 {
     size_t bytes;
@@ -125,7 +125,8 @@ static void expect_same_lines(const char *found, const char *expected, const cha
 
 #define GOOD "{\"id\": \"good\", \"prompt\": \"Hello\", \"max_tokens\": 3, \"ignore_eos\": true}"
 
-/* Sampling, stop strings, messages, errors: a bit of everything. */
+/* n lines of input: prompts and messages, sampled and greedy, with stop strings, some with an
+ * unknown field, which is an error. */
 static char *mixed_input(int n)
 {
     char *in = NULL;

@@ -1,6 +1,8 @@
-/* What every transport must do, as functions that all ranks of a world run together: one battery
- * for threads and for processes. The first group leaves the world in order; each of the second
- * ends it and needs one of its own. A failed EXPECT is printed and counted; nothing jumps. */
+/* What every transport must do, as functions that all ranks of a world run together. The tests of
+ * threads and those of processes run the same functions. Those of the first group (case_*) leave
+ * the world usable, so they run one after the other. Each of the second group (battery_*) ends its
+ * world, so each runs in a new one. A failed EXPECT is printed and counted, and the function goes
+ * on. */
 #pragma once
 
 #include <sched.h>
@@ -25,7 +27,7 @@ static void case_any_rank(struct transport *t)
     free(seen);
 }
 
-/* From named ranks, last first; each rank's messages in the order they were sent. */
+/* Rank 0 receives from the last rank first, and from each in the order in which it sent. */
 static void case_named_rank(struct transport *t)
 {
     if (t->rank > 0) {
@@ -40,8 +42,8 @@ static void case_named_rank(struct transport *t)
     }
 }
 
-/* Nobody goes on before all ranks have come here: each sends rank 0 an empty rows message, then
- * rank 0 sends each one back. */
+/* A barrier: each rank sends rank 0 an empty message of rows; when rank 0 has all, it sends one to
+ * each. */
 static bool meet(struct transport *t)
 {
     enum { LANE = LANES - 1 };
@@ -57,7 +59,7 @@ static bool meet(struct transport *t)
     return good && transport_wait(t, LANE, NULL) == 0;
 }
 
-/* The same by control messages, where rows are over. */
+/* The same barrier by control messages, for worlds that can no longer send rows. */
 static bool meet_after_rows(struct transport *t)
 {
     if (t->rank > 0) {
@@ -72,8 +74,8 @@ static bool meet_after_rows(struct transport *t)
     return true;
 }
 
-/* Whoever has something to say calls off what others wait for elsewhere: once, until it is heard.
- */
+/* transport_is_called_off() is true from when a control message has arrived until it is received:
+ * on workers for one of rank 0, on rank 0 for one of any worker. */
 static void case_called_off(struct transport *t)
 {
     int last = t->size - 1;
@@ -103,7 +105,7 @@ static void case_long_messages(struct transport *t)
     for (int i = 0; i < 5 && t->rank < 2 && t->size > 1; i++) {
         size_t n = 0;
         fill(bytes, sizes[i], t->rank, peer, i);
-        EXPECT(t, transport_send(t, peer, bytes, sizes[i]) == 0); // both at once: nobody waits
+        EXPECT(t, transport_send(t, peer, bytes, sizes[i]) == 0); // both send before they receive
         memset(bytes, 0, sizes[i]);
         EXPECT(t, transport_recv(t, &peer, bytes, CONTROL_MAX_BYTES, &n) == 0);
         EXPECT(t, n == sizes[i] && is_filled(bytes, n, peer, t->rank, i));
@@ -111,7 +113,7 @@ static void case_long_messages(struct transport *t)
     free(bytes);
 }
 
-/* ---- together ---- */
+/* ---- the first group, in order ---- */
 
 static void case_nothing_started(struct transport *t)
 {
@@ -137,7 +139,7 @@ static void battery_in_order(struct transport *t)
     }
 }
 
-/* ---- the end of a world; at least two ranks ---- */
+/* ---- the second group: each ends its world; at least two ranks ---- */
 
 static void sleep_ms(long ms)
 {
@@ -152,7 +154,8 @@ static void release(struct transport *t, int except)
             send_text(t, r, "over");
 }
 
-/* Rank 1 answers with words where rows are awaited; the others hear of it while they wait. */
+/* Rank 1 sends a control message where rank 0 waits for its rows: that wait is interrupted, and so
+ * are those of the other workers, by rank 0's message. */
 static void battery_interrupted(struct transport *t)
 {
     size_t ranks = (size_t)t->size;
@@ -160,12 +163,12 @@ static void battery_interrupted(struct transport *t)
     t->timeout_ns = LONGEST_S * 1000000000ll;
     for (int r = 1; r < t->size && t->rank == 0; r++) {
         EXPECT(t, transport_start_recv(t, 0, r, in + r * MIB, MIB) == 0);
-        EXPECT(t, transport_start_send(t, 0, r, out + r * MIB, MIB) == 0); // 1 never takes it
+        EXPECT(t, transport_start_send(t, 0, r, out + r * MIB, MIB) == 0); // never received
     }
     if (t->rank == 1)
         send_text(t, 0, "I give up");
     int status = t->rank == 1 ? TRANSPORT_INTERRUPTED : transport_wait(t, 0, NULL);
-    while (t->rank > 1 && !status) { // it may get this layer's rows yet, but never the next one's
+    while (t->rank > 1 && !status) { // rows that rank 0 has sent may still come, no others do
         EXPECT(t, transport_start_recv(t, 0, 0, in, MIB) == 0);
         status = transport_wait(t, 0, NULL);
     }
@@ -181,7 +184,8 @@ static void battery_interrupted(struct transport *t)
     free(out);
 }
 
-/* What was started and dropped is over: the buffers may go, and words still pass. */
+/* After transport_drop() the buffers of what was started may be freed, and control messages still
+ * pass. */
 static void battery_dropped(struct transport *t)
 {
     t->timeout_ns = LONGEST_S * 1000000000ll;
@@ -200,7 +204,8 @@ static void battery_dropped(struct transport *t)
     EXPECT(t, meet_after_rows(t));
 }
 
-/* The same where rank 1 leaves rows untaken and nothing else is awaited of it. */
+/* Rank 1 does not receive the rows that rank 0 sends it, and sends a control message instead: that
+ * interrupts rank 0's wait, though rank 0 waits for no rows of rank 1. */
 static void battery_untaken(struct transport *t)
 {
     char *out = calloc(1, MIB);
@@ -224,8 +229,9 @@ static bool names_lost(const struct transport *t, int rank, const char *how)
     return strncmp(error_text(), text, strlen(text)) == 0;
 }
 
-/* Rank 1 works for much longer than the timeout before its rows come, and shows it; what comes
- * after is none of its work, and takes even longer. */
+/* Rank 1 works for three timeouts before it sends rows, and its pulse moves: it is not lost. Then
+ * rank 0 sleeps for longer than the timeout without a pulse: a rank that is patient does not lose
+ * it. */
 static void battery_busy(struct transport *t)
 {
     char in[64] = "";
@@ -249,7 +255,7 @@ static void battery_busy(struct transport *t)
     }
 }
 
-/* Rank 2 works all the time, but it is rank 1 that rank 0 waits for. */
+/* Rank 0 waits for rank 1, which does nothing. It is lost, though the pulse of rank 2 moves. */
 static void battery_stuck_among_busy(struct transport *t)
 {
     char in[64];
@@ -270,7 +276,8 @@ static void battery_stuck_among_busy(struct transport *t)
     expect_text(t, 0, "over");
 }
 
-/* Of those that have nothing to say, none is lost; the one that should speak and does not is. */
+/* Rank 0 waits for a message of any rank. Rank 1 is at work (it loads) and its pulse does not move,
+ * so it is lost; the ranks that only wait themselves are not. */
 static void battery_stuck_among_resting(struct transport *t)
 {
     char in[64];
@@ -293,8 +300,9 @@ static void battery_stuck_among_resting(struct transport *t)
     expect_text(t, 0, "over");
 }
 
-/* Between processes a sign of life comes ten times a second, if its thread gets a core: where it is
- * late by half the timeout, a rank counts as silent and not as stuck. */
+/* The timeout of the tests of silent ranks. Between processes a thread of each rank sends its pulse
+ * ten times a second, if it gets a core. If that is late by half the timeout, the rank counts as
+ * silent and not as one without progress; so over MPI the timeout is long. */
 static int64_t short_ns(const struct transport *t)
 {
     return strcmp(t->name, "mpi") == 0 ? 1600000000 : 200000000;
@@ -308,7 +316,7 @@ static bool names_stuck(const struct transport *t, int rank, const char *awaited
     return names_lost(t, rank, how);
 }
 
-/* Rank 1 says nothing for longer than rank 0 is willing to wait. */
+/* Rank 1 sends no rows and makes no progress for longer than rank 0's timeout. */
 static void battery_silent(struct transport *t)
 {
     char in[64];
@@ -327,7 +335,7 @@ static void battery_silent(struct transport *t)
     EXPECT(t, names_stuck(t, 1, "rows"));
     error_capture(true);
     EXPECT(t, transport_recv(t, &from, in, sizeof in, &n) == STATUS_LOST_RANK);
-    EXPECT(t, !*error_text()); // the first error is the one that is told
+    EXPECT(t, !*error_text()); // only the first error is reported
     release(t, -1);
 }
 
@@ -347,7 +355,8 @@ static void battery_silent_message(struct transport *t)
     release(t, -1);
 }
 
-/* Rank 1 closes its end while rank 0 waits for ever; what it said before is still heard. */
+/* Rank 1 closes its end while rank 0 waits without a deadline. Rank 0 still receives what rank 1
+ * sent before. */
 static void battery_gone(struct transport *t)
 {
     char in[64];
@@ -388,7 +397,8 @@ static void battery_gone_message(struct transport *t)
     release(t, 1);
 }
 
-/* While rank 0 only looks: ranks that rest are not lost, a message is told of, and so is an end. */
+/* transport_look(), which rank 0 calls while it has no work: ranks that only wait are not lost, a
+ * message of rank 1 is reported, and so is rank 1's end. */
 static void battery_idle(struct transport *t)
 {
     int64_t start = clock_ns();

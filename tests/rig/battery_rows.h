@@ -1,5 +1,5 @@
-/* The battery's tools (contents that tell whose they are, texts), and rows in all their lanes. All
- * ranks of a world run each case together; see tests/rig/battery.h. */
+/* What tests/rig/battery.h is made of: contents that show who sent them to whom and when, short
+ * control messages, and the cases of rows. All ranks of a world run each case together. */
 #pragma once
 
 #include <stdatomic.h>
@@ -25,7 +25,7 @@ static atomic_int battery_failures;
 
 enum { MIB = 1 << 20, LONGEST_S = 60 };
 
-/* ---- contents that tell whose they are ---- */
+/* ---- contents that differ by sender, receiver and round ---- */
 
 static unsigned char pattern(int from, int to, int round, size_t i)
 {
@@ -79,7 +79,7 @@ static size_t skewed_size(int from, int to, int round)
     return sizes[(3 * from + 5 * to + round) % 8];
 }
 
-/* Everybody with everybody, sizes from nothing to much, all different. */
+/* Each rank sends to each other, messages of 0 to 300001 bytes. */
 static void case_all_to_all(struct transport *t)
 {
     enum { ROUNDS = 40, MOST = 300001 };
@@ -105,8 +105,8 @@ static void case_all_to_all(struct transport *t)
     free(in);
 }
 
-/* A layer after a layer as the runtime does it: rows go out and come back changed, and a worker
- * returns them in the same wait in which it takes the next ones. */
+/* A worker's side of layers as the runtime has them: it receives rows, changes each byte and sends
+ * them back; one wait ends the sending of a layer's rows and the receiving of the next layer's. */
 static void serve_layers(struct transport *t, int layers, unsigned char *in, unsigned char *out)
 {
     size_t *received = room((size_t)t->size * sizeof *received);
@@ -147,7 +147,7 @@ static void case_layers(struct transport *t)
     unsigned char *in = room(8192 * ranks), *out = room(8192 * ranks);
     for (int step = 0; step < 2; step++) {
         for (int r = 1; r < t->size && t->rank == 0; r++)
-            send_text(t, r, "step"); // rows still under way must not take it for an interruption
+            send_text(t, r, "step"); // must not interrupt the rows of the step before
         if (t->rank > 0) {
             expect_text(t, 0, "step");
             serve_layers(t, LAYERS, in, out);
@@ -160,7 +160,7 @@ static void case_layers(struct transport *t)
     free(out);
 }
 
-/* Both ways at once. */
+/* Two ranks send each other n bytes at the same time. */
 static void exchange_large(struct transport *t, size_t n)
 {
     size_t *received = room((size_t)t->size * sizeof *received);
@@ -180,7 +180,7 @@ static void case_large(struct transport *t)
 {
     if (t->size != 2)
         return;
-    exchange_large(t, 16 * MIB); // just one, and just two of the MPI transport's chunks
+    exchange_large(t, 16 * MIB); // exactly one, then exactly two chunks of the MPI transport
     exchange_large(t, 32 * MIB);
     exchange_large(t, 40000000);
     if (getenv("EPMOE_SLOW"))
@@ -220,8 +220,9 @@ static void take_queued(struct transport *t, int from, unsigned char *in, int ro
     free(received);
 }
 
-/* Starting waits for nobody, however much is under way; what left first in a lane comes first; and
- * one lane's rows are taken while the other's, which left before, are not. */
+/* transport_start_send() returns at once, however much is under way. Messages of a lane arrive in
+ * the order in which they were sent. The receiver takes all of the last lane first, though messages
+ * of the other lanes were sent before them. */
 static void case_queued(struct transport *t)
 {
     unsigned char *bytes = room(LANES * MESSAGES * MESSAGE_BYTES);
@@ -234,7 +235,7 @@ static void case_queued(struct transport *t)
     free(bytes);
 }
 
-/* A wait in one lane takes what is awaited in the other, and keeps it for that one's own wait. */
+/* A wait in one lane also receives what comes in the other, and keeps it for the wait there. */
 static void case_both_lanes(struct transport *t)
 {
     size_t ranks = (size_t)t->size, *received = room(ranks * sizeof *received);

@@ -1,5 +1,5 @@
-/* Blocks of a layer over ranks, with copies or without, placed and ordered without any help of
- * model/placement.h, which does the same. */
+/* Places the blocks of a layer on ranks, with or without copies, for tests. It does what
+ * model/placement.h does, without using it. */
 #pragma once
 
 #include <stdint.h>
@@ -17,8 +17,8 @@ static inline uint32_t draw(uint32_t below)
     return (uint32_t)((uint64_t)seed * below >> 32);
 }
 
-/* Blocks of one kind over ranks, as model/placement.h places them, the copies of an expert being on
- * ranks rank_of to rank_of + copies - 1, around the end. */
+/* The blocks of one kind, and the ranks that hold them. The copies of block b are on ranks
+ * rank_of[b] to rank_of[b] + copies[b] - 1, modulo the number of ranks. */
 enum { TURNS = 4, MOST_GROUPS = EXPERTS * MOST_RANKS };
 struct blocks {
     int n, n_groups;
@@ -26,7 +26,7 @@ struct blocks {
         rank_first[MOST_RANKS + 1];
 };
 
-/* In turn t rows go to copy t mod the number of copies. */
+/* Note the group of a block's copy: in turn t the rows go to copy t mod the number of copies. */
 static inline void take_group(struct blocks *b, int block, int copy, int group)
 {
     b->block_at[group] = block;

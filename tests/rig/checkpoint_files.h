@@ -49,7 +49,7 @@ static void write_text(const char *name, const char *text)
     write_bytes(name, text, strlen(text));
 }
 
-/* A file with this header and so many bytes of data: 0, 1, 2, … plus `add`. */
+/* Write a file with this header and data_bytes bytes of data: add, add + 1, add + 2, … */
 static void write_tensors(const char *name, const char *header, size_t data_bytes, int add)
 {
     size_t n = strlen(header);

@@ -1,4 +1,4 @@
-/* cmocka, with the headers it wants first, and without its macro that hides our fail(). */
+/* cmocka, after the headers that it needs, and without its macros that hide our fail(). */
 #pragma once
 
 #include <setjmp.h>

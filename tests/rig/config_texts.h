@@ -1,4 +1,5 @@
-/* A good config.json in both forms of transformers, and what parses it with a key changed. */
+/* A valid config.json as transformers 4 and 5 write it, and functions that parse it with one key
+ * changed. */
 #pragma once
 
 #include <stdio.h>
@@ -10,7 +11,7 @@
 #include "model/config.h"
 #include "tests/rig/cm.h"
 
-/* As published (4 form), but small. */
+/* In the form of transformers 4, as models are published, but small. */
 static const char moe4[] =
     "{\"architectures\":[\"Qwen2MoeForCausalLM\"],\"attention_dropout\":0.0,\"bos_token_id\":643,"
     "\"eos_token_id\":645,\"hidden_act\":\"silu\",\"hidden_size\":64,\"initializer_range\":0.02,"

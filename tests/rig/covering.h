@@ -1,8 +1,8 @@
-/* A covering table: rows that choose a level of each factor, so that any two levels of two factors
- * are together in some row, with far fewer rows than all combinations. Made the same way each time:
- * a row begins with the first pair that is in no row yet, and each of its other factors gets the
- * level that adds most pairs. The test that uses it calls covering_check(), which looks at the rows
- * alone. */
+/* A covering table. Each row chooses a level of each factor; any two levels of two different
+ * factors are together in at least one row. That takes far fewer rows than all combinations. The
+ * table is made the same way each time: a row begins with the first pair that is in no row yet, and
+ * each of its other factors gets the level that adds the most new pairs. The test that uses the
+ * table calls covering_check(), which checks the rows without using what made them. */
 #pragma once
 
 #include <stdbool.h>
@@ -20,7 +20,7 @@ struct covering {
     bool (*allowed)(int f, int a, int g, int b);
     int n;
     int row[MOST_COVERING_ROWS][MOST_FACTORS];
-    bool met[MOST_FACTORS][MOST_LEVELS][MOST_FACTORS][MOST_LEVELS]; // while it is made
+    bool met[MOST_FACTORS][MOST_LEVELS][MOST_FACTORS][MOST_LEVELS]; // used only by covering_make()
 };
 
 /* Pairs that level a of factor f would add to a row; -1 when it is not allowed there. */
@@ -37,7 +37,8 @@ static inline int covering_gain(const struct covering *c, const int *row, int f,
     return gain;
 }
 
-/* Ties go to another level in each row. */
+/* The level of factor f that adds the most pairs to row c->n. Of equal ones it takes the first from
+ * level c->n on, so that ties are decided for another level in each row. */
 static inline int covering_choose(const struct covering *c, const int *row, int f)
 {
     int best = -1, most = -1;
@@ -65,7 +66,7 @@ static inline bool covering_next_pair(const struct covering *c, int *f, int *a, 
     return false;
 }
 
-/* From n_factors, levels and allowed. */
+/* Make the rows, from n_factors, levels and allowed. */
 static inline void covering_make(struct covering *c)
 {
     int f, a, g, b;
@@ -93,7 +94,7 @@ static inline bool covering_has(const struct covering *c, int f, int a, int g, i
     return false;
 }
 
-/* Pairs that are allowed and in no row, or in one and not allowed. */
+/* How many pairs are wrong: allowed but in no row, or in a row but not allowed. */
 static inline int covering_check(const struct covering *c)
 {
     int wrong = 0;

@@ -1,6 +1,6 @@
-/* Dispatches to rank 1 of tests/rig/exchange_rig.h, well and badly formed, by name: each field on
- * both sides of each of its bounds, for every combination of dedup and combine. exact sends them as
- * they are, padded cut into rounds. */
+/* Valid and invalid dispatches to rank 1 of tests/rig/exchange_rig.h, by name. For every
+ * combination of dedup and combine, each field has the last valid and the first invalid value at
+ * each of its bounds. Strategy exact sends a dispatch whole, padded sends it in rounds. */
 #pragma once
 
 #include "tests/rig/exchange_rig.h"
@@ -10,7 +10,7 @@ enum { N = 4, PAIRS = N * K }; // rows of the step: fewer than the largest step 
 #define LEAST         INT32_MIN
 #define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
 
-/* A dispatch to rank 1, of which as many index entries and rows travel as its fields say. */
+/* A dispatch to rank 1. As many index entries and rows are sent as count and rows say. */
 struct dispatch {
     const char *name;
     int32_t rows, back, count[OWN], index[PAIRS + 1];

@@ -1,7 +1,7 @@
-# How a run ends, for tests that make it end badly; sourced, in the repository's root.
+# Functions for tests that make runs end badly: they check how a run ends. Sourced in the repository's root.
 . tests/rig/results.sh
 
-# Seconds with a fraction.
+# The time in seconds, with a fraction.
 now() {
     date +%s.%N
 }
@@ -14,10 +14,10 @@ less() { # a < b
     awk -v a="$1" -v b="$2" 'BEGIN { exit !(a < b) }'
 }
 
-# The processes of this test that run the program, whoever started them: by an entry of their
-# environment that all inherit.
+# Every process of this test that runs the program has this entry in its environment, whoever started
+# it; ours() finds the processes by it.
 export EPMOE_TEST_RUN=$$-$RANDOM
-has_entry() { # pid, entry; without a pipe, whose reader may leave before its writer is done
+has_entry() { # pid, entry
     local entry
     while IFS= read -r -d '' entry; do
         [ "$entry" = "$2" ] && return 0
@@ -35,7 +35,7 @@ ours() { # [rank]
     done 2>/dev/null
 }
 
-# Nothing of a run is left, a moment after its end.
+# Waits up to two seconds until no process of a run is left; kills those that are and fails.
 nothing_left() {
     local wait
     for ((wait = 0; wait < 40; wait++)); do
@@ -47,10 +47,10 @@ nothing_left() {
     return 1
 }
 
-# The end of the run in hand: WHAT, its exit code and the one expected, seconds it took and should
-# take, and what its one line on stderr says. Where other jobs hold the cores it may take longer, so
-# the time is printed, and only a run that all but hangs fails.
-ended() {
+# Checks a run that has ended: its exit code, that stderr has one line, which matches a pattern, and
+# that no process is left. Other jobs may hold the cores, so the seconds it took are printed and the
+# check fails only if they are more than four times those that are expected.
+ended() { # name of the check, exit code, the one expected, seconds it took, expected at most, pattern
     local what=$1 code=$2 want=$3 took=$4 limit=$5 says=$6
     [ "$code" -eq "$want" ]
     result $? "$what: exit code $code, expected $want"
@@ -63,7 +63,7 @@ ended() {
     result $? "$what: nothing left"
 }
 
-# Every line of the output is whole, and one of the input's requests.
+# The output ends with a whole line, each line is JSON, and no id is there twice.
 whole_lines() {
     python3 - "$1" <<'PY'
 import json, sys

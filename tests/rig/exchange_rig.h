@@ -1,6 +1,6 @@
-/* One end of an exchange, and by hand the transport's other ends: what test_dispatch.c,
- * test_results.c and the fuzz targets of the exchange share. Messages and their sizes are made as
- * docs/protocol.md describes them, without any help of the exchange's own code.
+/* One end of an exchange, whose other ends the test plays: it sends and receives their messages
+ * itself. test_dispatch.c, test_results.c and the fuzz targets of the exchange use it. Messages and
+ * their sizes are computed from docs/protocol.md, without the exchange's own code.
  *
  * Four ranks and five experts: expert 0 is rank 0's, 1, 2 and 3 are rank 1's, 4 is rank 2's, and
  * rank 3 has none. Rows are f32 in memory. */
@@ -25,7 +25,7 @@ static const int32_t rig_no_pieces[RANKS + 1];
         rig_group_of, EXPERTS, EXPERTS, 1                                                          \
     }
 static const struct exchange_layer rig_layer = {RIG_GROUPS, rig_rank_first, rig_no_pieces, K};
-/* There are no pieces to fill it. */
+/* Where the sums of pieces go; this layer has no pieces, so nothing is written. */
 static inline float *rig_z(void)
 {
     static float none[1];
@@ -33,7 +33,7 @@ static inline float *rig_z(void)
 }
 
 struct rig {
-    struct dev d; // first: alloc finds the rig by it
+    struct dev d; // must be first: rig_alloc() casts its address to the rig's
     struct kernels kernels;
     struct transport ends[RANKS];
     struct root_end *root[LANES];     // of rank 0
@@ -43,7 +43,8 @@ struct rig {
     int n_pieces;
 };
 
-/* Memory of just its size: a sanitizer sees what lies beyond. */
+/* Each piece of memory is an allocation of exactly its bytes, so that a sanitizer sees an access
+ * beyond it. */
 static inline void *rig_alloc(struct dev *d, size_t bytes)
 {
     struct rig *r = (struct rig *)(void *)d;
@@ -103,7 +104,7 @@ static inline size_t rig_row_bytes(const struct exchange_options *o)
     return o->wire == WIRE_INT8 ? 4 + WIDTH : o->wire == WIRE_BF16 ? 2 * WIDTH : 4 * WIDTH;
 }
 
-/* Where the rows of a message to a worker of so many experts begin. */
+/* At which byte the rows begin in a message to a worker that has `experts` experts. */
 static inline size_t rig_rows_at(const struct exchange_options *o, int experts, int places)
 {
     bool index = o->dedup == DEDUP_ON || o->combine == COMBINE_SUM, weight = o->combine;
@@ -117,7 +118,7 @@ static inline size_t rig_message_bytes(const struct exchange_options *o, int exp
     return rig_align(rig_rows_at(o, experts, places) + (size_t)rows * rig_row_bytes(o));
 }
 
-/* Of STRATEGY_ALLGATHER. */
+/* How many bytes stand before the rows in a message of STRATEGY_ALLGATHER. */
 static inline size_t rig_routing_bytes(const struct exchange_options *o, int n)
 {
     size_t pairs = (size_t)n * K;
@@ -129,9 +130,9 @@ static inline size_t rig_allgather_bytes(const struct exchange_options *o, int n
     return rig_align(rig_routing_bytes(o, n) + (size_t)n * rig_row_bytes(o));
 }
 
-/* A round of STRATEGY_PADDED. */
+/* How many bytes each worker gets and gives back in a round of STRATEGY_PADDED. */
 struct rig_round {
-    size_t out, back; // bytes
+    size_t out, back;
 };
 
 static inline struct rig_round rig_round_of(const struct exchange_options *o, int n)
@@ -151,7 +152,7 @@ static inline int rig_rounds(size_t bytes, size_t round)
 
 /* ---- rows ---- */
 
-/* A row all of one value, as it travels. */
+/* Write a row whose elements all have this value, in the wire's form. */
 static inline void rig_put_row(const struct exchange_options *o, char *to, float value)
 {
     float scale = value / 127;
@@ -164,7 +165,7 @@ static inline void rig_put_row(const struct exchange_options *o, char *to, float
         memcpy(to, &scale, sizeof scale);
 }
 
-/* Experts that give their input back. */
+/* Stands for the experts: the output of each (row, expert) pair is its input. */
 static inline void rig_give_back(const struct exchange_work *work)
 {
     size_t row = 4 * WIDTH;
@@ -177,7 +178,7 @@ static inline void rig_give_back(const struct exchange_work *work)
     }
 }
 
-/* Element i of a row that has travelled. */
+/* Element i of a row in the wire's form. */
 static inline float rig_value(const struct exchange_options *o, const char *row, int i)
 {
     float scale;
@@ -189,7 +190,7 @@ static inline float rig_value(const struct exchange_options *o, const char *row,
 
 /* ---- messages by hand ---- */
 
-/* A last word on the control plane: a wait for rows that never come ends with
+/* Send a control message, so that a wait for rows that never come ends with
  * TRANSPORT_INTERRUPTED. */
 static inline void rig_say_end(struct rig *r, int from, int to)
 {
@@ -201,7 +202,8 @@ static inline void rig_send(struct rig *r, int from, int to, const void *bytes, 
     CHECK(transport_start_send(&r->ends[from], 0, to, bytes, n) == 0, "a send failed");
 }
 
-/* The next rows message from a rank: its size, or -1 when there is none (it has said its end). */
+/* Receive the next rows message from a rank. Returns its size, or -1 if the rank has called
+ * rig_say_end(). */
 static inline long rig_take(struct rig *r, int to, int from, void *buffer, size_t capacity)
 {
     size_t received[RANKS];

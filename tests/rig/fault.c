@@ -1,9 +1,12 @@
-/* Preloaded into the ranks of a run (LD_PRELOAD): one of them comes to grief at a chosen place.
- *   FAULT_RANK=2    which; over MPI
- *   FAULT_AT=load:5 before it maps the fifth piece of a checkpoint, or rows:9, before it sends its
+/* Preloaded into the ranks of a run over MPI (LD_PRELOAD): makes one of them fail at some place.
+ *   FAULT_RANK=2    the rank
+ *   FAULT_AT=load:5 before it maps the fifth piece of a checkpoint; or rows:9, before it sends its
  *                   ninth message of rows
- *   FAULT_HOW=kill|stop|hang   hang: its own thread sleeps for ever, its others go on
- *             slow             from there on a millisecond every time, so that a signal finds work
+ *   FAULT_HOW=kill  it gets SIGKILL
+ *             stop  it gets SIGSTOP
+ *             hang  its main thread sleeps for ever, its other threads go on
+ *             slow  it sleeps a millisecond there and each time after, so that a test has time to
+ *                   send a signal while the run is at work
  */
 #include "transport/mpi_state.h" // TAG_ROWS, and mpi.h
 #include <dlfcn.h>
@@ -26,7 +29,7 @@ static void come_to_grief(void)
     usleep(1000);
 }
 
-/* One more of what FAULT_AT counts. */
+/* Called before each event of the kind `what`, which FAULT_AT may count. */
 static void count(const char *what)
 {
     static int seen;

@@ -1,5 +1,5 @@
-/* Freeze one thread of a process as a hung one is, until this program ends: freeze PID NAME, the
- * first thread of that name. Says "frozen"; exits with 77 where ptrace is not allowed. */
+/* freeze PID NAME: stops the first thread of that name in a process until this program ends, as if
+ * the thread hung. Prints "frozen" when it has; exits with 77 if ptrace is not allowed. */
 #include <dirent.h>
 #include <errno.h>
 #include <linux/futex.h>
@@ -13,7 +13,8 @@
 
 enum { ATTEMPTS = 400 };
 
-/* The lowest of that name, for threads that a thread starts inherit it; or 0. */
+/* The thread of that name with the lowest number, as threads inherit the name of the one that
+ * starts them; 0 if there is none. */
 static pid_t find(const char *pid, const char *name)
 {
     char path[320], comm[64];
@@ -34,8 +35,8 @@ static pid_t find(const char *pid, const char *name)
     return found;
 }
 
-/* Stopped while it waits for a condition: then it neither holds a lock that others need nor stands
- * in the queue for one, where it would be handed the lock and keep it. */
+/* Whether the thread, which is stopped, waits for a condition (a futex with a bitset). Then it
+ * holds no lock that other threads need, and waits for none, so none is handed to it. */
 static int is_asleep(pid_t thread)
 {
     char path[64];
@@ -49,7 +50,8 @@ static int is_asleep(pid_t thread)
     return number == SYS_futex && (operation & FUTEX_CMD_MASK) == FUTEX_WAIT_BITSET;
 }
 
-/* Waits a while for a moment in which the thread sleeps; any will do where it never does. */
+/* Stop the thread at a moment at which it waits for a condition, or at any moment after ATTEMPTS
+ * tries. */
 static int stop(pid_t thread)
 {
     for (int attempt = 0;; attempt++) {
@@ -80,6 +82,6 @@ int main(int argc, char **argv)
     }
     printf("frozen\n");
     fflush(stdout);
-    waitpid(thread, NULL, __WALL); // its end
+    waitpid(thread, NULL, __WALL); // returns when the thread has ended
     return 0;
 }

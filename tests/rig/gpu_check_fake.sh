@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Stands for each program that tools/gpu_check.sh runs, under its name: fails in the steps that
-# FAKE_BROKEN names, plays what no machine without a GPU has, and is else the program itself
-# (FAKE_BINARY: the build; FAKE_PATH: where the others are).
+# Replaces each program that tools/gpu_check.sh runs; links to it have the programs' names. In the steps
+# that FAKE_BROKEN names it fails. It prints what programs would that a machine without a GPU lacks, and
+# runs all others themselves: those of the build in FAKE_BINARY, the rest from the path FAKE_PATH.
 name=$(basename "$0")
 broken() {
     case ,${FAKE_BROKEN:-}, in *,${STEP:-none},*) return 0 ;; esac
@@ -47,8 +47,8 @@ gpu_ranks) # the emulation's NCCL knows ranks of one process only
 test_marks) exec "$FAKE_BINARY/tests/$name" ;;
 test_*) [ "$EPMOE_TEST_ONLY" = cuda ] ;; # ctest runs these by themselves
 epmoe)
-    [ -z "${FAKE_BROKEN:-}" ] || [ -n "${STEP:-}" ] || [ "$1" != bench ] || exit 0 # whether there is a GPU
-    # the kit's NCCL, unpacked, is what the loader sees first
+    [ -z "${FAKE_BROKEN:-}" ] || [ -n "${STEP:-}" ] || [ "$1" != bench ] || exit 0 # asks if there is a GPU
+    # the loader must find the kit's NCCL, unpacked, before any other
     [ "${STEP:-}" != doctor ] || [ "$(cat "${LD_LIBRARY_PATH%%:*}/libnccl.so.2")" = played ] || exit 67
     case ${FAKE_LIE:-}:$* in yes:run*cuda*) echo 0 && exit ;; esac
     exec "$FAKE_BINARY/epmoe" "$@"

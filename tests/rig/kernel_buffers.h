@@ -5,11 +5,11 @@
  *     primitive(&dev, x, …);      // nobody waits between
  *     to_host();                  // the host looks
  *
- * A buffer is host memory with a copy in the device's. to_device() fills the copies of all buffers;
- * from then on they belong to the primitives, which follow each other without waits, until
- * to_host() waits, brings back what primitives write, and makes sure that all else on the device is
- * what the host wrote. Meanwhile no buffer can be made, and under AddressSanitizer the host that
- * touches one of a GPU's is stopped. On the CPU a copy is the buffer itself. */
+ * A buffer is host memory with a copy in the device's memory. to_device() fills the copies of all
+ * buffers. From then on the buffers belong to the primitives, which run one after the other without
+ * waits. to_host() waits for them, copies back what primitives write, and checks that all other
+ * copies still hold what the host wrote. Between the two no buffer can be made, and with a GPU
+ * AddressSanitizer stops a test that touches one. On the CPU a copy is the buffer itself. */
 #pragma once
 
 #include "kernels/device.h"
@@ -25,14 +25,14 @@
 #define ASAN_UNPOISON_MEMORY_REGION(at, bytes) ((void)(at), (void)(bytes))
 #endif
 
-static struct dev dev; // what the present test runs on
+static struct dev dev; // the device that the test runs on
 
-/* What is freed by drain(). */
+/* The memory that drain() frees. */
 static struct piece {
-    char *host, *copy; // NULL: none yet
+    char *host, *copy; // copy NULL: there is none yet
     size_t bytes;
-    bool shared;  // with the device
-    bool written; // a primitive has it as output
+    bool shared;  // it is a buffer: the device has a copy
+    bool written; // a primitive has written to it
 } pieces[10000];
 static int n_pieces;
 static bool away; // the buffers belong to the primitives
@@ -51,26 +51,27 @@ static inline void *new_piece(size_t bytes, bool shared)
     return memset(host, 0, bytes);
 }
 
-/* Zeroed; until drain(), on however many devices. */
+/* A new buffer, all zeros. It lasts until drain(), while one device after another is opened. */
 static inline void *buffer(size_t bytes)
 {
-    assert_false(away); // it would not be in time for the calls before
+    assert_false(away); // primitives that were called already could not see it
     return new_piece(bytes, true);
 }
 
-/* The host's alone, otherwise the same: what no primitive touches. */
+/* The same, but only in the host's memory, for what no primitive uses. */
 static inline void *scratch(size_t bytes)
 {
     return new_piece(bytes, false);
 }
 
-/* The device's alone, as weights are; until close_dev(), on the CPU until drain(). */
+/* Only in the device's memory, as weights are. It lasts until close_dev(), on the CPU until
+ * drain(). */
 static inline void *device_memory(size_t bytes)
 {
     return on_gpu() ? dev_alloc(&dev, bytes) : new_piece(bytes, false);
 }
 
-/* What is in device_memory() now. */
+/* A copy in the host's memory of what is in device_memory(). */
 static inline const void *contents(const void *memory, size_t bytes)
 {
     if (!on_gpu())
@@ -97,7 +98,7 @@ static inline void to_device(void)
     }
 }
 
-/* No primitive writes it: has it arrived, and is it still the same? */
+/* Check that the device's copy, which no primitive writes, is what the host wrote. */
 static inline void check_untouched(const struct piece *p)
 {
     void *found = malloc(p->bytes ? p->bytes : 1);
@@ -126,7 +127,7 @@ static inline void to_host(void)
     assert_int_equal(dev_wait(&dev), 0);
 }
 
-/* The buffer with this place. A CPU takes any memory: NULL. */
+/* The buffer that `at` points into. NULL on a CPU, whose primitives may use any memory. */
 static inline struct piece *piece_of(const void *at)
 {
     const char *byte = at;
@@ -140,8 +141,8 @@ static inline struct piece *piece_of(const void *at)
     return NULL;
 }
 
-/* Where the device has what the host has at `at`, which may be NULL: for a primitive that reads it.
- */
+/* The device's address for what the host has at `at`, which may be NULL. For a primitive that reads
+ * it. */
 static inline void *reads(const void *at)
 {
     const struct piece *p = piece_of(at);
@@ -160,12 +161,12 @@ static inline void *writes(void *at)
 /* Frees all pieces. */
 static inline void drain(void)
 {
-    assert_false(away); // or nobody has seen what the last primitives did
+    assert_false(away); // the results of the last primitives must have been checked
     while (n_pieces)
         free(pieces[--n_pieces].host);
 }
 
-/* The buffers outlive their copies. */
+/* Close the device. Buffers remain, without their copies. */
 static inline void close_dev(void)
 {
     assert_false(away);

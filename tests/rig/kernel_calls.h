@@ -1,6 +1,6 @@
-/* The primitives as the kernel tests call them: with buffers (tests/rig/kernel_buffers.h), of which
- * each is given the device's copy, also where it stands in a struct. Weights are device_memory()
- * and stay as they are. Nothing waits, unless one_by_one. */
+/* The primitives as the kernel tests call them. A test passes buffers (tests/rig/kernel_buffers.h),
+ * in arguments and in structs, and the primitive gets the device's copies. Weights are
+ * device_memory() and are passed as they are. Only with one_by_one does a call wait. */
 #pragma once
 
 #include "kernels/ops.h"

@@ -1,6 +1,6 @@
-/* What the kernel tests share: a device at a time, its memory and calls
+/* What the kernel tests share: opening one device after the other, its memory and calls
  * (tests/rig/kernel_buffers.h, tests/rig/kernel_calls.h), random numbers and comparisons. Each test
- * includes it once. */
+ * includes this file once. */
 #pragma once
 
 #include "base/log.h"
@@ -51,7 +51,8 @@ static inline bool is_here(enum isa isa)
     return isa_available() >> isa & 1;
 }
 
-/* AMX that is not here is tried with its instructions in plain C, and VNNI's with them. */
+/* Open the CPU's device. If the processor has no AMX, ISA_AMX runs with AMX's instructions, and
+ * those of VNNI, in plain C. */
 static inline void open_dev(enum isa isa, int threads)
 {
     bool in_c = isa == ISA_AMX && !is_here(isa);
@@ -63,8 +64,8 @@ static inline void open_dev(enum isa isa, int threads)
     reserve();
 }
 
-/* A GPU is tried in two ways: 0 with early launches (kernels/cuda/launch.cuh), 1 without. False: it
- * has no such way, or is not there. */
+/* Open the GPU in one of two ways: 0 with early launches (kernels/cuda/launch.cuh), 1 without.
+ * Returns false for any other way, or if there is no GPU. */
 static inline bool open_gpu(int way)
 {
     if (cuda_count() == 0)
@@ -77,7 +78,7 @@ static inline bool open_gpu(int way)
     return true;
 }
 
-/* A test that failed has left its buffers, and maybe a device that was still at work. */
+/* Free what a test that failed has left: its buffers, which its device may still have had. */
 static inline void start_over(void)
 {
     away = false;
@@ -93,7 +94,8 @@ static inline void in_types(enum dtype first, void (*body)(void))
     close_dev();
 }
 
-/* Where pairs are enough, the second way, in which a GPU does less at a time, has one type. */
+/* Run `body` on the GPU in both ways and for every type; in the second way only for bf16 if pairs
+ * are enough, as that way finds fewer errors: less runs at the same time. */
 static inline void on_the_gpu(void (*body)(void))
 {
     start_over();
@@ -101,7 +103,7 @@ static inline void on_the_gpu(void (*body)(void))
         in_types(way && pairs_only() ? DTYPE_BF16 : DTYPE_F32, body);
 }
 
-/* Whether a path of the CPU is to be tried. */
+/* Whether to try an instruction set; prints why not. */
 static inline bool tries(enum isa isa)
 {
     bool here = is_here(isa) || isa == ISA_AMX;
@@ -122,14 +124,14 @@ static inline void on_every_cpu(void (*body)(void))
         }
 }
 
-/* ... and on a GPU, if there is one. */
+/* Run `body` for every instruction set and type, and on a GPU if there is one. */
 static inline void everywhere(void (*body)(void))
 {
     on_every_cpu(body);
     on_the_gpu(body);
 }
 
-/* For a test that meets no GPU: it is left out where only that is wanted. */
+/* Called by a test that uses no GPU: skips it if only the GPU is to be tried. */
 static inline void skip_without_cpu(void)
 {
     if (only_cuda())
@@ -152,7 +154,7 @@ static inline float *floats(size_t n, float range)
     return x;
 }
 
-/* n rows of a width, of the type, zero beyond; any values. */
+/* A buffer of n rows of random values from -range to range, zero beyond the width. */
 static inline void *typed_rows(int n, int width, float range)
 {
     void *x = buffer((size_t)n * row_bytes(type, width));
@@ -190,7 +192,7 @@ static inline void same(const void *a, const void *b, size_t bytes, const char *
     assert_memory_equal(a, b, bytes);
 }
 
-/* A weight matrix on the device beside its source, which has values of the type already. */
+/* A weight matrix on the device, and its source, whose values are rounded to the type. */
 struct weights {
     struct matrix m;
     float *source; // [n][k]

@@ -9,7 +9,7 @@
 #include "coordinator/unembed.h"
 #include "worker/serve.h"
 
-enum { ROWS_AT_ONCE = 7 }; // odd on purpose: no answer may depend on it
+enum { ROWS_AT_ONCE = 7 }; // an odd number, as no result may depend on it
 
 static struct transport *joined; // NULL: not under mpirun
 
@@ -58,7 +58,7 @@ static int open_case(struct ranks *r, const struct logits_case *t, const struct 
     o.threads = t->threads;
     o.chunk = t->chunk;
     o.ranks = p.mpi ? 0 : t->ranks;
-    o.context = positions; // also beyond what the model says it knows
+    o.context = positions; // may be more than the model's own context
     o.placement = t->placement;
     o.device = (int)t->device;
     o.worker_device = t->worker_device;

@@ -1,5 +1,5 @@
-/* The logits of a checkpoint, in this process, with any number of local ranks: what parity and
- * bitwise tests compare. */
+/* Computes the logits of a checkpoint in this process, with any number of local ranks. Parity and
+ * bitwise tests compare them. */
 #pragma once
 
 #include "launch/ranks.h"
@@ -7,30 +7,31 @@
 struct logits_case {
     const char *dir, *isa; // isa NULL: the best
     enum dtype dtype;
-    enum quant quant, expert_quant; // unless QUANT_NONE: of the checkpoint's own type, quantised so
+    enum quant quant, expert_quant; // unless QUANT_NONE, dtype is the checkpoint's own type
     int threads, chunk, ranks;
     const int32_t *tokens;
     int n;
     struct placement_spec placement; // zero: even
     enum device device;
-    int worker_device, transport; // as struct model_options has them: 0 is "as rank 0", auto
-    double timeout_s;             // 0: the usual
+    int worker_device, transport; // as in struct model_options; 0: the device of rank 0, auto
+    double timeout_s;             // 0: the default
 };
 
-/* [n][vocab] malloc'ed, NULL when the run failed (fail() has spoken). *vocab is set. */
+/* The logits [n][vocab], malloc'ed; NULL if the run failed (fail() says why). Sets *vocab. */
 float *logits_of(const struct logits_case *t, int *vocab);
 
-/* The same with rows travelling as `x` says. */
+/* The same, with these options of the exchange. */
 float *logits_over(const struct logits_case *t, const struct exchange_options *x, int *vocab);
 
-/* From now on cases with as many ranks as mpirun started run on those. All of them call logits_over
- * alike; only rank 0 gets logits, and the others serve and get NULL, as they do of other cases. */
+/* From now on a case with as many ranks as mpirun started runs on those ranks. All of them must
+ * then call logits_over() with the same cases. Only rank 0 gets logits; the others serve as workers
+ * and get NULL. For cases with another number of ranks they get NULL, too. */
 void logits_join(struct transport *mpi);
 
-/* n_new greedy tokens after the prompt into out; false when the run failed. */
+/* Write the n_new greedy tokens after the prompt to out; false if the run failed. */
 bool greedy_of(const struct logits_case *t, int n_new, int32_t *out);
 
-/* A tensor of a golden file as it lies there; NULL when absent. */
+/* A golden file. golden_tensor() returns a tensor as it stands in the file; NULL: there is none. */
 struct golden {
     char *bytes;
     struct js *header;

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Run PROGRAM with N ranks on this host; its output and mpirun's exit code come through. It is ended
-# (124) after EPMOE_MPI_SECONDS, 300 by default. In a build with AddressSanitizer, leaks fail it, but
-# not Open MPI's own: those are told by their callers, which takes whole stacks, and five times as long.
-# With EPMOE_MPI_LEAKS=no nobody looks for leaks.
+# Runs PROGRAM with N ranks on this host; its output and mpirun's exit code are passed on. After
+# EPMOE_MPI_SECONDS, 300 by default, it is ended (exit code 124). In a build with AddressSanitizer leaks
+# make it fail, except those of Open MPI, which are recognised by their callers: for that the sanitizer
+# must record whole stacks, which makes runs five times as slow. EPMOE_MPI_LEAKS=no looks for no leaks.
 #   tests/rig/mpi.sh 5 build/release/epmoe run …
 set -euo pipefail
 

@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034 # what is set here is used by whoever sources this
-# How the tests of whole runs over MPI begin and end; sourced, with the program as first argument.
-# Skips where there is no mpirun. From here on: $epmoe, $work (a directory that goes), the
-# repository's root as working directory, and `same`, `expect` and `result`, which count.
+# The beginning of tests of whole runs over MPI, and their checks. Sourced, with the program as first
+# argument. Exits with 77 if there is no mpirun. Sets $epmoe and $work (a directory that is removed at
+# the end), changes to the repository's root, and defines `same` and `expect`; `result` counts.
 set -uo pipefail
 epmoe=$(realpath "$1")
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
@@ -11,13 +11,13 @@ command -v mpirun >/dev/null || {
 }
 . tests/rig/results.sh
 
-# same FILE FILE WHAT: the same bytes; a missing file is not
+# same FILE FILE WHAT: checks that the files have the same bytes; a missing file fails
 same() {
     cmp -s "$1" "$2"
     result $? "$3"
 }
 
-# expect CODE TEXT COMMAND…: exit code, and the text in exactly one line
+# expect CODE TEXT COMMAND…: checks the exit code, and that exactly one line of stderr has the text
 expect() {
     local code=$1 says=$2
     shift 2

@@ -17,7 +17,8 @@ static inline bool only_cuda(void)
     return getenv("EPMOE_TEST_ONLY") != NULL;
 }
 
-/* First in main(). Ends the program where the variable has another value, or there is no GPU. */
+/* Called first in main(). Ends the program if the variable has another value, or if it asks for a
+ * GPU and there is none. */
 static inline void check_only(void)
 {
     const char *wish = getenv("EPMOE_TEST_ONLY");

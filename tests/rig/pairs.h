@@ -1,6 +1,6 @@
-/* EPMOE_TEST_PAIRS=1, which builds with sanitizers and races give their tests: a test that tries
- * all combinations of its choices tries so many that any two choices are together once. Preset ci,
- * and whoever runs a test by hand, has all. See docs/testing.md. */
+/* EPMOE_TEST_PAIRS=1: a test that would try all combinations of its choices tries only some, among
+ * which any two choices are together at least once. CMake sets it for the tests of builds with
+ * sanitizers and races; in preset ci and by hand tests try all. See docs/testing.md. */
 #pragma once
 
 #include <stdbool.h>

@@ -1,4 +1,4 @@
-/* What tests of placements place: a small model, and memory that ends with the group of tests. */
+/* The small model that tests of placements use, and memory that is freed after all tests. */
 #pragma once
 
 #include "base/arena.h"

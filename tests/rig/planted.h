@@ -1,4 +1,4 @@
-/* Bugs that are planted in a child process, and what the emulation of CUDA says about them. */
+/* Runs code with a bug in a child process, and checks what the emulation of CUDA says about it. */
 #pragma once
 
 #include "kernels/cuda/launch.cuh"
@@ -13,7 +13,8 @@ extern "C" {
 #include "tests/rig/cm.h"
 }
 
-/* In a child as in its parent: cmocka's way out of a test leads through the parent's stack. */
+/* An assertion that works in a child, too. cmocka's would jump back to its runner, of which the
+ * child has a copy, and go on with the tests there. */
 #define MUST(condition)                                                                            \
     do {                                                                                           \
         if (!(condition)) {                                                                        \
@@ -24,8 +25,8 @@ extern "C" {
 #define RETURNS(error, call) MUST((call) == (error))
 #define OK(call)             RETURNS(cudaSuccess, call)
 
-/* What a child that runs bug() prints, up to its end; *died: it did not come to the end of bug().
- */
+/* Run bug() in a child; returns all that it prints on stderr. *died := the child ended before
+ * bug() returned. */
 static inline std::string child(void (*bug)(), bool *died)
 {
     int ends[2];
@@ -36,7 +37,7 @@ static inline std::string child(void (*bug)(), bool *died)
     if (pid == 0) {
         dup2(ends[1], 2);
         close(ends[0]);
-        signal(SIGSEGV, SIG_DFL); // not cmocka's
+        signal(SIGSEGV, SIG_DFL); // cmocka has set a handler
         bug();
         fflush(stderr);
         _exit(0);
@@ -59,7 +60,7 @@ static inline void expect(const std::string &said, const char *message, bool oth
     assert_true(good);
 }
 
-/* It ends the process. */
+/* The bug must end the process, and the message name the place `where`. */
 static inline void kills(void (*bug)(), const char *message, const char *where)
 {
     bool died;
@@ -68,7 +69,7 @@ static inline void kills(void (*bug)(), const char *message, const char *where)
     expect(said, where);
 }
 
-/* It is an error that the program can see, and one line. */
+/* The bug must print the message and let the process go on: the call returns an error. */
 static inline void warns(void (*bug)(), const char *message)
 {
     bool died;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Read a trace as Perfetto would, knowing nothing of the program that wrote it: protobuf's wire
+"""Read a trace as Perfetto would. This shares nothing with the program that wrote it: protobuf's wire
 format and the field numbers of protos/perfetto/trace/ in Perfetto's repository are written down here
-a second time. Checks what a viewer relies on; prints what is in it as JSON.
+again. Checks what a viewer relies on, and prints what the trace contains as JSON.
 
     tests/rig/read_trace.py FILE
 """
@@ -114,7 +114,7 @@ DEPTH = {"step": 0, "layer": 1}
 
 
 def check_nesting(pid, slices):
-    """Steps hold layers and phases, layers hold phases, phases nothing."""
+    """Check that steps contain only layers and phases, layers only phases, and phases nothing."""
     for s in slices:
         if s.end < s.begin:
             fail(f"process {pid}: {s.name} ends before it begins")
@@ -125,7 +125,8 @@ def check_nesting(pid, slices):
 
 
 def check_flows(tracks):
-    """Each arrow: from wire out on rank 0 through one compute elsewhere to combine on rank 0."""
+    """Check that each arrow goes from a wire out of rank 0 through one compute of a worker to a combine of
+    rank 0; return how many there are."""
     out, through, into = {}, {}, {}
     for pid, track in tracks.items():
         for s in track.slices:
@@ -148,7 +149,7 @@ def check_flows(tracks):
 
 
 def coverage(slices):
-    """Share of the steps that their phases take."""
+    """The share of the time of all steps that their phases take."""
     steps = sum(s.end - s.begin for s in slices if s.category == "step")
     inside = sum(s.end - s.begin for s in slices if s.category == "phase" and s.depth > 0)
     return inside / steps if steps else 1

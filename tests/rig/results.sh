@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# What a test that is a script finds, counted; sourced. From here on: $work, a folder that goes,
-# `result` after each condition, and `finish` as the last command.
+# Counts what a test that is a script finds. Sourced. Sets $work, a folder that is removed at the end.
+# The test calls `result` after each condition, and `finish` as its last command.
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0 passed=0
 
 # The status comes first: in "result WHAT $?" a command in WHAT would change $?.
-result() { # condition's status, what went wrong if it did; with what the program said
+result() { # the condition's status, what is wrong if it failed; then prints $work/stderr as well
     if [ "$1" -eq 0 ]; then
         passed=$((passed + 1))
         return

@@ -1,6 +1,7 @@
 /* AMX's tile instructions in plain C, as Intel's manual describes them (volume 2: LDTILECFG,
- * TILELOADD, TILEZERO, TILESTORED, TDPBF16PS), but that subnormal numbers are kept. What the manual
- * makes an exception is a CHECK: shapes beyond the limits, tiles that do not fit together. */
+ * TILELOADD, TILEZERO, TILESTORED, TDPBF16PS), except that they keep subnormal numbers. For shapes
+ * beyond the limits and tiles that do not fit together, at which the processor raises an exception,
+ * there is a CHECK. */
 #define EPMOE_TILES_GIVEN
 #define amx_tile_bf16 tiles_in_c_product
 #define amx_spin_bf16 tiles_in_c_spin
