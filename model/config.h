@@ -73,13 +73,6 @@ struct config {
     int32_t eos[MAX_EOS]; // generation_config.json's; if it has none, config.json's
 };
 
-/* The widest gated block of the model: an expert, the shared expert or a dense MLP. */
-static inline int config_widest_ffn(const struct config *m)
-{
-    int shared = m->ffn_dim > m->shared_dim ? m->ffn_dim : m->shared_dim;
-    return shared > m->expert_dim ? shared : m->expert_dim;
-}
-
 /* Read dir/config.json and, when there, dir/generation_config.json. 0, or STATUS_BAD_FILE after
  * fail() has named the file and the key, what was expected and what was found. */
 int config_load(struct config *c, struct generation_defaults *g, const char *dir);
