@@ -14,6 +14,17 @@
 static const char *const flags[] = {"single_word", "lstrip", "rstrip", "normalized", "special"};
 enum { FLAGS = sizeof flags / sizeof *flags };
 
+const char *const special_token_keys[SPECIAL_TOKEN_KEYS] = {"bos_token",
+                                                            "eos_token",
+                                                            "unk_token",
+                                                            "sep_token",
+                                                            "pad_token",
+                                                            "cls_token",
+                                                            "mask_token",
+                                                            "model_specific_special_tokens",
+                                                            "extra_special_tokens",
+                                                            "additional_special_tokens"};
+
 struct reading {
     struct config_source source;
     const struct js *added; // tokenizer.json's added_tokens
@@ -141,16 +152,6 @@ static bool is_replaced(const struct js *config, const char *key)
 int tokenizer_config_tokens(struct js **extra, const struct js *config, const char *name,
                             const struct js *added_tokens)
 {
-    static const char *const keys[] = {"bos_token",
-                                       "eos_token",
-                                       "unk_token",
-                                       "sep_token",
-                                       "pad_token",
-                                       "cls_token",
-                                       "mask_token",
-                                       "model_specific_special_tokens",
-                                       "extra_special_tokens",
-                                       "additional_special_tokens"};
     struct reading r = {.source = {config, name}, .added = added_tokens};
     if (!js_is_object(config))
         return fail(STATUS_BAD_FILE, "%s: expected an object, found %s", name, js_kind(config));
@@ -159,9 +160,9 @@ int tokenizer_config_tokens(struct js **extra, const struct js *config, const ch
         status = check_decoder(&r);
     r.extra = js_new_array();
     r.end_of_text = js_new_string("<|endoftext|>", 13);
-    for (size_t i = 0; i < sizeof keys / sizeof *keys && !status; i++)
-        if (!is_replaced(config, keys[i]))
-            status = add_tokens(&r, keys[i]);
+    for (int i = 0; i < SPECIAL_TOKEN_KEYS && !status; i++)
+        if (!is_replaced(config, special_token_keys[i]))
+            status = add_tokens(&r, special_token_keys[i]);
     js_free(r.end_of_text);
     if (status)
         js_free(r.extra);

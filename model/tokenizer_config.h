@@ -4,6 +4,11 @@
 #include "base/json.h"
 #include "model/tokenizer_parts.h"
 
+/* The keys of the file that name special tokens, in the order in which AutoTokenizer adds their
+ * tokens. The value of a key is a token, a list of tokens, or an object of names and tokens. */
+enum { SPECIAL_TOKEN_KEYS = 10 };
+extern const char *const special_token_keys[SPECIAL_TOKEN_KEYS];
+
 /* Check the keys of the file (known_keys.h), and its added_tokens_decoder against the added tokens
  * of tokenizer.json. *extra := an array, which the caller frees, of the tokens that it names and
  * tokenizer.json does not add, in the order in which they get ids: {"content": …, flags as in

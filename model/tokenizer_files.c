@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "model/config_source.h"
+#include "model/tokenizer_config.h"
 
 enum { MAX_FILE_BYTES = 256 << 20, MAX_CLASS_BYTES = 64 };
 
@@ -173,8 +174,8 @@ static int read_decoder(struct files *f, const struct js *decoder)
     return status;
 }
 
-/* Does one of the special tokens that the configuration names, or a list of them, have this text?
- */
+/* Does a token, or one of a list of tokens, have this text? The tokens of an object of names do not
+ * count: transformers does not compare those of added_tokens.json with them. */
 static bool names_token(const struct js *v, const struct js *content)
 {
     size_t bytes;
@@ -191,17 +192,8 @@ static bool names_token(const struct js *v, const struct js *content)
 
 static bool is_special(const struct files *f, const struct js *content)
 {
-    static const char *const keys[] = {"bos_token",
-                                       "eos_token",
-                                       "unk_token",
-                                       "sep_token",
-                                       "pad_token",
-                                       "cls_token",
-                                       "mask_token",
-                                       "extra_special_tokens",
-                                       "additional_special_tokens"};
-    for (size_t i = 0; i < COUNT(keys); i++)
-        if (names_token(js_member(f->config, keys[i]), content))
+    for (int i = 0; i < SPECIAL_TOKEN_KEYS; i++)
+        if (names_token(js_member(f->config, special_token_keys[i]), content))
             return true;
     return false;
 }
