@@ -13,16 +13,26 @@ int gpu_home_most(const struct memory_plan *p, uint64_t gpu_memory)
     return most < (uint64_t)p->config.n_experts ? (int)most : p->config.n_experts;
 }
 
-/* Any expert is as likely as any other, so that a token's experts are at home as often as there are
- * experts at home. */
+/* How many experts, of all layers, have their first copy on rank 0. */
+static int first_copies_at_home(const struct placement *p)
+{
+    int n = 0;
+    for (int l = 0; l < p->n_layers; l++)
+        for (int expert = 0; expert < p->layers[l].n; expert++)
+            n += p->layers[l].rank_of[expert] == 0;
+    return n;
+}
+
+/* Any expert is taken to be as likely as any other, so a token's experts are on rank 0 as often as
+ * experts have their first copy there: the row of a step of one token goes to no other copy
+ * (model/placement.h). */
 struct gpu_plan gpu_plan_of(const struct memory_plan *p, uint64_t gpu_memory)
 {
     const struct config *m = &p->config;
     struct gpu_need need = gpu_need(p, NULL);
-    struct holding home = placement_holding(&p->placement, 0);
     double experts = (double)p->sizes.sparse_layers * m->n_experts;
     double pairs = (double)p->sizes.sparse_layers * m->top_k;
-    double at_home = experts > 0 ? pairs * home.experts / experts : 0;
+    double at_home = experts > 0 ? pairs * first_copies_at_home(&p->placement) / experts : 0;
     double row = (double)row_stride(m->dim) * dtype_bytes(p->precision.type);
     double expert = (double)p->footprint.expert;
     return (struct gpu_plan){

@@ -6,9 +6,10 @@
 
 #include "model/memory_plan.h"
 
-/* A GPU as rank 0, the other ranks on processors. Per token: weights that are read on the GPU and
- * on the others, of experts as many as a routing without favourites takes; and rows that travel
- * there and back, at most (a row that several experts of a rank want goes there once). */
+/* A GPU as rank 0, the other ranks on processors. Per token, in a step of one: weights that are
+ * read on the GPU and on the others, if each expert is chosen as often as any other; and rows that
+ * travel there and back, at most (a row that several experts of a rank want goes there once). A
+ * copy of an expert takes memory on its rank, but a step of one token reads first copies only. */
 struct gpu_plan {
     uint64_t bytes, workspace; // of the GPU's memory; workspace is part of it
     bool fits;

@@ -128,6 +128,15 @@ check_gpu("Qwen2-57B-A14B", "24G", 8192, 5, 27.4e9 - 28 * 8 * 59 / 64 * large,
 expect("too small", inspect(f"{work}/Qwen2-57B-A14B", "--gpu-memory", "12G")["gpu"]["fits"], False)
 expect("as told", inspect(moe, "--gpu-memory", "24G", "--ranks", "3", "--home", "60")["gpu"]["fits"],
        False)
+# of 45 experts a layer on the GPU 15 are further copies: they take memory, but a token does not read them
+with open(f"{work}/copies.json", "w") as f:
+    json.dump({"ranks": 2, "experts": [[0, 1]] * 10 + [0] * 20 + [[1, 0]] * 15 + [1] * 15}, f)
+i = inspect(moe, "--gpu-memory", "24G", "--ranks", "2", "--placement", f"{work}/copies.json", "-c", "8192")
+expect("copies in memory", i["plan"]["ranks"][0]["expert_bytes"], 24 * 45 * small)
+expect("copies on the GPU", i["gpu"]["bytes"], i["plan"]["ranks"][0]["bytes"] + (1 << 30))
+expect("copies read elsewhere", i["gpu"]["token_reads_on_workers"], 24 * 4 * 30 // 60 * small)
+near("copies read in all", i["gpu"]["token_reads_on_gpu"] + i["gpu"]["token_reads_on_workers"],
+     2 * i["parameters"]["read_per_token"])
 if subprocess.run([epmoe, "inspect", moe, "--gpu-memory", "24X"], capture_output=True).returncode != 2:
     sys.exit("inspect: --gpu-memory 24X was taken")
 
