@@ -167,8 +167,8 @@ static int generate_and_print(struct ranks *ranks, const struct run_options *o,
         stops.bytes[i] = strlen(given->at[i]);
     }
     struct printer printer = {.out = {.tokenizer = o->ids ? NULL : t, .stops = &stops}};
-    if (printer.out.tokenizer)
-        printer.out.begins = text_out_begins(t, prompt->ids, (size_t)prompt->n);
+    if (printer.out.tokenizer) // an answer is a message of its own
+        printer.out.begins = o->prompt.chat || text_out_begins(t, prompt->ids, (size_t)prompt->n);
     struct request request = {.tokens = prompt->ids,
                               .n = prompt->n,
                               .n_predict = new_tokens(n_predict, &ranks->coordinator, prompt->n),

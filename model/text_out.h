@@ -21,7 +21,8 @@ struct text_out {
         *text; // the first `bytes` are final; the next `held` may be the beginning of a stop string
     size_t bytes; // never includes a stop string
     size_t held, room;
-    bool begins;  // no text stands before: tokenizer_left_out() applies to the first characters
+    bool begins;  // no text stands before, or it is a message of its own: tokenizer_left_out()
+                  // applies to the first characters
     bool stopped; // the text has ended in a stop string
 };
 

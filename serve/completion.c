@@ -176,7 +176,9 @@ int completion_read(struct completion *c, const struct completion_terms *terms,
                         : completion_prompt(terms, fields, &c->prompt, &n);
     c->request.tokens = c->prompt;
     c->request.n = (int)n;
-    c->out.begins = !status && text_out_begins(terms->tokenizer, c->prompt, n);
+    // an answer to messages is a message of its own, as transformers' decode() of the new tokens
+    bool is_answer = !prompt && param_of(fields, "messages");
+    c->out.begins = is_answer || (!status && text_out_begins(terms->tokenizer, c->prompt, n));
     if (!status)
         status = read_length(c, terms, fields);
     return status ? status : request_check(terms->c, c->prompt, c->request.n, c->request.n_predict);

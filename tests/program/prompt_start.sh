@@ -59,4 +59,18 @@ same "run's text" "a$(words "$ids")" "$("$epmoe" run -m "$model" -p a -n 8 -q --
 ids=$("$epmoe" run -m "$model" --tokens 1 -n 8 -q --ids --ignore-eos)
 text=$(words "$ids")
 same "a text from its beginning" "${text# }" "$("$epmoe" run -m "$model" -p '' -n 8 -q --ignore-eos)"
+
+# An answer to messages is a message of its own: its first word has no space, whatever the prompt's text.
+echo '{"tokenizer_class": "LlamaTokenizerFast", "chat_template": "{{ messages[-1].content }}"}' \
+    >"$model/tokenizer_config.json"
+chat=(run -m "$model" --chat -p a -n 8 -q --ignore-eos)
+text=$(words "$("$epmoe" "${chat[@]}" --ids)")
+[ "$text" != "${text# }" ]
+result $? "the answer's ids: expected a first word with a space, found \"$text\""
+same "run --chat" "${text# }" "$("$epmoe" "${chat[@]}")"
+echo '{"messages": [{"role": "user", "content": "a"}], "ignore_eos": true}' >"$work/in"
+"$epmoe" batch -m "$model" -i "$work/in" -o "$work/answer" -n 8 2>"$work/stderr"
+same "batch of messages" "${text# }" "$(python3 -c '
+import json, sys
+print(json.load(open(sys.argv[1]))["text"])' "$work/answer")"
 finish
