@@ -184,17 +184,18 @@ static void bad_headers_are_refused(void **state)
 static void bad_files_are_refused(void **state)
 {
     (void)state;
-    write_bytes("model.safetensors", "", 0);
+    write_bytes(dir, "model.safetensors", "", 0);
     expect_error(try_open(), "expected a safetensors file, found an empty file");
-    write_bytes("model.safetensors", "\2\0\0", 3);
+    write_bytes(dir, "model.safetensors", "\2\0\0", 3);
     expect_error(try_open(), "expected 8 bytes of header length, found a file of 3 bytes");
-    write_bytes("model.safetensors", "\3\0\0\0\0\0\0\0{}", 10);
+    write_bytes(dir, "model.safetensors", "\3\0\0\0\0\0\0\0{}", 10);
     expect_error(try_open(), "expected a header length of at most 2 (what follows it), found 3");
-    write_bytes("model.safetensors", "\377\377\377\377\377\377\377\377{}", 10);
+    write_bytes(dir, "model.safetensors", "\377\377\377\377\377\377\377\377{}", 10);
     expect_error(try_open(), "expected a header length of at most 100000000");
-    write_bytes("model.safetensors", "\x01\xe1\xf5\x05\0\0\0\0{}", 10);
+    write_bytes(dir, "model.safetensors", "\x01\xe1\xf5\x05\0\0\0\0{}", 10);
     expect_error(try_open(), "found 100000001");
-    write_text("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
+    write_text(dir, "model.safetensors",
+               "version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
     expect_error(try_open(), "found a Git LFS pointer to one: fetch the file itself");
     char *path = path_join(dir, "model.safetensors");
     unlink(path);
@@ -212,7 +213,7 @@ static void directories_of_something_else_are_named(void **state)
     struct checkpoint *c;
     expect_error(try_open(), "expected model.safetensors or model.safetensors.index.json, found "
                              "neither");
-    write_text("model-q4_k.gguf", "GGUF");
+    write_text(dir, "model-q4_k.gguf", "GGUF");
     expect_error(try_open(), "found model-q4_k.gguf, a GGUF file, which epmoe does not read: take");
     expect_error(checkpoint_open(&c, "/nowhere/at/all"),
                  "expected a model's directory, found none");
@@ -220,7 +221,7 @@ static void directories_of_something_else_are_named(void **state)
     expect_error(checkpoint_open(&c, path), "expected a model's directory, found a file");
     unlink(path);
     free(path);
-    write_text("pytorch_model.bin", "PK");
+    write_text(dir, "pytorch_model.bin", "PK");
     expect_error(try_open(), "found pytorch_model.bin, weights that PyTorch has pickled");
 }
 
@@ -231,7 +232,7 @@ static void shards_are_read_as_one(void **state)
     struct mapping m;
     write_tensors("model-2.safetensors", ONE("a"), 4, 20);
     write_tensors("model-1.safetensors", ONE("b"), 4, 10);
-    write_text(INDEX,
+    write_text(dir, INDEX,
                "{\"metadata\":{\"total_size\":8},\"weight_map\":{\"a\":\"model-2.safetensors\","
                "\"b\":\"model-1.safetensors\"}}");
     assert_int_equal(checkpoint_open(&c, dir), 0);
@@ -276,9 +277,9 @@ static void bad_indexes_are_refused(void **state)
     write_tensors("1.safetensors", ONE("a"), 4, 0);
     write_tensors("2.safetensors", ONE("b"), 4, 0);
     write_tensors("again.safetensors", ONE("a"), 4, 0);
-    write_text("pointer.safetensors", "version https://git-lfs.github.com/spec/v1\n");
+    write_text(dir, "pointer.safetensors", "version https://git-lfs.github.com/spec/v1\n");
     for (size_t i = 0; i < sizeof bad_indexes / sizeof *bad_indexes; i++) {
-        write_text(INDEX, bad_indexes[i][0]);
+        write_text(dir, INDEX, bad_indexes[i][0]);
         expect_error(try_open(), bad_indexes[i][1]);
     }
 }
@@ -296,7 +297,7 @@ static void an_index_may_name_what_is_not_there(void **state)
     write_tensors("2.safetensors", ONE("b"), 4, 0);
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) {
         struct checkpoint *c = NULL;
-        write_text(INDEX, maps[i]);
+        write_text(dir, INDEX, maps[i]);
         assert_int_equal(checkpoint_open(&c, dir), 0);
         assert_int_equal(checkpoint_count(c), i + 1);
         assert_non_null(checkpoint_find(c, "a"));
@@ -316,7 +317,7 @@ static void too_many_shards_are_refused(void **state)
         fprintf(memory, "%s\"t%d\":\"%d.safetensors\"", i ? "," : "", i, i);
     fputs("}}", memory);
     fclose(memory);
-    write_text(INDEX, text);
+    write_text(dir, INDEX, text);
     free(text);
     expect_error(try_open(), "weight_map: expected at most 512 files, found more");
 }

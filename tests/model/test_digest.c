@@ -23,12 +23,12 @@ static void digests_tell_checkpoints_apart(void **state)
     assert_int_equal(checkpoint_open(&c, dir), 0);
     expect_error(checkpoint_digest(c, &d), "config.json: cannot be read");
     checkpoint_close(c);
-    write_text("config.json", "{}");
+    write_text(dir, "config.json", "{}");
     uint64_t first = digest();
     assert_true(first == digest());
-    write_text("config.json", "{ }");
+    write_text(dir, "config.json", "{ }");
     assert_true(first != digest());
-    write_text("config.json", "{}");
+    write_text(dir, "config.json", "{}");
     write_tensors("model.safetensors", ONE("a"), 4, 1);
     assert_true(first != digest());
     write_tensors("model.safetensors", ONE("b"), 4, 0);
@@ -38,7 +38,7 @@ static void digests_tell_checkpoints_apart(void **state)
     write_tensors("model.safetensors", "{" T("a", "F32", "[1,1]", "[0,4]") "}", 4, 0);
     assert_true(first != digest());
     write_tensors("model-1.safetensors", ONE("a"), 4, 0);
-    write_text(INDEX, "{\"weight_map\":{\"a\":\"model-1.safetensors\"}}");
+    write_text(dir, INDEX, "{\"weight_map\":{\"a\":\"model-1.safetensors\"}}");
     char *path = path_join(dir, "model.safetensors");
     unlink(path);
     free(path);
@@ -54,8 +54,8 @@ static void digests_see_every_fused_expert(void **state)
     unsigned char *file = calloc(1, 8 + n + 30000);
     file[0] = (unsigned char)n;
     memcpy(file + 8, header, n);
-    write_text("config.json", "{}");
-    write_bytes("model.safetensors", file, 8 + n + 30000);
+    write_text(dir, "config.json", "{}");
+    write_bytes(dir, "model.safetensors", file, 8 + n + 30000);
     uint64_t first = digest();
     static const struct {
         size_t place;
@@ -63,7 +63,7 @@ static void digests_see_every_fused_expert(void **state)
     } cases[] = {{0, 1}, {4095, 1}, {4096, 0}, {10000, 1}, {14095, 1}, {20001, 1}, {29999, 0}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         file[8 + n + cases[i].place] = 1;
-        write_bytes("model.safetensors", file, 8 + n + 30000);
+        write_bytes(dir, "model.safetensors", file, 8 + n + 30000);
         assert_int_equal(digest() != first, cases[i].seen);
         file[8 + n + cases[i].place] = 0;
     }

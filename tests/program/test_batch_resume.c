@@ -24,7 +24,7 @@ static void what_a_crash_leaves_is_gone_on_with(void **state)
     for (size_t cut = 0; cut <= bytes; cut++) {
         if (!tries(whole, bytes, cut))
             continue;
-        write_text(output, whole, cut);
+        write_file(output, whole, cut);
         assert_int_equal(batch("--max-batch 3 --resume"), 0);
         char *text = read_text(output, &n);
         snprintf(what, sizeof what, "cut at byte %zu", cut);
@@ -43,7 +43,7 @@ static void zeros_at_the_end_are_cut(void **state)
     size_t bytes = strlen(whole), n;
     char *torn = calloc(bytes + 50, 1);
     memcpy(torn, whole, (size_t)(strchr(whole, '\n') + 1 - whole));
-    write_text(output, torn, bytes + 50);
+    write_file(output, torn, bytes + 50);
     assert_int_equal(batch("--resume"), 0);
     char *text = read_text(output, &n);
     expect_same_lines(text, whole, "zeros");
@@ -62,10 +62,10 @@ static void a_foreign_file_is_left_alone(void **state)
                                         "{\"id\": \"x\", \"prompt\": \"a\"}\n",
                                         "{\"id\": \"x\", \"error\": \"e\"}\nnotes\n",
                                         "{\"id\": 1, \"error\": \"e\"}\n"};
-    write_text(input, GOOD "\n", strlen(GOOD) + 1);
+    write_file(input, GOOD "\n", strlen(GOOD) + 1);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         size_t bytes;
-        write_text(output, files[i], strlen(files[i]));
+        write_file(output, files[i], strlen(files[i]));
         assert_int_equal(batch("--resume"), STATUS_BAD_FILE);
         assert_non_null(strstr(error_text(), "expected a line that epmoe batch wrote"));
         assert_int_equal(batch(""), STATUS_USAGE);
@@ -108,7 +108,7 @@ static void a_failed_start_leaves_no_output(void **state)
 {
     (void)state;
     char path[128];
-    write_text(input, GOOD "\n", strlen(GOOD) + 1);
+    write_file(input, GOOD "\n", strlen(GOOD) + 1);
     snprintf(path, sizeof path, "%s/model.safetensors", model);
     assert_int_equal(truncate(path, 1000), 0);
     assert_int_equal(batch(""), STATUS_BAD_FILE);

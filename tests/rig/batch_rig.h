@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "launch/launch.h"
 #include "tests/rig/cm.h"
+#include "tests/rig/text_files.h"
 
 #define complain(...)                                                                              \
     do {                                                                                           \
@@ -53,14 +54,6 @@ static int end(void **state)
     return shell("rm -rf '%s'%s", dir, "");
 }
 
-static void write_text(const char *path, const char *text, size_t bytes)
-{
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(text, 1, bytes, f), bytes);
-    fclose(f);
-}
-
 static char *read_text(const char *path, size_t *bytes)
 {
     char *text = file_read(path, 1 << 28, bytes);
@@ -89,7 +82,7 @@ static char *batch_text(const char *in, const char *options)
 {
     size_t bytes;
     unlink(output);
-    write_text(input, in, strlen(in));
+    write_file(input, in, strlen(in));
     assert_int_equal(batch(options), 0);
     return read_text(output, &bytes);
 }

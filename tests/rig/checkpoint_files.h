@@ -6,10 +6,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "base/log.h"
 #include "model/checkpoint.h"
 #include "tests/rig/cm.h"
+#include "tests/rig/text_files.h"
 
 #define INDEX "model.safetensors.index.json"
 #define T(name, dtype, shape, offsets)                                                             \
@@ -34,21 +34,6 @@ static int remove_dir(void **state)
     return system(command);
 }
 
-static void write_bytes(const char *name, const void *data, size_t bytes)
-{
-    char *path = path_join(dir, name);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(data, 1, bytes, f), bytes);
-    fclose(f);
-    free(path);
-}
-
-static void write_text(const char *name, const char *text)
-{
-    write_bytes(name, text, strlen(text));
-}
-
 /* Write a file with this header and data_bytes bytes of data: add, add + 1, add + 2, … */
 static void write_tensors(const char *name, const char *header, size_t data_bytes, int add)
 {
@@ -59,7 +44,7 @@ static void write_tensors(const char *name, const char *header, size_t data_byte
     memcpy(bytes + 8, header, n);
     for (size_t i = 0; i < data_bytes; i++)
         bytes[8 + n + i] = (unsigned char)(i + (size_t)add);
-    write_bytes(name, bytes, 8 + n + data_bytes);
+    write_bytes(dir, name, bytes, 8 + n + data_bytes);
     free(bytes);
 }
 
