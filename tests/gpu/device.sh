@@ -2,11 +2,8 @@
 # The program on an emulated GPU, from outside: the processor's tokens, one line for each thing that
 # is wrong, and a model that does not fit refused with the sum.
 #   tests/gpu/device.sh build/emulated/epmoe
-set -uo pipefail
-epmoe=$(realpath "$1")
-cd "$(dirname "$0")/../.."
+. "$(dirname "$0")/../rig/begin.sh"
 model=tests/golden/models/moe-60
-. tests/rig/results.sh
 ids() { timeout 300 "$epmoe" run -m $model --tokens 3,14,15,92,65 -n 12 --temp 0 --ignore-eos --ids "$@" 2>"$work/stderr"; }
 
 ids --device cpu >"$work/cpu" && [ "$(wc -w <"$work/cpu")" -eq 12 ]

@@ -4,10 +4,7 @@
 # strategy, with one line about it, whichever rank it happens to.
 #   tests/gpu/nccl.sh build/emulated/epmoe
 #   EPMOE_NCCL_BLOCKING=0 tests/gpu/nccl.sh build/emulated/epmoe      the other form of communicator
-set -uo pipefail
-epmoe=$(realpath "$1")
-cd "$(dirname "$0")/../.."
-. tests/rig/results.sh
+. "$(dirname "$0")/../rig/begin.sh"
 export EPMOE_EMULATED_GPUS=9
 timeout=3
 nccl=(--ranks 3 --transport nccl)

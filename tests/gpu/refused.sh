@@ -3,10 +3,8 @@
 # recorded, and some of every kernel. The run ends with one line that names the kernel, and with exit
 # code 1; where the GPU is a worker's, with 4: its rank is lost.
 #   tests/gpu/refused.sh build/emulated/epmoe build/emulated/tests/gpu_bench
-set -uo pipefail
-epmoe=$(realpath "$1") bench=$(realpath "$2")
-cd "$(dirname "$0")/../.."
-. tests/rig/results.sh
+bench=$(realpath "$2")
+. "$(dirname "$0")/../rig/begin.sh"
 models=tests/golden/models
 
 refused() { # exit codes, kernel, which call of which name, command…

@@ -2,11 +2,8 @@
 # epmoe batch from outside: a run that is killed and gone on with ends as one that was not; the same
 # lines from one process, from threads, over MPI, from a pipe and from epmoe run.
 #   tests/program/batch.sh build/release/epmoe
-set -uo pipefail
-epmoe=$(realpath "$1")
-cd "$(dirname "$0")/../.."
+. "$(dirname "$0")/../rig/begin.sh"
 model=models/austen-moe
-. tests/rig/results.sh
 
 # requests of different lengths, and one that is wrong; fewer where EPMOE_TEST_PAIRS asks for the paths alone
 requests=40 enough=30

@@ -1,10 +1,7 @@
 #!/usr/bin/env bash
 # epmoe bench: lists of prompts, batches and ranks; CSV has what JSON has; --serve serves every request
 # and its figures are in order; --ablation runs what it says.   tests/program/bench.sh build/ci/epmoe
-set -uo pipefail
-epmoe=$(realpath "$1")
-cd "$(dirname "$0")/../.."
-. tests/rig/results.sh
+. "$(dirname "$0")/../rig/begin.sh"
 bench=("$epmoe" bench -m models/austen-moe -t 1)
 
 refuses() { # "text in the line" OPTIONS…

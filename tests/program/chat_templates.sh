@@ -1,10 +1,7 @@
 #!/usr/bin/env bash
 # Tools, chat_template_kwargs and --no-thinking, on a tiny model with Qwen3's chat template.
 #   tests/program/chat_templates.sh build/ci/epmoe
-set -uo pipefail
-epmoe=$(realpath "$1")
-cd "$(dirname "$0")/../.."
-. tests/rig/results.sh
+. "$(dirname "$0")/../rig/begin.sh"
 export OMP_WAIT_POLICY=passive
 cp -r tests/golden/models/moe-60 "$work/model"
 cp tests/golden/chat/tokenizer.json "$work/model"

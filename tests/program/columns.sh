@@ -1,9 +1,6 @@
 #!/usr/bin/env bash
 # The tables for people fit a terminal of 80 columns.   tests/program/columns.sh build/ci/epmoe
-set -uo pipefail
-epmoe=$(realpath "$1")
-cd "$(dirname "$0")/../.." || exit 1
-. tests/rig/results.sh
+. "$(dirname "$0")/../rig/begin.sh"
 export OMP_WAIT_POLICY=passive
 ln -s "$PWD/models/austen-moe" "$work/model"
 cd "$work" || exit 1

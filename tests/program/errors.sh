@@ -1,13 +1,10 @@
 #!/usr/bin/env bash
 # Input that is wrong: one line that names it, with what was expected and found, and the documented
 # exit code; nothing half-written.   tests/program/errors.sh build/release/epmoe
-set -uo pipefail
-epmoe=$(realpath "$1")
-cd "$(dirname "$0")/../.."
+. "$(dirname "$0")/../rig/begin.sh"
 model=$PWD/tests/golden/models/moe-60
 dense=$PWD/tests/golden/models/dense-tied
 austen=$PWD/models/austen-moe
-. tests/rig/results.sh
 
 # expect CODE "text in the line" ARGUMENTS… : one line on stderr, nothing on stdout
 expect() {

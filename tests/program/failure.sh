@@ -4,11 +4,9 @@
 # finished results on disk, and nothing left running.
 # With EPMOE_TEST_PAIRS each end and each moment comes once, not each end at each moment (docs/testing.md).
 #   tests/program/failure.sh build/ci/epmoe build/ci/tests/libfault.so
-set -uo pipefail
-command -v mpirun >/dev/null || { echo "skipped: mpirun is not installed" && exit 77; }
-epmoe=$(realpath "$1") fault=$(realpath "$2")
-cd "$(dirname "$0")/../.."
-. tests/rig/ends.sh
+fault=$(realpath "$2")
+. "$(dirname "$0")/../rig/ends.sh"
+needs mpirun
 export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0:verify_asan_link_order=0"
 model=$PWD/models/austen-moe
 timeout=2

@@ -2,10 +2,8 @@
 # Ranks that are threads: one that hangs (frozen by ptrace) in a step, between steps or at the end is
 # named, and the process ends with exit code 4 in time, all finished results on disk.
 #   tests/program/failure_local.sh build/ci/epmoe build/ci/tests/freeze
-set -uo pipefail
-epmoe=$(realpath "$1") freeze=$(realpath "$2")
-cd "$(dirname "$0")/../.."
-. tests/rig/ends.sh
+freeze=$(realpath "$2")
+. "$(dirname "$0")/../rig/ends.sh"
 model=$PWD/models/austen-moe
 timeout=2
 mkfifo "$work/pipe"

@@ -1,11 +1,8 @@
 #!/usr/bin/env bash
 # What people write because other programs take it, and what they then get.
 #   tests/program/habits.sh build/ci/epmoe
-set -uo pipefail
-epmoe=$(realpath "$1")
-cd "$(dirname "$0")/../.."
+. "$(dirname "$0")/../rig/begin.sh"
 model=$PWD/models/austen-moe
-. tests/rig/results.sh
 run=("$epmoe" run -m "$model")
 
 same() { # WHAT: stdout is that of the file "expected"

@@ -3,10 +3,8 @@
 # share whatever the length of a phase, that its links are no faster than asked for, and that nothing
 # of it is left, however it ends.
 #   tests/program/lab.sh build/ci/epmoe build/ci/tests/lab_phases
-set -uo pipefail
-epmoe=$(realpath "$1") phases=$(realpath "$2")
-cd "$(dirname "$0")/../.."
-. tests/rig/ends.sh
+phases=$(realpath "$2")
+. "$(dirname "$0")/../rig/ends.sh"
 lab=launch/lab.sh
 model=$PWD/models/austen-moe
 export OMP_WAIT_POLICY=passive ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0"

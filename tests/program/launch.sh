@@ -1,11 +1,8 @@
 #!/usr/bin/env bash
 # The runner: options, exit codes and messages come through; --per-numa binds a worker to each NUMA
 # node, and its experts lie in that node's memory.   tests/program/launch.sh build/ci/epmoe
-set -uo pipefail
-command -v mpirun >/dev/null || { echo "skipped: mpirun is not installed" && exit 77; }
-epmoe=$(realpath "$1")
-cd "$(dirname "$0")/../.."
-. tests/rig/ends.sh
+. "$(dirname "$0")/../rig/ends.sh"
+needs mpirun
 export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0"
 model=$PWD/models/austen-moe
 

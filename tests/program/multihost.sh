@@ -3,15 +3,10 @@
 # only a cable between them. A coordinator on one, workers on both: the same text as from one
 # process. Then the cable is cut in mid-run, and a worker of the other host killed or stopped.
 #   tests/program/multihost.sh build/ci/epmoe
-set -uo pipefail
+. "$(dirname "$0")/../rig/ends.sh"
 skip() { echo "skipped: $1" && exit 77; }
-command -v mpirun >/dev/null || skip "mpirun is not installed"
+needs mpirun ip unshare
 [ "$(id -u)" -eq 0 ] || skip "network namespaces need root"
-command -v ip >/dev/null || skip "ip (iproute2) is not installed"
-command -v unshare >/dev/null || skip "unshare (util-linux) is not installed"
-epmoe=$(realpath "$1")
-cd "$(dirname "$0")/../.."
-. tests/rig/ends.sh
 a=epmoe-a-$$ b=epmoe-b-$$ net=10.$((RANDOM % 100 + 100)).$((RANDOM % 256))
 cleanup() {
     ours | xargs -r kill -KILL

@@ -1,11 +1,8 @@
 #!/usr/bin/env bash
 # Output that is lost is an error: stdout that cannot be written, files that come to a limit, signals
 # while a file is being written.   tests/program/output.sh build/ci/epmoe
-set -uo pipefail
-epmoe=$(realpath "$1")
-cd "$(dirname "$0")/../.."
+. "$(dirname "$0")/../rig/begin.sh"
 model=$PWD/models/austen-moe
-. tests/rig/results.sh
 export OMP_WAIT_POLICY=passive
 
 says() { # text: stderr is this one line

@@ -1,10 +1,7 @@
 #!/usr/bin/env bash
 # epmoe place: what it predicts of a placement is what a run with that placement then measures, rank by rank,
 # and the text is the same.   tests/program/place.sh build/ci/epmoe
-set -uo pipefail
-epmoe=$(realpath "$1")
-cd "$(dirname "$0")/../.." || exit 1
-. tests/rig/results.sh
+. "$(dirname "$0")/../rig/begin.sh"
 export OMP_WAIT_POLICY=passive
 model=$PWD/models/austen-moe
 run=("$epmoe" run -m "$model" -p "It is a truth universally acknowledged, that a single man" -n 48 --ignore-eos -q -t 1 --overlap off)

@@ -2,10 +2,7 @@
 # A tokenizer whose post-processor puts <s> before a text: every text that is a prompt begins with it,
 # and token ids are taken as they are. A word after a prompt keeps its space.
 #   tests/program/prompt_start.sh build/ci/epmoe
-set -uo pipefail
-epmoe=$(realpath "$1")
-cd "$(dirname "$0")/../.."
-. tests/rig/results.sh
+. "$(dirname "$0")/../rig/begin.sh"
 export OMP_WAIT_POLICY=passive
 
 # A model with a vocabulary of 100, and a tokenizer whose words are " w3", " w4" and so on.

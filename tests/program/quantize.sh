@@ -2,12 +2,9 @@
 # epmoe quantize: what it writes runs with -m alone and gives the bytes that quantising at load
 # gives, on any ranks and placement; and is refused by name where it is not what it should be.
 #   tests/program/quantize.sh build/release/epmoe
-set -uo pipefail
-epmoe=$(realpath "$1")
-cd "$(dirname "$0")/../.."
+. "$(dirname "$0")/../rig/begin.sh"
 models=$PWD/tests/golden/models
 austen=$PWD/models/austen-moe
-. tests/rig/results.sh
 
 # expect CODE "text in the line" ARGUMENTS… : one line on stderr
 expect() {

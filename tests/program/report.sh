@@ -2,14 +2,8 @@
 # epmoe report: the numbers of the page are those of the files, which are what the commands write; damaged and unknown
 # files are refused by name; nothing in a file is read as HTML or as a command of gnuplot's.
 #   tests/program/report.sh build/ci/epmoe
-set -uo pipefail
-epmoe=$(realpath "$1")
-cd "$(dirname "$0")/../.." || exit 1
-. tests/rig/results.sh
-command -v gnuplot >/dev/null || {
-    echo "skipped: gnuplot is not installed"
-    exit 77
-}
+. "$(dirname "$0")/../rig/begin.sh"
+needs gnuplot
 export OMP_WAIT_POLICY=passive
 checker=$PWD/tests/program/report.py model=$PWD/models/austen-moe
 cd "$work" || exit 1

@@ -2,10 +2,8 @@
 # epmoe serve (serve.py) and epmoe chat (chat.py) from outside: one part of it, or over MPI.
 #   tests/program/serve.sh build/ci/epmoe build/ci/tests/freeze api|guards|load|storm|ends|mpi|chat|openai|page
 #   … storm 120: so many seconds
-set -uo pipefail
-epmoe=$(realpath "$1") freeze=$(realpath "$2") part=$3 seconds=${4:-10}
-cd "$(dirname "$0")/../.."
-. tests/rig/results.sh
+freeze=$(realpath "$2") part=$3 seconds=${4:-10}
+. "$(dirname "$0")/../rig/begin.sh"
 export OMP_WAIT_POLICY=passive
 
 case ${EPMOE_TEST_PAIRS:-}:$part in
@@ -67,7 +65,7 @@ page)
     result $? "the page"
     ;;
 mpi)
-    command -v mpirun >/dev/null || { echo "skipped: mpirun is not installed" && exit 77; }
+    needs mpirun
     export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0" # Open MPI has some of its own
     ask mpi_ends "$epmoe" launch/mpirun.sh
     ask killed "$epmoe" launch/mpirun.sh

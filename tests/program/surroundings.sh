@@ -2,11 +2,8 @@
 # What is around a run under MPI: launchers, hosts and places for files that are not as Open MPI wants
 # them, stdout that cannot be written, and what is left after a kill.
 #   tests/program/surroundings.sh build/ci/epmoe
-set -uo pipefail
-command -v mpirun >/dev/null || { echo "skipped: mpirun is not installed" && exit 77; }
-epmoe=$(realpath "$1")
-cd "$(dirname "$0")/../.."
-. tests/rig/ends.sh
+. "$(dirname "$0")/../rig/ends.sh"
+needs mpirun
 export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0"
 model=$PWD/models/austen-moe
 logits=("$epmoe" logits -m synth:tiny-moe --tokens 1,2,3 -o "$work/out.safetensors")

@@ -3,12 +3,9 @@
 # other jobs want more cores than there are, and whatever the user says. The program starts itself again for it: input, open
 # files, arguments and exit code pass through.
 #   tests/program/waiting.sh build/release/epmoe
-set -uo pipefail
-epmoe=$(realpath "$1")
-cd "$(dirname "$0")/../.."
+. "$(dirname "$0")/../rig/begin.sh"
 unset OMP_WAIT_POLICY GOMP_SPINCOUNT
 job=(run -m models/austen-moe -n 1 -q -t 1 -p)
-. tests/rig/results.sh
 expect() { # what was expected, what was found
     [ "$1" = "$2" ]
     result $? "expected $1, found $2"

@@ -1,5 +1,6 @@
-# Functions for tests that make runs end badly: they check how a run ends. Sourced in the repository's root.
-. tests/rig/results.sh
+# Functions for tests that make runs end badly: they check how a run ends. Sourced as begin.sh, which it
+# begins with.
+. "$(dirname "${BASH_SOURCE[0]}")/begin.sh"
 
 # The time in seconds, with a fraction.
 now() {
@@ -17,7 +18,7 @@ less() { # a < b
 # Every process of this test that runs the program has this entry in its environment, whoever started
 # it; ours() finds the processes by it.
 export EPMOE_TEST_RUN=$$-$RANDOM
-has_entry() { # pid, entry
+has_entry() { # pid, entry; no pipe, as pipefail would report a writer whose reader ends first
     local entry
     while IFS= read -r -d '' entry; do
         [ "$entry" = "$2" ] && return 0

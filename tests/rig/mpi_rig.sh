@@ -1,15 +1,8 @@
 # shellcheck shell=bash disable=SC2034 # what is set here is used by whoever sources this
-# The beginning of tests of whole runs over MPI, and their checks. Sourced, with the program as first
-# argument. Exits with 77 if there is no mpirun. Sets $epmoe and $work (a directory that is removed at
-# the end), changes to the repository's root, and defines `same` and `expect`; `result` counts.
-set -uo pipefail
-epmoe=$(realpath "$1")
-cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
-command -v mpirun >/dev/null || {
-    echo "skipped: no mpirun"
-    exit 77
-}
-. tests/rig/results.sh
+# The beginning of tests of whole runs over MPI, and their checks `same` and `expect`. Sourced as
+# begin.sh, which it begins with. The test is skipped if there is no mpirun.
+. "$(dirname "${BASH_SOURCE[0]}")/begin.sh"
+needs mpirun
 
 # same FILE FILE WHAT: checks that the files have the same bytes; a missing file fails
 same() {
