@@ -23,7 +23,8 @@ void picker_open(struct picker *p, struct dev *d, int vocab, int rows, int seque
         .samplers = dev_alloc_host(d, n * sizeof *p->samplers),
         .picked = dev_alloc_host(d, n * sizeof *p->picked),
         .needs = dev_alloc_host(d, n * sizeof *p->needs),
-        .banned = dev_alloc_host(d, words * sizeof *p->banned),
+        .n_banned = dev_alloc_host(d, n * sizeof *p->n_banned),
+        .banned = dev_alloc_host(d, n * words * sizeof *p->banned),
         .penalties_host = dev_alloc_host(d, penalties),
         .best_host = dev_alloc_host(d, best),
     };
@@ -65,39 +66,39 @@ static void penalise_rows(struct picker *p, struct dev *d, float *logits, int n)
     penalise(d, logits, p->seen, p->penalties, n, p->vocab);
 }
 
-/* p->banned := the tokens that may not come next in a row. Returns how many. */
-static int mark_banned(struct picker *p, const struct sampler *s)
+static uint32_t *banned_of(const struct picker *p, int row)
 {
-    return s->options.bans ? bans_mark(s->options.bans, &s->history, p->banned) : 0;
+    return p->banned + (size_t)row * (size_t)seen_words(p->vocab);
 }
 
-static void unmark_banned(struct picker *p)
+/* Mark the tokens that may not come next in a row, after clearing what an earlier step marked. */
+static void mark_banned(struct picker *p, int row)
 {
-    memset(p->banned, 0, (size_t)seen_words(p->vocab) * sizeof *p->banned);
+    const struct sampler *s = p->samplers[row];
+    uint32_t *banned = banned_of(p, row);
+    if (p->n_banned[row])
+        memset(banned, 0, (size_t)seen_words(p->vocab) * sizeof *banned);
+    p->n_banned[row] = s->options.bans ? bans_mark(s->options.bans, &s->history, banned) : 0;
 }
 
-/* p->needs := how many candidates each row's sampler needs. Returns the most. */
-static int find_needs(struct picker *p, int n)
+static int most_needed(const struct picker *p, int n)
 {
     int most = 0;
-    for (int i = 0; i < n; i++) {
-        const struct sampler *s = p->samplers[i];
-        int banned = mark_banned(p, s);
-        p->needs[i] = sampler_needs(&s->options, banned, p->vocab);
+    for (int i = 0; i < n; i++)
         most = p->needs[i] > most ? p->needs[i] : most;
-        if (banned)
-            unmark_banned(p);
-    }
     return most;
 }
 
 int picker_needs(struct picker *p, int n)
 {
-    int most = find_needs(p, n);
-    for (int i = 0; i < n; i++)
-        if (p->needs[i] == 0 || p->samplers[i]->options.repetition_penalty != 1)
-            return 0;
-    return most;
+    bool whole = false;
+    for (int i = 0; i < n; i++) {
+        const struct sampler_options *o = &p->samplers[i]->options;
+        mark_banned(p, i);
+        p->needs[i] = sampler_needs(o, p->n_banned[i], p->vocab);
+        whole = whole || p->needs[i] == 0 || o->repetition_penalty != 1;
+    }
+    return whole ? 0 : most_needed(p, n);
 }
 
 /* p->picked[row] := what the row's sampler chooses from the n best, which are overwritten. */
@@ -108,10 +109,8 @@ static void pick_row(struct picker *p, int row, struct candidate *best, int n,
     p->picked[row] = PICK_BROKEN;
     if (!isfinite(best[0].logit))
         return;
-    if (mark_banned(p, s)) {
-        n = bans_drop(p->banned, best, n);
-        unmark_banned(p);
-    }
+    if (p->n_banned[row])
+        n = bans_drop(banned_of(p, row), best, n);
     p->picked[row] = sampler_pick(s, best, n, scratch);
 }
 
@@ -141,7 +140,7 @@ static void pick_whole_row(struct picker *p, int row, float *logits)
 int picker_pick(struct picker *p, struct dev *d, float *logits, float *host, int n)
 {
     size_t vocab = (size_t)p->vocab;
-    int most = find_needs(p, n);
+    int most = most_needed(p, n);
     penalise_rows(p, d, logits, n);
     for (int i = 0; i < n; i++) {
         size_t row = (size_t)i * vocab;

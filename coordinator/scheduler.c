@@ -238,7 +238,7 @@ static int pick(struct scheduler *s, int done, int n)
         p->seq[i] = s->owner[done + i];
         p->samplers[i] = &s->sequences[s->owner[done + i]].sampler;
     }
-    int most = unembed_is_shared(c) ? picker_needs(p, n) : 0;
+    int enough = picker_needs(p, n), most = unembed_is_shared(c) ? enough : 0;
     int status = most ? unembed_best(c, s->wanted + done, n, most, p->merged)
                       : unembed(c, s->wanted + done, n);
     trace_mark(c->trace, PHASE_SAMPLE);

@@ -165,6 +165,7 @@ static int32_t pick(struct rig *r, const float *logits)
     dev_upload(&dev, r->logits, r->host, (size_t)r->vocab * sizeof *logits);
     r->p.seq[0] = 0;
     r->p.samplers[0] = &r->s;
+    picker_needs(&r->p, 1);
     assert_int_equal(picker_pick(&r->p, &dev, r->logits, r->host, 1), 0);
     if (r->p.picked[0] >= 0)
         see(r, r->p.picked[0]);
@@ -231,6 +232,21 @@ static void banned_tokens(void)
     bans.suppressed[bans.n_suppressed++] = 4;
     bans.suppressed[bans.n_suppressed++] = 3;
     assert_int_equal(pick_once(&o, logits, 5), PICK_NONE_LEFT);
+    // a token that was banned at one step may come at the next, at which another is banned, from
+    // few candidates and from a whole row
+    struct token_bans first = {.n_at_begin = 1, .at_begin = {0}};
+    struct token_bans second = {.n_suppressed = 1, .suppressed = {1}};
+    o = (struct sampler_options){.top_p = 1, .repetition_penalty = 1, .bans = &first};
+    for (int frequency = 0; frequency < 2; frequency++) {
+        struct rig r;
+        o.frequency_penalty = frequency * 0.01;
+        rig_open(&r, &o, 5);
+        assert_int_equal(pick(&r, logits), 1);
+        r.s.history.tokens = r.p.picked;
+        r.s.history.n = 1;
+        r.s.options.bans = &second;
+        assert_int_equal(pick(&r, logits), 0);
+    }
 }
 
 /* In a call of rows that need unlike numbers of candidates, each row gets its own. */

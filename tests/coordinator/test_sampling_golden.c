@@ -106,6 +106,7 @@ static void check_picked(const struct line *l, size_t number, struct dev *d, str
         memcpy(logits, l->logits, sizeof l->logits);
         p->seq[0] = 0;
         p->samplers[0] = &s;
+        picker_needs(p, 1);
         assert_int_equal(picker_pick(p, d, logits, logits, 1), 0);
         if (p->picked[0] < 0 || !l->kept[p->picked[0]])
             fail_msg("line %zu: %d was picked", number, p->picked[0]);
