@@ -208,7 +208,7 @@ static int read_sparse_layers(const struct config_source *s, struct config *c)
 }
 
 /* The number of experts has two names. If both are there, the second has been read last. */
-static int check_names_agree(const struct config_source *s, const struct config *c)
+static int check_names_agree(const struct config_source *s, struct config *c)
 {
     const struct js *first = js_member(s->root, "num_experts");
     bool both = first && js_member(s->root, "num_local_experts");
@@ -218,22 +218,41 @@ static int check_names_agree(const struct config_source *s, const struct config 
                 s->file, c->n_experts, (int)js_int(first));
 }
 
-static int read_experts(const struct config_source *s, struct config *c)
+static int read_expert_sizes(const struct config_source *s, struct config *c)
 {
-    if (!family_of(c)->has_experts)
-        return 0;
-    int status = read_ints(s, c, expert_keys, COUNT(expert_keys));
-    if (!status)
-        status = check_names_agree(s, c);
-    if (!status)
-        status = read_bools(s, c, expert_flag_keys, COUNT(expert_flag_keys));
-    if (!status)
-        status = read_sparse_layers(s, c);
-    if (!status && c->n_experts > 0 && c->top_k > c->n_experts)
-        status = fail(STATUS_BAD_FILE,
+    return read_ints(s, c, expert_keys, COUNT(expert_keys));
+}
+
+static int read_expert_flags(const struct config_source *s, struct config *c)
+{
+    return read_bools(s, c, expert_flag_keys, COUNT(expert_flag_keys));
+}
+
+static int check_top_k(const struct config_source *s, struct config *c)
+{
+    return c->n_experts == 0 || c->top_k <= c->n_experts
+               ? 0
+               : fail(STATUS_BAD_FILE,
                       "%s: num_experts_per_tok: expected at most num_experts = %d, found %d",
                       s->file, c->n_experts, c->top_k);
+}
+
+typedef int read_step(const struct config_source *s, struct config *c);
+
+static int take_steps(read_step *const *steps, size_t n, const struct config_source *s,
+                      struct config *c)
+{
+    int status = 0;
+    for (size_t i = 0; i < n && !status; i++)
+        status = steps[i](s, c);
     return status;
+}
+
+static int read_experts(const struct config_source *s, struct config *c)
+{
+    static read_step *const steps[] = {read_expert_sizes, check_names_agree, read_expert_flags,
+                                       read_sparse_layers, check_top_k};
+    return family_of(c)->has_experts ? take_steps(steps, COUNT(steps), s, c) : 0;
 }
 
 static int read_dtype(const struct config_source *s, struct config *c)
@@ -272,15 +291,12 @@ static int read_flags_and_eps(const struct config_source *s, struct config *c)
 
 static int read_config(const struct config_source *s, struct config *c)
 {
-    static int (*const steps[])(const struct config_source *, struct config *) = {
+    static read_step *const steps[] = {
         read_architecture, read_sizes,          read_heads,          read_flags_and_eps,
         check_switches,    config_read_rope,    config_read_windows, read_experts,
         read_dtype,        generation_read_eos,
     };
-    int status = 0;
-    for (size_t i = 0; i < sizeof steps / sizeof *steps && !status; i++)
-        status = steps[i](s, c);
-    return status;
+    return take_steps(steps, COUNT(steps), s, c);
 }
 
 static int parse_object(struct js **root, const char *text, size_t bytes, const char *name)

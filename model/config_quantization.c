@@ -87,15 +87,15 @@ int config_check_quantization(const struct config_source *s)
         return source_expected(s, "quantization_config", "an object", v);
     if (!source_is_text(js_member(v, "quant_method"), "fp8"))
         return refuse_method(s, js_member(v, "quant_method"));
+    static const char *const values[][2] = {{"fmt", "e4m3"},
+                                            {"activation_scheme", "dynamic"},
+                                            {"scale_fmt", "float"},
+                                            {"expert_dtype", "fp8"}};
     struct config_source fp8 = {v, s->file};
     int status = check_keys(&fp8);
     if (!status)
         status = check_blocks(&fp8);
-    if (!status)
-        status = check_value(&fp8, "fmt", "e4m3");
-    if (!status)
-        status = check_value(&fp8, "activation_scheme", "dynamic");
-    if (!status)
-        status = check_value(&fp8, "scale_fmt", "float");
-    return status ? status : check_value(&fp8, "expert_dtype", "fp8");
+    for (size_t i = 0; i < sizeof values / sizeof *values && !status; i++)
+        status = check_value(&fp8, values[i][0], values[i][1]);
+    return status;
 }

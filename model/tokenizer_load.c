@@ -386,24 +386,23 @@ int tokenizer_read(struct tokenizer *t, const struct js *root, const char *name,
                                           {"normalizer", ANYTHING},     {"pre_tokenizer", ANYTHING},
                                           {"post_processor", ANYTHING}, {"decoder", ANYTHING},
                                           {"model", ANYTHING},          {0}};
+    static const struct {
+        const char *key;
+        int (*read)(struct load *l, const struct js *v);
+    } parts[] = {{"normalizer", read_normalizers},
+                 {"pre_tokenizer", read_pre_tokenizer},
+                 {"post_processor", read_post_processor},
+                 {"decoder", read_decoder}};
     struct load l = {t, name, extra};
     const struct js *version = js_member(root, "version");
     int status = fields_check(&l, "", root, fields);
     if (!status && version && !field_is(version, "1.0"))
         status = field_refuse(&l, "", "version", "\"1.0\"", version);
-    if (!status)
-        status = read_normalizers(&l, js_member(root, "normalizer"));
-    if (!status)
-        status = read_pre_tokenizer(&l, js_member(root, "pre_tokenizer"));
-    if (!status)
-        status = read_post_processor(&l, js_member(root, "post_processor"));
-    if (!status)
-        status = read_decoder(&l, js_member(root, "decoder"));
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && !status; i++)
+        status = parts[i].read(&l, js_member(root, parts[i].key));
     if (!status)
         status = read_model(&l, js_member(root, "model"), js_member(root, "added_tokens"));
     if (!status)
         status = check_around(&l, t->before, t->n_before);
-    if (!status)
-        status = check_around(&l, t->after, t->n_after);
-    return status;
+    return status ? status : check_around(&l, t->after, t->n_after);
 }

@@ -354,23 +354,26 @@ static int load_head_norm(struct loader *o, struct head_norm *norm, int layer)
     return 0;
 }
 
+/* qkv's bias comes after qkv, which would overwrite it. */
 static int load_layer(struct loader *o, struct layer_weights *w, int layer)
 {
+    const struct {
+        enum tensor_part part;
+        struct matrix *matrix;
+        const float **vector; // if matrix is NULL
+    } parts[] = {{PART_QKV, &w->qkv, NULL},
+                 {PART_O, &w->o, NULL},
+                 {PART_ATTN_NORM, NULL, &w->attn_norm},
+                 {PART_FFN_NORM, NULL, &w->ffn_norm},
+                 {PART_QKV_BIAS, NULL, &w->qkv.bias}};
+    int status = 0;
     w->sparse = o->m->sparse[layer];
-    int status = load_vector(o, &w->attn_norm, PART_ATTN_NORM, layer);
-    if (!status)
-        status = load_vector(o, &w->ffn_norm, PART_FFN_NORM, layer);
-    if (!status)
-        status = load_matrix(o, &w->qkv, PART_QKV, layer);
-    if (!status)
-        status = load_vector(o, &w->qkv.bias, PART_QKV_BIAS, layer);
-    if (!status)
-        status = load_head_norm(o, &w->head_norm, layer);
-    if (!status)
-        status = load_matrix(o, &w->o, PART_O, layer);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && !status; i++)
+        status = parts[i].matrix ? load_matrix(o, parts[i].matrix, parts[i].part, layer)
+                                 : load_vector(o, parts[i].vector, parts[i].part, layer);
     if (!status && w->sparse)
         status = load_matrix(o, &w->router, PART_ROUTER, layer);
-    return status;
+    return status ? status : load_head_norm(o, &w->head_norm, layer);
 }
 
 int weights_load_part(struct matrix *w, struct dev *d, const struct config *m,
