@@ -13,18 +13,23 @@
 #include "transport/nccl.h"
 #include "worker/worker.h"
 
-int worker_greet(struct worker *w)
+/* Only the configuration and the tensors' headers are read. */
+static int open_model(struct worker *w)
 {
     struct generation_defaults unused;
-    struct control message = {.kind = CONTROL_HELLO};
-    struct hello *hello = &message.hello;
     int status = hub_resolve(&w->model_dir, w->options->model);
     if (!status)
         status = config_load(&w->config, &unused, w->model_dir);
     if (!status)
         status = checkpoint_open(&w->checkpoint, w->model_dir);
-    if (!status)
-        status = weights_check(&w->config, w->checkpoint);
+    return status ? status : weights_check(&w->config, w->checkpoint);
+}
+
+int worker_greet(struct worker *w)
+{
+    struct control message = {.kind = CONTROL_HELLO};
+    struct hello *hello = &message.hello;
+    int status = open_model(w);
     if (!status)
         status = checkpoint_digest(w->checkpoint, &hello->digest);
     if (status)
@@ -129,31 +134,44 @@ static int check_memory(struct worker *w, const struct setup *setup)
     return counted ? 0 : memory_fit(&need, t->hosts[t->rank], first == t->rank);
 }
 
-static int load(struct worker *w, const struct setup *setup)
+static int open_device(struct worker *w, const struct setup *setup)
 {
-    const struct config *m = &w->config;
-    struct transport *t = w->transport;
+    return worker_open_device(w, setup->isa);
+}
+
+static int take_placement(struct worker *w, const struct setup *setup)
+{
     const struct expert_copies copies = {setup->n_copies, setup->copy_cell, setup->copy_rank};
-    int status = worker_open_device(w, setup->isa);
-    if (!status)
-        status = placement_from_ranks(&w->placement, &w->memory, m, setup->rank_of,
-                                      setup->piece_rank_of, t->size);
+    int status = placement_from_ranks(&w->placement, &w->memory, &w->config, setup->rank_of,
+                                      setup->piece_rank_of, w->transport->size);
     if (!status)
         status = placement_add_copies(&w->placement, &w->memory, &copies);
-    if (!status)
-        status =
-            placement_take_outputs(&w->placement, m, setup->output_first, setup->n_output_first);
-    if (!status)
-        status = check_memory(w, setup);
-    if (!status)
-        status = shard_open(&w->shard, &w->dev, m, w->checkpoint, setup->precision, &w->placement,
-                            t->rank, NULL, NULL);
-    const int32_t *first = w->placement.output_first;
-    if (!status)
-        status =
-            weights_load_outputs(&w->logits.unembed, &w->dev, m, w->checkpoint, setup->precision,
-                                 first[t->rank], first[t->rank + 1] - first[t->rank]);
+    return status ? status
+                  : placement_take_outputs(&w->placement, &w->config, setup->output_first,
+                                           setup->n_output_first);
+}
+
+static int load_shard(struct worker *w, const struct setup *setup)
+{
+    return shard_open(&w->shard, &w->dev, &w->config, w->checkpoint, setup->precision,
+                      &w->placement, w->transport->rank, NULL, NULL);
+}
+
+static int load_outputs(struct worker *w, const struct setup *setup)
+{
+    const int32_t *first = w->placement.output_first + w->transport->rank;
+    return weights_load_outputs(&w->logits.unembed, &w->dev, &w->config, w->checkpoint,
+                                setup->precision, first[0], first[1] - first[0]);
+}
+
+static int load(struct worker *w, const struct setup *setup)
+{
+    static int (*const steps[])(struct worker *, const struct setup *) = {
+        open_device, take_placement, check_memory, load_shard, load_outputs};
+    int status = 0;
     w->precision = setup->precision;
+    for (size_t i = 0; i < sizeof steps / sizeof *steps && !status; i++)
+        status = steps[i](w, setup);
     return status;
 }
 
