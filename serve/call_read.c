@@ -49,16 +49,16 @@ static bool is_of(const char *name, bool chat)
     return true;
 }
 
-static int check_fields(const struct js *body, bool chat)
+static int check_fields(struct call *c)
 {
     const char *names[MAX_FIELDS] = {0};
     int n = 0;
     for (int i = 0; completion_fields[i]; i++)
-        if (is_of(completion_fields[i], chat))
+        if (is_of(completion_fields[i], c->chat))
             names[n++] = completion_fields[i];
-    for (const char *const *own = chat ? chat_names : text_names; *own; own++)
+    for (const char *const *own = c->chat ? chat_names : text_names; *own; own++)
         names[n++] = *own;
-    return params_check(body, &(struct known_params){names, others, "serve"}, "");
+    return params_check(c->body, &(struct known_params){names, others, "serve"}, "");
 }
 
 static int read_stream(struct call *c)
@@ -80,6 +80,11 @@ static int read_stream(struct call *c)
     return status || !obfuscation
                ? status
                : fail(STATUS_BAD_FILE, "include_obfuscation: expected false, found true");
+}
+
+static int read_echo(struct call *c)
+{
+    return c->chat ? 0 : param_bool(c->body, "echo", &c->echo);
 }
 
 /* A chat has logprobs true and top_logprobs up to 20, a text logprobs up to 5. */
@@ -197,18 +202,14 @@ static int check_model(const struct call *c)
 
 static int read_body(struct call *c)
 {
+    static int (*const steps[])(struct call *) = {check_fields,  read_stream, read_echo,
+                                                  read_logprobs, read_counts, read_choices};
+    int status = 0;
     if (!js_is_object(c->body))
         return fail(STATUS_BAD_FILE, "expected an object, found %s", js_kind(c->body));
-    int status = check_fields(c->body, c->chat);
-    if (!status)
-        status = read_stream(c);
-    if (!status && !c->chat)
-        status = param_bool(c->body, "echo", &c->echo);
-    if (!status)
-        status = read_logprobs(c);
-    if (!status)
-        status = read_counts(c);
-    return status ? status : read_choices(c);
+    for (size_t i = 0; i < sizeof steps / sizeof *steps && !status; i++)
+        status = steps[i](c);
+    return status;
 }
 
 static void name_call(struct call *c)

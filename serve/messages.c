@@ -128,8 +128,9 @@ static int read_call(struct js *calls, const struct js *v, const char *where)
     return read_function(call, js_member(v, "function"), where);
 }
 
-static int read_calls(struct js *out, const struct js *v, const char *where)
+static int read_calls(struct js *out, const struct js *message, const char *where)
 {
+    const struct js *v = param_of(message, "tool_calls");
     if (!v)
         return 0;
     if (!js_is_array(v))
@@ -156,6 +157,28 @@ static int read_text(struct js *out, const struct js *message, const char *name,
     return 0;
 }
 
+static int read_role(struct js *out, const struct js *message, const char *where)
+{
+    size_t bytes = 0;
+    const struct js *v = js_member(message, "role");
+    const char *role = js_string(v, &bytes);
+    if (!bytes)
+        return fail(STATUS_BAD_FILE, "%sexpected a role, found %s", where,
+                    role ? "an empty string" : js_kind(v));
+    js_set(out, "role", js_copy(v));
+    return 0;
+}
+
+/* The other fields of a message, which are texts. */
+static int read_texts(struct js *out, const struct js *message, const char *where)
+{
+    static const char *const texts[] = {"tool_call_id", "reasoning_content", "reasoning"};
+    int status = 0;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts && !status; i++)
+        status = read_text(out, message, texts[i], where);
+    return status;
+}
+
 /* Refuse what the template would leave out. */
 static int check_read(const struct chat *chat, const struct js *message, const char *where)
 {
@@ -174,26 +197,17 @@ static int check_read(const struct chat *chat, const struct js *message, const c
                     : 0;
 }
 
+typedef int read_part(struct js *out, const struct js *message, const char *where);
+
 static int read_message(struct js *out, const struct chat *chat, const struct js *v,
                         const char *where)
 {
-    size_t bytes = 0;
+    static read_part *const parts[] = {read_role, read_content, read_calls, read_texts};
     if (!js_is_object(v))
         return fail(STATUS_BAD_FILE, "%sexpected an object, found %s", where, js_kind(v));
     int status = params_check(v, &message_fields, where);
-    const char *role = js_string(js_member(v, "role"), &bytes);
-    if (!status && !bytes)
-        status = fail(STATUS_BAD_FILE, "%sexpected a role, found %s", where,
-                      role ? "an empty string" : js_kind(js_member(v, "role")));
-    if (!status)
-        status = read_text(out, v, "role", where);
-    if (!status)
-        status = read_content(out, v, where);
-    if (!status)
-        status = read_calls(out, param_of(v, "tool_calls"), where);
-    static const char *const texts[] = {"tool_call_id", "reasoning_content", "reasoning"};
-    for (size_t i = 0; i < sizeof texts / sizeof *texts && !status; i++)
-        status = read_text(out, v, texts[i], where);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && !status; i++)
+        status = parts[i](out, v, where);
     return status ? status : check_read(chat, out, where);
 }
 
