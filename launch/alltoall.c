@@ -232,6 +232,23 @@ static int take_matrix(struct alltoall_command *c, int ranks)
     return byte_matrix_read(&m->matrix, c->matrix, ranks);
 }
 
+/* Without a matrix: which tokens go to which experts, and whether there is memory for them. */
+static int settle_traffic(struct alltoall_command *c, const struct process *p)
+{
+    struct alltoall_options *o = &c->options;
+    double *weights = NULL;
+    int status = exchange_choose_wire(&o->exchange, o->type);
+    if (!status)
+        status = c->tokens ? list_tokens(c) : list_sizes(c);
+    if (!status)
+        status = skew_parse(&weights, o->skew, o->experts, o->top_k, &c->memory);
+    o->weights = weights;
+    if (!status)
+        status = check_memory(c, p);
+    bool writes = !p->mpi || p->mpi->rank == 0;
+    return status || !writes ? status : outfile_check(c->emit);
+}
+
 static int settle(struct alltoall_command *c, const struct process *p)
 {
     static const enum dtype types[] = {DTYPE_BF16, DTYPE_F16, DTYPE_F32};
@@ -248,20 +265,9 @@ static int settle(struct alltoall_command *c, const struct process *p)
                                             .dedup = (enum dedup)c->dedup,
                                             .wire = (enum wire)c->wire};
     int status = check(c, p);
-    if (!status && c->matrix)
-        return take_matrix(c, n_ranks(c, p));
-    if (!status)
-        status = exchange_choose_wire(&o->exchange, o->type);
-    if (!status)
-        status = c->tokens ? list_tokens(c) : list_sizes(c);
-    double *weights = NULL;
-    if (!status)
-        status = skew_parse(&weights, o->skew, o->experts, o->top_k, &c->memory);
-    o->weights = weights;
-    if (!status)
-        status = check_memory(c, p);
-    bool writes = !p->mpi || p->mpi->rank == 0;
-    return status || !writes ? status : outfile_check(c->emit);
+    if (status)
+        return status;
+    return c->matrix ? take_matrix(c, n_ranks(c, p)) : settle_traffic(c, p);
 }
 
 /* ---- running ---- */

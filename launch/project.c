@@ -83,7 +83,7 @@ static bool needs_model(const struct project_command *c)
     return c->experts || !c->options.fit_path;
 }
 
-static int check(const struct project_command *c)
+static int check(struct project_command *c)
 {
     const struct project_options *o = &c->options;
     if (!o->path)
@@ -111,9 +111,18 @@ static int check_model(const struct project_command *c, const struct fit_model *
                 dtype_name(m->dtype));
 }
 
+static int take_routing(struct project_command *c)
+{
+    struct project_options *o = &c->options;
+    int status = routing_read(&c->file, o->path, &c->memory);
+    return status ? status : replay_layers(&o->layers, &c->file, o->path);
+}
+
 static int take_fit(struct project_command *c)
 {
     struct project_options *o = &c->options;
+    if (!o->fit_path)
+        return 0;
     int status = fit_read(&c->fit, o->fit_path, &c->memory);
     if (!status && !c->fit.has_model)
         status = fail(STATUS_BAD_FILE,
@@ -130,6 +139,8 @@ static int take_fit(struct project_command *c)
 static int take_topology(struct project_command *c)
 {
     struct project_options *o = &c->options;
+    if (!o->topology_path)
+        return 0;
     int status = topology_read(&c->topology, o->topology_path, &c->memory);
     o->topology = &c->topology;
     if (!status && !c->topology.has_device && !o->fit)
@@ -144,6 +155,8 @@ static int take_model(struct project_command *c)
 {
     struct fit_model found = {0};
     struct config unused;
+    if (!needs_model(c))
+        return 0;
     int status = model_shape_read(&found, &unused, c->model.model, &c->memory);
     found.dtype = c->file.head.dtype; // which --dtype may have changed
     if (!status)
@@ -162,25 +175,17 @@ static int take_counts(struct project_command *c)
 
 static int settle(struct project_command *c)
 {
+    static int (*const steps[])(struct project_command *) = {check,    take_counts,   take_routing,
+                                                             take_fit, take_topology, take_model};
     struct project_options *o = &c->options;
+    int status = 0;
     o->file = &c->file;
     o->coordinators = (int)c->coordinators;
     o->steps = (int)c->steps;
     o->placement = (enum project_placement)c->placement;
     o->overlap = (enum project_overlap)c->overlap;
-    int status = check(c);
-    if (!status)
-        status = take_counts(c);
-    if (!status)
-        status = routing_read(&c->file, o->path, &c->memory);
-    if (!status)
-        status = replay_layers(&o->layers, &c->file, o->path);
-    if (!status && o->fit_path)
-        status = take_fit(c);
-    if (!status && o->topology_path)
-        status = take_topology(c);
-    if (!status && needs_model(c))
-        status = take_model(c);
+    for (size_t i = 0; i < sizeof steps / sizeof *steps && !status; i++)
+        status = steps[i](c);
     if (!status) {
         o->prices = project_prices(o->fit, o->topology, &c->shape);
         o->layers_share = project_layers_share(&c->shape);
