@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install what building and testing epmoe needs on Debian or Ubuntu; does nothing when all is there.
+# Installs the packages that building and testing epmoe needs on Debian or Ubuntu, if any is missing.
 #   launch/install.sh [--tests]     --tests: also what only the test suite and CI use
 set -euo pipefail
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# A laboratory: every rank a host of its own, on this one machine. See docs/launch.md.
+# A laboratory: runs a program as ranks on this machine, each of which is a host of its own. See docs/launch.md.
 #   launch/lab.sh -n 5 --cpu 0.34 --rate 1gbit -- epmoe bench -m models/austen-moe
-# Options are checked here, and what a run leaves behind is removed here; the run itself is
-# launch/lab/inside.sh, in namespaces that end with it. Exit codes are the program's; 2 for bad usage,
-# 1 where the laboratory cannot be built.
+# This script checks the options and removes what a run leaves behind. launch/lab/inside.sh is the run
+# itself, in namespaces that end with it. Exit codes are the program's; 2 for bad usage, 1 if the
+# laboratory cannot be built.
 set -uo pipefail
 
 usage() {
@@ -92,7 +92,7 @@ for tool in "${needed[@]}"; do
 done
 
 LAB_ROOT=$(realpath "$(dirname "$0")/..")
-find_tools() { # beside the program, wherever in the command it stands, or above it, or in a build
+find_tools() { # in the folder of any word of the command, or the one above, or in a build
     local word place
     for word in "$@" "$LAB_ROOT"/build/{release,*}/epmoe; do
         for place in "$(dirname -- "$(command -v -- "$word")")"{,/..}; do
@@ -104,14 +104,14 @@ find_tools() { # beside the program, wherever in the command it stands, or above
 find_tools "$@"
 export LAB_ROOT LAB_TOOLS LAB_DIR=/run/epmoe-lab.$$
 
-# From here on in a mount namespace of its own, as the same process: mounts end with the run.
+# Start this script again in a mount namespace, as the same process, so that mounts end with the run.
 if [ "${LAB_MOUNTS:-}" != $$ ]; then
     LAB_MOUNTS=$$ exec unshare --mount --propagation private -- "$0" "${given[@]}"
 fi
 
 # ---- clean up ----
 
-# Whatever is in the cgroups of one laboratory ends, and they go.
+# Kill all processes in the cgroups of one laboratory, and remove the cgroups.
 remove_cgroups() { # directory
     local group wait
     echo 1 >"$1/cgroup.kill" 2>/dev/null
@@ -126,8 +126,8 @@ remove_cgroups() { # directory
     echo "lab.sh: expected $1 to be empty, found processes $(cat "$1"/*/cgroup.procs | tr '\n' ' ')" >&2
 }
 
-# A run that was killed with SIGKILL takes its processes, network and mounts along; its cgroups and a
-# directory that is empty outlive it.
+# When a run is killed with SIGKILL, its processes, network and mounts end with it, but its cgroups and an
+# empty directory are left. Remove those of runs that are no longer there.
 remove_stale() {
     local old
     for old in /run/epmoe-lab.* "$LAB_DIR"/cgroup/epmoe-lab.*; do
@@ -169,12 +169,12 @@ remove_stale
 mkdir "$LAB_DIR/cgroup/epmoe-lab.$$" 2>"$LAB_DIR/why" || build_failed "a cgroup"
 export LAB_CGROUP=$LAB_DIR/cgroup/epmoe-lab.$$
 
-# Its processes end with their first one, that with unshare, and unshare with this script. Children
-# in the background would ignore SIGINT.
+# If this script ends, so does unshare, with it the first process of the namespace, and with that all
+# others. Bash lets children in the background ignore SIGINT, so env restores its default.
 env --default-signal=INT setpriv --pdeathsig KILL -- unshare --pid --fork --kill-child --mount-proc -- \
     "$LAB_ROOT/launch/lab/inside.sh" "$@" <&0 &
 run=$!
-[ -z "$signalled" ] || kill -KILL "$run" # before there was anybody to pass it on to
+[ -z "$signalled" ] || kill -KILL "$run" # the signal came before the run had begun
 while :; do
     wait "$run"
     code=$?

@@ -67,8 +67,8 @@ tell_small_memory() { # bytes that are free in /dev/shm
     small_memory=1
 }
 
-# mpirun could not read a rank's message, and drops it. Open MPI 4.1 loses one in ten of those about a
-# full /dev/shm, so look there.
+# mpirun could not read a message of a rank and has dropped it. Open MPI 4.1 does so with one in ten of
+# those that say that /dev/shm is full, so check that.
 take_lost_message() {
     local free
     free=$(free_kb /dev/shm)
@@ -94,7 +94,7 @@ take_end() {
     fi
 }
 
-# The same, about how a run began.
+# Take a message about how a run began. False if it is about something else.
 take_start() {
     local program='(Executable|Application name): +([^'$'\n'']+)' space='Space Available: ([0-9]+) B'
     if [[ $block == *'unable to find the specified executable'* && $block =~ $program ]]; then
@@ -118,10 +118,11 @@ take_block() {
     block='' in_block=''
 }
 
-# A line that says who was killed. It counts by itself: two messages may arrive line by line in turn.
+# The line that says which rank was killed. It is looked for in each line by itself, as the lines of two
+# messages may arrive in turn.
 noticed='process rank ([0-9]+) with PID [0-9]+ on node ([^ ]+) exited on (signal [0-9]+ \([^)]*\))'
 
-# What Open MPI says of a lost peer, for when its lines arrive apart.
+# The message of Open MPI about a lost peer, to recognise each of its lines if other lines come between.
 gone="usually indicates a failure in the peer process (e.g., a crash or
 otherwise exiting without calling MPI_FINALIZE first).
 Although this local MPI process will likely now behave unpredictably
@@ -166,7 +167,7 @@ take_line() {
         *'***    and potentially your MPI job'*)
         symptoms+=$1$'\n'
         ;;
-    '['*'] plm:rsh: Warning: setpgid('*) ;; # the agent had begun already, in a group of its own
+    '['*'] plm:rsh: Warning: setpgid('*) ;; # the remote shell had started already, in a process group of its own
     '['*'] ORTE_ERROR_LOG: '*/show_help.c*)
         symptoms+=$1$'\n'
         take_lost_message
@@ -188,15 +189,15 @@ take_line() {
 
 # ---- the run ----
 
-# epmoe serve finishes what runs at the first Ctrl-C. mpirun would kill its ranks a second later; so it
-# is in a session of its own there, which the terminal's Ctrl-C does not reach, and gets SIGUSR1, which it
-# passes on to the ranks.
+# At the first Ctrl-C epmoe serve finishes the texts that run. mpirun would kill its ranks a second later. So
+# with serve mpirun runs in a session of its own, which the terminal's Ctrl-C does not reach, and this script
+# sends it SIGUSR1, which mpirun passes on to the ranks.
 finishes='' session=()
 for word in "${arguments[@]}"; do
     [ "$word" != serve ] || finishes=1 session=(setsid)
 done
 
-on_signal() { # mpirun gets Ctrl-C from the terminal, too, but not a kill of this script
+on_signal() { # Ctrl-C reaches mpirun from the terminal, too; a signal to this script alone does not
     if [ -n "$finishes" ] && [ "$1" -ne 1 ]; then
         finishes=''
         kill -USR1 "$job" 2>/dev/null
@@ -212,12 +213,13 @@ on_signal() { # mpirun gets Ctrl-C from the terminal, too, but not a kill of thi
 # start, which it prints on stdout.
 relay_first() {
     local own='^[0-9]+ total process(es)? failed to start$'
-    dd bs=65536 count=1 status=none of="$folder/first" # what one read gives: nothing waits for more
+    dd bs=65536 count=1 status=none of="$folder/first" # one read, so output is not held back
     [[ $(head -c 64 "$folder/first" | tr -d '\0') =~ $own ]] || cat "$folder/first"
 }
 
-# mpirun neither notices that its stdout cannot be written nor stands it when its reader leaves. So what
-# the ranks print comes here. A pipe is opened anew: its reader may have made this end non-blocking.
+# mpirun does not notice if its stdout cannot be written, and fails if the reader of its stdout leaves. So
+# this function reads what the ranks print and writes it to stdout. If stdout is a pipe, it is opened again,
+# as its reader may have made this end non-blocking.
 relay() {
     trap '' INT TERM HUP # this ends when mpirun has ended
     [ -e /dev/fd/1 ] || exec 1</dev/null
@@ -227,8 +229,8 @@ relay() {
     cat >/dev/null 2>&1
 }
 
-# What Open MPI leaves behind when it is killed: shared memory with the job's number in its name, and a
-# directory with mpirun's. It calls this host by its name with the domain or without.
+# Remove what Open MPI leaves behind when it is killed: shared memory with the job's number in its name, and
+# a directory with mpirun's process number. Their names have this host's name with or without the domain.
 clean() {
     local number='' host
     read -r number 2>/dev/null <"$folder/uri"
@@ -240,7 +242,7 @@ clean() {
     rm -rf "$folder"
 }
 
-# This process waits until the script has ended, however, and cleans up after it.
+# A process that waits until the script has ended in any way, and then cleans up if the script has not.
 janitor() {
     trap '' INT TERM HUP
     read -r job
@@ -250,7 +252,7 @@ janitor() {
     clean
 }
 
-# Whether a directory of this host lacks room for Open MPI's files; it is told.
+# True if a directory of this host has no room for Open MPI's files; prints that.
 lacks_room() {
     local free
     free=$(free_kb "$1")
@@ -263,7 +265,7 @@ exec 4>&2
 folder=$(mktemp -d) || exit 1
 trap clean EXIT
 export EPMOE_LAST_WORDS=$folder/words # rank 0 writes here where the run is, if it is on this host
-export EPMOE_SUMMARY=$folder/summary  # and here what is to come after all of stdout
+export EPMOE_SUMMARY=$folder/summary  # and here what is to be printed after all of stdout
 : >"$folder/summary"
 mkfifo "$folder/stderr" "$folder/stdout" "$folder/janitor" || exit 1
 relay <"$folder/stdout" 4>&- &

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install what is missing, build, and run the main job on the shipped model: in one process, then
+# Installs what is missing, builds epmoe, and runs the main job on the shipped model: in one process, then
 # with a coordinator and four workers. Both print the same text.
 #   launch/quickstart.sh ["a prompt"]
 set -euo pipefail

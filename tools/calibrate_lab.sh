@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Predicted against measured: epmoe calibrate --check on 2, 3, 5 and 8 hosts of launch/lab.sh, at
-# several rates of their links and shares of a core, as CSV. A line is one run, in which prices are
-# fitted and steps that the fit has not seen are measured in turn; with "fit of" another number of
-# hosts, the prices are that run's and nothing is fitted. Needs root and an idle machine of two cores.
+# Compares predicted and measured times: runs epmoe calibrate --check on 2, 3, 5 and 8 hosts of
+# launch/lab.sh, at several rates of their links and shares of a core, and prints CSV. A line is one run,
+# which fits prices and then measures steps that were not used for the fit. If fit_of is another number
+# of hosts, the run takes that run's prices and fits nothing. Needs root and an idle machine of two cores.
 #   tools/calibrate_lab.sh build/release/epmoe models/austen-moe >calibrate.csv
 #   EPMOE_LAB_RUNS="3,0.5,1gbit 5,0.34,-" tools/calibrate_lab.sh …   # other hosts, shares, rates
 # Fits stay in calibrate-fits/, as HOSTS-SHARE-RATE.json.
@@ -38,7 +38,7 @@ for run in $runs; do
     fit=$fits/$hosts-$cpu-$rate.json
     calibrate "$hosts" "$cpu" "$rate" -o "$fit" && tell "$hosts" "$cpu" "$rate" "$hosts" || exit 1
 done
-# What three hosts have told, of more of the same hosts.
+# Predict runs of more hosts from the prices of three hosts of the same kind.
 for hosts in 5 8; do
     fit=$fits/3-0.2-1gbit.json
     [ -f "$fit" ] || calibrate 3 0.2 1gbit -o "$fit" || exit 1

@@ -106,7 +106,7 @@ TOOL_TALK = [
 
 
 class Message(dict):
-    """A message that knows whether its content was read."""
+    """A message that notes whether the template has read its content."""
 
     read = False
 
@@ -132,9 +132,9 @@ class Message(dict):
 
 
 def render(template, messages, tools=None, variables=None):
-    """{"text"}, {"error": the template's own words, or null for an error of another kind} or {"unread": n}: the
-    text leaves out message n, whose content was never read. It goes through what apply_chat_template calls, after
-    what that does to messages."""
+    """Render a conversation with what apply_chat_template calls, after what that does to messages. Return {"text"};
+    {"error": the text of the template's raise_exception, or null for another error}; or {"unread": n}, if the
+    template has not read the content of message n."""
     from jinja2 import TemplateError
     from transformers.utils import chat_template_utils as utils
 
@@ -145,7 +145,7 @@ def render(template, messages, tools=None, variables=None):
         text = utils._compile_jinja_template(template).render(messages=seen, tools=tools, **variables)
     except TemplateError as error:
         return {"error": str(error) if type(error) is TemplateError else None}
-    except Exception:  # whatever Python has to say of the values
+    except Exception:  # any error of Python about the values
         return {"error": None}
     for n, m in enumerate(seen):
         if "content" in m and not m.read:

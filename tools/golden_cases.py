@@ -14,7 +14,7 @@ class Case:
     prompt: int = 48
     embedding: float = 1.0  # standard deviation
     generation: dict | None = None  # generation_config.json
-    wrong: dict = field(default_factory=dict)  # misreadings of config.json that must show
+    wrong: dict = field(default_factory=dict)  # wrong values of config.json that must change the logits
 
 
 def moe(layers, hidden, heads, kv_heads, experts, top_k, expert, shared, vocab, theta, **more):
@@ -61,12 +61,12 @@ CASES = [
          wrong={"norm_topk_prob": True, "rope_theta": 1e4, "num_experts_per_tok": 3}),
     Case("moe-60", 6, moe(2, 36, 2, 2, 60, 4, 7, 26, 101, 1e6, eos_token_id=100),
          form=4, wrong={"norm_topk_prob": True, "rope_theta": 1e4, "num_experts_per_tok": 5}),
-    # Fewer routed rows than experts; and fewer tokens than a tile has rows.
+    # Fewer routed rows than experts, and fewer tokens than a tile has rows.
     Case("moe-60-short", 1, moe(2, 40, 4, 2, 60, 6, 8, 24, 127, 1e4, norm_topk_prob=True, eos_token_id=[5, 6]),
          prompt=9, wrong={"norm_topk_prob": False, "num_experts_per_tok": 5}),
     Case("moe-renormalised", 9, moe(3, 48, 3, 1, 5, 2, 23, 31, 97, 1e4, norm_topk_prob=True, qkv_bias=False),
          wrong={"norm_topk_prob": False, "rope_theta": 1e6}),
-    # Small embeddings let the epsilon of the first norm show.
+    # Small embeddings, so that the epsilon of the first norm changes the logits.
     Case("moe-top-1", 7, moe(2, 40, 4, 4, 7, 1, 17, 24, 111, 1e4, rms_norm_eps=1e-5, eos_token_id=None),
          dtype="float32", embedding=0.01,
          wrong={"norm_topk_prob": True, "rms_norm_eps": 1e-6, "num_experts_per_tok": 2}),
@@ -80,7 +80,7 @@ CASES = [
          layout="fused", form=4, wrong={"norm_topk_prob": True, "rope_theta": 1e4}),
     Case("moe-sharded", 13, moe(3, 48, 3, 3, 6, 2, 24, 40, 128, 1e6, eos_token_id=[126, 127], qkv_bias=False),
          layout="sharded", wrong={"norm_topk_prob": True, "rope_theta": 1e4}),
-    # An odd width that no number of heads divides: head_dim is stated, and attention is 40 wide.
+    # The width is odd and no multiple of the number of heads. config.json gives head_dim; attention is 40 wide.
     Case("moe-head-dim", 6, moe(2, 45, 4, 2, 7, 3, 23, 33, 103, 1e4, head_dim=10, tie_word_embeddings=True),
          embedding=0.3, wrong={"norm_topk_prob": True, "rope_theta": 1e6}),
     # Several blocks of 64 keys.
@@ -162,7 +162,7 @@ CASES = [
          form=4, wrong={"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}),
     Case("dynamic", 1, shape("qwen2", 2, 32, 2, 1, 90, 1e4, intermediate_size=44, max_position_embeddings=64,
                              rope_scaling={"rope_type": "dynamic", "factor": 4.0})),
-    # The prompt itself goes beyond: its positions turn as its whole length says.
+    # The prompt is longer than the length of training, so its own length decides how positions are scaled.
     Case("dynamic-long", 1, shape("mixtral", 2, 32, 4, 2, 90, 1e4, **wide_experts("num_local_experts", 5, 2, 14),
                                   head_dim=8, max_position_embeddings=64,
                                   rope_scaling={"rope_type": "dynamic", "factor": 2.0}),

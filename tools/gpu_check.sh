@@ -44,7 +44,7 @@ out=$(realpath -m "${out:-gpu_report${only:+_only}}")
 cd "$here" || exit 2
 . tools/gpu_check/prepare.sh
 
-# Every name of --only is one of a step of these parts.
+# Check that each name of --only is the name of a step of these parts.
 check_names() {
     local name
     for name in ${only//,/ }; do
@@ -71,7 +71,7 @@ print_plans() {
 
 failed=0
 
-# A line about the result of a step, from its exit code; the reason is the last line of its log.
+# Print the result of a step in one line, by its exit code. Why it was skipped is the last line of its log.
 outcome() { # code took limit log
     case $1 in
     0) echo ok ;;
@@ -87,7 +87,7 @@ note() { # part name planned took result
     case $5 in failed*) failed=1 ;; esac
 }
 
-# Run a step until its deadline, which is in seconds since the part began.
+# Run a step, and stop it at its deadline, in seconds since the part began.
 run_step() { # part planned name deadline began command…
     local part=$1 planned=$2 name=$3 limit=$(($4 - (SECONDS - $5))) start=$SECONDS log=$out/$1/$3.log code took
     shift 5

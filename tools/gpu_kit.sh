@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes a folder with what tools/gpu_check.sh needs on a GPU machine without MPI and without a package
+# Makes a folder with what tools/gpu_check.sh needs on a GPU machine that has no MPI and no package
 # manager: epmoe and all programs of the check, built here with line information for profilers, Open
-# MPI's mpirun with its plugins, and the small libraries they use. The GPU machine must have cuBLAS and
+# MPI's mpirun with its plugins, and the small libraries that they use. The GPU machine must have cuBLAS,
 # the driver, and NCCL unless --nccl is given. Copy the folder there together with the sources.
 #   tools/gpu_kit.sh [DIR]         (gpu_kit; replaced)
 #     --nccl FOLDER                its libnccl.so.2 goes along, as gpu_kit/nccl/libnccl.so.2.xz
@@ -53,13 +53,13 @@ copy_programs() {
     done
 }
 
-# A folder of Open MPI, as it was configured.
+# Print the path of one of Open MPI's folders here.
 mpi_path() {
     ompi_info --parsable --path "$1" | cut -d: -f3
 }
 
-# mpirun, orted, and those plugins that need no library beyond what these and the programs need
-# already; the others drive InfiniBand, Slurm and the like.
+# Copy mpirun, orted, and the plugins that need no further libraries. The other plugins are for InfiniBand,
+# Slurm and the like.
 copy_mpi() {
     local plugin known needs pmix
     mkdir -p "$kit"/mpi/{bin,plugins,share,etc,pmix}

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""transformers beside epmoe, on the GPU if there is one (with a CPU only: to try this script).
+"""Compare epmoe with transformers, on the GPU if there is one (on a CPU only to try this script).
 
 Without files: speed on the checkpoint --model, or on Qwen1.5-MoE-A2.7B's shape with random weights
 of its own, bf16, batch 1: prefill (to the first token), decode and the total.

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The report of tools/gpu_check.sh, from what its steps left: one page of what passed, of each figure
-beside the roof measured in the same run and beside its target, and of the decisions that the figures
-make; then all steps and the ends of their logs. Reads DIR/PART/steps.tsv (name, seconds planned, taken,
-result), DIR/PART/NAME.log, and NAME.json or NAME.csv where a step makes one.
+"""Write the report of tools/gpu_check.sh from the files of its steps. The first page says what passed,
+compares each figure with the roof measured in the same run and with its target, and says what the figures
+decide; then come all steps and the ends of their logs. Reads DIR/PART/steps.tsv (name, seconds planned,
+taken, result), DIR/PART/NAME.log, and NAME.json or NAME.csv of the steps that write one.
 usage: tools/gpu_report.py DIR > report.md"""
 import csv
 import json
@@ -24,7 +24,7 @@ NCU = [("time", "gpu__time_duration.sum"),
 
 
 class Part:
-    """What one part's steps left."""
+    """The files that the steps of one part wrote."""
 
     def __init__(self, folder, name):
         self.folder, self.name = os.path.join(folder, name), name
@@ -46,12 +46,12 @@ class Part:
         return self.result.get(step) == "ok"
 
     def bench(self, step):
-        """The JSON of a step that went well; else None."""
+        """The JSON of a step that passed, or None."""
         return json.loads(self.text(step + ".json")) if self.ok(step) else None
 
 
 def results(bench, kind):
-    """Of pp or tg, by batch."""
+    """The results "pp" or "tg" of bench, by batch."""
     return {r["batch"]: r for r in bench["results"] if r["test"].startswith(kind)} if bench else {}
 
 
@@ -86,7 +86,7 @@ def is_reference(bench):
 
 
 def prefill_target(bench, result):
-    """Seconds; None for another shape or way than the reference's."""
+    """The target in seconds, or None for a shape or a way that the reference does not have."""
     if not is_reference(bench) or result["batch"] != 1 or result["ranks"] > 1:
         return None
     roof, n = bench["machine"]["roof"], int(result["test"][2:])
@@ -143,7 +143,7 @@ def loaded(part):
 # ---- what the phases cannot add up to ----
 
 def phase_sums(part):
-    """Batch (0: prefill) to seconds of the phases of a whole step, and what gpu_bench says is left."""
+    """{batch (0: prefill): seconds of the phases of a whole step}, and the time that gpu_bench says is left over."""
     sums, left, batch = {}, {}, None
     for line in part.log("phases").splitlines():
         title = re.match(r"A layer of (?:decode, batch (\d+)|prefill)", line)
@@ -225,7 +225,7 @@ def number(text):
 
 
 def counters(part):
-    """One row a kernel of ncu's raw page, whose second row has the units."""
+    """A table with one row for each kernel, from ncu's raw page, whose second row has the units."""
     lines = [line for line in part.text("ncu.csv").splitlines() if line.startswith('"')]
     rows = list(csv.DictReader(lines))
     if not part.ok("ncu") or len(rows) < 2:

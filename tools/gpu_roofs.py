@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What a layer of Qwen1.5-MoE-A2.7B moves on a GPU, and the time that takes at the roof: the tables
-of docs/gpu.md. A phase takes the longer of its bytes at full bandwidth and its FLOPs at the peak of
-dense bf16; phases do not overlap. Weights count once a phase; activations in the types in which
-the kernels read and write them.
+"""Print the tables of docs/gpu.md: how many bytes a layer of Qwen1.5-MoE-A2.7B reads and writes on a
+GPU, and how long that takes at the roof. A phase takes as long as its bytes at full bandwidth or its
+FLOPs at the peak of dense bf16, whichever is longer; phases do not overlap. Weights count once a phase,
+activations in the types in which the kernels read and write them.
 usage: tools/gpu_roofs.py [--prompt 1500] [--generate 40]"""
 import argparse
 
@@ -10,12 +10,12 @@ DIM, HEADS, HEAD, KV_HEADS, LAYERS = 2048, 16, 128, 16, 24
 EXPERTS, TOP_K, EXPERT, SHARED, VOCAB = 60, 4, 1408, 5632, 151936
 BF16, F32, INT = 2, 4, 4
 GPUS = {"A100 80 GB": (312e12, 2.04e12), "H100 SXM": (990e12, 3.35e12), "H200": (990e12, 4.8e12)}
-# What is aimed at: of the bandwidth roof in decode; of peak, or of the weight-read bound, in prefill
+# The targets: shares of the bandwidth roof in decode, and of the peak or of the bound by reading weights in prefill
 DECODE, OF_PEAK, OF_READING = 0.70, 0.45, 0.80
 
 
 class Phase:
-    """What one call of some kernels moves: weights, other bytes, FLOPs."""
+    """Bytes of weights, other bytes and FLOPs of one phase."""
 
     def __init__(self, name, weights, rest, flops):
         self.name, self.weights, self.bytes, self.flops = name, weights, weights + rest, flops
@@ -26,7 +26,7 @@ class Phase:
 
 
 def matmul(name, n, outputs, inputs, rest, matrices=1, rows=None):
-    """n rows through one of `matrices` each (rows: matrix rows that they meet in all)."""
+    """The phase in which each of n rows goes through one of `matrices`; rows: all (row, matrix) pairs."""
     return Phase(name, matrices * outputs * inputs * BF16, rest,
                  2 * (rows or n) * outputs * inputs)
 
@@ -35,7 +35,7 @@ def layer(n, context):
     """n rows of one sequence whose last sees `context` positions."""
     kv, qkv = KV_HEADS * HEAD, (HEADS + 2 * KV_HEADS) * HEAD
     seen = sum(range(context - n + 1, context + 1))  # (query, key) pairs
-    hit = EXPERTS * (1 - (1 - TOP_K / EXPERTS) ** n)  # experts, if all are as likely
+    hit = EXPERTS * (1 - (1 - TOP_K / EXPERTS) ** n)  # how many experts have rows, if all are equally likely
     pairs, norm = n * TOP_K, n * DIM * (F32 + BF16)
     x_updated = 2 * n * DIM * F32
     return [
@@ -57,7 +57,7 @@ def layer(n, context):
 
 
 def outside():
-    """Logits of one row; embedding is nothing."""
+    """The phase of one row's logits. The embedding is too small to count."""
     return matmul("logits (once a step)", 1, VOCAB, DIM, DIM * (F32 + 2 * BF16) + VOCAB * F32)
 
 

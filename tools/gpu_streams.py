@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""How the products of a decode step of Qwen1.5-MoE-A2.7B, batch 1, fill a GPU: the last but one
-table of docs/gpu.md. To keep memory busy a device needs bandwidth times latency bytes under way
-(Little's law); a block of threads of kernels/cuda/stream.cuh has 64 bytes a lane. What is counted
-here is the whole device's, in steady state and in the last round, in which fewer blocks have a tile.
+"""Print the table "Bytes under way" of docs/gpu.md: how many bytes the products of a decode step of
+Qwen1.5-MoE-A2.7B, batch 1, keep under way on a GPU. To keep memory busy a device needs bandwidth times
+latency bytes under way (Little's law); a block of threads of kernels/cuda/stream.cuh has 64 bytes a
+lane. Counted are all blocks of the device, in all rounds but the last, and in the last, in which fewer
+blocks have a tile.
 usage: tools/gpu_streams.py"""
 from gpu_roofs import BF16, DIM, EXPERT, EXPERTS, GPUS, HEAD, HEADS, KV_HEADS, SHARED, TOP_K, VOCAB
 

@@ -3,9 +3,9 @@
 
 usage: list_known_keys.py OUT.json
 
-config: the fields of the families' config classes, and what PreTrainedConfig takes beside its
-fields. generation: what GenerationConfig holds. tokenizer: what the source of the tokenizers' base
-classes takes from the file, and the parameters of Qwen2Tokenizer.
+config: the fields of the families' config classes, and the further arguments of PreTrainedConfig.
+generation: the attributes of GenerationConfig. tokenizer: the keys that the source of the tokenizers'
+base classes reads from the file, and the parameters of Qwen2Tokenizer.
 """
 
 import inspect

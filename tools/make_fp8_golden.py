@@ -70,7 +70,7 @@ def write_in_fp8(folder):
 
 
 def check_weights(model, meant, dtype):
-    """transformers has multiplied out as is meant here, bit for bit."""
+    """Check that transformers multiplies out the same weights as this script, bit for bit."""
     found = model.state_dict()
     for name, value in meant.items():
         value = value.to(dtype)

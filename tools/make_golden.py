@@ -10,12 +10,12 @@ Made with transformers 5.23.0 and torch 2.13.0, on the CPU with one thread; the 
 made a golden file are recorded in it (safetensors metadata). The checkpoints come out the same
 byte for byte, the logits to rounding. tests/golden/README.md says what the files hold.
 
-A tiny checkpoint is random, but not any random checkpoint will do: logits of an untrained model
-are often near ties, and a test that hangs on a tie tests nothing. So seeds are tried, from the
-one in the table on, until the greedy path has clear winners, and the prompt is redrawn token by
-token until no routing decision in it is close. Both rules look at float32 only. Then each case is
-checked: that each tensor and each switch of the configuration shows in the logits, that
-transformers' own variants of attention and experts agree.
+A tiny checkpoint has random weights, but not every random checkpoint is useful: logits of an
+untrained model are often almost equal, and then rounding decides, not what the test is about. So
+seeds are tried, from the one in the table on, until each greedy token wins by a clear margin, and
+tokens of the prompt are drawn again until no routing decision in it is close. Both rules use float32
+only. Then each case is checked: each tensor and each switch of the configuration must change the
+logits, and transformers' own variants of attention and experts must agree.
 """
 
 import argparse
@@ -27,8 +27,8 @@ import shutil
 import sys
 from dataclasses import dataclass
 
-# Before torch is imported: bfloat16 without AMX, so that the files do not depend on who has it
-# (and virtual machines that announce it without its tile palettes crash oneDNN).
+# Set before torch is imported: bfloat16 without AMX, so that the files are the same on all processors.
+# (Also, oneDNN crashes on virtual machines that announce AMX without its tile palettes.)
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 import safetensors.torch
@@ -52,7 +52,7 @@ CLASSES = {
 DENSE = ("qwen2", "qwen3")
 GREEDY = 64
 
-# What a case must keep to. Shares of the range of its logits:
+# Limits that a case must keep. Shares of the range of its logits:
 GREEDY_MARGIN = 2e-3  # between the best and the second token, everywhere on the greedy path
 VARIANTS_AGREE = 1e-5  # other attention and experts implementations, in float32
 VISIBLE = 5e-3  # what a wrong switch or a missing tensor must change at least
@@ -64,7 +64,7 @@ DISTINCT = 12  # different tokens among the greedy ones
 
 # ------------------------------------------------------------------------ checkpoints
 
-# Gains over 1/sqrt(fan-in). They make every part of a layer matter.
+# Factors over 1/sqrt(fan-in), chosen so that every part of a layer changes the logits.
 GAINS = {
     "q_proj": 1.4, "k_proj": 1.4, "v_proj": 1.0, "o_proj": 1.5,
     "gate": 2.0, "shared_expert_gate": 1.5,
@@ -356,7 +356,7 @@ def check_switches_show(case, folder, golden):
 
 
 def check_weights(model, folder):
-    """What was written and read again is what was meant, bit for bit."""
+    """Check that the checkpoint, read again, has the weights that were written, bit for bit."""
     read = load(folder).state_dict()
     for name, value in model.state_dict().items():
         assert torch.equal(value, read[name]), f"{folder}: {name} was not read as written"
@@ -439,7 +439,7 @@ def austen_prompts():
 
 
 def make_austen():
-    """Of all prompts, take the one whose greedy continuation has the clearest winners."""
+    """Take the prompt whose greedy tokens win by the largest margin."""
     model = load(AUSTEN)
     vocabulary = model.config.vocab_size
     all_golden = [compute(model, tokens, rows_to_keep(len(tokens), vocabulary, 24)) for tokens in austen_prompts()]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/sampling.jsonl: what transformers leaves of a row of logits.
+"""Write tests/golden/sampling.jsonl: which tokens transformers may draw from a row of logits.
 
 usage: make_sampling_golden.py OUT.jsonl
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What tools/scaling.sh has measured, as a table on stdout and as a picture.
+"""Print what tools/scaling.sh has measured as a table, and draw it as a picture.
 
 tools/plot_scaling.py scaling.csv docs/scaling.svg build/release/epmoe
 Bounds are those that the program's `inspect` prints for the same work, with this machine's speed.
@@ -39,7 +39,7 @@ def read(path):
 
 
 def expected(epmoe, hosts, work, batch, test):
-    """(speed-up, bound) of inspect."""
+    """(speed-up, bound) as `epmoe inspect` expects them."""
     prompt, new = work
     text = subprocess.run(
         [epmoe, "inspect", MODEL, "--ranks", str(hosts), "-t", "1", "-o", "json",

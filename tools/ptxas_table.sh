@@ -9,7 +9,7 @@ nvcc=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# Lines "kernel<tab>registers<tab>shared bytes<tab>spilled bytes" of one file for one architecture.
+# Print lines "kernel<tab>registers<tab>shared bytes<tab>spilled bytes" of one file for one architecture.
 measure() { # arch file
     "$nvcc" -std=c++17 -O3 -arch="$1" -Xptxas -v -I. -c "$2" -o "$scratch/object.o" 2>&1 |
         c++filt | awk '

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What ranks are worth: the same workload on 1, 2, 3, 5 and 8 hosts of launch/lab.sh, in turn, as CSV.
+# Measures how speed grows with ranks: runs the same workload on 1, 2, 3, 5 and 8 hosts of launch/lab.sh,
+# one after the other, and prints CSV.
 # Needs root and an idle machine of two cores. The first round takes 18 minutes; those after it have 1
 # and 5 hosts only and take 7.
 #   tools/scaling.sh build/release/epmoe 3 >scaling.csv      # three rounds

@@ -178,7 +178,7 @@ def print_figures(f):
             print(f"| {label:10} |" + "".join(f" {1e3 * f[name][p]:10.1f} |" for p in ("mean", "p50", "p90", "p99")))
 
 
-# ---- serve and batch in turn ----
+# ---- serve and batch, one after the other ----
 
 def byte_characters():
     """How byte-level tokenizers write the 256 bytes."""

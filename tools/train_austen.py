@@ -8,13 +8,13 @@
 
 The model has the routing shape of Qwen1.5-MoE-A2.7B (60 experts, top-4 without
 renormalisation, one gated shared expert) at a width that fits 16 MB in bf16.
-Six novels are few (3.9 MB), so over-fitting is the trouble, and regularisation the
-remedy: dropout on the embeddings and on each residual branch, noise in the input
-tokens, an average of the weights. All of it lives in this script: the saved
-model is a plain qwen2_moe. The last 15 % of Persuasion are never trained on.
+Six novels are little text (3.9 MB), so the model over-fits without regularisation:
+dropout on the embeddings and on each residual branch, noise in the input tokens, and
+an average of the weights. Only this script has it: the saved model is a plain
+qwen2_moe. The last 15 % of Persuasion are not trained on.
 
-Most steps see rows of 512 tokens; a last stretch sees rows of 2048, without which
-the model would lose its way soon after the 512th token of a text.
+Most steps train on rows of 512 tokens, the last ones on rows of 2048. Without these
+the model's text becomes bad soon after its 512th token.
 """
 
 import argparse
@@ -213,8 +213,8 @@ def add_dropout(model, rate):
 def balance_loss(router_logits, config):
     """Return the load-balancing loss of the Switch Transformer, 4 when all experts are used alike.
 
-    Each layer is balanced by itself; transformers' own loss pools the layers, where one layer's
-    idle expert can hide behind a busy one of the same number in another.
+    Each layer is balanced by itself. transformers' own loss adds up the layers, so an idle expert of
+    one layer and a busy one of the same number in another layer cancel out.
     """
     losses = [
         load_balancing_loss_func((logits,), config.num_experts, config.num_experts_per_tok)
@@ -403,7 +403,7 @@ def learn(model, optimizers, batch, noise):
 
 @torch.no_grad()
 def follow(average, model, step):
-    """Move the averaged weights towards the model's."""
+    """Move the averaged weights towards the model's current ones."""
     share = 1 - min(0.998, (1 + step) / (10 + step))
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), share)
 
@@ -433,7 +433,7 @@ def prepare(options):
 
 @dataclasses.dataclass
 class Stage:
-    """A stretch of training: so many steps of so many rows of so many tokens."""
+    """A part of the training: how many steps, of how many rows, of how many tokens."""
 
     steps: int
     rows: int
