@@ -1,6 +1,5 @@
 /* The parts of epmoe batch. batch_job.c makes a job of a line of input, and a line of output of the
- * job's result. batch_output.c writes the lines, so
- * that a crash loses none that was synced. */
+ * job's result. batch_output.c writes the lines, so that a crash loses none that was synced. */
 #pragma once
 
 #include "launch/names.h"
