@@ -117,14 +117,6 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o)
         dev_reserve(wire_dev(c), &most);
 }
 
-static int refuse_gpu(const struct precision *p)
-{
-    return fail(STATUS_USAGE,
-                "--device cuda: expected weights in f32, f16 or bf16, found %s: only processors "
-                "multiply quantised ones; --dtype auto, or --device cpu",
-                quant_name(p->matrices ? p->matrices : p->blocks));
-}
-
 /* As the options say; but what is packed in the checkpoint stays as it is. */
 static int choose_precision(struct coordinator *c, const struct coordinator_options *o,
                             const struct checkpoint *ckpt)
@@ -141,7 +133,7 @@ static int choose_precision(struct coordinator *c, const struct coordinator_opti
                         precision_text(p).text, precision_text(&found).text);
         *p = found;
     }
-    return is_quantised(p) && o->device == DEVICE_CUDA ? refuse_gpu(p) : 0;
+    return 0;
 }
 
 /* 0, or STATUS_USAGE if a layer would not see all of so long a text. */

@@ -44,7 +44,7 @@ struct matrix {
     int n, k;        // outputs, inputs
     void *data;      // matrix_bytes(type, quant, n, k), 64-byte aligned
     const float *bias; // [n], or NULL
-    enum quant quant;  // how its weights are kept; a GPU has QUANT_NONE only
+    enum quant quant;  // how its weights are kept
 };
 
 /* The values that packing reads: a checkpoint's, in host memory of any alignment; or noise
@@ -311,7 +311,9 @@ struct kernels {
     /* The roof: the best this device does with its threads, measured now. FLOP/s of the
      * instruction that matmul uses for `type`, operands in registers or L1; bytes/s of reading
      * a buffer much larger than the caches. quick: in some hundredths of a second, the mean of a
-     * few runs; otherwise the best of many. */
+     * few runs; otherwise the best of many. quant_peak_flops is of products with weights of that
+     * kind. */
     double (*peak_flops)(struct dev *d, enum dtype type, bool quick);
+    double (*quant_peak_flops)(struct dev *d, enum quant quant, bool quick);
     double (*read_bandwidth)(struct dev *d, bool quick);
 };

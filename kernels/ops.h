@@ -119,7 +119,7 @@ static inline void top_tokens(struct dev *d, struct candidate *best, const float
     d->kernels->top(d, best, logits, n, vocab, most);
 }
 
-/* The bytes of a matrix; quantised ones are in the layout that all instruction sets share. */
+/* The bytes of a matrix; quantised ones are in the layout that all devices share. */
 size_t quant_matrix_bytes(enum quant quant, int n, int k);
 /* w := its n outputs in a packed matrix of the same inputs, from output `first` on. On the CPU. */
 void quant_copy_outputs(struct matrix *w, const void *packed, int first);
@@ -129,11 +129,10 @@ static inline size_t matrix_bytes(const struct dev *d, enum dtype type, enum qua
     return quant ? quant_matrix_bytes(quant, n, k) : d->kernels->matrix_bytes(type, n, k);
 }
 
-/* peak_flops of products with quantised weights, which only processors have. */
-double cpu_quant_peak_flops(struct dev *d, enum quant quant, bool quick);
 static inline double dev_peak_flops(struct dev *d, enum dtype type, enum quant quant, bool quick)
 {
-    return quant ? cpu_quant_peak_flops(d, quant, quick) : d->kernels->peak_flops(d, type, quick);
+    return quant ? d->kernels->quant_peak_flops(d, quant, quick)
+                 : d->kernels->peak_flops(d, type, quick);
 }
 
 static inline void matrix_pack(struct dev *d, struct matrix *w, int first,

@@ -21,7 +21,7 @@ void model_options_table(struct option_spec *table, struct model_options *o)
          NULL},
         {"dtype", 0, OPTION_CHOICE, &o->dtype, DTYPE_CHOICES,
          "type of weights and matmul inputs (auto: the checkpoint's); q8 and q4: weights of 8 and "
-         "4 bits, on a CPU",
+         "4 bits",
          0, 0, NULL},
         {"expert-dtype", 0, OPTION_CHOICE, &o->expert_dtype, EXPERT_DTYPE_CHOICES,
          "experts, shared experts and MLPs in fewer bits than the rest (auto: as --dtype)", 0, 0,

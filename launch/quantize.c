@@ -1,4 +1,4 @@
-/* epmoe quantize: writes a checkpoint whose weights are quantised and packed for a CPU. */
+/* epmoe quantize: writes a checkpoint whose weights are quantised and packed. */
 #include "model/quantize.h"
 
 #include <stdlib.h>

@@ -172,6 +172,28 @@ int packed_check(const struct config *m, const struct checkpoint *c)
     return s.status;
 }
 
+/* Copy packed bytes, a whole number of 2, to the device. */
+static void copy_packed(struct dev *d, void *to, const void *from, uint64_t bytes)
+{
+    fill_values(d, to, &(struct values){.type = DTYPE_F16, .data = from}, bytes / sizeof(f16));
+}
+
+/* A GPU's matrix: outputs of `packed` from output `first` on. Panels are copied as they are, unless
+ * `first` is within one. */
+static void give_gpu(struct matrix *w, struct dev *d, const void *packed, int first, uint64_t bytes)
+{
+    struct matrix host = *w;
+    struct arena memory = {0};
+    w->data = dev_alloc(d, bytes);
+    if (first) {
+        host.data = arena_alloc(&memory, bytes);
+        quant_copy_outputs(&host, packed, first);
+        packed = host.data;
+    }
+    copy_packed(d, w->data, packed, bytes);
+    arena_free(&memory);
+}
+
 /* It will be read again and again, in no order, for as long as the device is open. */
 static void keep(struct mapping *map, struct dev *d)
 {
@@ -189,10 +211,15 @@ int packed_map(struct matrix *w, struct dev *d, enum dtype type, const struct ch
     uint64_t from = quant_matrix_bytes(p->quant, before, p->k);
     uint64_t bytes = quant_matrix_bytes(p->quant, first + n, p->k) - from;
     *w = (struct matrix){.type = type, .n = n, .k = p->k, .quant = p->quant};
-    CHECK(t && !d->cuda, "%s is not here", p->name);
+    CHECK(t, "%s is not here", p->name);
     int status = n ? mapping_open(&map, c, t, from, bytes) : 0;
     if (status || n == 0)
         return status;
+    if (d->cuda) {
+        give_gpu(w, d, map.data, first - before, own);
+        mapping_close(&map);
+        return 0;
+    }
     if (first == before) {
         w->data = (void *)(uintptr_t)map.data;
         keep(&map, d);

@@ -50,8 +50,9 @@ void packed_each(const struct config *m, struct packed_kind kind,
 /* Are all there, with the right number of bytes? 0 or STATUS_BAD_FILE. */
 int packed_check(const struct config *m, const struct checkpoint *c);
 
-/* w := outputs [first, first + n) of a packed matrix, on a CPU. It is mapped, and belongs to the
- * device; only outputs that do not begin with a panel are copied. 0 or STATUS_BAD_FILE. */
+/* w := outputs [first, first + n) of a packed matrix. On a CPU it is mapped, and belongs to the
+ * device; only outputs that do not begin with a panel are copied. A GPU gets a copy. 0 or
+ * STATUS_BAD_FILE. */
 struct dev;
 struct matrix;
 int packed_map(struct matrix *w, struct dev *d, enum dtype type, const struct checkpoint *c,

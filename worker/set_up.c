@@ -59,12 +59,6 @@ static int check_setup(const struct worker *w, const struct setup *setup)
                     precision_text(&setup->precision).text);
     if (setup->n_nccl_ids && w->options->device == DEVICE_CPU)
         return fail(STATUS_USAGE, "--transport nccl: expected a GPU for each rank, found none");
-    if (is_quantised(&setup->precision) && w->options->device == DEVICE_CUDA)
-        return fail(STATUS_USAGE,
-                    "--worker-device cuda: expected weights in f32, f16 or bf16, found %s: only "
-                    "processors multiply quantised ones; --worker-device cpu",
-                    quant_name(setup->precision.blocks ? setup->precision.blocks
-                                                       : setup->precision.matrices));
     return 0;
 }
 

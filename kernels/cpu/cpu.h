@@ -80,6 +80,7 @@ size_t values_stride(const struct values *source, const struct matrix *w);
 
 /* roof.c */
 double cpu_peak_flops(struct dev *d, enum dtype type, bool quick);
+double cpu_quant_peak_flops(struct dev *d, enum quant quant, bool quick);
 double cpu_read_bandwidth(struct dev *d, bool quick);
 
 /* How many threads to use for work that reads `bytes` bytes; 16 FLOPs count as one byte. Little

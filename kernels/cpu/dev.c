@@ -147,6 +147,7 @@ static const struct kernels kernels_cpu = {
     .reserve = cpu_reserve,
     .close = cpu_close,
     .peak_flops = cpu_peak_flops,
+    .quant_peak_flops = cpu_quant_peak_flops,
     .read_bandwidth = cpu_read_bandwidth,
 };
 

@@ -3,7 +3,8 @@
  * Layouts on this device. A matrix W [n][k] keeps the checkpoint's row order: n rows of
  * row_stride(k) elements, zero beyond k. cuBLAS reads exactly n rows, so there are no rows of
  * padding. gate_up of an ffn has gate and up row by row: row 2 i is gate i, row 2 i + 1 is up i, so
- * that the two sums of a hidden value are neighbours. A block of keys or values is
+ * that the two sums of a hidden value are neighbours. Quantised matrices lie as on the CPU, in
+ * panels (kernels/cpu/quant.h). A block of keys or values is
  * [n_kv_heads][KV_BLOCK][row_stride(head_dim)].
  *
  * A kernel may begin before the kernels before it have ended (launch.cuh), and may then read what
@@ -72,6 +73,9 @@ void cuda_ffn(struct dev *d, const struct ffn_job *jobs, int n_jobs);
 void cuda_ffn_list_open(struct dev *d, struct ffn_list *list);
 size_t cuda_ffn_scratch_bytes(const struct dev *d, const struct dev_limits *limits);
 
+/* quant.cu: dense products with quantised weights */
+size_t cuda_quant_scratch_bytes(const struct dev_limits *limits);
+
 /* pack.cu */
 size_t cuda_matrix_bytes(enum dtype type, int n, int k);
 void cuda_matrix_pack(struct dev *d, struct matrix *w, int first, const struct values *source,
@@ -126,6 +130,7 @@ size_t cuda_wire_scratch_bytes(const struct dev_limits *limits);
 
 /* roof.cu */
 double cuda_peak_flops(struct dev *d, enum dtype type, bool quick);
+double cuda_quant_peak_flops(struct dev *d, enum quant quant, bool quick);
 double cuda_read_bandwidth(struct dev *d, bool quick);
 
 #ifdef __cplusplus

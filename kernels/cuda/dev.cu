@@ -58,6 +58,7 @@ static struct kernels cuda_table(void)
     k.reserve = cuda_reserve;
     k.close = cuda_close;
     k.peak_flops = cuda_peak_flops;
+    k.quant_peak_flops = cuda_quant_peak_flops;
     k.read_bandwidth = cuda_read_bandwidth;
     return k;
 }

@@ -5,30 +5,15 @@
  * Only the device knows which ffn has which rows. So a grid is sized for the worst case, and a
  * block of threads that finds no tile of work ends. */
 #include "base/check.h"
-#include "kernels/cuda/ffn.cuh"
+#include "kernels/cuda/ffn_tiles.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/product.cuh"
-#include "kernels/cuda/stream.cuh"
-#include "kernels/cuda/strip.cuh"
+#include "kernels/cuda/quant_ffn.cuh"
 
-enum {
-    MOST_PARTS = 8,
-    MEAN_ROWS = 8, // with more rows than this for each ffn, ffn_many.cu is faster
-};
+enum { MEAN_ROWS = 8 }; // with more rows than this for each ffn, ffn_many.cu is faster
 
-/* Jobs that share their launches. Those with the largest tiles come first, as they take longest. */
-struct ffn_call {
-    ffn_part parts[MOST_PARTS];
-    int n_parts;
-    int ahead; // see prefetch_weights
-};
-
-/* The first launch: hidden := silu(gate x) * up x. A tile has both outputs of a hidden value. */
-struct gate_up_side {
-    static __host__ __device__ int outputs(const ffn_part &p)
-    {
-        return 2 * p.width_stride;
-    }
+struct gate_up_side : gate_up_sums {
+    template <int FRAGMENTS> using tile_type = stream_tile<FRAGMENTS>;
 
     template <class T, int FRAGMENTS>
     static __device__ __forceinline__ void fill(stream_tile<FRAGMENTS> &tile, const ffn_part &p,
@@ -38,29 +23,10 @@ struct gate_up_side {
         stream_outputs(tile, p.blocks[s.block].gate_up, bytes, outputs(p), output, lane);
         stream_rows(tile, p.x, bytes, p.source, s.x_first, s.first, s.rows, lane);
     }
-
-    template <class T, int WARPS, int ROWS, class Tile>
-    static __device__ __forceinline__ void finish(const ffn_part &p, const Tile &tile,
-                                                  const float (&sums)[WARPS][TILE_OUTPUTS][ROWS])
-    {
-        const int columns = TILE_OUTPUTS / 2;
-        for (int i = (int)threadIdx.x; i < tile.rows * columns; i += WARPS * WARP_SIZE) {
-            int r = i / columns, column = i % columns;
-            float h = swiglu(add_warps<WARPS>(sums, 2 * column, r),
-                             add_warps<WARPS>(sums, 2 * column + 1, r));
-            set((T *)p.hidden + (size_t)(tile.first + r) * (size_t)p.width_stride +
-                    tile.output / 2 + column,
-                h);
-        }
-    }
 };
 
-/* The second launch: y := down hidden, zero beyond dim. */
-struct down_side {
-    static __host__ __device__ int outputs(const ffn_part &p)
-    {
-        return p.dim_stride;
-    }
+struct down_side : down_sums {
+    template <int FRAGMENTS> using tile_type = stream_tile<FRAGMENTS>;
 
     template <class T, int FRAGMENTS>
     static __device__ __forceinline__ void fill(stream_tile<FRAGMENTS> &tile, const ffn_part &p,
@@ -69,67 +35,6 @@ struct down_side {
         int bytes = p.width_stride * (int)sizeof(T);
         stream_outputs(tile, p.blocks[s.block].down, bytes, p.dim, output, lane);
         stream_rows(tile, p.hidden, bytes, NULL, s.first, s.first, s.rows, lane);
-    }
-
-    template <class T, int WARPS, int ROWS, class Tile>
-    static __device__ __forceinline__ void finish(const ffn_part &p, const Tile &tile,
-                                                  const float (&sums)[WARPS][TILE_OUTPUTS][ROWS])
-    {
-        for (int i = (int)threadIdx.x; i < tile.rows * TILE_OUTPUTS; i += WARPS * WARP_SIZE) {
-            int r = i / TILE_OUTPUTS, o = tile.output + i % TILE_OUTPUTS;
-            float sum = o < p.dim ? add_warps<WARPS>(sums, i % TILE_OUTPUTS, r) : 0;
-            put<T>(p.y, (size_t)(tile.first + r) * (size_t)p.dim_stride + o, sum, p.y_is_f32);
-        }
-    }
-};
-
-/* How many tiles, from tile 0 on, do not depend on the routing: those of part 0, if all rows go
- * through each of its blocks, as they go through the pieces of a shared expert. */
-template <int FRAGMENTS, class Side>
-static __host__ __device__ __forceinline__ int known_tiles(const ffn_call &call)
-{
-    const ffn_part &p = call.parts[0];
-    int strips =
-        p.count || p.source ? 0 : p.n_blocks * ((p.n - 1) / (FRAGMENTS * FRAGMENT_ROWS) + 1);
-    return strips * (Side::outputs(p) / TILE_OUTPUTS);
-}
-
-template <class T, int FRAGMENTS, class Side> struct ffn_tiles {
-    const ffn_call &call;
-
-    __device__ __forceinline__ bool is_known(int number) const
-    {
-        return number < known_tiles<FRAGMENTS, Side>(call);
-    }
-
-    __device__ __forceinline__ int ahead() const
-    {
-        return call.ahead;
-    }
-
-    __device__ __forceinline__ stream_tile<FRAGMENTS> find(int number, int lane) const
-    {
-        stream_tile<FRAGMENTS> tile = {};
-        for (int i = 0; i < call.n_parts; i++) {
-            const ffn_part &p = call.parts[i];
-            int tiles = Side::outputs(p) / TILE_OUTPUTS;
-            strip s = find_strip(p.count, p.n_blocks, p.n, FRAGMENTS * FRAGMENT_ROWS,
-                                 number / tiles, lane);
-            if (s.rows) {
-                Side::template fill<T>(tile, p, s, number % tiles * TILE_OUTPUTS, lane);
-                tile.job = i;
-                break;
-            }
-            number -= s.block * tiles;
-        }
-        return tile;
-    }
-
-    template <int WARPS, int ROWS>
-    __device__ __forceinline__ void finish(const stream_tile<FRAGMENTS> &tile,
-                                           const float (&sums)[WARPS][TILE_OUTPUTS][ROWS]) const
-    {
-        Side::template finish<T>(call.parts[tile.job], tile, sums);
     }
 };
 
@@ -142,12 +47,8 @@ __global__ void __launch_bounds__(STREAM_WARPS *WARP_SIZE, stream_blocks<T, FRAG
 
 template <class T, int FRAGMENTS, class Side> static void launch_side(struct dev *d, ffn_call call)
 {
-    size_t tiles = 0, most = (size_t)(d->cuda->multiprocessors * stream_blocks<T, FRAGMENTS>());
-    for (int i = 0; i < call.n_parts; i++) {
-        const ffn_part &p = call.parts[i];
-        int strips = most_strips(p.n, p.n_blocks, FRAGMENTS * FRAGMENT_ROWS, p.count != NULL);
-        tiles += (size_t)strips * (size_t)(Side::outputs(p) / TILE_OUTPUTS);
-    }
+    size_t tiles = most_tiles<FRAGMENTS, Side>(call);
+    size_t most = (size_t)(d->cuda->multiprocessors * stream_blocks<T, FRAGMENTS>());
     call.ahead =
         chunks_ahead(d->cuda->ahead_bytes, min(known_tiles<FRAGMENTS, Side>(call), (int)most));
     LAUNCH_EARLY(d, (ffn_stream<T, FRAGMENTS, Side>), (unsigned)(tiles < most ? tiles : most),
@@ -197,7 +98,9 @@ ffn_part ffn_part_of(const struct ffn_job *job, void *hidden)
             f->down.n,
             row_stride(f->down.n),
             row_stride(f->down.k),
-            job->y_type == DTYPE_F32};
+            job->y_type == DTYPE_F32,
+            NULL,
+            NULL};
 }
 
 /* Add a part; parts stay in order of width, the widest first. */
@@ -210,13 +113,14 @@ static void insert_part(ffn_call *call, const ffn_part &part)
 }
 
 /* Whether a job goes to ffn_many.cu. The grouped kernel there needs tensor cores, which f32 models
- * cannot use; so f32 jobs with counts stay here, and those without go to cuBLAS. A job without rows
- * may have an empty list. */
+ * cannot use; so f32 jobs with counts stay here, and those without go to cuBLAS. Quantised weights
+ * have kernels that take any number of rows. A job without rows may have an empty list. */
 static bool is_many(const struct ffn_job *job)
 {
     if (ffn_rows(job) == 0 || job->list->n == 0)
         return false;
-    if (ffn_shape(job)->down.type == DTYPE_F32 && (job->count || job->source))
+    if (ffn_shape(job)->down.quant ||
+        (ffn_shape(job)->down.type == DTYPE_F32 && (job->count || job->source)))
         return false;
     return job->n > STREAM_ROWS && ffn_rows(job) > MEAN_ROWS * job->list->n;
 }
@@ -227,22 +131,26 @@ static int run_together(struct dev *d, const struct ffn_job *jobs, int n_jobs)
 {
     ffn_call call = {};
     size_t used = 0;
-    enum dtype type = DTYPE_F32; // becomes that of the jobs that have rows
+    const struct matrix *like = NULL; // of the jobs that have rows: all are of one type
     int i = 0;
     for (; i < n_jobs && call.n_parts < MOST_PARTS && !is_many(&jobs[i]); i++) {
         if (ffn_rows(&jobs[i]) == 0 || jobs[i].list->n == 0)
             continue;
-        size_t bytes = ffn_hidden_bytes(&jobs[i]);
+        size_t bytes = ffn_hidden_bytes(&jobs[i]) + quant_job_bytes(&jobs[i]);
         CHECK(bytes <= d->scratch_bytes, "%d rows in %zu bytes of scratch", jobs[i].n,
               d->scratch_bytes);
         if (used + bytes > d->scratch_bytes)
             break;
-        insert_part(&call, ffn_part_of(&jobs[i], (char *)d->scratch + used));
-        type = ffn_shape(&jobs[i])->down.type;
+        ffn_part part = ffn_part_of(&jobs[i], (char *)d->scratch + used);
+        quant_part_open(&part, &jobs[i]);
+        insert_part(&call, part);
+        like = &ffn_shape(&jobs[i])->down;
         used += bytes;
     }
-    if (call.n_parts)
-        launch_call(d, call, type);
+    if (like && like->quant)
+        quant_ffn_call(d, call, like->type, like->quant);
+    else if (like)
+        launch_call(d, call, like->type);
     return i;
 }
 
@@ -277,6 +185,10 @@ size_t cuda_ffn_scratch_bytes(const struct dev *d, const struct dev_limits *limi
     size_t pieces = (size_t)limits->piece_rows * (size_t)limits->pieces *
                     (size_t)row_stride(limits->piece_width) * element;
     size_t dense = ffn_dense_bytes(d, limits->type, limits->piece_rows, limits->piece_width);
+    if (limits->quantised) {
+        hidden += quant_experts_bytes(limits);
+        pieces += quant_pieces_bytes(limits);
+    }
     hidden = pieces > hidden ? pieces : hidden;
     return hidden > dense ? hidden : dense;
 }

@@ -10,6 +10,8 @@ struct ffn_weights {
     const void *gate_up, *down;
 };
 
+struct quant_inputs; // quant.cuh
+
 /* A job as kernels read it. dim_stride and width_stride are the strides, in elements, of rows of
  * width dim (x and y) and of hidden rows. */
 struct ffn_part {
@@ -21,6 +23,7 @@ struct ffn_part {
     int n_blocks, n;
     int dim, dim_stride, width_stride;
     bool y_is_f32;
+    struct quant_inputs *read, *made; // rows x and hidden rows, quantised; NULL: weights are not
 };
 
 __device__ __forceinline__ float swiglu(float gate, float up)

@@ -1,15 +1,15 @@
-/* Dense products: of few rows by stream.cuh, of many by cuBLAS. */
+/* Dense products: of few rows by stream.cuh, of many by cuBLAS; those with quantised weights by
+ * quant.cu. */
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/dense.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/product.cuh"
-#include "kernels/cuda/stream.cuh"
+#include "kernels/cuda/quant.cuh"
 
 struct dense_call {
     const char *w, *x;
-    const float *bias;
-    float *y;
-    int n, row_bytes, ldy, rows;
-    bool add;
+    dense_output to;
+    int row_bytes, rows;
     int ahead; // see prefetch_weights
 };
 
@@ -30,12 +30,12 @@ template <int FRAGMENTS> struct dense_tiles {
 
     __device__ __forceinline__ stream_tile<FRAGMENTS> find(int number, int lane) const
     {
-        int tiles = (c.n + TILE_OUTPUTS - 1) / TILE_OUTPUTS, first = number / tiles * STRIP;
+        int tiles = (c.to.n + TILE_OUTPUTS - 1) / TILE_OUTPUTS, first = number / tiles * STRIP;
         int rows = min(c.rows - first, STRIP);
         stream_tile<FRAGMENTS> tile = {};
         if (rows <= 0)
             return tile;
-        stream_outputs(tile, c.w, c.row_bytes, c.n, number % tiles * TILE_OUTPUTS, lane);
+        stream_outputs(tile, c.w, c.row_bytes, c.to.n, number % tiles * TILE_OUTPUTS, lane);
         stream_rows(tile, c.x, c.row_bytes, NULL, first, first, rows, lane);
         return tile;
     }
@@ -44,15 +44,7 @@ template <int FRAGMENTS> struct dense_tiles {
     __device__ __forceinline__ void finish(const stream_tile<FRAGMENTS> &tile,
                                            const float (&sums)[WARPS][TILE_OUTPUTS][STRIP]) const
     {
-        for (int i = (int)threadIdx.x; i < tile.rows * TILE_OUTPUTS; i += WARPS * WARP_SIZE) {
-            int o = tile.output + i % TILE_OUTPUTS, r = i / TILE_OUTPUTS;
-            if (o >= c.n)
-                continue;
-            float sum = add_warps<WARPS>(sums, i % TILE_OUTPUTS, r);
-            float *y = c.y + (size_t)(tile.first + r) * (size_t)c.ldy + o;
-            sum = c.bias ? sum + c.bias[o] : sum;
-            *y = c.add ? *y + sum : sum;
-        }
+        finish_dense<WARPS * WARP_SIZE>(c.to, tile, sums);
     }
 };
 
@@ -68,7 +60,7 @@ __global__ void __launch_bounds__(WARPS *WARP_SIZE,
 template <class T, int FRAGMENTS> static void launch_stream(struct dev *d, dense_call call)
 {
     int strips = (call.rows - 1) / (FRAGMENTS * FRAGMENT_ROWS) + 1;
-    int tiles = (call.n - 1) / TILE_OUTPUTS + 1, most = d->cuda->multiprocessors;
+    int tiles = (call.to.n - 1) / TILE_OUTPUTS + 1, most = d->cuda->multiprocessors;
     call.ahead = chunks_ahead(d->cuda->ahead_bytes,
                               min(tiles * strips, most * stream_blocks<T, FRAGMENTS>()));
     if (tiles * strips <= most)
@@ -137,13 +129,17 @@ static void product(struct dev *d, float *y, int ldy, const void *x, const struc
 {
     if (n == 0 || !cuda_works(d))
         return;
+    if (w->quant) {
+        quant_product(d, y, ldy, x, w, n, add);
+        return;
+    }
     if (n > STREAM_ROWS) {
         many_rows(d, y, ldy, x, w, n, add);
         return;
     }
     int row_bytes = row_stride(w->k) * dtype_bytes(w->type);
     stream_product(
-        d, {(const char *)w->data, (const char *)x, w->bias, y, w->n, row_bytes, ldy, n, add, 0},
+        d, {(const char *)w->data, (const char *)x, {w->bias, y, w->n, ldy, add}, row_bytes, n, 0},
         w->type);
 }
 

@@ -132,7 +132,8 @@ int cuda_wait(struct dev *d)
 void cuda_reserve(struct dev *d, const struct dev_limits *most)
 {
     size_t needs[] = {cuda_ffn_scratch_bytes(d, most), cuda_attention_scratch_bytes(most),
-                      cuda_wire_scratch_bytes(most), cuda_top_scratch_bytes(most)};
+                      cuda_wire_scratch_bytes(most), cuda_top_scratch_bytes(most),
+                      most->quantised ? cuda_quant_scratch_bytes(most) : 0};
     size_t need = 0;
     for (size_t bytes : needs)
         need = bytes > need ? bytes : need;

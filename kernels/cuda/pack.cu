@@ -12,17 +12,13 @@
 #include "kernels/cuda/host.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/number.cuh"
+#include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/product.cuh"
 extern "C" {
 #include "base/noise.h"
 }
 
-enum { PACK_THREADS = 256, PACK_ELEMENTS = 8 };
-
-/* Source row r goes to row (first + r) * step + offset of the matrix. */
-struct placing {
-    int first, step, offset;
-};
+enum { PACK_ELEMENTS = 8 };
 
 template <class To, class From> __device__ __forceinline__ To converted(From x)
 {
@@ -201,9 +197,12 @@ static void pack(struct dev *d, const struct matrix *w, const struct values *sou
               (size_t)(n - 1) * (size_t)pitch + (size_t)columns);
         if (!cuda_works(d))
             return;
-        FOR_TYPE(w->type, To,
-                 FOR_TYPE(source->type, From,
-                          place_rows<To, From>(d, w, piece, n, columns, pitch, here)));
+        if (w->quant)
+            quant_place_rows(d, w, {source->type, piece, n, columns, pitch}, here);
+        else
+            FOR_TYPE(w->type, To,
+                     FOR_TYPE(source->type, From,
+                              place_rows<To, From>(d, w, piece, n, columns, pitch, here)));
         note_emptied(d, turn);
     }
 }

@@ -4,10 +4,10 @@ extern "C" {
 #include "base/hash.h"
 }
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/integer_tile.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/number.cuh"
 #include "kernels/cuda/product.cuh"
-#include "kernels/cuda/tile.cuh"
 
 #ifdef EPMOE_EMULATED
 enum { RUNS = 2, ROUNDS = 4, PRODUCT_SIZE = 32, READ_BYTES = 1 << 20 };
@@ -117,6 +117,24 @@ __global__ void __launch_bounds__(ROOF_THREADS) spin<float>(float *sink, const f
     sink[blockIdx.x * ROOF_THREADS + threadIdx.x] = sum;
 }
 
+/* The same with 8-bit integers, as products with quantised weights have them. */
+__global__ void __launch_bounds__(ROOF_THREADS) spin_integers(int *sink, const uint32_t *from)
+{
+    int d[CHAINS][4], sum = 0;
+#pragma unroll
+    for (int i = 0; i < CHAINS * 4; i++)
+        d[i / 4][i % 4] = i;
+    uint32_t x = from[threadIdx.x], a[4] = {x, x, x, x}, b[2] = {x, x};
+    for (int i = 0; i < ROUNDS; i++)
+#pragma unroll
+        for (int j = 0; j < CHAINS; j++)
+            mma_16832(d[j], a, b);
+#pragma unroll
+    for (int j = 0; j < CHAINS; j++)
+        sum ^= d[j][0] ^ d[j][1] ^ d[j][2] ^ d[j][3];
+    sink[blockIdx.x * ROOF_THREADS + threadIdx.x] = sum;
+}
+
 static double spin_flops(const trial &t)
 {
     double threads = (double)t.blocks * ROOF_THREADS, chains = (double)ROUNDS * CHAINS;
@@ -159,6 +177,26 @@ double cuda_peak_flops(struct dev *d, enum dtype type, bool quick)
         rate(2.0 * PRODUCT_SIZE * PRODUCT_SIZE * PRODUCT_SIZE, best_time(t, run_product));
     cudaFree(t.memory);
     return product > best ? product : best;
+}
+
+static void run_spin_integers(const trial &t)
+{
+    int *sink = (int *)t.memory;
+    LAUNCH(t.d, spin_integers, t.blocks, ROOF_THREADS, 0, sink,
+           (const uint32_t *)(sink + (size_t)t.blocks * ROOF_THREADS));
+}
+
+/* Of both kinds: weights of 4 bits are multiplied as integers of 8. */
+double cuda_quant_peak_flops(struct dev *d, enum quant quant, bool quick)
+{
+    (void)quant, (void)quick;
+    trial t = {d, DTYPE_F32, (unsigned)(d->cuda->multiprocessors * ROOF_BLOCKS), 0, NULL};
+    if (!cuda_works(d) || !take(&t, (size_t)(t.blocks + 1) * ROOF_THREADS * sizeof(int)))
+        return 0;
+    double warps = (double)t.blocks * ROOF_THREADS / 32, each = 2.0 * 16 * 8 * 32;
+    double best = rate(warps * ROUNDS * CHAINS * each, best_time(t, run_spin_integers));
+    cudaFree(t.memory);
+    return best;
 }
 
 /* ---- bytes/s ---- */

@@ -23,6 +23,63 @@ done <<'CASES'
 --device cuda --ranks 2 --strategy allgather --home 7
 CASES
 
+# Weights of 8 and 4 bits: the same bytes of logits however many ranks there are, however experts lie,
+# and whether weights are quantised at load or were before; and nearly those of the processor.
+logits() { # file, MODEL, options…
+    timeout 300 "$epmoe" logits --tokens 3,14,15,92,65,35,8,9,7 -o "$work/$1" -m "${@:2}" 2>"$work/stderr"
+}
+near() { # file, file: of f32, alike within 2 % of their range?
+    python3 - "$work/$1" "$work/$2" <<'PY'
+import json, struct, sys
+def read(path):
+    data = open(path, "rb").read()
+    begin = 8 + struct.unpack("<Q", data[:8])[0]
+    tensor = json.loads(data[8:begin])["logits"]
+    first, end = tensor["data_offsets"]
+    return struct.unpack(f"<{(end - first) // 4}f", data[begin + first:begin + end])
+a, b = read(sys.argv[1]), read(sys.argv[2])
+worst = max(abs(x - y) for x, y in zip(a, b, strict=True)) / (max(b) - min(b))
+print(f"{worst:.2g} of the range")
+sys.exit(not worst < 0.02)
+PY
+}
+python3 - $model/config.json >"$work/odd.json" <<'PY'
+import json, sys
+config = json.load(open(sys.argv[1]))
+layers, experts = config["num_hidden_layers"], config["num_experts"]
+print(json.dumps({"ranks": 3, "layers": [[e % 3 for e in range(experts)]] * layers,
+                  "outputs": [7, config["vocab_size"] - 30, 23]}))
+PY
+while read -r kind; do
+    # shellcheck disable=SC2086
+    {
+        logits wanted $model $kind --device cuda
+        result $? "logits $kind: $(cat "$work/stderr")"
+        logits cpu $model $kind && near wanted cpu >"$work/worst"
+        result $? "logits $kind on the GPU and on the processor differ by $(cat "$work/worst")"
+        logits mixed $model $kind --worker-device cuda --ranks 2 && near mixed cpu >"$work/worst"
+        result $? "logits $kind with a worker's GPU differ by $(cat "$work/worst")"
+        "$epmoe" quantize -m $model $kind -o "$work/packed" 2>"$work/stderr"
+        result $? "quantize $kind"
+    }
+    while read -r source options; do
+        # shellcheck disable=SC2086
+        logits found $source $options && cmp -s "$work/wanted" "$work/found"
+        result $? "$source $options: other bytes than $kind --device cuda: $(cat "$work/stderr")"
+    done <<WAYS
+$model $kind --device cuda --ranks 3
+$model $kind --device cuda --ranks 2 --home 7 --strategy padded --overlap on
+$work/packed --device cuda
+$work/packed --device cuda --ranks 3
+$work/packed --device cuda --ranks 3 --placement $work/odd.json
+WAYS
+    rm -r "$work/packed"
+done <<'KINDS'
+--dtype q8
+--dtype q4
+--expert-dtype q8
+KINDS
+
 refused() { # exit codes, text of the one line, environment, options…
     local code=$1 text=$2 setting=$3 found
     shift 3

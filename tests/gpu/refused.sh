@@ -56,6 +56,7 @@ tokens=$(seq -s, 1 40) # more than the joint kernels take
 each_kernel 1 "$epmoe" run -m $models/moe-head-dim --tokens "$tokens" -n 2 --temp 0 --ids \
     --ignore-eos --repeat-penalty 1.1 -t 1 --device cuda
 each_kernel 1 "$epmoe" run -m synth:tiny-moe:1 --tokens 1 -n 1 --temp 0 --ids -t 1 --device cuda
+each_kernel 1 "$epmoe" bench -m synth:tiny-moe:1 -p 4 -n 2 -r 1 -t 1 --device cuda --dtype q8
 
 # By NCCL all ranks launch; what is refused to a worker after its last layer counts, too.
 export EPMOE_EMULATED_GPUS=3
@@ -72,7 +73,7 @@ launched() { # the kernels that sources launch
     cat "$@" | tr '\n' ' ' | grep -oE 'LAUNCH(_EARLY|_WIRE)?\([^(),]+, *\(?[a-z][a-z_]*' |
         sed 's/.*[ (]//' | grep -vx kernel | sort -u
 }
-for kernel in $(launched kernels/cuda/roof.cu tests/gpu/bench/*.cu); do
+for kernel in $(launched kernels/cuda/roof.cu tests/gpu/bench/*.cu | grep -vxFf "$work/tried"); do
     echo "$kernel" >>"$work/tried"
     refused 1 "$kernel" "$kernel:1" "$bench" --tiny
 done

@@ -54,8 +54,6 @@ expect 2 'needs a value' run -m
 expect 2 '--temp takes a number from 0 to 100, found "hot"' run -m "$austen" -p x --temp hot
 expect 2 '--dtype takes auto|f32|f16|bf16|q8|q4, found "int4"' run -m "$austen" -p x --dtype int4
 expect 2 '--expert-dtype takes auto|q8|q4, found "bf16"' run -m "$austen" -p x --expert-dtype bf16
-expect 2 '--device cuda: expected weights in f32, f16 or bf16, found q8' run -m "$austen" -p x --dtype q8 --device cuda
-expect 2 '--worker-device cuda: expected weights in f32, f16 or bf16, found q4' run -m "$austen" -p x --expert-dtype q4 --ranks 2 --worker-device cuda
 expect 2 'goes without --expert-dtype' bench -m "$austen" --ablation -p 32 -n 4 --expert-dtype q8
 expect 2 '--wire takes model|bf16|int8' run -m "$austen" -p x --wire fp8
 expect 2 '--strategy takes' run -m "$austen" -p x --strategy fastest

@@ -72,7 +72,6 @@ result $? "outputs that begin within a panel: other bytes"
 # refusals
 expect 2 '--dtype bf16: expected auto for a checkpoint that is quantised, found q4' run -m "$packed" -p x --dtype bf16
 expect 2 'expected auto for a checkpoint that is quantised' run -m "$packed" -p x --expert-dtype q8
-expect 2 '--device cuda: expected weights in f32, f16 or bf16, found q4' run -m "$packed" -p x --device cuda
 expect 2 'expected weights as numbers, found quantised ones (q4/q4)' quantize -m "$packed" --dtype q8 -o "$work/again"
 expect 2 'expected a directory without a checkpoint' quantize -m "$austen" --dtype q8 -o "$packed"
 expect 2 'quantize: expected -m MODEL' quantize -m "$austen" -o "$work/again"

@@ -2,7 +2,8 @@
 
 part_limit=270 # seconds of a part
 
-gpu_tests=(test_kernels test_rows test_attention test_chain test_wire test_marks test_sample test_parity)
+gpu_tests=(test_kernels test_rows test_attention test_quant_gpu test_chain test_wire test_marks test_sample
+    test_parity)
 gpu_programs=("${gpu_tests[@]}" gpu_bench gpu_same gpu_ranks)
 
 # A line for each step, in the order in which they run: part, seconds, name, and a function of
@@ -17,6 +18,7 @@ correct  10 text              compare_texts
 correct   8 kernels           unit_test test_kernels
 correct   5 rows              unit_test test_rows
 correct   8 attention         unit_test test_attention
+correct   5 quantised         unit_test test_quant_gpu
 correct   5 chain             unit_test test_chain
 correct   6 wire              unit_test test_wire
 correct   4 marks             unit_test test_marks
@@ -25,7 +27,7 @@ correct  12 parity            unit_test test_parity
 correct  18 checkpoint        make_checkpoint memory
 correct  15 early_same        early_same
 correct  12 logits            logits_both_ways
-correct  35 transformers      peer_logits
+correct  30 transformers      peer_logits
 correct  15 racecheck         sanitize racecheck
 correct  11 synccheck         sanitize synccheck
 correct  15 memcheck          sanitize memcheck
