@@ -126,7 +126,7 @@ static bool on_signal(void *context, int number, int times)
         return true;
     }
     engine_abandon(&s->engine, "the server was ended");
-    http_flush(s->http, 0.5);
+    http_flush(s->http, s->under_mpi ? 0.9 : 2);
     return false;
 }
 
