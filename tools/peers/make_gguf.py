@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes a bf16 qwen2_moe checkpoint as a GGUF file that llama.cpp and its forks read.
 
-tools/peers/make_gguf.py CHECKPOINT_DIRECTORY OUT.gguf      needs the package gguf
+tools/peers/make_gguf.py CHECKPOINT_DIRECTORY OUT.gguf [q8_0|q4_0]      needs the package gguf
 The vocabulary is a dummy: llama.cpp wants one, and measuring speed needs no text. One tensor at a
 time is in memory.
 """
@@ -15,6 +15,9 @@ import gguf
 import numpy
 
 BF16, F32 = gguf.GGMLQuantizationType.BF16, gguf.GGMLQuantizationType.F32
+TYPES = {"bf16": (BF16, gguf.LlamaFileType.MOSTLY_BF16),
+         "q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
+         "q4_0": (gguf.GGMLQuantizationType.Q4_0, gguf.LlamaFileType.MOSTLY_Q4_0)}
 BYTES = [f"<0x{b:02X}>" for b in range(256)]
 # Of a layer: the name in GGUF, and in the checkpoint.
 LAYER = [
@@ -98,16 +101,24 @@ def is_f32(shape, to):
     return len(shape) == 1 or to.endswith(IN_F32)
 
 
-def values(checkpoint, to, names):
+def as_f32(words):
+    return (words.astype(numpy.uint32) << 16).view(numpy.float32)
+
+
+def values(checkpoint, to, names, kind):
     """The array that is written."""
     shape = final_shape(checkpoint, to, names)
     stacked = numpy.stack([checkpoint.words(name) for name in names]).reshape(shape)
     if is_f32(shape, to):
-        return (stacked.astype(numpy.uint32) << 16).view(numpy.float32)
-    return stacked
+        return as_f32(stacked)
+    if kind == BF16:
+        return stacked
+    if len(shape) == 3:  # an expert at a time, which needs less memory
+        return numpy.stack([gguf.quantize(as_f32(one), kind) for one in stacked])
+    return gguf.quantize(as_f32(stacked), kind)
 
 
-def add_settings(w, c):
+def add_settings(w, c, file_type):
     w.add_block_count(c["num_hidden_layers"])
     w.add_context_length(c["max_position_embeddings"])
     w.add_embedding_length(c["hidden_size"])
@@ -121,7 +132,7 @@ def add_settings(w, c):
     w.add_expert_feed_forward_length(c["moe_intermediate_size"])
     w.add_expert_shared_feed_forward_length(c["shared_expert_intermediate_size"])
     w.add_vocab_size(c["vocab_size"])
-    w.add_file_type(gguf.LlamaFileType.MOSTLY_BF16)
+    w.add_file_type(file_type)
 
 
 def add_vocabulary(w, size):
@@ -137,29 +148,31 @@ def add_vocabulary(w, size):
     w.add_eos_token_id(2)
 
 
-def add_infos(w, checkpoint, c):
+def add_infos(w, checkpoint, c, kind):
     for to, names in tensors(c):
         shape = final_shape(checkpoint, to, names)
-        f32 = is_f32(shape, to)
-        count = int(numpy.prod(shape))
-        w.add_tensor_info(to, shape, numpy.dtype(numpy.float32 if f32 else numpy.uint16),
-                          count * (4 if f32 else 2), raw_dtype=F32 if f32 else BF16)
+        own = F32 if is_f32(shape, to) else kind
+        if own not in (F32, BF16):
+            shape = gguf.quant_shape_to_byte_shape(shape, own)
+        dtype = numpy.dtype({F32: numpy.float32, BF16: numpy.uint16}.get(own, numpy.uint8))
+        w.add_tensor_info(to, shape, dtype, int(numpy.prod(shape)) * dtype.itemsize, raw_dtype=own)
 
 
 def main():
-    if len(sys.argv) != 3:
+    if len(sys.argv) not in (3, 4) or sys.argv[3:] and sys.argv[3] not in TYPES:
         sys.exit(__doc__)
-    directory, out = sys.argv[1:]
+    directory, out = sys.argv[1:3]
+    kind, file_type = TYPES[sys.argv[3] if sys.argv[3:] else "bf16"]
     c, checkpoint = read_config(directory), Checkpoint(directory)
     w = gguf.GGUFWriter(out, "qwen2moe")
-    add_settings(w, c)
+    add_settings(w, c, file_type)
     add_vocabulary(w, c["vocab_size"])
-    add_infos(w, checkpoint, c)
+    add_infos(w, checkpoint, c, kind)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_ti_data_to_file()
     for to, names in tensors(c):
-        w.write_tensor_data(values(checkpoint, to, names))
+        w.write_tensor_data(values(checkpoint, to, names, kind))
     w.close()
 
 

@@ -98,7 +98,7 @@ def alone_of(o):
 def bench(runner, o, prompt, batches):
     """{(test, batch): tokens/s} of `epmoe bench`."""
     lines = runner.run([o.epmoe, "bench", "-m", o.model, "-t", o.threads, "-p", prompt, "-n", o.new,
-                        "-b", ",".join(map(str, batches)), "-r", 1, "-o", "json"])
+                        "-b", ",".join(map(str, batches)), "--dtype", o.dtype, "-r", 1, "-o", "json"])
     results = json.loads("\n".join(lines))["results"]
     return {(r["test"], r["batch"]): r["tokens_per_s"]["median"] for r in results}
 
@@ -225,10 +225,8 @@ PEERS = {
     "vllm-eager": (whole_model("vllm", "run_vllm.py", "eager"), "tokens/s", VLLM),
     "vllm-sgl": (whole_model("vllm", "run_vllm.py", "compiled", VLLM_CPU_SGL_KERNEL="1"),
                  "tokens/s", VLLM),
-    "llama-cpp-python": (whole_model("llama-cpp-python", "run_llama_cpp.py",
-                                     model=gguf_of, batches=lambda o: [1]), "tokens/s",
-                         "pip install llama-cpp-python, make_gguf.py, then --python "
-                         "llama-cpp-python=PYTHON"),
+    "xllamacpp": (whole_model("xllamacpp", "run_xllamacpp.py", model=gguf_of, batches=lambda o: [1]),
+                  "tokens/s", "pip install xllamacpp, make_gguf.py, then --python xllamacpp=PYTHON"),
     "llama-bench": (llama_bench, "tokens/s",
                     "build llama.cpp or a fork, make_gguf.py, then --llama-bench PATH"),
     "kt-kernel": (kt_kernel, "rows/s",
@@ -378,7 +376,7 @@ def names(text):
 
 def assignment(text):
     name, equals, path = text.partition("=")
-    packages = ("transformers", "vllm", "llama-cpp-python", "kt-kernel")
+    packages = ("transformers", "vllm", "xllamacpp", "kt-kernel")
     if not equals or name not in packages:
         raise argparse.ArgumentTypeError(f"expected NAME=PYTHON, NAME one of {', '.join(packages)}")
     return name, path
@@ -390,6 +388,7 @@ def options():
     p.add_argument("--epmoe", required=True, help="the program")
     p.add_argument("--model", required=True, help="checkpoint directory, as `epmoe synth -o` writes it")
     p.add_argument("--gguf", help="the same as GGUF (MODEL.gguf)")
+    p.add_argument("--dtype", default="bf16", help="of our weights (bf16): q8 or q4 beside a GGUF file so")
     p.add_argument("--prompt", type=int, default=1500, help="tokens of the prompt at batch 1")
     p.add_argument("--batch-prompt", type=int, default=64, help="and at larger batches (64)")
     p.add_argument("--new", type=int, default=40, help="generated tokens (40)")
