@@ -18,6 +18,10 @@
 
 enum { QUANT_GROUP = 32 };
 
+/* When rows are quantised, a group whose largest magnitude is below this counts as zeros: 127 over
+ * it may be infinite. */
+#define QUANT_TINY 0x1p-100f
+
 enum quant { QUANT_NONE, QUANT_Q8, QUANT_Q4, QUANT_COUNT };
 
 static inline const char *quant_name(enum quant q)

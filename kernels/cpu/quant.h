@@ -94,9 +94,6 @@ static inline __attribute__((always_inline)) float quant_largest(const float *x)
     return bits_to_float(most);
 }
 
-/* Smaller magnitudes count as 0: 127 over them may be infinite. */
-#define QUANT_TINY 0x1p-100f
-
 /* The nearest integer, ties to even: adding 1.5 * 2^23 leaves it in the low bits. */
 static inline __attribute__((always_inline)) int32_t quant_nearest(float x)
 {

@@ -254,7 +254,8 @@ __device__ __forceinline__ void quant_stream(const Call &call)
 {
     constexpr int UNIT = quant_unit<FRAGMENTS>(), ROWS = FRAGMENTS * FRAGMENT_ROWS;
     __shared__ float parts[STREAM_WARPS * UNIT][TILE_OUTPUTS][ROWS];
-    __shared__ float sums[1][TILE_OUTPUTS][ROWS];
+    __shared__ float sums[1][TILE_OUTPUTS]
+                         [ROWS]; // finish() adds up those of each warp: here one for all
     const int lane = (int)threadIdx.x % WARP_SIZE, warp = (int)threadIdx.x / WARP_SIZE;
     int number = (int)blockIdx.x;
     const bool known = call.is_known(number);
@@ -277,9 +278,6 @@ __device__ __forceinline__ void quant_stream(const Call &call)
 
 /* Blocks of threads that a multiprocessor has registers for. */
 enum { QUANT_BLOCKS = 2 };
-
-/* As in kernels/cpu/quant.h. */
-#define QUANT_TINY 0x1p-100f
 
 __device__ __forceinline__ int quant_nearest(float x)
 {
