@@ -4,6 +4,7 @@
  * other numbers of threads and rows read through an index. */
 #include "kernels/cpu/quant.h"
 #include "tests/rig/kernel_rig.h"
+#include "tests/rig/packed.h"
 
 /* For rows of each type, and weights of either kind. */
 static void quantised(void (*body)(void))
@@ -14,29 +15,6 @@ static void quantised(void (*body)(void))
 }
 
 /* ---- Packing ---- */
-
-struct packed {
-    int integer;
-    double scale;
-};
-
-/* Weight i of output o in a packed matrix, read from the description in quant.h. */
-static struct packed packed_at(const struct matrix *m, int o, int i)
-{
-    const uint8_t *block = (const uint8_t *)m->data +
-                           (size_t)(o / PANEL) * quant_panel_bytes(m->quant, m->k) +
-                           (size_t)(i / QUANT_GROUP) * quant_block_bytes(m->quant);
-    int in = i % QUANT_GROUP, half = in % 16, lane = o % PANEL;
-    f16 scale;
-    if (m->quant == QUANT_Q8) {
-        memcpy(&scale, block + 512 + lane * 2, 2);
-        return (struct packed){(int8_t)block[in / 4 * 64 + lane * 4 + in % 4],
-                               (double)f16_to_float(scale)};
-    }
-    memcpy(&scale, block + 256 + lane * 2, 2);
-    int byte = block[half / 4 * 64 + lane * 4 + half % 4];
-    return (struct packed){(in < 16 ? byte & 15 : byte >> 4) - 8, (double)f16_to_float(scale)};
-}
 
 static double largest_of_group(const float *w, int k, int o, int i)
 {

@@ -5,6 +5,7 @@
 #include "base/noise.h"
 #include "kernels/cpu/quant.h"
 #include "tests/rig/kernel_rig.h"
+#include "tests/rig/packed.h"
 
 static struct dev cpu; // plain C
 
@@ -222,20 +223,6 @@ static struct block random_block(int width, int dim)
     return b;
 }
 
-/* Weight i of output o in panels (kernels/cpu/quant.h). */
-static double weight_at(const struct matrix *m, int o, int i)
-{
-    const uint8_t *block = (const uint8_t *)m->data +
-                           (size_t)(o / PANEL) * quant_panel_bytes(m->quant, m->k) +
-                           (size_t)(i / QUANT_GROUP) * quant_block_bytes(m->quant);
-    int in = i % QUANT_GROUP, half = m->quant == QUANT_Q8 ? in : in % 16;
-    uint8_t byte = block[(half / 4 * PANEL + o % PANEL) * 4 + half % 4];
-    int integer = m->quant == QUANT_Q8 ? (int8_t)byte : (in < 16 ? byte & 15 : byte >> 4) - Q4_ZERO;
-    f16 scale;
-    memcpy(&scale, block + quant_integer_bytes(m->quant) + o % PANEL * 2, sizeof scale);
-    return integer * (double)f16_to_float(scale);
-}
-
 /* How far each hidden value may be from the exact one when it is multiplied: silu's rounding, that
  * to the type, and half a step of the group's largest value. */
 static void hidden_errors(double *error, const double *hidden, int width)
@@ -264,7 +251,8 @@ static void check_row(const struct block *b, const void *x, int r, const float *
     for (int o = 0; o < row_stride(dim); o++) {
         double sum = 0, bound = 0;
         for (int i = 0; i < width && o < dim; i++) {
-            double w = weight_at(&b->down, o, i);
+            struct packed p = packed_at(&b->down, o, i);
+            double w = p.integer * p.scale;
             sum += w * hidden[i];
             bound += fabs(w) * (error[i] + (3 * 0x1p-24 + case_sum_bound(width)) * fabs(hidden[i]));
         }
