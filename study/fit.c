@@ -285,7 +285,7 @@ static int read_machine(struct fit *f, const struct js *object, const char *file
     return json_table_read(file, "machine.", object, keys, memory);
 }
 
-/* Whoever shows the file wants it; nothing here does. */
+/* `epmoe report` shows the origin. Here it is only checked. */
 static int check_origin(const struct js *object, const char *file, struct arena *memory)
 {
     const struct json_key keys[] = {{.name = "command_line", .kind = JSON_TEXT, .optional = true},

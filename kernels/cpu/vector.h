@@ -20,6 +20,8 @@
  */
 #include "kernels/cpu/isa.h"
 
+/* AHEAD_BYTES: of what is prefetched (see micro()). More hinders the hardware's prefetcher on
+ * Zen 3. */
 enum { VECTORS = PANEL / LANES, AHEAD_BYTES = 256, INPUT_CHUNK = 512, PART_BYTES = 4 };
 
 /* `type` is a constant in each branch, so the compiler specialises what it inlines there. */

@@ -58,7 +58,8 @@ each_kernel 1 "$epmoe" run -m $models/moe-head-dim --tokens "$tokens" -n 2 --tem
 each_kernel 1 "$epmoe" run -m synth:tiny-moe:1 --tokens 1 -n 1 --temp 0 --ids -t 1 --device cuda
 each_kernel 1 "$epmoe" run -m $models/moe-head-dim --tokens 1,2,3 -n 2 --temp 0 --ids --ignore-eos \
     -t 1 --device cuda --dtype q8
-# what is left there: the roof (the launches of its steps are mostly a recorded step's, which are not refused)
+# Only bench measures the roof. Its other kernels were tried above: most of its launches replay a recorded step,
+# and the emulation refuses none of those.
 each_kernel 1 "$epmoe" bench -m synth:tiny-moe:1 -p 4 -n 2 -r 1 -t 1 --device cuda --dtype q8
 
 # By NCCL all ranks launch; what is refused to a worker after its last layer counts, too.
