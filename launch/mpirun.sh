@@ -50,6 +50,7 @@ arguments+=("$@")
 
 lost='' died='' exited='' daemon='' where='' ended='' signalled='' partial='' block='' in_block=''
 absent='' unexecuted='' unreached='' reason='' unstarted='' unwritten='' small_memory=''
+told='' # mpirun's process number once this script has sent it a signal
 symptoms='' # Open MPI's messages about a lost peer; printed only if nothing better is known
 limit=0
 
@@ -173,6 +174,7 @@ take_line() {
         take_lost_message
         ;;
     '[warn] Epoll '* | '['*'] ORTE_ERROR_LOG: '* | '['*'] plm:rsh: Warning: '*) symptoms+=$1$'\n' ;;
+    "[${HOSTNAME%%.*}"*":${told:-none}] "*) symptoms+=$1$'\n' ;; # mpirun died of our signal, which came as it ended
     '['*' sent help message '* | '['*'"orte_base_help_aggregate" to 0'*) ;; # the same from another rank
     '['*'] Read -1, expected '*', errno = 3') ;; # reading the memory of a rank that has ended
     *)
@@ -197,6 +199,11 @@ for word in "${arguments[@]}"; do
     [ "$word" != serve ] || finishes=1 session=(setsid)
 done
 
+end_job() { # Open MPI 4.1 may crash if the signal reaches mpirun when it has unloaded its handler
+    told=$job
+    kill -TERM "$job" 2>/dev/null
+}
+
 on_signal() { # Ctrl-C reaches mpirun from the terminal, too; a signal to this script alone does not
     if [ -n "$finishes" ] && [ "$1" -ne 1 ]; then
         finishes=''
@@ -206,7 +213,7 @@ on_signal() { # Ctrl-C reaches mpirun from the terminal, too; a signal to this s
     signalled=$1
     be_over
     sleep 0.3
-    kill -TERM "$job" 2>/dev/null
+    end_job
 }
 
 # Pass on the first bytes that come, unless they are mpirun's own line about processes that it could not
@@ -297,7 +304,7 @@ while :; do
     fi
     if [ -e "$folder/unwritten" ] && [ -z "$unwritten" ]; then
         unwritten=1
-        kill -TERM "$job" 2>/dev/null
+        end_job
         be_over
     fi
     if [ "$limit" -ne 0 ] && [ "$SECONDS" -ge "$limit" ]; then
