@@ -5,6 +5,20 @@
 
 enum { SUM_BLOCK = 512 }; // columns of a sum that are made at a time: they stay in registers and L1
 
+/* to := from, exactly. A loop for each type, so that compilers make vectors of it. */
+static void widen(float *to, enum dtype type, const void *from, int n)
+{
+    const uint16_t *half = from;
+    if (type == DTYPE_F32)
+        memcpy(to, from, (size_t)n * sizeof *to);
+    else if (type == DTYPE_BF16)
+        for (int i = 0; i < n; i++)
+            to[i] = bf16_to_float(half[i]);
+    else
+        for (int i = 0; i < n; i++)
+            to[i] = f16_to_float(half[i]);
+}
+
 void cpu_embed(struct dev *d, float *x, const void *table, enum dtype from, enum dtype as,
                const int32_t *tokens, int n, int dim)
 {
@@ -12,10 +26,10 @@ void cpu_embed(struct dev *d, float *x, const void *table, enum dtype from, enum
     size_t bytes = (size_t)dim * (size_t)dtype_bytes(from);
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (int i = 0; i < n; i++) {
-        const char *row = (const char *)table + (size_t)tokens[i] * bytes;
         float *to = x + (size_t)i * (size_t)dim;
-        for (int j = 0; j < dim; j++)
-            to[j] = dtype_round(as, dtype_load(from, row, (size_t)j));
+        widen(to, from, (const char *)table + (size_t)tokens[i] * bytes, dim);
+        for (int j = 0; from != as && j < dim; j++)
+            to[j] = dtype_round(as, to[j]);
     }
 }
 
