@@ -6,8 +6,12 @@
  * registers from the first input to the last; an element's terms are added in order of k, 32 at a
  * time, whatever the number of rows, and rows that a tile does not have are not computed.
  *
- * Registers: 0 to 3 are sums, 4 and 5 inputs, 6 and 7 weights. More than 16 rows are worked on as
- * 2 x 2 tiles, so that four loads serve four products; fewer as 1 x 4.
+ * Registers: 0 to 3 are sums, 4 and 5 inputs, 6 and 7 weights. Up to 16 rows are worked on as 1 x 4
+ * tiles. More are worked on as 2 x 2, so that four loads serve four products. These take two loads
+ * from L1 and two from L2 in the time of four products, but not four from L2. So inputs are divided
+ * into blocks, and the weights of a block stay in L1 while all rows pass, 32 after 32, whose sums
+ * wait in memory until the next block. Rows are loaded with the hint that they are not needed again
+ * soon, and do not displace the weights.
  *
  * Tile loads are not followed by the hardware's prefetcher, so weights are prefetched here. */
 #ifndef EPMOE_TILES_GIVEN // tests/kernels/tiles.c gives the instructions in plain C
@@ -22,7 +26,10 @@ enum {
     TILE_ROW_BYTES = 64,
     TILE_BYTES = TILE_ROWS * TILE_ROW_BYTES,
     TILE_INPUTS = 32,
-    AHEAD = 4 * TILE_BYTES // how far before its use a weight is prefetched
+    LINE = 64,
+    AHEAD = 4 * TILE_BYTES, // few rows: how far before its use a weight is prefetched
+    MOST_STEPS = 12,        // of a block of inputs: two panels' weights are 24 KB of L1's 48
+    PAIR_ROWS = 2 * TILE_ROWS
 };
 
 /* What ldtilecfg reads (Intel's manual, volume 2, LDTILECFG). */
@@ -42,6 +49,8 @@ struct sums {
     size_t panel;
     int steps; // of 32 inputs
     bool add;
+    const char *next; // many rows: the weights to prefetch, in each of two panels
+    int lines;        // so many lines a step and panel
 };
 
 /* Compilers do not know what memory the instructions read; nothing may be moved past this. */
@@ -68,10 +77,20 @@ static void set_shapes(int first, int second)
     now = first * (TILE_ROWS + 1) + second;
 }
 
-static inline void prefetch(const char *w)
+static inline void prefetch(const char *tile)
 {
     for (int i = 0; i < TILE_ROWS; i++)
-        __builtin_prefetch(w + AHEAD + i * TILE_ROW_BYTES);
+        __builtin_prefetch(tile + i * LINE);
+}
+
+/* Prefetch into L2 what a step of many rows is to prefetch. Returns what the next step is to. */
+static inline const char *prefetch_next(const struct sums *s, const char *next)
+{
+    for (int i = 0; i < s->lines; i++, next += LINE) {
+        __builtin_prefetch(next, 0, 2);
+        __builtin_prefetch(next + s->panel, 0, 2);
+    }
+    return next;
 }
 
 static inline char *sums_at(const struct sums *s, int i, int p)
@@ -89,11 +108,12 @@ static inline char *sums_at(const struct sums *s, int i, int p)
     } while (0)
 #define END(number, i, p) _tile_stored(number, sums_at(s, i, p), s->c_bytes)
 #define LOAD_INPUTS(number, i)                                                                     \
-    _tile_loadd(number, x + (size_t)(i * TILE_ROWS) * s->x_bytes, s->x_bytes)
-#define LOAD_WEIGHTS(number, p)                                                                    \
+    _tile_stream_loadd(number, x + (size_t)(i * TILE_ROWS) * s->x_bytes, s->x_bytes)
+#define LOAD_WEIGHTS(number, p) _tile_loadd(number, w + (p)*s->panel, TILE_ROW_BYTES)
+#define LOAD_NEW_WEIGHTS(number, p)                                                                \
     do {                                                                                           \
-        prefetch(w + (p)*s->panel);                                                                \
-        _tile_loadd(number, w + (p)*s->panel, TILE_ROW_BYTES);                                     \
+        prefetch(w + AHEAD + (p)*s->panel);                                                        \
+        LOAD_WEIGHTS(number, p);                                                                   \
     } while (0)
 #define EACH_STEP                                                                                  \
     for (const char *x = s->x, *w = s->w, *end = w + (size_t)s->steps * TILE_BYTES; w < end;       \
@@ -101,12 +121,14 @@ static inline char *sums_at(const struct sums *s, int i, int p)
 
 static void two_by_two(const struct sums *s)
 {
+    const char *next = s->next;
     BEGIN(0, 0, 0);
     BEGIN(1, 0, 1);
     BEGIN(2, 1, 0);
     BEGIN(3, 1, 1);
     EACH_STEP
     {
+        next = prefetch_next(s, next);
         LOAD_INPUTS(4, 0);
         LOAD_WEIGHTS(6, 0);
         _tile_dpbf16ps(0, 4, 6);
@@ -129,7 +151,7 @@ static void two_by_one(const struct sums *s)
     EACH_STEP
     {
         LOAD_INPUTS(4, 0);
-        LOAD_WEIGHTS(6, 0);
+        LOAD_NEW_WEIGHTS(6, 0);
         _tile_dpbf16ps(0, 4, 6);
         LOAD_INPUTS(5, 1);
         _tile_dpbf16ps(2, 5, 6);
@@ -147,13 +169,13 @@ static void one_by_four(const struct sums *s)
     EACH_STEP
     {
         LOAD_INPUTS(4, 0);
-        LOAD_WEIGHTS(6, 0);
+        LOAD_NEW_WEIGHTS(6, 0);
         _tile_dpbf16ps(0, 4, 6);
-        LOAD_WEIGHTS(7, 1);
+        LOAD_NEW_WEIGHTS(7, 1);
         _tile_dpbf16ps(1, 4, 7);
-        LOAD_WEIGHTS(6, 2);
+        LOAD_NEW_WEIGHTS(6, 2);
         _tile_dpbf16ps(2, 4, 6);
-        LOAD_WEIGHTS(7, 3);
+        LOAD_NEW_WEIGHTS(7, 3);
         _tile_dpbf16ps(3, 4, 7);
     }
     END(0, 0, 0);
@@ -162,67 +184,164 @@ static void one_by_four(const struct sums *s)
     END(3, 0, 3);
 }
 
+static void one_by_two(const struct sums *s)
+{
+    BEGIN(0, 0, 0);
+    BEGIN(1, 0, 1);
+    EACH_STEP
+    {
+        LOAD_INPUTS(4, 0);
+        LOAD_WEIGHTS(6, 0);
+        _tile_dpbf16ps(0, 4, 6);
+        LOAD_WEIGHTS(7, 1);
+        _tile_dpbf16ps(1, 4, 7);
+    }
+    END(0, 0, 0);
+    END(1, 0, 1);
+}
+
 static void one_by_one(const struct sums *s)
 {
     BEGIN(0, 0, 0);
     EACH_STEP
     {
         LOAD_INPUTS(4, 0);
-        LOAD_WEIGHTS(6, 0);
+        LOAD_NEW_WEIGHTS(6, 0);
         _tile_dpbf16ps(0, 4, 6);
     }
     END(0, 0, 0);
 }
 
-/* One block of rows times all panels: `wide` panels at a time, then one at a time. */
-static void all_panels(struct sums s, int panels, int wide, void (*many)(const struct sums *s),
-                       void (*one)(const struct sums *s))
+/* Go on to the sums that are so many rows and panels further. */
+static struct sums moved(struct sums s, int rows, int panels)
 {
-    while (panels > 0) {
-        int n = panels >= wide ? wide : 1;
-        (n == wide ? many : one)(&s);
-        panels -= n;
-        s.c += n * TILE_ROW_BYTES;
-        s.w += (size_t)n * s.panel;
+    s.c += (size_t)rows * s.c_bytes + (size_t)(panels * TILE_ROW_BYTES);
+    s.x += (size_t)rows * s.x_bytes;
+    s.w += (size_t)panels * s.panel;
+    return s;
+}
+
+/* At most 16 rows. */
+static void few_rows(struct sums s, int panels, int rows)
+{
+    set_shapes(rows, rows);
+    for (; panels >= 4; panels -= 4, s = moved(s, 0, 4))
+        one_by_four(&s);
+    for (; panels > 0; panels--, s = moved(s, 0, 1))
+        one_by_one(&s);
+}
+
+/* Blocks of 32 rows times two panels, a block of inputs after the other. Meanwhile the weights of
+ * the next block are prefetched; during the last one those of the two panels that follow, which
+ * most likely are wanted next. */
+static void two_panels(struct sums s, int row_blocks)
+{
+    int all = s.steps, blocks = (all + MOST_STEPS - 1) / MOST_STEPS;
+    int most = (all + blocks - 1) / blocks;
+    const char *after = s.w + 2 * s.panel;
+    s.lines = (TILE_ROWS + row_blocks - 1) / row_blocks;
+    for (int step = 0; step < all; step += most) {
+        s.steps = all - step < most ? all - step : most;
+        const char *next = step + most < all ? s.w + (size_t)most * TILE_BYTES : after;
+        for (int i = 0; i < row_blocks; i++) {
+            struct sums block = moved(s, i * PAIR_ROWS, 0);
+            block.next = next + (size_t)(i * s.steps * s.lines) * LINE;
+            two_by_two(&block);
+        }
+        s.x += (size_t)s.steps * TILE_ROW_BYTES;
+        s.w += (size_t)s.steps * TILE_BYTES;
+        s.add = true;
     }
+}
+
+/* Shapes for a block of so many rows, up to 32. */
+static void set_rows(int rows)
+{
+    set_shapes(rows < TILE_ROWS ? rows : TILE_ROWS, rows > TILE_ROWS ? rows - TILE_ROWS : rows);
+}
+
+/* All rows times two panels. What 32 does not divide comes last, and finds the weights in L2. */
+static void pair_of_panels(struct sums s, int rows)
+{
+    int blocks = rows < PAIR_ROWS ? 1 : rows / PAIR_ROWS, left = rows - blocks * PAIR_ROWS;
+    set_rows(rows < PAIR_ROWS ? rows : PAIR_ROWS);
+    two_panels(s, blocks);
+    if (left <= 0)
+        return;
+    set_rows(left);
+    s = moved(s, blocks * PAIR_ROWS, 0);
+    (left > TILE_ROWS ? two_by_two : one_by_two)(&s);
+}
+
+static void one_panel(struct sums s, int rows)
+{
+    for (; rows > 0; rows -= PAIR_ROWS, s = moved(s, PAIR_ROWS, 0)) {
+        set_rows(rows < PAIR_ROWS ? rows : PAIR_ROWS);
+        (rows > TILE_ROWS ? two_by_one : one_by_one)(&s);
+    }
+}
+
+/* At most 32 rows of few inputs, such as attention's: one block of sums, and nothing to prefetch.
+ */
+static void small(struct sums s, int panels, int rows)
+{
+    set_rows(rows);
+    s.next = s.w;
+    for (; panels >= 2; panels -= 2, s = moved(s, 0, 2))
+        two_by_two(&s);
+    if (panels)
+        two_by_one(&s);
+}
+
+static void many_rows(struct sums s, int panels, int rows)
+{
+    for (; panels >= 2; panels -= 2, s = moved(s, 0, 2))
+        pair_of_panels(s, rows);
+    if (panels)
+        one_panel(s, rows);
 }
 
 void amx_tile_bf16(float *c, int ldc, const void *x, size_t ldx, const void *w, int panels,
                    int rows, int k, bool add)
 {
-    struct sums s = {.c_bytes = (size_t)ldc * sizeof *c,
+    struct sums s = {.c = (char *)c,
+                     .c_bytes = (size_t)ldc * sizeof *c,
+                     .x = x,
                      .x_bytes = ldx * sizeof(uint16_t),
                      .w = w,
                      .panel = panel_bytes(DTYPE_BF16, k),
                      .steps = k / TILE_INPUTS,
                      .add = add};
     memory_is_read();
-    for (int row = 0; row < rows; row += 2 * TILE_ROWS) {
-        int left = rows - row;
-        s.c = (char *)c + (size_t)row * s.c_bytes;
-        s.x = (const char *)x + (size_t)row * s.x_bytes;
-        if (left > TILE_ROWS) {
-            set_shapes(TILE_ROWS, left > 2 * TILE_ROWS ? TILE_ROWS : left - TILE_ROWS);
-            all_panels(s, panels, 2, two_by_two, two_by_one);
-        } else {
-            set_shapes(left, left);
-            all_panels(s, panels, 4, one_by_four, one_by_one);
-        }
-    }
+    if (rows <= TILE_ROWS)
+        few_rows(s, panels, rows);
+    else if (rows <= PAIR_ROWS && s.steps <= MOST_STEPS)
+        small(s, panels, rows);
+    else
+        many_rows(s, panels, rows);
+}
+
+/* Numbers as unlike each other as weights are: with zeros the processor needs less power, and its
+ * clock runs a tenth faster than any product of real numbers sees. */
+static float like_a_weight(int i)
+{
+    return (float)(i * 7919 % 1009 - 504) / 1009;
 }
 
 double amx_spin_bf16(long rounds, float *sink)
 {
-    uint8_t zeros[TILE_BYTES] = {0};
+    uint16_t numbers[TILE_BYTES / 2];
     float sums[TILE_ROWS * PANEL];
+    for (int i = 0; i < TILE_BYTES / 2; i++)
+        numbers[i] = float_to_bf16(like_a_weight(i));
     set_shapes(TILE_ROWS, TILE_ROWS);
     memory_is_read();
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    _tile_loadd(4, zeros, TILE_ROW_BYTES);
-    _tile_loadd(6, zeros, TILE_ROW_BYTES);
+    _tile_loadd(4, numbers, TILE_ROW_BYTES);
+    _tile_loadd(6, numbers, TILE_ROW_BYTES);
     for (long i = 0; i < rounds; i++) {
         _tile_dpbf16ps(0, 4, 6);
         _tile_dpbf16ps(1, 4, 6);

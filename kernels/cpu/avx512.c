@@ -143,6 +143,32 @@ INLINE vf dot(enum dtype type, vf sum, raw weights, const char *x)
 
 #include "kernels/cpu/vector.h"
 
+/* The next 64 bytes of a row: 16 floats, or 32 halves. */
+INLINE __m512i line_of(enum dtype type, const float *from)
+{
+    if (type == DTYPE_F32)
+        return _mm512_castps_si512(_mm512_loadu_ps(from));
+    __m256i half[2];
+    for (int i = 0; i < 2; i++)
+        put_as(type, half, (size_t)(i * LANES), _mm512_loadu_ps(from + i * LANES), LANES);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(half[0]), half[1], 1);
+}
+
+INLINE void store_past_as(enum dtype type, void *to, const float *from, int n)
+{
+    int size = type == DTYPE_F32 ? 4 : 2, line = 64 / size;
+    for (int i = 0; i < n; i += line)
+        _mm512_stream_si512((void *)((char *)to + i * size), line_of(type, from + i));
+}
+
+static void store_past(void *to, enum dtype type, const float *from, int n)
+{
+    if ((uintptr_t)to % 64 || n * dtype_bytes(type) % 64)
+        store(to, type, from, n);
+    else
+        FOR_TYPE(type, store_past_as, to, from, n);
+}
+
 static double spin_bf16(long rounds, float *sink)
 {
     return spin_as(DTYPE_BF16, rounds, sink);
@@ -153,22 +179,21 @@ static double spin_bf16(long rounds, float *sink)
     .quant_tile = {[QUANT_Q8] = avx512_tile_q8, [QUANT_Q4] = avx512_tile_q4},                      \
     .quantise = avx2_quantise,                                                                     \
     .quant_spin = {[QUANT_Q8] = avx512_spin_q8, [QUANT_Q4] = avx512_spin_q4}, .store = store,      \
-    .squares = squares, .weigh = weigh, .swiglu = swiglu, .add_scaled = add_scaled,                \
-    .scale = scale, .exp_row = exp_row, .softmax_block = softmax_block, .rope = rope,              \
-    .read = read_all
+    .store_past = store_past, .squares = squares, .weigh = weigh, .swiglu = swiglu,                \
+    .add_scaled = add_scaled, .scale = scale, .exp_row = exp_row, .softmax_block = softmax_block,  \
+    .rope = rope, .read = read_all
 
 const struct cpu_isa isa_avx512 = {
     .tile = {[DTYPE_F32] = tile_f32, [DTYPE_F16] = tile_f16, [DTYPE_BF16] = tile_bf16},
-    .block_rows = 48,
-    .row_step = MAX_ROWS,
+    .vectors = {48, MAX_ROWS, GROUP, 0, GROUP},
     .spin = {[DTYPE_F32] = spin_f32, [DTYPE_F16] = spin_f32, [DTYPE_BF16] = spin_bf16},
     LOOPS,
 };
 
 const struct cpu_isa isa_amx = {
     .tile = {[DTYPE_F32] = tile_f32, [DTYPE_F16] = tile_f16, [DTYPE_BF16] = amx_tile_bf16},
-    .block_rows = 64,
-    .row_step = 32,
+    .vectors = {48, MAX_ROWS, GROUP, 0, GROUP},
+    .tiles = {AMX_BLOCKING},
     .spin = {[DTYPE_F32] = spin_f32, [DTYPE_F16] = spin_f32, [DTYPE_BF16] = amx_spin_bf16},
     LOOPS,
 };

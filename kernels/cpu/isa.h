@@ -13,10 +13,21 @@
 #include "kernels/device.h"
 #include "kernels/kernels.h"
 
-enum { PANEL = 16, GROUP = 4, GROUP_COLUMNS = GROUP * PANEL, MOST_BLOCK_ROWS = 64 };
+enum { PANEL = 16, GROUP = 4, GROUP_COLUMNS = GROUP * PANEL, FEW_ROWS = 16 };
+
+/* How a product is divided. One call of a tile function makes the sums of a block of rows and some
+ * panels; an item, which one thread works on, is one or several of these. */
+struct blocking {
+    int rows;     // the most that are given to one call; rows * 16 panels is at most CALL_SUMS
+    int row_step; // a number that they are best a multiple of
+    // With up to FEW_ROWS rows panels and item_panels are GROUP.
+    int panels;                 // of a call, at most GROUP
+    int item_rows, item_panels; // the most of an item; 0 rows: all
+};
+enum { MOST_BLOCK_ROWS = 64, CALL_SUMS = 192 * 2 * PANEL }; // the former where vectors multiply
 
 /* c [rows][ldc] := x [rows][ldx] w^T, or += if add. w is `panels` panels, one after the other, of k
- * inputs each; k is a multiple of 32, rows at most MOST_BLOCK_ROWS. Writes 16 * panels columns of
+ * inputs each; k is a multiple of 32, rows at most the blocking's. Writes 16 * panels columns of
  * c.
  */
 typedef void tile_fn(float *c, int ldc, const void *x, size_t ldx, const void *w, int panels,
@@ -33,13 +44,14 @@ typedef double spin_fn(long rounds, float *sink);
 struct cpu_isa {
     tile_fn *tile[3];                       // by dtype
     quant_tile_fn *quant_tile[QUANT_COUNT]; // none for QUANT_NONE
-    int block_rows, row_step; // of a product's rows, the most that are given to one call, at most
-                              // MOST_BLOCK_ROWS; and a number that they are best a multiple of
+    struct blocking vectors, tiles; // tiles: of bf16 products where the set has tiles for them
 
     /* A row of n numbers, a multiple of 32, in groups. The bits of plain C. */
     void (*quantise)(struct quant_group *to, const void *x, enum dtype type, int n);
     /* to := from, rounded */
     void (*store)(void *to, enum dtype type, const float *from, int n);
+    /* The same, past the caches where the set can. Other threads see it after a fence. */
+    void (*store_past)(void *to, enum dtype type, const float *from, int n);
     /* The sum of x^2 */
     float (*squares)(const float *x, int n);
     /* h := x * a * weight */
@@ -71,6 +83,8 @@ struct cpu_isa {
 extern const struct cpu_isa isa_plain, isa_avx2, isa_avx512;
 extern const struct cpu_isa isa_amx; // isa_avx512 with bf16 products by tiles
 tile_fn amx_tile_bf16;
+/* 192 rows of 2048 inputs take 768 KB of L2's 2 MB, and stay there while an item's panels pass */
+#define AMX_BLOCKING .rows = 192, .row_step = 32, .panels = 2, .item_rows = 192, .item_panels = 32
 double amx_spin_bf16(long rounds, float *sink);
 quant_tile_fn avx2_tile_q8, avx2_tile_q4; // quant_avx2.c
 spin_fn avx2_spin_q8, avx2_spin_q4;

@@ -16,41 +16,60 @@ struct product {
     const struct matrix *w;
     const char *x; // rows of matrix_input_bytes(w)
     int rows;
-    void (*finish)(const struct cpu_isa *isa, const struct product *p, const float *c, int row,
-                   int rows, int panel, int panels);
+    void (*finish)(const struct cpu_isa *isa, const struct product *p, float *c, int row, int rows,
+                   int panel, int panels); // may change c
     void *y;
     size_t ldy; // in elements of y_type
     enum dtype y_type;
+    bool much; // y, with those of the other products of the call, is more than caches are for
 };
 
-/* y := c + bias, or y += c + bias if add, for the w->n columns that the matrix has. */
-static inline void finish_f32(const struct product *p, const float *c, int row, int rows, int panel,
-                              int panels, bool add)
+/* Outputs beyond this are written past the caches: reading each line from memory only to overwrite
+ * it took as long as a third of the products, on AMX. */
+enum { CACHED_BYTES = 1 << 20 };
+
+static bool is_much(int rows, size_t row_bytes)
 {
-    int first = panel * PANEL, left = p->w->n - first;
-    int columns = left < panels * PANEL ? left : panels * PANEL;
-    const float *bias = p->w->bias ? p->w->bias + first : NULL;
-    for (int r = 0; r < rows; r++, c += GROUP_COLUMNS) {
-        float *y = (float *)p->y + (size_t)(row + r) * p->ldy + first;
-        for (int i = 0; i < columns; i++) {
-            float sum = bias ? c[i] + bias[i] : c[i];
-            y[i] = add ? y[i] + sum : sum;
-        }
+    return (size_t)rows * row_bytes > CACHED_BYTES;
+}
+
+static void write_out(const struct cpu_isa *isa, const struct product *p, void *to,
+                      const float *from, int n)
+{
+    (p->much ? isa->store_past : isa->store)(to, p->y_type, from, n);
+}
+
+/* How many columns of y the panels have, and the first of them. */
+static int columns_of(const struct product *p, int panel, int panels, int *first)
+{
+    *first = panel * PANEL;
+    int left = p->w->n - *first;
+    return left < panels * PANEL ? left : panels * PANEL;
+}
+
+/* y := c + bias */
+static void finish_set(const struct cpu_isa *isa, const struct product *p, float *c, int row,
+                       int rows, int panel, int panels)
+{
+    int first, n = columns_of(p, panel, panels, &first);
+    for (int r = 0; r < rows; r++, c += panels * PANEL) {
+        for (int i = 0; p->w->bias && i < n; i++)
+            c[i] += p->w->bias[first + i];
+        write_out(isa, p, (float *)p->y + (size_t)(row + r) * p->ldy + first, c, n);
     }
 }
 
-static void finish_set(const struct cpu_isa *isa, const struct product *p, const float *c, int row,
+/* y += c + bias */
+static void finish_add(const struct cpu_isa *isa, const struct product *p, float *c, int row,
                        int rows, int panel, int panels)
 {
     (void)isa;
-    finish_f32(p, c, row, rows, panel, panels, false);
-}
-
-static void finish_add(const struct cpu_isa *isa, const struct product *p, const float *c, int row,
-                       int rows, int panel, int panels)
-{
-    (void)isa;
-    finish_f32(p, c, row, rows, panel, panels, true);
+    int first, n = columns_of(p, panel, panels, &first);
+    for (int r = 0; r < rows; r++, c += panels * PANEL) {
+        float *y = (float *)p->y + (size_t)(row + r) * p->ldy + first;
+        for (int i = 0; i < n; i++)
+            y[i] += p->w->bias ? c[i] + p->w->bias[first + i] : c[i];
+    }
 }
 
 static char *row_at(const struct product *p, int row, int column)
@@ -60,24 +79,24 @@ static char *row_at(const struct product *p, int row, int column)
 
 /* y := silu(gate) * up. Panels of c alternate: 16 columns of gate, then 16 of up. The matrices of
  * an ffn have no bias. */
-static void finish_swiglu(const struct cpu_isa *isa, const struct product *p, const float *c,
-                          int row, int rows, int panel, int panels)
+static void finish_swiglu(const struct cpu_isa *isa, const struct product *p, float *c, int row,
+                          int rows, int panel, int panels)
 {
-    for (int r = 0; r < rows; r++, c += GROUP_COLUMNS)
+    for (int r = 0; r < rows; r++, c += panels * PANEL)
         for (int i = 0; i < panels; i += 2)
             isa->swiglu(row_at(p, row + r, (panel + i) / 2 * PANEL), p->y_type, c + i * PANEL,
                         c + (i + 1) * PANEL, PANEL);
 }
 
 /* y := c as rows: rounded to y_type, and zero from the last column to the stride. */
-static void finish_rows(const struct cpu_isa *isa, const struct product *p, const float *c, int row,
+static void finish_rows(const struct cpu_isa *isa, const struct product *p, float *c, int row,
                         int rows, int panel, int panels)
 {
     int n = panels * PANEL, pad = 0;
     if (panel + panels == panel_count(p->w->n))
         pad = (int)p->ldy - (panel + panels) * PANEL;
-    for (int r = 0; r < rows; r++, c += GROUP_COLUMNS) {
-        isa->store(row_at(p, row + r, panel * PANEL), p->y_type, c, n);
+    for (int r = 0; r < rows; r++, c += panels * PANEL) {
+        write_out(isa, p, row_at(p, row + r, panel * PANEL), c, n);
         if (pad)
             memset(row_at(p, row + r, panel * PANEL + n), 0,
                    (size_t)(pad * dtype_bytes(p->y_type)));
@@ -97,6 +116,7 @@ struct list {
 enum { MOST_LISTS = 2 };
 struct work {
     const struct cpu_isa *isa;
+    const struct blocking *blocking;
     struct list lists[MOST_LISTS];
     int n_lists, item_rows, item_panels; // the most rows and panels of an item
     int next;                            // the first item that no thread has taken
@@ -127,11 +147,11 @@ static void find_item(const struct work *w, const struct list *l, int number, st
         it->p = l->at(l, ++it->product);
         it->count = groups(w, &it->p) * row_blocks(w, &it->p);
     }
-    int blocks = row_blocks(w, &it->p), group = (number - it->before) / blocks;
+    int own = groups(w, &it->p), group = (number - it->before) % own;
     int left = panel_count(it->p.w->n) - group * w->item_panels;
     it->panel = group * w->item_panels;
     it->panels = left < w->item_panels ? left : w->item_panels;
-    it->first = (number - it->before) % blocks * w->item_rows;
+    it->first = (number - it->before) / own * w->item_rows;
     it->rows = it->p.rows - it->first < w->item_rows ? it->p.rows - it->first : w->item_rows;
 }
 
@@ -150,12 +170,12 @@ static const struct item *take(struct work *w, struct item *its)
 }
 
 /* The rows of an item go through the tile in blocks of about the same size. */
-static int block_rows(const struct cpu_isa *isa, int rows)
+static int block_rows(const struct blocking *b, int rows)
 {
-    int blocks = (rows + isa->block_rows - 1) / isa->block_rows;
-    int even = (rows + blocks - 1) / blocks, step = isa->row_step;
-    int size = (even + step - 1) / step * step;
-    return size < isa->block_rows ? size : isa->block_rows;
+    int blocks = (rows + b->rows - 1) / b->rows;
+    int even = (rows + blocks - 1) / blocks;
+    int size = (even + b->row_step - 1) / b->row_step * b->row_step;
+    return size < b->rows ? size : b->rows;
 }
 
 static void run_tile(const struct cpu_isa *isa, float *c, const struct matrix *w, const void *x,
@@ -163,25 +183,32 @@ static void run_tile(const struct cpu_isa *isa, float *c, const struct matrix *w
 {
     int k = row_stride(w->k);
     if (w->quant)
-        isa->quant_tile[w->quant](c, GROUP_COLUMNS, x, (size_t)(k / QUANT_GROUP), panels, n, rows,
-                                  k);
+        isa->quant_tile[w->quant](c, n * PANEL, x, (size_t)(k / QUANT_GROUP), panels, n, rows, k);
     else
-        isa->tile[w->type](c, GROUP_COLUMNS, x, (size_t)k, panels, n, rows, k, false);
+        isa->tile[w->type](c, n * PANEL, x, (size_t)k, panels, n, rows, k, false);
 }
 
-static void run_item(const struct cpu_isa *isa, const struct item *it)
+/* All rows of an item times some of its panels. */
+static void run_panels(const struct work *w, const struct item *it, int panel, int panels)
 {
     const struct product *p = &it->p;
-    int block = block_rows(isa, it->rows);
-    const char *panels = (const char *)p->w->data + (size_t)it->panel * matrix_panel_bytes(p->w);
-    float c[MOST_BLOCK_ROWS * GROUP_COLUMNS] __attribute__((aligned(64))); // at most 16 KB
+    int block = block_rows(w->blocking, it->rows);
+    const char *weights = (const char *)p->w->data + (size_t)panel * matrix_panel_bytes(p->w);
+    float c[CALL_SUMS] __attribute__((aligned(64))); // 24 KB
     for (int r = 0; r < it->rows; r += block) {
         int rows = it->rows - r < block ? it->rows - r : block, row = it->first + r;
         const char *x = p->x + (size_t)row * matrix_input_bytes(p->w);
-        run_tile(isa, c, p->w, x, panels, it->panels, rows);
-        p->finish(isa, p, c, row, rows, it->panel, it->panels);
+        run_tile(w->isa, c, p->w, x, weights, panels, rows);
+        p->finish(w->isa, p, c, row, rows, panel, panels);
         pulse();
     }
+}
+
+static void run_item(const struct work *w, const struct item *it)
+{
+    int most = it->rows > FEW_ROWS ? w->blocking->panels : GROUP;
+    for (int i = 0; i < it->panels; i += most)
+        run_panels(w, it, it->panel + i, it->panels - i < most ? it->panels - i : most);
 }
 
 /* What each thread of the team does: take items until none is left. */
@@ -189,7 +216,8 @@ static void work_run(struct work *w)
 {
     struct item its[MOST_LISTS] = {{.product = -1}, {.product = -1}};
     for (const struct item *it; (it = take(w, its));)
-        run_item(w->isa, it);
+        run_item(w, it);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); // other threads see what was written past the caches
 }
 
 static int list_items(const struct work *w, const struct list *l)
@@ -221,14 +249,25 @@ static int most_rows(const struct work *w)
     return most;
 }
 
-/* Choose how large items are. Where there would be fewer than 4 for each thread, products of few
- * rows are divided into fewer panels, down to a gate and its up; those of many rows by rows. */
+static const struct blocking *blocking_of(const struct cpu_isa *isa, const struct matrix *w)
+{
+    bool tiles = isa->tiles.rows && w->type == DTYPE_BF16 && !w->quant;
+    return tiles ? &isa->tiles : &isa->vectors;
+}
+
+/* Choose how large items are. Where there would be fewer than 4 for each thread, items have fewer
+ * panels; products of few rows down to a gate and its up, those of many rows are divided by rows.
+ * All products of a work are of one type, and quantised or not. */
 static void work_open(struct work *w, int threads)
 {
-    int wanted = threads > 1 ? 4 * threads : 1, block = w->isa->block_rows, most = most_rows(w);
-    w->item_rows = INT_MAX;
-    w->item_panels = GROUP;
+    struct product one = w->lists[0].at(&w->lists[0], 0);
+    w->blocking = blocking_of(w->isa, one.w);
+    int wanted = threads > 1 ? 4 * threads : 1, block = w->blocking->rows, most = most_rows(w);
+    w->item_rows = w->blocking->item_rows ? w->blocking->item_rows : INT_MAX;
+    w->item_panels = most > FEW_ROWS ? w->blocking->item_panels : GROUP;
     int items = work_items(w);
+    for (; items < wanted && w->item_panels > GROUP; items = work_items(w))
+        w->item_panels /= 2;
     if (items == 0 || items >= wanted)
         return;
     if (most <= block)
@@ -310,9 +349,14 @@ static void run_product(struct dev *d, struct product p)
 
 void cpu_matmul(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w, int n)
 {
-    run_product(d,
-                (struct product){
-                    .w = w, .x = x, .rows = n, .finish = finish_set, .y = y, .ldy = (size_t)ldy});
+    run_product(d, (struct product){.w = w,
+                                    .x = x,
+                                    .rows = n,
+                                    .finish = finish_set,
+                                    .y = y,
+                                    .ldy = (size_t)ldy,
+                                    .y_type = DTYPE_F32,
+                                    .much = is_much(n, (size_t)ldy * sizeof *y)});
 }
 
 void cpu_matmul_add(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w, int n)
@@ -327,6 +371,7 @@ struct ffn_call {
     const char *x;
     char *y, *hidden;
     enum dtype y_type;
+    bool much;                    // see struct product
     size_t hidden_stride;         // elements from one hidden row to the next
     struct quant_rows read, made; // inputs and hidden rows, of blocks that are quantised; else none
 };
@@ -358,7 +403,8 @@ static struct product down_product(const struct list *l, int i)
                             .finish = finish_rows,
                             .y = c->y + (size_t)run->first * row_bytes(c->y_type, m->n),
                             .ldy = (size_t)row_stride(m->n),
-                            .y_type = c->y_type};
+                            .y_type = c->y_type,
+                            .much = c->much};
 }
 
 static double list_cost(const struct list *l)
@@ -420,6 +466,7 @@ static int call_open(struct dev *d, struct ffn_call *c, const struct ffn_job *jo
                            .x = job->x,
                            .y = job->y,
                            .y_type = job->y_type,
+                           .much = is_much(rows, row_bytes(job->y_type, one->down.n)),
                            .hidden_stride = (size_t)row_stride(one->down.k)};
     room->runs += n_runs;
     call_read(d, c, job, room, job->count ? rows : job->n);

@@ -46,6 +46,8 @@ static void _tile_loadd(int number, const void *from, size_t stride)
         memcpy(t->row[r], (const char *)from + (size_t)r * stride, (size_t)t->row_bytes);
 }
 
+#define _tile_stream_loadd _tile_loadd // the same with a hint for caches
+
 static void _tile_stored(int number, void *to, size_t stride)
 {
     const struct tile_register *t = &tiles[number];
@@ -96,7 +98,6 @@ const struct cpu_isa *tiles_in_c(void)
     loops.quant_tile[QUANT_Q4] = vnni_in_c_q4;
     loops.quant_spin[QUANT_Q8] = vnni_in_c_spin_q8;
     loops.quant_spin[QUANT_Q4] = vnni_in_c_spin_q4;
-    loops.block_rows = MOST_BLOCK_ROWS;
-    loops.row_step = 32;
+    loops.tiles = (struct blocking){AMX_BLOCKING};
     return &loops;
 }
