@@ -5,18 +5,19 @@
 
 enum { SUM_BLOCK = 512 }; // columns of a sum that are made at a time: they stay in registers and L1
 
-/* to := from, exactly. A loop for each type, so that compilers make vectors of it. */
+/* to := from, exactly, of any alignment. A loop for each type, so that compilers make vectors of
+ * it.
+ */
 static void widen(float *to, enum dtype type, const void *from, int n)
 {
-    const uint16_t *half = from;
     if (type == DTYPE_F32)
         memcpy(to, from, (size_t)n * sizeof *to);
     else if (type == DTYPE_BF16)
         for (int i = 0; i < n; i++)
-            to[i] = bf16_to_float(half[i]);
+            to[i] = dtype_load(DTYPE_BF16, from, (size_t)i);
     else
         for (int i = 0; i < n; i++)
-            to[i] = f16_to_float(half[i]);
+            to[i] = dtype_load(DTYPE_F16, from, (size_t)i);
 }
 
 void cpu_embed(struct dev *d, float *x, const void *table, enum dtype from, enum dtype as,
