@@ -14,30 +14,17 @@
  * soon, and do not displace the weights.
  *
  * Tile loads are not followed by the hardware's prefetcher, so weights are prefetched here. */
-#ifndef EPMOE_TILES_GIVEN // tests/kernels/tiles.c gives the instructions in plain C
-#include <immintrin.h>
-#endif
-#include <string.h>
-
+#include "kernels/cpu/amx_tiles.h"
 #include "kernels/cpu/isa.h"
 
 enum {
-    TILE_ROWS = 16,
-    TILE_ROW_BYTES = 64,
-    TILE_BYTES = TILE_ROWS * TILE_ROW_BYTES,
     TILE_INPUTS = 32,
-    LINE = 64,
     AHEAD = 4 * TILE_BYTES, // few rows: how far before its use a weight is prefetched
     MOST_STEPS = 12,        // of a block of inputs: two panels' weights are 24 KB of L1's 48
     PAIR_ROWS = 2 * TILE_ROWS
 };
 
-/* What ldtilecfg reads (Intel's manual, volume 2, LDTILECFG). */
-struct tile_shapes {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-};
+_Thread_local int amx_shapes;
 
 /* A block of sums: up to 32 rows, and panels beside each other. */
 struct sums {
@@ -53,28 +40,12 @@ struct sums {
     int lines;        // so many lines a step and panel
 };
 
-/* Compilers do not know what memory the instructions read; nothing may be moved past this. */
-static inline void memory_is_read(void)
-{
-    __asm__ volatile("" ::: "memory");
-}
-
-/* Set the shapes: `first` rows in the upper tiles of sums and inputs, `second` in the lower ones. A
- * thread's shapes stay until it sets others. */
+/* `first` rows in the upper tiles of sums and inputs, `second` in the lower ones. */
 static void set_shapes(int first, int second)
 {
-    static _Thread_local int now;
-    if (now == first * (TILE_ROWS + 1) + second)
-        return;
     const int rows[8] = {first, first, second, second, first, second, TILE_ROWS, TILE_ROWS};
-    struct tile_shapes shapes = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        shapes.rows[i] = (uint8_t)rows[i];
-        shapes.row_bytes[i] = TILE_ROW_BYTES;
-    }
-    memory_is_read();
-    _tile_loadconfig(&shapes);
-    now = first * (TILE_ROWS + 1) + second;
+    const int bytes[8] = {64, 64, 64, 64, 64, 64, 64, 64};
+    set_tiles(first * (TILE_ROWS + 1) + second, rows, bytes);
 }
 
 static inline void prefetch(const char *tile)

@@ -174,26 +174,28 @@ static double spin_bf16(long rounds, float *sink)
     return spin_as(DTYPE_BF16, rounds, sink);
 }
 
-/* What both tables have; they differ in how they multiply bf16. */
+/* What both tables have; they differ in their products. */
 #define LOOPS                                                                                      \
-    .quant_tile = {[QUANT_Q8] = avx512_tile_q8, [QUANT_Q4] = avx512_tile_q4},                      \
-    .quantise = avx2_quantise,                                                                     \
-    .quant_spin = {[QUANT_Q8] = avx512_spin_q8, [QUANT_Q4] = avx512_spin_q4}, .store = store,      \
-    .store_past = store_past, .squares = squares, .weigh = weigh, .swiglu = swiglu,                \
-    .add_scaled = add_scaled, .scale = scale, .exp_row = exp_row, .softmax_block = softmax_block,  \
-    .rope = rope, .read = read_all
+    .quantise = avx2_quantise, .store = store, .store_past = store_past, .squares = squares,       \
+    .weigh = weigh, .swiglu = swiglu, .add_scaled = add_scaled, .scale = scale,                    \
+    .exp_row = exp_row, .softmax_block = softmax_block, .rope = rope, .read = read_all
 
 const struct cpu_isa isa_avx512 = {
     .tile = {[DTYPE_F32] = tile_f32, [DTYPE_F16] = tile_f16, [DTYPE_BF16] = tile_bf16},
+    .quant_tile = {[QUANT_Q8] = avx512_tile_q8, [QUANT_Q4] = avx512_tile_q4},
     .vectors = {48, MAX_ROWS, GROUP, 0, GROUP},
     .spin = {[DTYPE_F32] = spin_f32, [DTYPE_F16] = spin_f32, [DTYPE_BF16] = spin_bf16},
+    .quant_spin = {[QUANT_Q8] = avx512_spin_q8, [QUANT_Q4] = avx512_spin_q4},
     LOOPS,
 };
 
 const struct cpu_isa isa_amx = {
     .tile = {[DTYPE_F32] = tile_f32, [DTYPE_F16] = tile_f16, [DTYPE_BF16] = amx_tile_bf16},
+    .quant_tile = {[QUANT_Q8] = amx_tile_q8, [QUANT_Q4] = amx_tile_q4},
     .vectors = {48, MAX_ROWS, GROUP, 0, GROUP},
     .tiles = {AMX_BLOCKING},
+    .quantised = {AMX_QUANT_BLOCKING},
     .spin = {[DTYPE_F32] = spin_f32, [DTYPE_F16] = spin_f32, [DTYPE_BF16] = amx_spin_bf16},
+    .quant_spin = {[QUANT_Q8] = amx_spin_quant, [QUANT_Q4] = amx_spin_quant},
     LOOPS,
 };

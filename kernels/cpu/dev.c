@@ -181,12 +181,19 @@ static bool has_avx512(void)
 
 /* Besides the processor the operating system must agree: Linux gives a process room to save its
  * tiles only when it asks (Documentation/arch/x86/xstate.rst), which holds for all later threads.
- * The feature bits are 22 and 24 of leaf 7's edx. */
+ * The feature bits are those of leaf 7's edx. */
 static bool has_amx(void)
 {
-    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18, BF16 = 1 << 22, TILES = 1 << 24 };
+    enum {
+        REQUEST_PERMISSION = 0x1023,
+        TILE_DATA = 18,
+        BF16 = 1 << 22,
+        TILES = 1 << 24,
+        INT8 = 1 << 25
+    };
+    const unsigned all = BF16 | TILES | INT8;
     unsigned a, b, c, d = 0;
-    return has_avx512() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & BF16) && (d & TILES) &&
+    return has_avx512() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & all) == all &&
            syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
 }
 

@@ -44,7 +44,9 @@ typedef double spin_fn(long rounds, float *sink);
 struct cpu_isa {
     tile_fn *tile[3];                       // by dtype
     quant_tile_fn *quant_tile[QUANT_COUNT]; // none for QUANT_NONE
-    struct blocking vectors, tiles; // tiles: of bf16 products where the set has tiles for them
+    // tiles: of bf16 products, where the set has tiles for them; quantised: of those with
+    // quantised weights, where they are not as vectors are
+    struct blocking vectors, tiles, quantised;
 
     /* A row of n numbers, a multiple of 32, in groups. The bits of plain C. */
     void (*quantise)(struct quant_group *to, const void *x, enum dtype type, int n);
@@ -84,8 +86,11 @@ extern const struct cpu_isa isa_plain, isa_avx2, isa_avx512;
 extern const struct cpu_isa isa_amx; // isa_avx512 with bf16 products by tiles
 tile_fn amx_tile_bf16;
 /* 192 rows of 2048 inputs take 768 KB of L2's 2 MB, and stay there while an item's panels pass */
-#define AMX_BLOCKING .rows = 192, .row_step = 32, .panels = 2, .item_rows = 192, .item_panels = 32
-double amx_spin_bf16(long rounds, float *sink);
+#define AMX_BLOCKING       .rows = 192, .row_step = 32, .panels = 2, .item_rows = 192, .item_panels = 32
+#define AMX_QUANT_BLOCKING .rows = 96, .row_step = 16, .panels = GROUP, .item_panels = GROUP
+spin_fn amx_spin_bf16;
+quant_tile_fn amx_tile_q8, amx_tile_q4; // quant_amx.c
+spin_fn amx_spin_quant;
 quant_tile_fn avx2_tile_q8, avx2_tile_q4; // quant_avx2.c
 spin_fn avx2_spin_q8, avx2_spin_q4;
 quant_tile_fn avx512_tile_q8, avx512_tile_q4; // quant_avx512.c

@@ -133,8 +133,10 @@ static int most_rows(const struct work *w)
 
 static const struct blocking *blocking_of(const struct cpu_isa *isa, const struct matrix *w)
 {
-    bool tiles = isa->tiles.rows && w->type == DTYPE_BF16 && !w->quant;
-    return tiles ? &isa->tiles : &isa->vectors;
+    const struct blocking *own = w->quant                ? &isa->quantised
+                                 : w->type == DTYPE_BF16 ? &isa->tiles
+                                                         : &isa->vectors;
+    return own->rows ? own : &isa->vectors;
 }
 
 /* Where there would be fewer than 4 items for each thread, they have fewer panels; products of few

@@ -51,15 +51,23 @@ static inline bool is_here(enum isa isa)
     return isa_available() >> isa & 1;
 }
 
-/* Open the CPU's device. If the processor has no AMX, ISA_AMX runs with AMX's instructions, and
- * those of VNNI, in plain C. */
+/* The loops of an instruction set that the processor lacks, with its products in plain C; or NULL.
+ */
+static inline const struct cpu_isa *stand_in(enum isa isa)
+{
+    if (is_here(isa))
+        return NULL;
+    return isa == ISA_AMX ? tiles_in_c() : isa == ISA_AVX512 ? vnni_in_c() : NULL;
+}
+
+/* Open the CPU's device. */
 static inline void open_dev(enum isa isa, int threads)
 {
-    bool in_c = isa == ISA_AMX && !is_here(isa);
+    const struct cpu_isa *in_c = stand_in(isa);
     dev_open_cpu(&dev, in_c ? ISA_PLAIN : isa, threads);
     if (in_c) {
-        dev.isa = ISA_AMX;
-        dev.cpu = tiles_in_c();
+        dev.isa = isa;
+        dev.cpu = in_c;
     }
     reserve();
 }
@@ -106,7 +114,7 @@ static inline void on_the_gpu(void (*body)(void))
 /* Whether to try an instruction set; prints why not. */
 static inline bool tries(enum isa isa)
 {
-    bool here = is_here(isa) || isa == ISA_AMX;
+    bool here = is_here(isa) || stand_in(isa);
     if (!here || only_cuda())
         print_message("           %s: skipped, %s\n", isa_name(isa),
                       here ? "only the GPU is wanted" : "not here");

@@ -1,10 +1,16 @@
 /* AMX's tile instructions in plain C, as Intel's manual describes them (volume 2: LDTILECFG,
- * TILELOADD, TILEZERO, TILESTORED, TDPBF16PS), except that they keep subnormal numbers. For shapes
- * beyond the limits and tiles that do not fit together, at which the processor raises an exception,
- * there is a CHECK. */
+ * TILELOADD, TILEZERO, TILESTORED, TDPBF16PS, TDPBSSD), except that they keep subnormal numbers.
+ * For shapes beyond the limits and tiles that do not fit together, at which the processor raises an
+ * exception, there is a CHECK. */
 #define EPMOE_TILES_GIVEN
-#define amx_tile_bf16 tiles_in_c_product
-#define amx_spin_bf16 tiles_in_c_spin
+#define amx_tile_bf16  tiles_in_c_product
+#define amx_spin_bf16  tiles_in_c_spin
+#define amx_shapes     tiles_in_c_shapes
+#define amx_tile_q8    tiles_in_c_q8
+#define amx_tile_q4    tiles_in_c_q4
+#define amx_spin_quant tiles_in_c_spin_quant
+#define avx512_tile_q8 vnni_in_c_q8
+#define avx512_tile_q4 vnni_in_c_q4
 
 #include "tests/rig/tiles_in_c.h"
 
@@ -86,7 +92,26 @@ static void _tile_dpbf16ps(int sums, int inputs, int weights)
         }
 }
 
+/* sums row r, column n += the four inputs k times the four weights k, all with signs */
+static void _tile_dpbssd(int sums, int inputs, int weights)
+{
+    struct tile_register *c = &tiles[sums];
+    const struct tile_register *a = &tiles[inputs], *b = &tiles[weights];
+    CHECK(a->rows == c->rows && a->row_bytes == 4 * b->rows && b->row_bytes == c->row_bytes,
+          "%dx%d times %dx%d to %dx%d", a->rows, a->row_bytes, b->rows, b->row_bytes, c->rows,
+          c->row_bytes);
+    for (int r = 0; r < c->rows; r++)
+        for (int n = 0; n < c->row_bytes / 4; n++) {
+            int32_t sum;
+            memcpy(&sum, c->row[r] + 4 * n, sizeof sum);
+            for (int k = 0; k < a->row_bytes; k++)
+                sum += (int8_t)a->row[r][k] * (int8_t)b->row[k / 4][4 * n + k % 4];
+            memcpy(c->row[r] + 4 * n, &sum, sizeof sum);
+        }
+}
+
 #include "kernels/cpu/amx.c"
+#include "kernels/cpu/quant_amx.c"
 
 const struct cpu_isa *tiles_in_c(void)
 {
@@ -94,10 +119,11 @@ const struct cpu_isa *tiles_in_c(void)
     loops = isa_plain;
     loops.tile[DTYPE_BF16] = tiles_in_c_product;
     loops.spin[DTYPE_BF16] = tiles_in_c_spin;
-    loops.quant_tile[QUANT_Q8] = vnni_in_c_q8;
-    loops.quant_tile[QUANT_Q4] = vnni_in_c_q4;
-    loops.quant_spin[QUANT_Q8] = vnni_in_c_spin_q8;
-    loops.quant_spin[QUANT_Q4] = vnni_in_c_spin_q4;
+    loops.quant_tile[QUANT_Q8] = tiles_in_c_q8;
+    loops.quant_tile[QUANT_Q4] = tiles_in_c_q4;
+    loops.quant_spin[QUANT_Q8] = tiles_in_c_spin_quant;
+    loops.quant_spin[QUANT_Q4] = tiles_in_c_spin_quant;
     loops.tiles = (struct blocking){AMX_BLOCKING};
+    loops.quantised = (struct blocking){AMX_QUANT_BLOCKING};
     return &loops;
 }

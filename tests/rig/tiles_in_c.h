@@ -1,11 +1,12 @@
-/* The inner loops of ISA_AMX where no processor with AMX is at hand: kernels/cpu/amx.c and
- * kernels/cpu/quant_avx512.c compiled with the few instructions that they use in plain C,
+/* The inner loops of ISA_AMX and ISA_AVX512 where no such processor is at hand: kernels/cpu/amx.c
+ * and quant_amx.c, and quant_avx512.c, compiled with the few instructions that they use in plain C;
  * everything else from isa_plain. */
 #pragma once
 
 #include "kernels/cpu/isa.h"
 
 const struct cpu_isa *tiles_in_c(void);
+const struct cpu_isa *vnni_in_c(void);
 
 quant_tile_fn vnni_in_c_q8, vnni_in_c_q4; // vnni_in_c.c
 spin_fn vnni_in_c_spin_q8, vnni_in_c_spin_q4;

@@ -83,3 +83,14 @@ EACH_LANE(__m512i, _mm512_dpbusd_epi32, (__m512i sum, __m512i u, __m512i s),
           sum.lane[i] + four_products(u.lane[i], s.lane[i]))
 
 #include "kernels/cpu/quant_avx512.c"
+
+const struct cpu_isa *vnni_in_c(void)
+{
+    static struct cpu_isa loops;
+    loops = isa_plain;
+    loops.quant_tile[QUANT_Q8] = vnni_in_c_q8;
+    loops.quant_tile[QUANT_Q4] = vnni_in_c_q4;
+    loops.quant_spin[QUANT_Q8] = vnni_in_c_spin_q8;
+    loops.quant_spin[QUANT_Q4] = vnni_in_c_spin_q4;
+    return &loops;
+}
