@@ -2,9 +2,9 @@
  *
  * A tile register holds 16 rows of 64 bytes. A packed panel is a sequence of such tiles already: 16
  * pairs of inputs of 16 outputs each (isa.h). One product instruction adds to a tile of sums, 16
- * rows x 16 outputs in f32, a tile of 16 rows x 32 inputs times a tile of weights. Sums stay in
- * registers from the first input to the last; an element's terms are added in order of k, 32 at a
- * time, whatever the number of rows, and rows that a tile does not have are not computed.
+ * rows x 16 outputs in f32, a tile of 16 rows x 32 inputs times a tile of weights. An
+ * element's terms are added in order of k, 32 at a time, whatever the number of rows, and rows that
+ * a tile does not have are not computed.
  *
  * Registers: 0 to 3 are sums, 4 and 5 inputs, 6 and 7 weights. Up to 16 rows are worked on as 1 x 4
  * tiles. More are worked on as 2 x 2, so that four loads serve four products. These take two loads
@@ -44,7 +44,7 @@ struct sums {
 static void set_shapes(int first, int second)
 {
     const int rows[8] = {first, first, second, second, first, second, TILE_ROWS, TILE_ROWS};
-    const int bytes[8] = {64, 64, 64, 64, 64, 64, 64, 64};
+    static const int bytes[8] = {64, 64, 64, 64, 64, 64, 64, 64};
     set_tiles(first * (TILE_ROWS + 1) + second, rows, bytes);
 }
 
@@ -252,8 +252,7 @@ static void one_panel(struct sums s, int rows)
     }
 }
 
-/* At most 32 rows of few inputs, such as attention's: one block of sums, and nothing to prefetch.
- */
+/* 17 to 32 rows of few inputs, such as attention's: one block of sums, and nothing to prefetch. */
 static void small(struct sums s, int panels, int rows)
 {
     set_rows(rows);
@@ -283,7 +282,7 @@ void amx_tile_bf16(float *c, int ldc, const void *x, size_t ldx, const void *w, 
                      .panel = panel_bytes(DTYPE_BF16, k),
                      .steps = k / TILE_INPUTS,
                      .add = add};
-    memory_is_read();
+    memory_is_used();
     if (rows <= TILE_ROWS)
         few_rows(s, panels, rows);
     else if (rows <= PAIR_ROWS && s.steps <= MOST_STEPS)
@@ -306,19 +305,10 @@ double amx_spin_bf16(long rounds, float *sink)
     for (int i = 0; i < TILE_BYTES / 2; i++)
         numbers[i] = float_to_bf16(like_a_weight(i));
     set_shapes(TILE_ROWS, TILE_ROWS);
-    memory_is_read();
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    memory_is_used();
     _tile_loadd(4, numbers, TILE_ROW_BYTES);
     _tile_loadd(6, numbers, TILE_ROW_BYTES);
-    for (long i = 0; i < rounds; i++) {
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 6);
-        _tile_dpbf16ps(2, 4, 6);
-        _tile_dpbf16ps(3, 4, 6);
-    }
+    SPIN_TILES(_tile_dpbf16ps, rounds);
     _tile_stored(3, sums, TILE_ROW_BYTES);
     *sink += sums[0];
     return 4.0 * 2 * TILE_ROWS * PANEL * TILE_INPUTS * (double)rounds;

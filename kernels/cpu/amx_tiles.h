@@ -20,8 +20,10 @@ struct tile_shapes {
 /* The shapes that this thread's registers have: the key of the last set_tiles(). */
 extern _Thread_local int amx_shapes;
 
-/* Compilers do not know what memory the instructions read; nothing may be moved past this. */
-static inline void memory_is_read(void)
+/* Compilers do not know what memory the instructions read and write; nothing may be moved past
+ * this.
+ */
+static inline void memory_is_used(void)
 {
     __asm__ volatile("" ::: "memory");
 }
@@ -37,7 +39,22 @@ static inline void set_tiles(int key, const int rows[8], const int row_bytes[8])
         shapes.rows[i] = (uint8_t)rows[i];
         shapes.row_bytes[i] = (uint16_t)row_bytes[i];
     }
-    memory_is_read();
+    memory_is_used();
     _tile_loadconfig(&shapes);
     amx_shapes = key;
 }
+
+/* For measuring the roof: `rounds` rounds of four products on registers. */
+#define SPIN_TILES(product, rounds)                                                                \
+    do {                                                                                           \
+        _tile_zero(0);                                                                             \
+        _tile_zero(1);                                                                             \
+        _tile_zero(2);                                                                             \
+        _tile_zero(3);                                                                             \
+        for (long round = 0; round < (rounds); round++) {                                          \
+            product(0, 4, 6);                                                                      \
+            product(1, 4, 6);                                                                      \
+            product(2, 4, 6);                                                                      \
+            product(3, 4, 6);                                                                      \
+        }                                                                                          \
+    } while (0)

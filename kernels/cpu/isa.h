@@ -18,13 +18,16 @@ enum { PANEL = 16, GROUP = 4, GROUP_COLUMNS = GROUP * PANEL, FEW_ROWS = 16 };
 /* How a product is divided. One call of a tile function makes the sums of a block of rows and some
  * panels; an item, which one thread works on, is one or several of these. */
 struct blocking {
-    int rows;     // the most that are given to one call; rows * 16 panels is at most CALL_SUMS
+    int rows;     // the most that are given to one call; with its panels at most CALL_SUMS sums
     int row_step; // a number that they are best a multiple of
     // With up to FEW_ROWS rows panels and item_panels are GROUP.
     int panels;                 // of a call, at most GROUP
     int item_rows, item_panels; // the most of an item; 0 rows: all
 };
-enum { MOST_BLOCK_ROWS = 64, CALL_SUMS = 192 * 2 * PANEL }; // the former where vectors multiply
+enum {
+    CALL_SUMS = 192 * 2 * PANEL,
+    MOST_BLOCK_ROWS = 64 // struct blocking's rows, of vectors
+};
 
 /* c [rows][ldc] := x [rows][ldx] w^T, or += if add. w is `panels` panels, one after the other, of k
  * inputs each; k is a multiple of 32, rows at most the blocking's. Writes 16 * panels columns of

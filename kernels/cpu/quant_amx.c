@@ -18,7 +18,7 @@ static void set_byte_shapes(int n)
 {
     enum { KEY = 1000 }; // beyond amx.c's
     const int rows[8] = {n, n, n, n, n, n, WEIGHT_ROWS, WEIGHT_ROWS};
-    const int bytes[8] = {64, 64, 64, 64, QUANT_GROUP, QUANT_GROUP, 64, 64};
+    static const int bytes[8] = {64, 64, 64, 64, QUANT_GROUP, QUANT_GROUP, 64, 64};
     set_tiles(KEY + n, rows, bytes);
 }
 
@@ -50,13 +50,13 @@ static inline void widen_q4(int8_t *to, const char *w, int groups)
 static inline void group_sums(integers *sums, const struct quant_group *x, size_t ldx,
                               const char *weights)
 {
-    memory_is_read();
+    memory_is_used();
     _tile_zero(0);
     _tile_loadd(4, x->q, ldx * sizeof *x);
     _tile_loadd(6, weights, TILE_ROW_BYTES);
     _tile_dpbssd(0, 4, 6);
     _tile_stored(0, sums, TILE_ROW_BYTES);
-    memory_is_read(); // and written
+    memory_is_used();
 }
 
 /* Some groups of a panel. Its integers are `step` bytes apart, in q8's form. */
@@ -156,21 +156,12 @@ double amx_spin_quant(long rounds, float *sink)
     for (int i = 0; i < TILE_BYTES; i++)
         numbers[i] = (int8_t)(i * 7919 % 255 - 127);
     set_byte_shapes(TILE_ROWS);
-    memory_is_read();
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    memory_is_used();
     _tile_loadd(4, numbers, QUANT_GROUP);
     _tile_loadd(6, numbers, TILE_ROW_BYTES);
-    for (long i = 0; i < rounds; i++) {
-        _tile_dpbssd(0, 4, 6);
-        _tile_dpbssd(1, 4, 6);
-        _tile_dpbssd(2, 4, 6);
-        _tile_dpbssd(3, 4, 6);
-    }
+    SPIN_TILES(_tile_dpbssd, rounds);
     _tile_stored(3, sums, TILE_ROW_BYTES);
-    memory_is_read();
+    memory_is_used();
     *sink += (float)sums[0][0];
     return 4.0 * 2 * TILE_ROWS * PANEL * QUANT_GROUP * (double)rounds;
 }

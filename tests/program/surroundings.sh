@@ -21,10 +21,15 @@ told() {
 # ---- stdout ----
 
 run=(launch/mpirun.sh -n 2 "$epmoe" run -m "$model" -p Emma -n 40)
-"${run[@]}" >/dev/full 2>"$work/stderr"
-found=$?
-[ $found -eq 1 ] && [ "$(cat "$work/stderr")" = 'epmoe: standard output: cannot be written: No space left on device' ]
-result $? "a full disk: expected exit code 1 and one line, found exit code $found"
+full_disk() { # WHAT COMMAND…
+    local what=$1 found
+    shift
+    "$@" >/dev/full 2>"$work/stderr"
+    found=$?
+    [ $found -eq 1 ] && [ "$(cat "$work/stderr")" = 'epmoe: standard output: cannot be written: No space left on device' ]
+    result $? "$what: expected exit code 1 and one line, found exit code $found and $(cat "$work/stderr")"
+}
+full_disk "a full disk" "${run[@]}"
 # Open MPI's own mpirun has crashed when told to end at the moment when it was ending; so does this one, always.
 mkdir "$work/crashes"
 cat >"$work/crashes/mpirun" <<'END'
@@ -33,10 +38,7 @@ trap 'echo "[$HOSTNAME:$$] Signal: Segmentation fault (11)" >&2; exit 139' TERM
 while :; do echo text; sleep 0.1; done
 END
 chmod +x "$work/crashes/mpirun"
-PATH=$work/crashes:$PATH "${run[@]}" >/dev/full 2>"$work/stderr"
-found=$?
-[ $found -eq 1 ] && [ "$(cat "$work/stderr")" = 'epmoe: standard output: cannot be written: No space left on device' ]
-result $? "mpirun that crashes as it ends: expected exit code 1 and one line, found exit code $found and $(cat "$work/stderr")"
+full_disk "mpirun that crashes as it ends" env PATH="$work/crashes:$PATH" "${run[@]}"
 "${run[@]}" >&- 2>"$work/stderr"
 [ $? -eq 1 ] && [ "$(cat "$work/stderr")" = 'epmoe: standard output: cannot be written: Bad file descriptor' ]
 result $? "no stdout: expected exit code 1 and one line"

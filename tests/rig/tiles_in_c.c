@@ -73,14 +73,21 @@ static float half_of(const char *row, int i)
     return bf16_to_float(half);
 }
 
+/* Whether a product of these fits together: both kinds have 4 bytes of inputs for each row of b. */
+static void check_shapes(const struct tile_register *c, const struct tile_register *a,
+                         const struct tile_register *b)
+{
+    CHECK(a->rows == c->rows && a->row_bytes == 4 * b->rows && b->row_bytes == c->row_bytes,
+          "%dx%d times %dx%d to %dx%d", a->rows, a->row_bytes, b->rows, b->row_bytes, c->rows,
+          c->row_bytes);
+}
+
 /* sums row r, column n += the pairs of inputs k times the pairs of weights k */
 static void _tile_dpbf16ps(int sums, int inputs, int weights)
 {
     struct tile_register *c = &tiles[sums];
     const struct tile_register *a = &tiles[inputs], *b = &tiles[weights];
-    CHECK(a->rows == c->rows && a->row_bytes == 4 * b->rows && b->row_bytes == c->row_bytes,
-          "%dx%d times %dx%d to %dx%d", a->rows, a->row_bytes, b->rows, b->row_bytes, c->rows,
-          c->row_bytes);
+    check_shapes(c, a, b);
     for (int r = 0; r < c->rows; r++)
         for (int n = 0; n < c->row_bytes / 4; n++) {
             float sum = 0, old;
@@ -97,9 +104,7 @@ static void _tile_dpbssd(int sums, int inputs, int weights)
 {
     struct tile_register *c = &tiles[sums];
     const struct tile_register *a = &tiles[inputs], *b = &tiles[weights];
-    CHECK(a->rows == c->rows && a->row_bytes == 4 * b->rows && b->row_bytes == c->row_bytes,
-          "%dx%d times %dx%d to %dx%d", a->rows, a->row_bytes, b->rows, b->row_bytes, c->rows,
-          c->row_bytes);
+    check_shapes(c, a, b);
     for (int r = 0; r < c->rows; r++)
         for (int n = 0; n < c->row_bytes / 4; n++) {
             int32_t sum;

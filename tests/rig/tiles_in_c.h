@@ -7,6 +7,3 @@
 
 const struct cpu_isa *tiles_in_c(void);
 const struct cpu_isa *vnni_in_c(void);
-
-quant_tile_fn vnni_in_c_q8, vnni_in_c_q4; // vnni_in_c.c
-spin_fn vnni_in_c_spin_q8, vnni_in_c_spin_q4;
