@@ -191,12 +191,12 @@ take_line() {
 
 # ---- the run ----
 
-# At the first Ctrl-C epmoe serve finishes the texts that run. mpirun would kill its ranks a second later. So
-# with serve mpirun runs in a session of its own, which the terminal's Ctrl-C does not reach, and this script
-# sends it SIGUSR1, which mpirun passes on to the ranks.
-finishes='' session=()
+# At the first Ctrl-C epmoe serve finishes the texts that run, at the second it tells its clients and ends.
+# mpirun would kill its ranks a second after either. So with serve mpirun runs in a session of its own, which
+# the terminal's Ctrl-C does not reach, and this script sends it SIGUSR1, which mpirun passes on to the ranks.
+softly=0 session=() # how many more signals are passed on so
 for word in "${arguments[@]}"; do
-    [ "$word" != serve ] || finishes=1 session=(setsid)
+    [ "$word" != serve ] || softly=2 session=(setsid)
 done
 
 end_job() { # Open MPI 4.1 may crash if the signal reaches mpirun when it has unloaded its handler
@@ -205,9 +205,12 @@ end_job() { # Open MPI 4.1 may crash if the signal reaches mpirun when it has un
 }
 
 on_signal() { # Ctrl-C reaches mpirun from the terminal, too; a signal to this script alone does not
-    if [ -n "$finishes" ] && [ "$1" -ne 1 ]; then
-        finishes=''
+    if [ "$softly" -gt 0 ] && [ "$1" -ne 1 ]; then
         kill -USR1 "$job" 2>/dev/null
+        softly=$((softly - 1))
+        [ "$softly" -eq 0 ] || return
+        signalled=$1
+        be_over
         return
     fi
     signalled=$1

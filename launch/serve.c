@@ -114,19 +114,20 @@ static char *name_of(const struct serve_command *o)
     return name;
 }
 
-/* The first signal ends what waits and lets what runs finish; under mpirun that is
- * launch/mpirun.sh's SIGUSR1, since mpirun itself kills a second after its SIGTERM. Any other ends
- * the process, and every client gets an error first. */
+/* The first signal ends what waits and lets what runs finish. The second ends the process, and every
+ * client gets an error first. Under mpirun both are launch/mpirun.sh's SIGUSR1: a second after any
+ * other signal mpirun kills this process. */
 static bool on_signal(void *context, int number, int times)
 {
     struct serve_run *s = context;
-    if (number == SIGUSR1 || (times == 1 && number != SIGHUP && !s->under_mpi)) {
+    bool hurried = s->under_mpi && number != SIGUSR1;
+    if (times == 1 && !hurried && number != SIGHUP) {
         engine_stop(&s->engine);
         warn("finishing what runs; Ctrl-C again ends at once");
         return true;
     }
     engine_abandon(&s->engine, "the server was ended");
-    http_flush(s->http, s->under_mpi ? 0.9 : 2);
+    http_flush(s->http, hurried ? 0.9 : 3);
     return false;
 }
 
@@ -154,9 +155,9 @@ static int serve_model(struct serve_run *s, struct process *p)
     warn("serving %s on http://%s", s->model_name, http_address(s->http));
     status = engine_run(&s->engine, &s->ranks.coordinator);
     http_flush(s->http, status ? 2 : 10);
+    signals_on(NULL, NULL); // does not return if on_signal() is ending the process
     http_close(s->http);
     s->http = NULL;
-    signals_on(NULL, NULL);
     if (!status)
         status = ranks_report_exchange(&s->ranks);
     ranks_close(&s->ranks);

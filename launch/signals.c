@@ -72,13 +72,15 @@ void signals_on(bool (*taken)(void *context, int number, int times), void *conte
     pthread_mutex_unlock(&taker_mutex);
 }
 
-/* Whether the process goes on after this signal. */
+/* Whether the process goes on after this signal. If not, the mutex stays locked, so that no other
+ * thread gets past signals_on() and ends the process with another code. */
 static bool is_taken(int number)
 {
     static int times;
     pthread_mutex_lock(&taker_mutex);
     bool taken = taker ? taker(taker_context, number, ++times) : number == SIGUSR1;
-    pthread_mutex_unlock(&taker_mutex);
+    if (taken)
+        pthread_mutex_unlock(&taker_mutex);
     return taken;
 }
 

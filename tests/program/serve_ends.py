@@ -24,6 +24,7 @@ def ends(epmoe, *options, before=()):
         running = [pool.submit(s.ask, "POST", "/v1/completions", json.dumps(dict(
             prompt="Emma", max_tokens=2000, n=8, temperature=1, ignore_eos=True))) for i in range(3)]
         s.await_metric("requests_running", 8)
+        s.await_metric("requests_waiting", 16)
         s.process.send_signal(signal.SIGINT)
         s.await_log("finishing what runs")
         s.process.send_signal(signal.SIGINT)
