@@ -77,6 +77,7 @@ def killed(epmoe, runner):
         asked = [pool.submit(s.ask, "POST", "/v1/completions", json.dumps(dict(
             prompt="Emma", max_tokens=2000, n=2, temperature=1, ignore_eos=True))) for i in range(4)]
         s.await_metric("requests_running", 2)
+        s.await_metric("requests_waiting", 6)
         os.kill(rank_of(2), signal.SIGKILL)
         assert all(r.result()[0] == 503 for r in asked), [r.result() for r in asked]
     code = s.process.wait(60)
