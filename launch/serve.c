@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -114,9 +115,9 @@ static char *name_of(const struct serve_command *o)
     return name;
 }
 
-/* The first signal ends what waits and lets what runs finish. The second ends the process, and every
- * client gets an error first. Under mpirun both are launch/mpirun.sh's SIGUSR1: a second after any
- * other signal mpirun kills this process. */
+/* The first signal ends what waits and lets what runs finish. The second ends the process, and
+ * every client gets an error first. Under mpirun both are launch/mpirun.sh's SIGUSR1: a second
+ * after any other signal mpirun kills this process. */
 static bool on_signal(void *context, int number, int times)
 {
     struct serve_run *s = context;
@@ -128,6 +129,20 @@ static bool on_signal(void *context, int number, int times)
     }
     engine_abandon(&s->engine, "the server was ended");
     http_flush(s->http, hurried ? 0.9 : 3);
+    return false;
+}
+
+/* A worker of mpirun: it waits a moment before it ends. mpirun sends SIGTERM to all ranks, waits a
+ * second and kills them, but its sleep() ends as soon as one of them has ended: rank 0 would be
+ * killed before it has told its clients. */
+static bool on_worker_signal(void *context, int number, int times)
+{
+    static const struct timespec moment = {0, 900000000};
+    (void)context;
+    (void)times;
+    if (number == SIGUSR1)
+        return true;
+    nanosleep(&moment, NULL);
     return false;
 }
 
@@ -224,5 +239,7 @@ int command_serve(struct process *p, int argc, char **argv)
                               .max_batch = 32,
                               .queue = 256,
                               .body_text = "16M"};
+    if (p->mpi && p->mpi->rank > 0)
+        signals_on(on_worker_signal, NULL);
     return ranks_command(p, parse(&o, argc, argv), &o.model, serve_here, &o);
 }

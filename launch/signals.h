@@ -16,6 +16,6 @@ void signals_open(bool quiet, bool place_follows);
 void signals_place(const struct pulse *p);
 /* From now on the watching thread calls this for each signal, with how many have come, SIGUSR1 too,
  * which is otherwise without effect (launch/mpirun.sh passes Ctrl-C on as that). True: the
- * process goes on; false: it ends, and a call of signals_on() meanwhile does not return. NULL: none.
- * On return nothing of the one before is running. */
+ * process goes on; false: it ends, and a call of signals_on() meanwhile does not return. NULL:
+ * none. On return nothing of the one before is running. */
 void signals_on(bool (*taken)(void *context, int number, int times), void *context);
