@@ -2,9 +2,9 @@
  *
  * A tile register holds 16 rows of 64 bytes. A packed panel is a sequence of such tiles already: 16
  * pairs of inputs of 16 outputs each (isa.h). One product instruction adds to a tile of sums, 16
- * rows x 16 outputs in f32, a tile of 16 rows x 32 inputs times a tile of weights. An
- * element's terms are added in order of k, 32 at a time, whatever the number of rows, and rows that
- * a tile does not have are not computed.
+ * rows x 16 outputs in f32, a tile of 16 rows x 32 inputs times a tile of weights. An element's
+ * terms are added in order of k, 32 at a time, whatever the number of rows, and rows that a tile
+ * does not have are not computed.
  *
  * Registers: 0 to 3 are sums, 4 and 5 inputs, 6 and 7 weights. Up to 16 rows are worked on as 1 x 4
  * tiles. More are worked on as 2 x 2, so that four loads serve four products. These take two loads

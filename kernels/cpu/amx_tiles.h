@@ -20,9 +20,8 @@ struct tile_shapes {
 /* The shapes that this thread's registers have: the key of the last set_tiles(). */
 extern _Thread_local int amx_shapes;
 
-/* Compilers do not know what memory the instructions read and write; nothing may be moved past
- * this.
- */
+/* Compilers do not know what memory the tile instructions read and write, so they must not move
+ * anything past this. */
 static inline void memory_is_used(void)
 {
     __asm__ volatile("" ::: "memory");

@@ -110,8 +110,8 @@ static void all_rows(const struct chunk *w, float *c, int ldc, const struct quan
     }
 }
 
-static void tile(enum quant quant, float *c, int ldc, const struct quant_group *x, size_t ldx,
-                 const char *w, int panels, int rows, int k)
+static void by_tiles(enum quant quant, float *c, int ldc, const struct quant_group *x, size_t ldx,
+                     const char *w, int panels, int rows, int k)
 {
     int8_t room[MOST_GROUPS * Q8_BYTES] __attribute__((aligned(64))); // 16 KB
     int groups = k / QUANT_GROUP;
@@ -130,22 +130,26 @@ static void tile(enum quant quant, float *c, int ldc, const struct quant_group *
         }
 }
 
+static void tile(enum quant quant, float *c, int ldc, const struct quant_group *x, size_t ldx,
+                 const void *w, int panels, int rows, int k)
+{
+    quant_tile_fn *vectors = quant == QUANT_Q8 ? avx512_tile_q8 : avx512_tile_q4;
+    if (rows < FEWEST_ROWS)
+        vectors(c, ldc, x, ldx, w, panels, rows, k);
+    else
+        by_tiles(quant, c, ldc, x, ldx, w, panels, rows, k);
+}
+
 void amx_tile_q8(float *c, int ldc, const struct quant_group *x, size_t ldx, const void *w,
                  int panels, int rows, int k)
 {
-    if (rows < FEWEST_ROWS)
-        avx512_tile_q8(c, ldc, x, ldx, w, panels, rows, k);
-    else
-        tile(QUANT_Q8, c, ldc, x, ldx, w, panels, rows, k);
+    tile(QUANT_Q8, c, ldc, x, ldx, w, panels, rows, k);
 }
 
 void amx_tile_q4(float *c, int ldc, const struct quant_group *x, size_t ldx, const void *w,
                  int panels, int rows, int k)
 {
-    if (rows < FEWEST_ROWS)
-        avx512_tile_q4(c, ldc, x, ldx, w, panels, rows, k);
-    else
-        tile(QUANT_Q4, c, ldc, x, ldx, w, panels, rows, k);
+    tile(QUANT_Q4, c, ldc, x, ldx, w, panels, rows, k);
 }
 
 /* The products of integers alone, of both kinds. */

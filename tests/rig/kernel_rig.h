@@ -51,8 +51,7 @@ static inline bool is_here(enum isa isa)
     return isa_available() >> isa & 1;
 }
 
-/* The loops of an instruction set that the processor lacks, with its products in plain C; or NULL.
- */
+/* The loops of an instruction set that the processor lacks, with products in plain C, or NULL. */
 static inline const struct cpu_isa *stand_in(enum isa isa)
 {
     if (is_here(isa))
