@@ -194,7 +194,7 @@ take_line() {
 # At the first Ctrl-C epmoe serve finishes the texts that run, at the second it tells its clients and ends.
 # mpirun would kill its ranks a second after either. So with serve mpirun runs in a session of its own, which
 # the terminal's Ctrl-C does not reach, and this script sends it SIGUSR1, which mpirun passes on to the ranks.
-softly=0 session=() # how many more signals are passed on so
+softly=0 session=() # so many of the signals to come are passed on as SIGUSR1
 for word in "${arguments[@]}"; do
     [ "$word" != serve ] || softly=2 session=(setsid)
 done
@@ -205,16 +205,16 @@ end_job() { # Open MPI 4.1 may crash if the signal reaches mpirun when it has un
 }
 
 on_signal() { # Ctrl-C reaches mpirun from the terminal, too; a signal to this script alone does not
+    local soft=''
     if [ "$softly" -gt 0 ] && [ "$1" -ne 1 ]; then
+        soft=1
         kill -USR1 "$job" 2>/dev/null
         softly=$((softly - 1))
-        [ "$softly" -eq 0 ] || return
-        signalled=$1
-        be_over
-        return
+        [ "$softly" -eq 0 ] || return # the first: what runs is finished
     fi
     signalled=$1
     be_over
+    [ -z "$soft" ] || return
     sleep 0.3
     end_job
 }

@@ -115,9 +115,12 @@ static char *name_of(const struct serve_command *o)
     return name;
 }
 
+/* How long this process goes on after a signal of mpirun, which kills it a second later. */
+static const int64_t before_killed_ns = 900000000;
+
 /* The first signal ends what waits and lets what runs finish. The second ends the process, and
- * every client gets an error first. Under mpirun both are launch/mpirun.sh's SIGUSR1: a second
- * after any other signal mpirun kills this process. */
+ * every client gets an error first. Under mpirun both are launch/mpirun.sh's SIGUSR1; any
+ * other signal is mpirun's, which is about to kill this process. */
 static bool on_signal(void *context, int number, int times)
 {
     struct serve_run *s = context;
@@ -128,16 +131,16 @@ static bool on_signal(void *context, int number, int times)
         return true;
     }
     engine_abandon(&s->engine, "the server was ended");
-    http_flush(s->http, hurried ? 0.9 : 3);
+    http_flush(s->http, hurried ? (double)before_killed_ns * 1e-9 : 3);
     return false;
 }
 
-/* A worker of mpirun: it waits a moment before it ends. mpirun sends SIGTERM to all ranks, waits a
- * second and kills them, but its sleep() ends as soon as one of them has ended: rank 0 would be
- * killed before it has told its clients. */
+/* A worker under mpirun waits a moment before it ends. mpirun sends SIGTERM to all ranks, sleeps
+ * for a second and kills those that are left; but the end of any rank wakes it, and then rank 0
+ * would be killed before it has told its clients. */
 static bool on_worker_signal(void *context, int number, int times)
 {
-    static const struct timespec moment = {0, 900000000};
+    const struct timespec moment = {0, before_killed_ns};
     (void)context;
     (void)times;
     if (number == SIGUSR1)

@@ -14,8 +14,9 @@
 void signals_open(bool quiet, bool place_follows);
 /* From now on the line says where p is. NULL: from now on the line says where the last p is now. */
 void signals_place(const struct pulse *p);
-/* From now on the watching thread calls this for each signal, with how many have come, SIGUSR1 too,
- * which is otherwise without effect (launch/mpirun.sh passes Ctrl-C on as that). True: the
- * process goes on; false: it ends, and a call of signals_on() meanwhile does not return. NULL:
- * none. On return nothing of the one before is running. */
+/* From now on the watching thread calls taken() for each signal, with its number and how many have
+ * come. SIGUSR1, as which launch/mpirun.sh passes Ctrl-C on, is one of them; without a taken()
+ * (NULL) it has no effect. If taken() returns true, the process goes on. If false, the process
+ * ends, and no signals_on() returns from then on, so that another thread cannot end it with another
+ * code. When this returns, the taken() of before is not running. */
 void signals_on(bool (*taken)(void *context, int number, int times), void *context);
