@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 
 launch/install.sh
 cmake --preset release >/dev/null
-cmake --build --preset release
+cmake --build --preset release --target epmoe
 
 prompt=${1:-It is a truth universally acknowledged}
 job=(build/release/epmoe run -m models/austen-moe -p "$prompt" -n 64)
