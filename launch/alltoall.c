@@ -10,7 +10,7 @@
 #include "coordinator/cluster.h"
 #include "launch/launch.h"
 #include "launch/lists.h"
-#include "launch/local_ranks.h"
+#include "launch/ranks.h"
 #include "study/alltoall_state.h"
 #include "study/byte_matrix.h"
 #include "study/matrix_bench.h"
@@ -95,8 +95,11 @@ static void run_options(struct option_spec *table, struct alltoall_command *o)
     const struct option_spec own[RUN_OPTIONS] = {
         {"ranks", 0, OPTION_INT, &o->ranks, "N",
          "ranks as threads of this process: one coordinator, N-1 workers", 1, 1024, NULL},
-        {"transport", 0, OPTION_CHOICE, &o->transport, "auto|local|mpi",
-         "what moves rows: this process, or MPI under mpirun", 0, 0, NULL},
+        {"transport", 0, OPTION_CHOICE, &o->transport, "auto|local|mpi|nccl",
+         "what moves rows: this process, MPI under mpirun, or from GPU to GPU NCCL (auto: one of "
+         "the "
+         "first two)",
+         0, 0, NULL},
         {"matrix", 0, OPTION_TEXT, &o->matrix, "FILE",
          "instead of routed rows: bytes from rank to rank, as nccl-tests' alltoallv_perf reads "
          "them",
@@ -185,11 +188,11 @@ static int check(const struct alltoall_command *c, const struct process *p)
                     c->top_k, c->experts);
     if (p->mpi && c->ranks)
         return fail(STATUS_USAGE, "--ranks %ld: under mpirun, -n sets the ranks", c->ranks);
-    if (c->transport == TRANSPORT_LOCAL && p->mpi)
-        return fail(STATUS_USAGE, "--transport local: expected no mpirun, found one: local ranks "
-                                  "are --ranks N of one process");
-    if (c->transport == TRANSPORT_MPI && !p->mpi)
-        return fail(STATUS_USAGE, "--transport mpi: expected mpirun, found none");
+    if (c->matrix && c->options.nccl)
+        return fail(STATUS_USAGE,
+                    "--matrix %s: expected --transport local or mpi, found nccl: its "
+                    "bytes are the hosts'",
+                    c->matrix);
     if (c->matrix && (c->routed_given || c->sizes_given || c->placement.home_given))
         return fail(STATUS_USAGE,
                     "--matrix %s: expected no option of routed rows beside it, as it "
@@ -198,7 +201,11 @@ static int check(const struct alltoall_command *c, const struct process *p)
     if (placement_is_balanced(&c->placement))
         return fail(STATUS_USAGE, "--placement balanced: expected even, round-robin or a file: "
                                   "without a model there is nothing to balance");
-    return 0;
+    struct model_options as = model_options_default();
+    as.transport = c->transport;
+    as.ranks = c->ranks;
+    as.device = c->options.nccl ? DEVICE_CUDA : DEVICE_CPU;
+    return ranks_check_transport(p, &as);
 }
 
 static int n_ranks(const struct alltoall_command *c, const struct process *p)
@@ -260,6 +267,7 @@ static int settle(struct alltoall_command *c, const struct process *p)
     o->warmup = (int)c->warmup;
     o->iterations = (int)c->iterations;
     o->seed = (uint64_t)c->seed;
+    o->nccl = c->transport == TRANSPORT_NCCL;
     o->exchange = (struct exchange_options){.strategy = (enum strategy)c->strategy,
                                             .combine = (enum combine)c->combine,
                                             .dedup = (enum dedup)c->dedup,
@@ -323,11 +331,22 @@ static int coordinate_matrix(struct alltoall_command *c, struct transport *t)
     return status;
 }
 
-/* Ranks other than 0. */
-static int serve(struct transport *end, const void *given)
+static int gpu_of(const struct alltoall_command *c, int rank_here)
 {
-    const struct alltoall_command *c = given;
-    return c->matrix ? matrix_serve(end, &c->matrix_options) : alltoall_serve(end, &c->options);
+    return c->options.nccl ? ranks_gpu(rank_here) : 0;
+}
+
+/* Ranks other than 0. */
+static int serve(struct transport *end, const struct alltoall_command *c, int rank_here)
+{
+    struct alltoall_options own = c->options;
+    own.gpu = gpu_of(c, rank_here);
+    return c->matrix ? matrix_serve(end, &c->matrix_options) : alltoall_serve(end, &own);
+}
+
+static int serve_local(struct transport *end, const void *given)
+{
+    return serve(end, given, end->rank);
 }
 
 static int coordinate(struct alltoall_command *c, struct transport *t)
@@ -342,7 +361,7 @@ static int coordinate(struct alltoall_command *c, struct transport *t)
 static int run_local(struct alltoall_command *c, int n)
 {
     struct local_ranks local = {0};
-    local_ranks_start(&local, n, timeout_ns(c), serve, c, sizeof *c);
+    local_ranks_start(&local, n, timeout_ns(c), serve_local, c, sizeof *c);
     int status = coordinate(c, local.ends);
     cluster_stop(local.ends);
     local_ranks_join(&local);
@@ -352,12 +371,13 @@ static int run_local(struct alltoall_command *c, int n)
 
 static int run(struct alltoall_command *c, struct process *p)
 {
+    c->options.gpu = gpu_of(c, p->mpi ? p->local_rank : 0);
     if (!p->mpi)
         return run_local(c, n_ranks(c, p));
     p->mpi->timeout_ns = timeout_ns(c);
     if (p->mpi->rank == 0)
         return coordinate(c, p->mpi);
-    return serve(p->mpi, c) == STATUS_LOST_RANK ? STATUS_LOST_RANK : 0;
+    return serve(p->mpi, c, p->local_rank) == STATUS_LOST_RANK ? STATUS_LOST_RANK : 0;
 }
 
 int command_alltoall(struct process *p, int argc, char **argv)

@@ -35,8 +35,7 @@ static int choose_threads(const struct model_options *o, int ranks_here)
     return (int)o->threads;
 }
 
-/* The GPU of the i-th rank of a host: i modulo the number of GPUs. */
-static int gpu_of(int i)
+int ranks_gpu(int i)
 {
     int n = cuda_count();
     return n ? i % n : 0;
@@ -57,7 +56,7 @@ struct local_setup {
 static int serve_local(struct transport *end, const void *given)
 {
     const struct local_setup *s = given;
-    struct worker_options o = {s->model_dir, s->device, gpu_of(end->rank), s->threads,
+    struct worker_options o = {s->model_dir, s->device, ranks_gpu(end->rank), s->threads,
                                program_version()};
     return worker_serve(end, &o);
 }
@@ -140,7 +139,7 @@ static void prepare_sharing(const struct model_options *o)
         setenv("CUDA_MODULE_LOADING", "EAGER", 0);
 }
 
-static int check_transport(const struct process *p, const struct model_options *o)
+int ranks_check_transport(const struct process *p, const struct model_options *o)
 {
     prepare_sharing(o);
     const char *why = o->transport == TRANSPORT_NCCL ? ranks_why_not_nccl(p, o) : NULL;
@@ -172,12 +171,12 @@ static int check(const struct process *p, const struct model_options *o)
         return fail(STATUS_USAGE, "--ranks %ld: under mpirun, -n sets the ranks", o->ranks);
     struct workload unused;
     int status = parse_expect(o->expect, &unused);
-    return status ? status : check_transport(p, o);
+    return status ? status : ranks_check_transport(p, o);
 }
 
 static int serve(const struct process *p, const struct model_options *o)
 {
-    struct worker_options w = {o->model, worker_device(o), gpu_of(p->local_rank),
+    struct worker_options w = {o->model, worker_device(o), ranks_gpu(p->local_rank),
                                choose_threads(o, p->local_size), program_version()};
     p->mpi->timeout_ns = timeout_ns(o);
     return worker_serve(p->mpi, &w) == STATUS_LOST_RANK ? STATUS_LOST_RANK : 0;
@@ -220,7 +219,7 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
         p->mpi->timeout_ns = timeout_ns(o);
     r->options = options_of(r, o, needs);
     r->options.threads = threads;
-    r->options.gpu = gpu_of(p->mpi ? p->local_rank : 0);
+    r->options.gpu = ranks_gpu(p->mpi ? p->local_rank : 0);
     r->options.nccl = choose_nccl(p, o, t);
     r->transport_name = !t ? "none" : r->options.nccl ? "nccl" : t->name;
     status = coordinator_open(&r->coordinator, &r->options, t);

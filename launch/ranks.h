@@ -22,6 +22,11 @@ struct session_needs {
     int context; // positions of a sequence without -c; 0: the model's maximum
 };
 
+/* The GPU of the i-th rank of a host. */
+int ranks_gpu(int i);
+/* Does --transport suit how this program was started, and what this host has? 0, or STATUS_USAGE
+ * with what is wrong. Before CUDA's first call. */
+int ranks_check_transport(const struct process *p, const struct model_options *o);
 /* Why --transport nccl cannot move this run's rows; NULL if it can, as far as can be told on this
  * host. */
 const char *ranks_why_not_nccl(const struct process *p, const struct model_options *o);

@@ -9,12 +9,14 @@
 #include "study/alltoall_state.h"
 #include "study/quantile.h"
 #include "study/rally.h"
+#include "transport/nccl.h"
 
 struct bench {
     struct transport *transport; // NULL: alone
     const struct alltoall_options *o;
     struct alltoall_report *report;
     struct lap lap;
+    char nccl_id[NCCL_ID_BYTES];
     struct rally_marks marks;
     int64_t *left, *back; // [iterations] when a lap's rows began to leave; when all were back
     int64_t *away;        // [iterations] alone: when the rows had left
@@ -29,11 +31,15 @@ static int set_up(struct bench *b)
     const struct config one = alltoall_layer(b->o);
     struct cluster_terms terms = {.precision = precision_of(b->o->type),
                                   .max_rows = alltoall_limits(b->o).rows,
-                                  .exchange = b->o->exchange};
+                                  .exchange = b->o->exchange,
+                                  .nccl_ids = b->nccl_id,
+                                  .n_nccl_ids = b->o->nccl};
     uint64_t bytes;
     if (!b->transport)
         return 0;
-    int status = cluster_set_up(b->transport, &terms, b->report->isa, &one, b->o->placement);
+    int status = b->o->nccl ? nccl_new_id(b->nccl_id) : 0;
+    if (!status)
+        status = cluster_set_up(b->transport, &terms, b->report->isa, &one, b->o->placement);
     return status ? status : cluster_await(b->transport, &bytes);
 }
 
@@ -219,7 +225,24 @@ static int time_size(struct bench *b, struct alltoall_size *s, int rows)
 
 /* ---- a run ---- */
 
-static void open_bench(struct bench *b)
+/* Workers are ready by now, and join as well. */
+static int open_lap(struct bench *b)
+{
+    struct exchange_limits limits = alltoall_limits(b->o);
+    limits.groups = b->o->placement->groups_most;
+    bool nccl = b->o->nccl && b->transport;
+    int status = lap_open(&b->lap, &(struct lap_setup){.transport = b->transport,
+                                                       .isa = b->report->isa,
+                                                       .limits = limits,
+                                                       .options = b->o->exchange,
+                                                       .nccl = nccl,
+                                                       .gpu = b->o->gpu});
+    if (!status && nccl)
+        status = lap_join(&b->lap, b->nccl_id);
+    return status == TRANSPORT_INTERRUPTED ? cluster_fault(b->transport) : status;
+}
+
+static int open_bench(struct bench *b)
 {
     struct arena *memory = &b->report->memory;
     size_t ranks = (size_t)b->report->n_ranks, n = (size_t)b->o->iterations;
@@ -228,12 +251,7 @@ static void open_bench(struct bench *b)
     b->away = arena_alloc(memory, n * sizeof *b->away);
     b->back = arena_alloc(memory, n * sizeof *b->back);
     b->values = arena_alloc(memory, n * sizeof *b->values);
-    struct exchange_limits limits = alltoall_limits(b->o);
-    limits.groups = b->o->placement->groups_most;
-    lap_open(&b->lap, &(struct lap_setup){.transport = b->transport,
-                                          .isa = b->report->isa,
-                                          .limits = limits,
-                                          .options = b->o->exchange});
+    return open_lap(b);
 }
 
 static int run(struct bench *b)
@@ -246,13 +264,14 @@ static int run(struct bench *b)
         status = set_up(b);
     if (status)
         return status;
-    open_bench(b);
-    status = rally_open(&b->marks, b->transport, &b->report->memory);
+    status = open_bench(b);
+    if (!status)
+        status = rally_open(&b->marks, b->transport, &b->report->memory);
     for (int i = 0; i < b->o->n_sizes && !status; i++) {
         status = time_size(b, &b->report->size[i], b->o->rows[i]);
         b->report->n_sizes += !status;
     }
-    if (status && b->transport)
+    if (status && b->lap.root[0])
         root_drop(b->lap.root[0]);
     lap_close(&b->lap);
     b->report->uncertainty_ns = b->marks.uncertainty_ns;

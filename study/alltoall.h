@@ -26,6 +26,8 @@ struct alltoall_options {
     uint64_t seed;
     struct placement *placement; // rank 0: of one layer; workers are told
     const char *placed;          // what the user asked for, in words
+    bool nccl;                   // rows go from GPU to GPU,
+    int gpu;                     // and this is this rank's
     const char *version;
 };
 
@@ -73,10 +75,10 @@ static inline double alltoall_rate(uint64_t bytes, double ns)
 {
     return ns > 0 ? (double)bytes / ns * 1e9 : 0;
 }
-/* How the report calls the transport. */
-static inline const char *alltoall_transport(const struct transport *t)
+/* How reports call what moves rows. */
+static inline const char *alltoall_transport(const struct transport *t, bool nccl)
 {
-    return t && t->size > 1 ? t->name : "none";
+    return !t || t->size < 2 ? "none" : nccl ? "nccl" : t->name;
 }
 void alltoall_print(const struct alltoall_report *r, const struct alltoall_options *o,
                     const struct transport *t, enum alltoall_format format, FILE *out);

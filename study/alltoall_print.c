@@ -16,7 +16,8 @@ static void print_head(const struct alltoall_report *r, const struct alltoall_op
 {
     struct exchange_words w = exchange_words(&o->exchange);
     fprintf(out, "# epmoe alltoall, commit %s: %d rank%s, transport %s, %s\n", EPMOE_COMMIT,
-            r->n_ranks, r->n_ranks == 1 ? "" : "s", alltoall_transport(t), isa_name(r->isa));
+            r->n_ranks, r->n_ranks == 1 ? "" : "s", alltoall_transport(t, o->nccl),
+            isa_name(r->isa));
     fprintf(out, "# rows of %d %s to %d of %d experts, skew %s, seed %llu, placement %s\n",
             o->hidden, dtype_name(o->type), o->top_k, o->experts, o->skew,
             (unsigned long long)o->seed, o->placed);
@@ -154,7 +155,7 @@ static void print_json(const struct alltoall_report *r, const struct alltoall_op
     js_set(v, "commit", js_new_text(EPMOE_COMMIT));
     js_set(v, "origin", origin_json());
     js_set(v, "n_ranks", js_new_int(r->n_ranks));
-    js_set(v, "transport", js_new_text(alltoall_transport(t)));
+    js_set(v, "transport", js_new_text(alltoall_transport(t, o->nccl)));
     js_set(v, "isa", js_new_text(isa_name(r->isa)));
     js_set(v, "clock_uncertainty_ns", js_new_int(r->uncertainty_ns));
     set_options(v, o);
@@ -190,7 +191,7 @@ static void print_csv(const struct alltoall_report *r, const struct alltoall_opt
         csv_times(&s->combine, s->back, out);
         csv_times(&s->round, s->out + s->back, out);
         fprintf(out, ",%d,%s,%d,%s,%s,%s,%s,%s\n", s->slowest, s->checked ? "true" : "false",
-                r->n_ranks, alltoall_transport(t), w.strategy, w.dedup, w.combine, w.wire);
+                r->n_ranks, alltoall_transport(t, o->nccl), w.strategy, w.dedup, w.combine, w.wire);
     }
 }
 

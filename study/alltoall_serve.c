@@ -22,7 +22,13 @@ static int set_up(void *of, const struct setup *setup)
 {
     struct server *s = of;
     struct config one = alltoall_layer(s->o);
-    struct lap_setup lap = {.transport = s->transport, .limits = alltoall_limits(s->o)};
+    struct lap_setup lap = {.transport = s->transport,
+                            .limits = alltoall_limits(s->o),
+                            .nccl = s->o->nccl,
+                            .gpu = s->o->gpu};
+    if (setup->n_nccl_ids != lap.nccl)
+        return fail(STATUS_FAILED, "setup: expected %d NCCL ids, found %d", lap.nccl,
+                    setup->n_nccl_ids);
     if (setup->n_layers != 1 || setup->n_experts != s->o->experts || setup->n_pieces != 0 ||
         s->ready)
         return fail(STATUS_FAILED, "setup: expected one layer of %d experts, once, found %d of %d",
@@ -30,9 +36,11 @@ static int set_up(void *of, const struct setup *setup)
     int status = rally_understand(&lap, &s->placement, &s->memory, &one, setup);
     if (status)
         return status;
-    lap_open(&s->lap, &lap);
     s->ready = true;
-    return rally_ready(s->transport, s->lap.dev.bytes);
+    status = lap_open(&s->lap, &lap);
+    if (!status)
+        status = rally_ready(s->transport, s->lap.where->bytes);
+    return status || !lap.nccl ? status : lap_join(&s->lap, setup->nccl_ids);
 }
 
 /* Tell rank 0 that the rows are here, and wait until it has heard that from all. */

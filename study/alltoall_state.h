@@ -14,8 +14,8 @@ enum { MARKS_OF_LAP = 2, MARK_ARRIVED = PHASE_COMPUTE, MARK_LEAVES = PHASE_PACK 
 /* A digest of all options that ranks must have in common. */
 static inline uint64_t alltoall_digest(const struct alltoall_options *o)
 {
-    const int64_t numbers[] = {o->hidden,  o->top_k,  o->experts,    o->type,
-                               o->n_sizes, o->warmup, o->iterations, o->check};
+    const int64_t numbers[] = {o->hidden, o->top_k,      o->experts, o->type, o->n_sizes,
+                               o->warmup, o->iterations, o->check,   o->nccl};
     uint64_t hash = hash_bytes(HASH_START, numbers, sizeof numbers);
     hash = hash_bytes(hash, &o->seed, sizeof o->seed);
     hash = hash_bytes(hash, o->rows, (size_t)o->n_sizes * sizeof *o->rows);

@@ -18,38 +18,83 @@ static void open_root(struct lap *x)
     const struct exchange_limits *l = &x->s.limits;
     size_t row = wire_row_bytes(WIRE_MODEL, l->type, l->width);
     size_t rows = (size_t)l->rows, pairs = rows * (size_t)l->top_k;
-    x->h = dev_alloc(&x->dev, rows * row);
-    x->y = dev_alloc(&x->dev, pairs * row);
-    memset(x->h, 0, rows * row);
-    memset(x->y, 0, pairs * row);
+    x->h = dev_alloc(x->where, rows * row);
+    x->y = dev_alloc(x->where, pairs * row);
+    if (x->where == &x->host) { // a GPU's memory is there from the start
+        memset(x->h, 0, rows * row);
+        memset(x->y, 0, pairs * row);
+    }
 }
 
-void lap_open(struct lap *x, const struct lap_setup *setup)
+static int open_devices(struct lap *x)
+{
+    x->where = x->s.nccl ? &x->gpu : &x->host;
+    if (!x->s.nccl) {
+        dev_open_cpu(&x->host, x->s.isa, 1);
+        return 0;
+    }
+    int status = dev_open_cuda(&x->gpu, x->s.gpu, x->s.isa, 1);
+    if (status)
+        return status;
+    const struct exchange_limits *l = &x->s.limits;
+    struct dev_limits most = {.type = l->type, .rows = l->rows * l->top_k, .dim = l->width};
+    dev_open_host(&x->host, &x->gpu);
+    dev_reserve(&x->gpu, &most);
+    return 0;
+}
+
+/* What a GPU has can be filled in and compared in a copy only. */
+static void open_checks(struct lap *x)
+{
+    const struct exchange_limits *l = &x->s.limits;
+    size_t row = wire_row_bytes(WIRE_MODEL, l->type, l->width);
+    size_t pairs = (size_t)l->rows * (size_t)l->top_k;
+    x->wire = dev_alloc(&x->host, wire_row_bytes(x->s.options.wire, l->type, l->width));
+    x->expected = dev_alloc(&x->host, row);
+    if (x->s.nccl) {
+        x->rows = dev_alloc(&x->host, pairs * row);
+        x->results = dev_alloc(&x->host, pairs * row);
+        x->row_of = dev_alloc_host(&x->host, pairs * sizeof *x->row_of);
+    }
+}
+
+int lap_open(struct lap *x, const struct lap_setup *setup)
 {
     const struct exchange_limits *l = &setup->limits;
     size_t pairs = (size_t)l->rows * (size_t)l->top_k;
     *x = (struct lap){.s = *setup};
-    dev_open_cpu(&x->dev, setup->isa, 1);
-    x->count = dev_alloc_host(&x->dev, (size_t)l->groups * sizeof *x->count);
-    x->slot = dev_alloc_host(&x->dev, pairs * sizeof *x->slot);
-    x->source = dev_alloc_host(&x->dev, pairs * sizeof *x->source);
-    x->wire = dev_alloc(&x->dev, wire_row_bytes(setup->options.wire, l->type, l->width));
-    x->expected = dev_alloc(&x->dev, wire_row_bytes(WIRE_MODEL, l->type, l->width));
-    struct exchange_setup exchange = {.host = &x->dev,
-                                      .dev = &x->dev,
+    int status = open_devices(x);
+    if (status)
+        return status;
+    x->count = dev_alloc_host(&x->host, (size_t)l->groups * sizeof *x->count);
+    x->slot = dev_alloc_host(&x->host, pairs * sizeof *x->slot);
+    x->source = dev_alloc_host(&x->host, pairs * sizeof *x->source);
+    open_checks(x);
+    struct exchange_setup exchange = {.host = &x->host,
+                                      .dev = x->where,
                                       .transport = setup->transport,
                                       .limits = *l,
-                                      .options = setup->options};
+                                      .options = setup->options,
+                                      .nccl = setup->nccl};
     if (is_root(x)) {
         open_root(x);
         root_open(x->root, &exchange);
     } else
         worker_end_open(x->worker, &exchange);
+    return dev_wait(x->where);
+}
+
+int lap_join(struct lap *x, const void *ids)
+{
+    return is_root(x) ? root_join(x->root, 1, ids) : worker_end_join(x->worker, 1, ids);
 }
 
 void lap_close(struct lap *x)
 {
-    dev_close(&x->dev);
+    root_leave(x->root, 1);
+    worker_end_leave(x->worker, 1);
+    dev_close(&x->host);
+    dev_close(&x->gpu);
     *x = (struct lap){0};
 }
 
@@ -93,12 +138,14 @@ int lap_leave(struct lap *x)
 
 int lap_return(struct lap *x, struct row_terms *terms)
 {
-    return root_combine(x->root[0], terms);
+    int status = root_combine(x->root[0], terms);
+    return status ? status : dev_wait(x->where);
 }
 
 int lap_receive(struct lap *x)
 {
-    return worker_end_receive(x->worker[0], &x->routing.layer, x->routing.n, &x->work);
+    int status = worker_end_receive(x->worker[0], &x->routing.layer, x->routing.n, &x->work);
+    return status ? status : dev_wait(x->where);
 }
 
 int lap_give_back(struct lap *x)

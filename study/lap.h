@@ -17,11 +17,14 @@ struct lap_setup {
     enum isa isa;                    // the same on all ranks
     struct exchange_limits limits;   // of all laps; without pieces
     struct exchange_options options; // overlap is off
+    bool nccl;                       // on all ranks or on none: rows go from GPU to GPU
+    int gpu;                         // with nccl: this rank's
 };
 
 struct lap {
     struct lap_setup s;
-    struct dev dev;
+    struct dev host, gpu;             // gpu: with nccl
+    struct dev *where;                // where rows are: one of the two
     struct root_end *root[LANES];     // of rank 0
     struct worker_end *worker[LANES]; // of any other
     struct routing routing;
@@ -30,9 +33,15 @@ struct lap {
     void *h, *y;                      // of rank 0: rows, and rows by slot
     const struct exchange_work *work; // of a worker: what has come
     char *wire, *expected;            // for checks: a row on the wire, a row
+    char *rows, *results;             // with nccl, copies of a GPU's rows, results
+    int32_t *row_of;                  // and of work->source
 };
 
-void lap_open(struct lap *x, const struct lap_setup *setup);
+/* 0, or STATUS_USAGE or STATUS_FAILED if it cannot have the GPU or its memory; lap_close() follows
+ * in any case. */
+int lap_open(struct lap *x, const struct lap_setup *setup);
+/* With nccl, on all ranks at the same time: as root_join(). */
+int lap_join(struct lap *x, const void *ids);
 void lap_close(struct lap *x); // after all that was given back has left
 
 /* All ranks: the next laps have this routing, whose experts are where `experts` says. Both stay as

@@ -28,6 +28,29 @@ static size_t row_bytes(const struct lap *x)
     return wire_row_bytes(WIRE_MODEL, x->s.limits.type, x->s.limits.width);
 }
 
+/* *rows, bytes of a device's memory, as the host can read them: in `copy` if it is a GPU's. 0, or
+ * what dev_wait() said. */
+static int fetch(struct lap *x, const void **rows, void *copy, size_t bytes)
+{
+    if (x->where == &x->host || !*rows)
+        return 0;
+    dev_download(x->where, copy, *rows, bytes);
+    *rows = copy;
+    return dev_wait(x->where);
+}
+
+/* Where the host writes what `rows` are to be; store() after it. */
+static void *stage(struct lap *x, void *copy, void *rows)
+{
+    return x->where == &x->host ? rows : copy;
+}
+
+static void store(struct lap *x, void *rows, const void *staged, size_t bytes)
+{
+    if (rows != staged)
+        dev_upload(x->where, rows, staged, bytes);
+}
+
 static void fill_result(const struct lap *x, void *to, int row, int expert)
 {
     for (int c = 0; c < x->s.limits.width; c++)
@@ -37,10 +60,12 @@ static void fill_result(const struct lap *x, void *to, int row, int expert)
 void lap_fill(struct lap *x)
 {
     const struct exchange_limits *l = &x->s.limits;
+    char *h = stage(x, x->rows, x->h);
     for (int row = 0; row < x->routing.n; row++)
         for (int c = 0; c < l->width; c++)
-            dtype_store(l->type, (char *)x->h + (size_t)row * row_bytes(x), (size_t)c,
+            dtype_store(l->type, h + (size_t)row * row_bytes(x), (size_t)c,
                         value(l->width, row, c));
+    store(x, x->h, h, (size_t)x->routing.n * row_bytes(x));
 }
 
 /* The first column in which a row is not as expected, or -1. */
@@ -92,26 +117,31 @@ void lap_fill_results(struct lap *x)
 {
     const struct exchange_layer *layer = &x->routing.layer;
     int rank = x->s.transport->rank, first = first_slot(x, rank), pair = 0;
+    char *y = stage(x, x->results, x->work->y);
     for (int g = layer->rank_first[rank]; g < layer->rank_first[rank + 1]; g++)
         for (int i = 0; i < x->count[g]; i++, pair++)
-            fill_result(x, (char *)x->work->y + (size_t)pair * row_bytes(x),
-                        x->source[first + pair], x->expert_at[g]);
+            fill_result(x, y + (size_t)pair * row_bytes(x), x->source[first + pair],
+                        x->expert_at[g]);
+    store(x, x->work->y, y, (size_t)pair * row_bytes(x));
 }
 
 int lap_check_rows(struct lap *x)
 {
     const struct exchange_layer *layer = &x->routing.layer;
-    int rank = x->s.transport->rank, first = first_slot(x, rank), pair = 0, status = 0;
-    for (int e = 0; e < layer_experts(layer, rank); e++) {
+    int rank = x->s.transport->rank, first = first_slot(x, rank), pair = 0;
+    const void *rows = x->work->rows, *row_of = x->work->source;
+    int status = fetch(x, &rows, x->rows, (size_t)x->work->n_rows * row_bytes(x));
+    if (!status)
+        status = fetch(x, &row_of, x->row_of, (size_t)x->work->n * sizeof *x->row_of);
+    for (int e = 0; e < layer_experts(layer, rank) && !status; e++) {
         int expert = x->expert_at[layer->rank_first[rank] + e];
         if (x->work->count[e] != x->count[layer->rank_first[rank] + e])
             return fail(STATUS_FAILED, "dispatch: expert %d: expected %d rows, found %d", expert,
                         x->count[layer->rank_first[rank] + e], x->work->count[e]);
         for (int i = 0; i < x->work->count[e] && !status; i++, pair++) {
             int row = x->source[first + pair];
-            int from = x->work->source ? x->work->source[pair] : pair;
-            status = check_row(x, row, expert,
-                               (const char *)x->work->rows + (size_t)from * row_bytes(x));
+            int from = row_of ? ((const int32_t *)row_of)[pair] : pair;
+            status = check_row(x, row, expert, (const char *)rows + (size_t)from * row_bytes(x));
         }
     }
     return status;
@@ -121,17 +151,22 @@ int lap_check_rows(struct lap *x)
 
 void lap_forget_results(struct lap *x)
 {
-    memset(x->y, 0, (size_t)x->routing.n * (size_t)x->routing.k * row_bytes(x));
+    size_t bytes = (size_t)x->routing.n * (size_t)x->routing.k * row_bytes(x);
+    void *y = stage(x, x->results, x->y);
+    memset(y, 0, bytes);
+    store(x, x->y, y, bytes);
 }
 
 void lap_fill_home(struct lap *x)
 {
-    for (int slot = 0, group = 0, end = x->count[0]; slot < root_home_rows(x->root[0]); slot++) {
+    int home = root_home_rows(x->root[0]);
+    char *y = stage(x, x->results, x->y);
+    for (int slot = 0, group = 0, end = x->count[0]; slot < home; slot++) {
         while (slot >= end)
             end += x->count[++group];
-        fill_result(x, (char *)x->y + (size_t)slot * row_bytes(x), x->source[slot],
-                    x->expert_at[group]);
+        fill_result(x, y + (size_t)slot * row_bytes(x), x->source[slot], x->expert_at[group]);
     }
+    store(x, x->y, y, (size_t)home * row_bytes(x));
 }
 
 /* The choice of a row whose slot this is. A rank's sum has the slot of the first of the row's
@@ -170,13 +205,12 @@ static void expect_sum(struct lap *x, int row, int rank)
     if (x->s.options.wire == WIRE_MODEL)
         return;
     struct wire_error unused = {0};
-    narrow_rows(&x->dev, x->wire, x->s.options.wire, x->expected, l->type, 1, l->width, &unused);
-    widen_rows(&x->dev, x->expected, l->type, x->wire, x->s.options.wire, 1, l->width);
+    narrow_rows(&x->host, x->wire, x->s.options.wire, x->expected, l->type, 1, l->width, &unused);
+    widen_rows(&x->host, x->expected, l->type, x->wire, x->s.options.wire, 1, l->width);
 }
 
-static int check_sum(struct lap *x, int row, int slot)
+static int check_sum(struct lap *x, const char *found, int row, int slot)
 {
-    const char *found = (const char *)x->y + (size_t)slot * row_bytes(x);
     int rank = rank_of_slot(x, slot);
     expect_sum(x, row, rank);
     int c = differs(x, found, x->expected);
@@ -189,9 +223,8 @@ static int check_sum(struct lap *x, int row, int slot)
         rank, row, x->routing.n, c, v.expected, v.found);
 }
 
-static int check_result(struct lap *x, int row, int slot)
+static int check_result(struct lap *x, const char *found, int row, int slot)
 {
-    const char *found = (const char *)x->y + (size_t)slot * row_bytes(x);
     int expert = x->routing.expert[row * x->routing.k + choice_of(x, row, slot)];
     fill_result(x, x->expected, row, expert);
     int c = differs(x, found, x->expected);
@@ -208,13 +241,14 @@ int lap_check_results(struct lap *x, const struct row_terms *terms)
 {
     int k = x->routing.k, home = root_home_rows(x->root[0]);
     bool sums = x->s.options.combine == COMBINE_SUM && lap_travels(x);
-    for (int row = 0; row < x->routing.n; row++)
-        for (int j = 0; j < k && terms->slot[row * k + j] >= 0; j++) {
+    const void *y = x->y;
+    int status = fetch(x, &y, x->results, (size_t)x->routing.n * (size_t)k * row_bytes(x));
+    for (int row = 0; row < x->routing.n && !status; row++)
+        for (int j = 0; j < k && terms->slot[row * k + j] >= 0 && !status; j++) {
             int slot = terms->slot[row * k + j];
-            int status =
-                sums && slot >= home ? check_sum(x, row, slot) : check_result(x, row, slot);
-            if (status)
-                return status;
+            const char *found = (const char *)y + (size_t)slot * row_bytes(x);
+            status = sums && slot >= home ? check_sum(x, found, row, slot)
+                                          : check_result(x, found, row, slot);
         }
-    return 0;
+    return status;
 }

@@ -7,7 +7,7 @@ static void print_text(const struct matrix_report *r, const struct matrix_option
                        const struct transport *t, FILE *out)
 {
     fprintf(out, "# epmoe alltoall, commit %s: %d rank%s, transport %s\n", EPMOE_COMMIT, r->n_ranks,
-            r->n_ranks == 1 ? "" : "s", alltoall_transport(t));
+            r->n_ranks == 1 ? "" : "s", alltoall_transport(t, false));
     fprintf(out, "# bytes from rank to rank: %s; %d warm-up laps, %d timed\n", o->file, o->warmup,
             o->iterations);
     if (r->uncertainty_ns)
@@ -28,7 +28,7 @@ static void print_json(const struct matrix_report *r, const struct matrix_option
     js_set(v, "command", js_new_text("alltoall"));
     js_set(v, "commit", js_new_text(EPMOE_COMMIT));
     js_set(v, "n_ranks", js_new_int(r->n_ranks));
-    js_set(v, "transport", js_new_text(alltoall_transport(t)));
+    js_set(v, "transport", js_new_text(alltoall_transport(t, false)));
     js_set(v, "matrix", js_new_text(o->file));
     js_set(v, "warmup", js_new_int(o->warmup));
     js_set(v, "iterations", js_new_int(o->iterations));
@@ -53,7 +53,7 @@ static void print_csv(const struct matrix_report *r, const struct transport *t, 
     fprintf(out, "%llu,%llu,%llu,%.0f,%.0f,%.6g,%d,%s,%d,%s\n", (unsigned long long)r->wire,
             (unsigned long long)r->local, (unsigned long long)r->busiest, r->time.median,
             r->time.p99, alltoall_rate(r->busiest, r->time.median), r->slowest,
-            r->checked ? "true" : "false", r->n_ranks, alltoall_transport(t));
+            r->checked ? "true" : "false", r->n_ranks, alltoall_transport(t, false));
 }
 
 void matrix_print(const struct matrix_report *r, const struct matrix_options *o,

@@ -205,6 +205,6 @@ int64_t rally_time(const struct rally_marks *m, int rank, size_t i)
 
 void rally_close(struct rally_marks *m, struct transport *t)
 {
-    for (int rank = 1; rank < size_of(t); rank++)
+    for (int rank = 1; rank < size_of(t) && m->logs; rank++)
         free(m->logs[rank].events);
 }

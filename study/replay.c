@@ -136,11 +136,12 @@ static int run_way(struct replay *r, struct replay_way *way)
         return status;
     struct exchange_limits limits = replay_limits(r->o);
     limits.groups = r->o->placement->groups_most;
-    lap_open(&r->lap, &(struct lap_setup){.transport = r->transport,
-                                          .isa = r->report->isa,
-                                          .limits = limits,
-                                          .options = way->options});
-    fill_rows(r);
+    status = lap_open(&r->lap, &(struct lap_setup){.transport = r->transport,
+                                                   .isa = r->report->isa,
+                                                   .limits = limits,
+                                                   .options = way->options});
+    if (!status)
+        fill_rows(r);
     for (int i = -1; i < r->o->iterations && !status; i++)
         status = run_file(r, way, i);
     if (status == TRANSPORT_INTERRUPTED)
@@ -206,7 +207,7 @@ int replay_coordinate(struct replay_report *report, struct transport *t,
 {
     struct replay r = {.transport = t && t->size > 1 ? t : NULL, .o = o, .report = report};
     *report = (struct replay_report){.n_ranks = r.transport ? t->size : 1,
-                                     .transport = alltoall_transport(t)};
+                                     .transport = alltoall_transport(t, false)};
     pulse_bind(t ? t->pulse : NULL);
     for (int kind = 0; kind < REPLAY_KINDS; kind++)
         r.ns[kind] = arena_alloc(&r.memory, (size_t)o->iterations * sizeof(double));

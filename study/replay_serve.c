@@ -30,10 +30,10 @@ static int set_up(void *of, const struct setup *setup)
     traffic_open(&s->traffic, lap.limits.rows, lap.limits.top_k, &s->memory);
     if (s->open)
         lap_close(&s->lap);
-    lap_open(&s->lap, &lap);
+    status = lap_open(&s->lap, &lap);
     s->open = true;
     s->filled = false;
-    return rally_ready(s->transport, s->lap.dev.bytes);
+    return status ? status : rally_ready(s->transport, s->lap.where->bytes);
 }
 
 /* In a way's first iteration results are filled in, and rows compared. */

@@ -57,6 +57,25 @@ doctor '2.30.3 .*; ranks cannot share a GPU' $new
 doctor '2.28.9 .*; ranks cannot share a GPU' $enabled
 expect 2 'expected mpirun' A=B --ranks 3 --transport mpi
 
+# The exchange by itself: every row and result that NCCL has moved is compared.
+for strategy in exact padded allgather; do
+    for how in "" "--combine sum" "--wire int8" "--dedup off"; do
+        read -ra options <<<"$how"
+        env EPMOE_EMULATED_TRACE="$work/trace" timeout 100 "$epmoe" alltoall "${nccl[@]}" --strategy $strategy \
+            "${options[@]}" --tokens 1,40 --hidden 96 --experts 12 -w 1 -n 2 -c >"$work/table" 2>"$work/stderr"
+        [ $? -eq 0 ] && grep -q 'transport nccl' "$work/table" && [ "$(grep -c ' right$' "$work/table")" -eq 2 ] &&
+            grep -qE '^0 nccl(Send|AlltoAll|Broadcast)' "$work/trace"
+        result $? "alltoall by NCCL, $strategy $how: $(tail -n 2 "$work/stderr")"
+    done
+done
+for call in cudaMalloc:3 ncclCommInitRankConfig:2 ncclSend:2; do
+    env EPMOE_EMULATED_FAIL=$call timeout 100 "$epmoe" alltoall "${nccl[@]}" --timeout $timeout --tokens 40 --hidden 96 \
+        >/dev/null 2>"$work/stderr"
+    code=$?
+    [[ $code == [14] ]] && [ "$(grep -c '^epmoe: ' "$work/stderr")" -eq 1 ]
+    result $? "alltoall, $call fails: exit code $code, $(cat "$work/stderr")"
+done
+
 # Where nothing is said, NCCL moves rows if it can, and -v says why it does not.
 run EPMOE_EMULATED_TRACE="$work/trace" --ranks 3 -v
 [ "$code" -eq 0 ] && grep -q ncclSend "$work/trace" && ! grep -q 'not by NCCL' "$work/stderr"
