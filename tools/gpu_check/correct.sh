@@ -103,6 +103,11 @@ nccl_processes() { # ranks
     launch/mpirun.sh -n "$1" "$binary/tests/gpu_ranks" -m "$ranks_model" --rows "$rows" --steps "$ranks_steps"
 }
 
+# The exchange by itself; every row and result is compared.
+alltoall() {
+    epmoe alltoall --ranks 2 --transport nccl --tokens 1,128 -n 5 -c
+}
+
 # ---- one of three ranks is stopped ----
 
 request() { # id

@@ -27,7 +27,7 @@ correct  12 parity            unit_test test_parity
 correct  18 checkpoint        make_checkpoint memory
 correct  15 early_same        early_same
 correct  12 logits            logits_both_ways
-correct  30 transformers      peer_logits
+correct  26 transformers      peer_logits
 correct  15 racecheck         sanitize racecheck
 correct  11 synccheck         sanitize synccheck
 correct  15 memcheck          sanitize memcheck
@@ -38,6 +38,7 @@ correct   9 nccl_true_shape   nccl_true_shape
 correct   8 nccl_processes_2  nccl_processes 2
 correct   8 nccl_processes_3  nccl_processes 3
 correct   9 nccl_processes_4  nccl_processes 4
+correct   4 alltoall          alltoall
 correct  14 stopped_rank      stopped_rank
 speed     6 device            describe
 speed    14 early_on          workload early_on
