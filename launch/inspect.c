@@ -101,7 +101,9 @@ static int place(struct inspection *i, const struct inspect_options *o, struct a
             n_ranks = 2;
         if (by_rule && !spec.home_given)
             spec.home = home > 0 ? home : 0;
+        i->home = by_rule ? (int)spec.home : -1;
     }
+    i->rule = spec.text ? spec.text : "balanced";
     int status = forecast(i, o, n_ranks, memory);
     spec.balance = &i->forecast.balance;
     if (!status)
@@ -117,8 +119,7 @@ static int inspect(const struct inspect_options *o, const char *dir, const char 
     struct dtype_choice dtype = dtype_chosen(o->dtype, o->expert_dtype);
     struct config m;
     struct generation_defaults unused;
-    struct inspection i = {.name = name,
-                           .rule = o->placement.text ? o->placement.text : "balanced"};
+    struct inspection i = {.name = name};
     int status = parse_memory("--gpu-memory", o->gpu_memory, &i.gpu_memory);
     if (!status)
         status = config_load(&m, &unused, dir);

@@ -13,6 +13,7 @@ struct inspection {
     struct weight_files weights;
     struct memory_plan plan;
     const char *rule;         // "balanced", "even", "round-robin" or a file
+    int home;                 // with gpu_memory: --home, if the rule goes by it; else -1
     uint64_t gpu_memory;      // of rank 0's GPU; 0: none was asked about
     struct forecast forecast; // made where there are several ranks, and their speeds are known
 };

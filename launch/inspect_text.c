@@ -209,10 +209,19 @@ static void print_ranks(const struct inspection *i, FILE *out)
     print_rest(i, out);
 }
 
+/* How to run what was printed. */
+static void print_command(const struct inspection *i, FILE *out)
+{
+    fprintf(out, "  epmoe run --device cuda --worker-device cpu --ranks %d --placement %s ",
+            i->plan.placement.n_ranks, i->rule);
+    if (i->home >= 0)
+        fprintf(out, "--home %d ", i->home);
+    fputs("…\n", out);
+}
+
 static void print_gpu(const struct inspection *i, FILE *out)
 {
     struct gpu_plan g = gpu_plan_of(&i->plan, i->gpu_memory);
-    struct holding home = placement_holding(&i->plan.placement, 0);
     int n = i->plan.placement.n_ranks;
     fprintf(out, "\nrank 0 on a GPU of %s: ", bytes_text((double)i->gpu_memory).text);
     fprintf(out, "%s, %s with %s of workspace\n", g.fits ? "fits" : "does not fit",
@@ -222,9 +231,8 @@ static void print_gpu(const struct inspection *i, FILE *out)
         fprintf(out, " and %s on the workers;\nup to %s of rows travel for it",
                 bytes_text(g.read_there).text, bytes_text(g.rows).text);
     fputc('\n', out);
-    if (g.fits && n > 1 && home.least == home.most)
-        fprintf(out, "  epmoe run --device cuda --worker-device cpu --ranks %d --home %d …\n", n,
-                home.most);
+    if (g.fits && n > 1)
+        print_command(i, out);
     else if (!g.fits)
         fprintf(out, "what would make room: a shorter context (-c), fewer experts at home\n");
 }

@@ -261,12 +261,17 @@ for words in 'for prompts of 1500 tokens and 40 new ones, 1 at a time' 'every ra
     }
 done
 "$epmoe" inspect "$work/Qwen1.5-MoE-A2.7B" --gpu-memory 24G -c 8192 | tail -5 >"$work/text"
-for words in 'GPU of 25.8 GB: fits, ' '--worker-device cpu --ranks 2 --home 46' 'a token reads '; do
+for words in 'GPU of 25.8 GB: fits, ' '--worker-device cpu --ranks 2 --placement even --home 46' 'a token reads '; do
     grep -qF -- "$words" "$work/text" || {
         echo "inspect: expected \"$words\" in: $(cat "$work/text")"
         exit 1
     }
 done
+"$epmoe" inspect "$work/Qwen1.5-MoE-A2.7B" --gpu-memory 40G -c 8192 --ranks 2 --placement "$work/copies.json" |
+    grep -qF -- "--ranks 2 --placement $work/copies.json …" || {
+    echo "inspect: expected a command with the placement's file"
+    exit 1
+}
 "$epmoe" inspect -m tests/golden/models/yarn | grep -qE 'context: +160 tokens, positions scaled \(yarn, 4\)$'
 "$epmoe" inspect -m tests/golden/models/olmoe-gqa | grep -qE 'keys and values; q and k normed$'
 "$epmoe" inspect -m tests/golden/models/moe-60 | grep -qE 'weights: +bf16, .* in 1 file$'
