@@ -3,7 +3,7 @@
 
     serve.py WHAT EPMOE [ARGUMENT...]
 """
-import concurrent.futures, http.client, json, random, re, signal, socket, subprocess, sys, tempfile, time
+import concurrent.futures, http.client, json, os, random, re, signal, socket, subprocess, sys, tempfile, time
 
 from serve_client import Server, events, stream, batch, raw, requests_of, slow_request, without_id, MODEL, ROOT
 from serve_ends import ends, killed, lost, lost_idle, mpi_ends, stopped_idle
@@ -330,6 +330,24 @@ def leaving(epmoe):
     s.end()
 
 
+def gpu(epmoe):
+    """On emulated GPUs, one and three between which NCCL moves rows: clients together get what batch gets there, and a
+    prompt that is asked again has its beginning in the cache."""
+    os.environ["EPMOE_EMULATED_GPUS"] = "3"
+    first = "It is a truth universally acknowledged, that a single man in possession of a good fortune " * 4
+    many = [{"id": p, "prompt": p, "max_tokens": 4, "temperature": 0, "ignore_eos": True} for p in ("Emma", "It is", first)]
+    wanted = batch(epmoe, many, "--device", "cuda")
+    for ranks in [], ["--ranks", "3"]:
+        s = Server(epmoe, "-t", "1", "--device", "cuda", *ranks)
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            for r, found in zip(many, pool.map(lambda r: s.complete(**without_id(r)), many)):
+                assert found["choices"][0]["text"] == wanted[r["id"]]["text"], (ranks, found, wanted[r["id"]])
+        again = s.complete(**without_id(many[2]))
+        assert again["choices"][0]["text"] == wanted[first]["text"], (ranks, again)
+        assert again["usage"]["prompt_tokens_details"]["cached_tokens"] > 0, again
+        s.end()
+
+
 def load_tool(epmoe):
     """tools/serve_load.py: every request is answered and its figures add up; serve against batch, also of a model
     without a tokenizer, for which it makes one."""
@@ -466,4 +484,4 @@ def openai(epmoe, model):
 
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
-    {f.__name__: f for f in (api, chat, prefix, guards, load, load_tool, leaving, storm, races, openai, ends, mpi_ends, lost, lost_idle, stopped_idle, killed)}[what](*arguments)
+    {f.__name__: f for f in (api, chat, prefix, guards, load, load_tool, leaving, gpu, storm, races, openai, ends, mpi_ends, lost, lost_idle, stopped_idle, killed)}[what](*arguments)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # epmoe serve (serve.py) and epmoe chat (chat.py) from outside: one part of it, or over MPI.
-#   tests/program/serve.sh build/ci/epmoe build/ci/tests/freeze api|guards|load|storm|ends|mpi|chat|openai|page
+#   tests/program/serve.sh build/ci/epmoe build/ci/tests/freeze api|guards|load|storm|ends|mpi|chat|gpu|openai|page
 #   … storm 120: so many seconds
 freeze=$(realpath "$2") part=$3 seconds=${4:-10}
 . "$(dirname "$0")/../rig/begin.sh"

@@ -101,13 +101,13 @@ def stream(server, path, body):
     return events(r)
 
 
-def batch(epmoe, requests):
+def batch(epmoe, requests, *options):
     """What epmoe batch answers, by id."""
     with tempfile.TemporaryDirectory() as folder:
         with open(folder + "/in", "w") as f:
             f.writelines(json.dumps(r) + "\n" for r in requests)
-        subprocess.run([epmoe, "batch", "-m", MODEL, "-i", folder + "/in", "-o", folder + "/out", "-t", "1", "-q"],
-                       check=True)
+        subprocess.run([epmoe, "batch", "-m", MODEL, "-i", folder + "/in", "-o", folder + "/out", "-t", "1", "-q",
+                        *options], check=True)
         return {v["id"]: v for v in map(json.loads, open(folder + "/out"))}
 
 
