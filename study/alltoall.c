@@ -48,10 +48,7 @@ static int set_up(struct bench *b)
 /* Wait until every worker has its rows, then let all give back. */
 static int meet(struct bench *b)
 {
-    if (!lap_travels(&b->lap))
-        return 0;
-    int status = rally_await_all(b->transport);
-    return status ? status : rally_step(b->transport, b->lap.routing.n);
+    return lap_travels(&b->lap) ? rally_meet(b->transport) : 0;
 }
 
 /* Lap i of its kind; i < 0: its times are not kept. */

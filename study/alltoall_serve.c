@@ -43,26 +43,13 @@ static int set_up(void *of, const struct setup *setup)
     return status || !lap.nccl ? status : lap_join(&s->lap, setup->nccl_ids);
 }
 
-/* Tell rank 0 that the rows are here, and wait until it has heard that from all. */
-static int meet(struct server *s)
-{
-    struct control go;
-    int status = rally_here(s->transport);
-    if (!status)
-        status = answers_next(s->transport, &go, &s->worker.message);
-    s->worker.stopped = !status && go.kind == CONTROL_STOP;
-    if (!status && go.kind != CONTROL_STEP)
-        status = TRANSPORT_INTERRUPTED;
-    return status;
-}
-
 /* One lap; apart: dispatch and combine are timed each by itself. */
 static int run_lap(struct server *s, bool apart)
 {
     int status = lap_receive(&s->lap);
     if (!status && apart) {
         trace_mark(&s->log, MARK_ARRIVED);
-        status = meet(s);
+        status = rally_meet(s->transport);
         trace_mark(&s->log, MARK_LEAVES);
     }
     pulse();

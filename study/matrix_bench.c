@@ -114,7 +114,7 @@ static int serve_lap(void *of, int rows)
     w->laps++;
     if (!status && o->check && w->laps == laps_of(o))
         status = check_side(&w->side);
-    return status ? status : rally_here(w->side.t);
+    return status ? status : rally_meet(w->side.t);
 }
 
 int matrix_serve(struct transport *t, const struct matrix_options *o)
@@ -147,7 +147,7 @@ static int run_laps(struct side *s, struct own_times *own)
             status = exchange(s);
         int64_t end = clock_ns();
         if (!status)
-            status = rally_await_all(s->t);
+            status = rally_meet(s->t);
         if (i >= 0) {
             own->start[i] = start;
             own->end[i] = end;

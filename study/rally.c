@@ -138,21 +138,39 @@ int rally_step(struct transport *t, int rows)
     return status;
 }
 
-int rally_here(struct transport *t)
+/* In lane 1, which laps do not use. */
+static int nothing_to_all(struct transport *t)
 {
-    struct control here = {.kind = CONTROL_STATS};
-    return control_send(t, 0, &here);
+    int status = 0;
+    for (int rank = 1; rank < t->size && !status; rank++)
+        status = transport_start_send(t, 1, rank, "", 0);
+    return status ? status : transport_wait(t, 1, NULL);
 }
 
-int rally_await_all(struct transport *t)
+static int nothing_from_all(struct transport *t)
 {
-    struct arena memory = {0};
-    struct control here;
+    static char none[1];
     int status = 0;
-    for (int rank = 1; rank < size_of(t) && !status; rank++)
-        status = control_expect(t, rank, CONTROL_STATS, &here, &memory);
-    arena_free(&memory);
-    return status;
+    for (int rank = 1; rank < t->size && !status; rank++)
+        status = transport_start_recv(t, 1, rank, none, 0);
+    return status ? status : transport_wait(t, 1, NULL);
+}
+
+static int nothing_to_root_and_back(struct transport *t)
+{
+    char none[1];
+    int status = transport_start_send(t, 1, 0, "", 0);
+    if (!status)
+        status = transport_start_recv(t, 1, 0, none, 0);
+    return status ? status : transport_wait(t, 1, NULL);
+}
+
+int rally_meet(struct transport *t)
+{
+    if (t->rank > 0)
+        return nothing_to_root_and_back(t);
+    int status = nothing_from_all(t);
+    return status ? status : nothing_to_all(t);
 }
 
 int rally_open(struct rally_marks *m, struct transport *t, struct arena *memory)

@@ -26,7 +26,7 @@ struct rally_worker {
     int (*step)(void *of, int rows);
     struct trace *log;    // of its marks; NULL: no questions about time are expected
     struct arena message; // what the message at hand points to
-    bool stopped;         // rank 0 has said Stop; step() may have heard it
+    bool stopped;         // rank 0 has said Stop
 };
 /* A worker, from its hello until rank 0 says Stop. What set_up() and step() return is told rank 0,
  * unless they were interrupted because rank 0 gave up itself. 0 or the error's status. */
@@ -34,9 +34,9 @@ int rally_serve(struct transport *t, struct rally_worker *w, const char *version
 
 /* Rank 0: the same Step to every worker. */
 int rally_step(struct transport *t, int rows);
-/* A worker tells rank 0 that it has come to an agreed place; rank 0 waits for that of all. */
-int rally_here(struct transport *t);
-int rally_await_all(struct transport *t);
+/* All ranks: wait until all others have come here, too. No control message says so: while NCCL
+ * moves rows, such a message would call them off. */
+int rally_meet(struct transport *t);
 
 /* The marks of all workers. */
 struct rally_marks {
