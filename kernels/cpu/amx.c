@@ -8,10 +8,10 @@
  *
  * Registers: 0 to 3 are sums, 4 and 5 inputs, 6 and 7 weights. Up to 16 rows are worked on as 1 x 4
  * tiles. More are worked on as 2 x 2, so that four loads serve four products. These take two loads
- * from L1 and two from L2 in the time of four products, but not four from L2. So inputs are divided
- * into blocks, and the weights of a block stay in L1 while all rows pass, 32 after 32, whose sums
- * wait in memory until the next block. Rows are loaded with the hint that they are not needed again
- * soon, and do not displace the weights.
+ * from L1 and two from L2 in the time of four products, but not four from L2. So from 64 rows on
+ * inputs are divided into blocks, and the weights of a block stay in L1 while all rows pass, 32
+ * after 32, whose sums wait in memory until the next block. Rows are loaded with the hint that they
+ * are not needed again soon, and do not displace the weights.
  *
  * Tile loads are not followed by the hardware's prefetcher, so weights are prefetched here. */
 #include "kernels/cpu/amx_tiles.h"
@@ -19,8 +19,9 @@
 
 enum {
     TILE_INPUTS = 32,
-    AHEAD = 4 * TILE_BYTES, // few rows: how far before its use a weight is prefetched
-    MOST_STEPS = 12,        // of a block of inputs: two panels' weights are 24 KB of L1's 48
+    AHEAD = 4 * TILE_BYTES,      // few rows: how far before its use a weight is prefetched
+    ONCE_AHEAD = 8 * TILE_BYTES, // the same of one block of rows, into L2
+    MOST_STEPS = 12,             // of a block of inputs: two panels' weights are 24 KB of L1's 48
     PAIR_ROWS = 2 * TILE_ROWS
 };
 
@@ -202,6 +203,15 @@ static void few_rows(struct sums s, int panels, int rows)
         one_by_one(&s);
 }
 
+/* One block of rows times two panels. No other rows wait for the weights, so inputs are not divided
+ * into blocks. */
+static void one_block(struct sums s)
+{
+    s.lines = TILE_ROWS;
+    s.next = s.w + ONCE_AHEAD;
+    two_by_two(&s);
+}
+
 /* Blocks of 32 rows times two panels, a block of inputs after the other. Meanwhile the weights of
  * the next block are prefetched; during the last one those of the two panels that follow, which
  * most likely are wanted next. */
@@ -236,7 +246,10 @@ static void pair_of_panels(struct sums s, int rows)
 {
     int blocks = rows < PAIR_ROWS ? 1 : rows / PAIR_ROWS, left = rows - blocks * PAIR_ROWS;
     set_rows(rows < PAIR_ROWS ? rows : PAIR_ROWS);
-    two_panels(s, blocks);
+    if (blocks == 1)
+        one_block(s);
+    else
+        two_panels(s, blocks);
     if (left <= 0)
         return;
     set_rows(left);
