@@ -96,10 +96,8 @@ static void run_options(struct option_spec *table, struct alltoall_command *o)
         {"ranks", 0, OPTION_INT, &o->ranks, "N",
          "ranks as threads of this process: one coordinator, N-1 workers", 1, 1024, NULL},
         {"transport", 0, OPTION_CHOICE, &o->transport, "auto|local|mpi|nccl",
-         "what moves rows: this process, MPI under mpirun, or from GPU to GPU NCCL (auto: one of "
-         "the "
-         "first two)",
-         0, 0, NULL},
+         "what moves rows: this process, MPI under mpirun (auto), or from GPU to GPU NCCL", 0, 0,
+         NULL},
         {"matrix", 0, OPTION_TEXT, &o->matrix, "FILE",
          "instead of routed rows: bytes from rank to rank, as nccl-tests' alltoallv_perf reads "
          "them",
@@ -191,7 +189,7 @@ static int check(const struct alltoall_command *c, const struct process *p)
     if (c->matrix && c->options.nccl)
         return fail(STATUS_USAGE,
                     "--matrix %s: expected --transport local or mpi, found nccl: its "
-                    "bytes are the hosts'",
+                    "bytes are in the hosts' memory",
                     c->matrix);
     if (c->matrix && (c->routed_given || c->sizes_given || c->placement.home_given))
         return fail(STATUS_USAGE,

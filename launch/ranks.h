@@ -22,7 +22,7 @@ struct session_needs {
     int context; // positions of a sequence without -c; 0: the model's maximum
 };
 
-/* The GPU of the i-th rank of a host. */
+/* The GPU of the i-th rank of a host: each takes the next, in turn. */
 int ranks_gpu(int i);
 /* Does --transport suit how this program was started, and what this host has? 0, or STATUS_USAGE
  * with what is wrong. Before CUDA's first call. */
