@@ -17,8 +17,8 @@ static int32_t rank_of[EXPERTS] = {0, 1, 1, 2, 2, 2, 0, 1, 2, 1, 3, 4, 4, 3, 1, 
 
 /* ---- ranks as threads ---- */
 
-/* Messages that rank 0 awaits from each rank, in all laps of a run: those of lane 0, as in the other
- * one ranks meet. */
+/* Messages of rows that rank 0 awaits from each rank, in all laps of a run. In the other lane ranks
+ * meet. */
 static const struct transport_ops *real;
 static uint64_t awaited[RANKS];
 
