@@ -43,7 +43,7 @@ static int open_devices(struct lap *x)
     return 0;
 }
 
-/* What a GPU has can be filled in and compared in a copy only. */
+/* The host fills in and compares copies of a GPU's rows. */
 static void open_checks(struct lap *x)
 {
     const struct exchange_limits *l = &x->s.limits;

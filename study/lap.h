@@ -33,7 +33,7 @@ struct lap {
     void *h, *y;                      // of rank 0: rows, and rows by slot
     const struct exchange_work *work; // of a worker: what has come
     char *wire, *expected;            // for checks: a row on the wire, a row
-    char *rows, *results;             // with nccl, copies of a GPU's rows, results
+    char *rows, *results;             // with nccl: the host's copies of rows, of results,
     int32_t *row_of;                  // and of work->source
 };
 

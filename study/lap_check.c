@@ -28,7 +28,7 @@ static size_t row_bytes(const struct lap *x)
     return wire_row_bytes(WIRE_MODEL, x->s.limits.type, x->s.limits.width);
 }
 
-/* *rows, bytes of a device's memory, as the host can read them: in `copy` if it is a GPU's. 0, or
+/* Make *rows readable for the host: a GPU's are copied to `copy`, and *rows points there. 0, or
  * what dev_wait() said. */
 static int fetch(struct lap *x, const void **rows, void *copy, size_t bytes)
 {
@@ -39,7 +39,8 @@ static int fetch(struct lap *x, const void **rows, void *copy, size_t bytes)
     return dev_wait(x->where);
 }
 
-/* Where the host writes what `rows` are to be; store() after it. */
+/* Where the host writes rows: in their place, or to `copy` if that is a GPU's memory. Then store()
+ * brings them to their place. */
 static void *stage(struct lap *x, void *copy, void *rows)
 {
     return x->where == &x->host ? rows : copy;

@@ -138,13 +138,14 @@ int rally_step(struct transport *t, int rows)
     return status;
 }
 
-/* In lane 1, which laps do not use. */
+enum { MEETING_LANE = 1 }; // laps use lane 0
+
 static int nothing_to_all(struct transport *t)
 {
     int status = 0;
     for (int rank = 1; rank < t->size && !status; rank++)
-        status = transport_start_send(t, 1, rank, "", 0);
-    return status ? status : transport_wait(t, 1, NULL);
+        status = transport_start_send(t, MEETING_LANE, rank, "", 0);
+    return status ? status : transport_wait(t, MEETING_LANE, NULL);
 }
 
 static int nothing_from_all(struct transport *t)
@@ -152,17 +153,17 @@ static int nothing_from_all(struct transport *t)
     static char none[1];
     int status = 0;
     for (int rank = 1; rank < t->size && !status; rank++)
-        status = transport_start_recv(t, 1, rank, none, 0);
-    return status ? status : transport_wait(t, 1, NULL);
+        status = transport_start_recv(t, MEETING_LANE, rank, none, 0);
+    return status ? status : transport_wait(t, MEETING_LANE, NULL);
 }
 
 static int nothing_to_root_and_back(struct transport *t)
 {
     char none[1];
-    int status = transport_start_send(t, 1, 0, "", 0);
+    int status = transport_start_send(t, MEETING_LANE, 0, "", 0);
     if (!status)
-        status = transport_start_recv(t, 1, 0, none, 0);
-    return status ? status : transport_wait(t, 1, NULL);
+        status = transport_start_recv(t, MEETING_LANE, 0, none, 0);
+    return status ? status : transport_wait(t, MEETING_LANE, NULL);
 }
 
 int rally_meet(struct transport *t)

@@ -50,4 +50,5 @@ int rally_open(struct rally_marks *m, struct transport *t, struct arena *memory)
 int rally_collect(struct rally_marks *m, struct transport *t, size_t wanted);
 /* When a worker made its mark i, in rank 0's time. */
 int64_t rally_time(const struct rally_marks *m, int rank, size_t i);
-void rally_close(struct rally_marks *m, struct transport *t); // zeroed or opened
+/* m may be all zeros: never opened. */
+void rally_close(struct rally_marks *m, struct transport *t);

@@ -20,7 +20,7 @@
 enum {
     TILE_INPUTS = 32,
     AHEAD = 4 * TILE_BYTES,      // few rows: how far before its use a weight is prefetched
-    ONCE_AHEAD = 8 * TILE_BYTES, // the same of one block of rows, into L2
+    ONCE_AHEAD = 8 * TILE_BYTES, // 17 to 63 rows: the same, but into L2
     MOST_STEPS = 12,             // of a block of inputs: two panels' weights are 24 KB of L1's 48
     PAIR_ROWS = 2 * TILE_ROWS
 };
@@ -203,8 +203,8 @@ static void few_rows(struct sums s, int panels, int rows)
         one_by_one(&s);
 }
 
-/* One block of rows times two panels. No other rows wait for the weights, so inputs are not divided
- * into blocks. */
+/* Up to 32 rows times two panels, all inputs in turn. At most 31 rows follow, which read the
+ * weights once more, from L2: too few for keeping blocks of inputs in L1. */
 static void one_block(struct sums s)
 {
     s.lines = TILE_ROWS;
