@@ -14,7 +14,7 @@
 
 /* The CPU's instruction sets, slowest first. Their results differ by rounding, so all ranks of a
  * run use the same one. */
-enum isa { ISA_PLAIN, ISA_AVX2, ISA_AVX512, ISA_AMX, ISA_COUNT };
+enum isa { ISA_PLAIN, ISA_AVX2, ISA_AVX_VNNI, ISA_AVX512, ISA_AMX, ISA_COUNT };
 
 const char *isa_name(enum isa isa);
 /* Bit (1 << isa) for each instruction set that this build has code for. */

@@ -167,22 +167,22 @@ INLINE vf dot(enum dtype type, vf sum, raw part, const char *x)
 
 #include "kernels/cpu/vector.h"
 
+/* What both tables have; they differ in their products with quantised weights. */
+#define LOOPS                                                                                      \
+    .tile = {[DTYPE_F32] = tile_f32, [DTYPE_F16] = tile_f16, [DTYPE_BF16] = tile_bf16},            \
+    .quantise = avx2_quantise, .vectors = {60, MAX_ROWS, GROUP, 0, GROUP}, .store = store,         \
+    .store_past = store, .squares = squares, .weigh = weigh, .swiglu = swiglu,                     \
+    .add_scaled = add_scaled, .scale = scale, .exp_row = exp_row, .softmax_block = softmax_block,  \
+    .rope = rope, .spin = {spin_f32, spin_f32, spin_f32}, .read = read_all
+
 const struct cpu_isa isa_avx2 = {
-    .tile = {[DTYPE_F32] = tile_f32, [DTYPE_F16] = tile_f16, [DTYPE_BF16] = tile_bf16},
     .quant_tile = {[QUANT_Q8] = avx2_tile_q8, [QUANT_Q4] = avx2_tile_q4},
-    .quantise = avx2_quantise,
-    .vectors = {60, MAX_ROWS, GROUP, 0, GROUP},
-    .store = store,
-    .store_past = store,
-    .squares = squares,
-    .weigh = weigh,
-    .swiglu = swiglu,
-    .add_scaled = add_scaled,
-    .scale = scale,
-    .exp_row = exp_row,
-    .softmax_block = softmax_block,
-    .rope = rope,
-    .spin = {spin_f32, spin_f32, spin_f32},
     .quant_spin = {[QUANT_Q8] = avx2_spin_q8, [QUANT_Q4] = avx2_spin_q4},
-    .read = read_all,
+    LOOPS,
+};
+
+const struct cpu_isa isa_avx_vnni = {
+    .quant_tile = {[QUANT_Q8] = avx_vnni_tile_q8, [QUANT_Q4] = avx_vnni_tile_q4},
+    .quant_spin = {[QUANT_Q8] = avx_vnni_spin_q8, [QUANT_Q4] = avx_vnni_spin_q4},
+    LOOPS,
 };

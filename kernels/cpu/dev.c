@@ -171,6 +171,14 @@ static bool has_avx2(void)
            __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
 
+/* Bit 4 of eax of leaf 7, subleaf 1, which some compilers' versions of __builtin_cpu_supports do
+ * not know. */
+static bool has_avx_vnni(void)
+{
+    unsigned a, b, c, d;
+    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1 << 4);
+}
+
 /* VNNI, which multiplies quantised weights, is in every processor that has BF16. */
 static bool has_avx512(void)
 {
@@ -209,6 +217,7 @@ static const struct {
 } isas[ISA_COUNT] = {
     [ISA_PLAIN] = {"plain", &isa_plain, has_plain},
     [ISA_AVX2] = {"avx2", X86(isa_avx2, has_avx2)},
+    [ISA_AVX_VNNI] = {"avxvnni", X86(isa_avx_vnni, has_avx_vnni)},
     [ISA_AVX512] = {"avx512", X86(isa_avx512, has_avx512)},
     [ISA_AMX] = {"amx", X86(isa_amx, has_amx)},
 };

@@ -86,7 +86,8 @@ struct cpu_isa {
 };
 
 extern const struct cpu_isa isa_plain, isa_avx2, isa_avx512;
-extern const struct cpu_isa isa_amx; // isa_avx512 with bf16 products by tiles
+extern const struct cpu_isa isa_avx_vnni; // isa_avx2 with quantised products by VNNI
+extern const struct cpu_isa isa_amx;      // isa_avx512 with bf16 products by tiles
 tile_fn amx_tile_bf16;
 /* 192 rows of 2048 inputs take 768 KB of L2's 2 MB, and stay there while an item's panels pass */
 #define AMX_BLOCKING       .rows = 192, .row_step = 32, .panels = 2, .item_rows = 192, .item_panels = 32
@@ -96,6 +97,8 @@ quant_tile_fn amx_tile_q8, amx_tile_q4; // quant_amx.c
 spin_fn amx_spin_quant;
 quant_tile_fn avx2_tile_q8, avx2_tile_q4; // quant_avx2.c
 spin_fn avx2_spin_q8, avx2_spin_q4;
+quant_tile_fn avx_vnni_tile_q8, avx_vnni_tile_q4; // quant_avx_vnni.c
+spin_fn avx_vnni_spin_q8, avx_vnni_spin_q4;
 quant_tile_fn avx512_tile_q8, avx512_tile_q4; // quant_avx512.c
 spin_fn avx512_spin_q8, avx512_spin_q4;
 void avx2_quantise(struct quant_group *to, const void *x, enum dtype type, int n);

@@ -15,6 +15,7 @@ enum {
     MOST_SUMS = MAX_ROWS * VECTORS // enough for one row of GROUP panels, too
 };
 typedef __m256i vi;
+typedef __m256 vf;
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -118,42 +119,11 @@ INLINE void sums_q4(__m256i *sum, int rows, int width, const struct quant_group 
         widen_q4(sum + r * width, width, x[(size_t)r * ldx].sum);
 }
 
-INLINE void put_sums(float *c, int ldc, const __m256i *sum, int rows, int width,
-                     const struct quant_group *x, size_t ldx, const char *scales, size_t panel,
-                     bool first)
-{
-#pragma GCC unroll 8
-    for (int v = 0; v < width; v++) {
-        const char *from = scales + (size_t)(v / VECTORS) * panel + v % VECTORS * 16;
-        __m256 scale = _mm256_cvtph_ps(_mm_loadu_si128((const void *)from));
-#pragma GCC unroll 5
-        for (int r = 0; r < rows; r++) {
-            float *to = c + r * ldc + v * LANES;
-            __m256 both = scale * _mm256_set1_ps(x[(size_t)r * ldx].scale);
-            __m256 part = _mm256_cvtepi32_ps(sum[r * width + v]) * both;
-            _mm256_storeu_ps(to, (first ? _mm256_setzero_ps() : _mm256_loadu_ps(to)) + part);
-        }
-    }
-}
-
-INLINE vi either(vi a, vi b)
-{
-    return _mm256_or_si256(a, b);
-}
+#include "kernels/cpu/quant_ymm.h"
 
 #include "kernels/cpu/quant_vector.h"
 
-void avx2_tile_q8(float *c, int ldc, const struct quant_group *x, size_t ldx, const void *w,
-                  int panels, int rows, int k)
-{
-    tile(QUANT_Q8, c, ldc, x, ldx, w, panels, rows, k);
-}
-
-void avx2_tile_q4(float *c, int ldc, const struct quant_group *x, size_t ldx, const void *w,
-                  int panels, int rows, int k)
-{
-    tile(QUANT_Q4, c, ldc, x, ldx, w, panels, rows, k);
-}
+QUANT_FUNCTIONS(avx2)
 
 /* A type at a time, so that each has a loop of its own. */
 void avx2_quantise(struct quant_group *to, const void *x, enum dtype type, int n)
@@ -164,14 +134,4 @@ void avx2_quantise(struct quant_group *to, const void *x, enum dtype type, int n
         quant_row_of(to, x, DTYPE_F16, n);
     else
         quant_row_of(to, x, DTYPE_F32, n);
-}
-
-double avx2_spin_q8(long rounds, float *sink)
-{
-    return spin_as(QUANT_Q8, rounds, sink);
-}
-
-double avx2_spin_q4(long rounds, float *sink)
-{
-    return spin_as(QUANT_Q4, rounds, sink);
 }

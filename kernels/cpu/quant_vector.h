@@ -1,20 +1,41 @@
 /* The loops of quantised products over panels, rows and groups of inputs, written once:
- * quant_avx2.c and quant_avx512.c define what is below for their registers, then include this file.
+ * quant_avx2.c and quant_vnni.h define what is below for their registers, then include this file.
  *
- *   vi, LANES           a vector of 32-bit integers; VECTORS of them are a panel
+ *   vi, vf, LANES       vectors of 32-bit integers and of floats; VECTORS of them are a panel
  *   MAX_ROWS            the most rows of one panel that are multiplied at a time, at most 8
  *   MOST_SUMS           the vectors that hold the sums of so many rows of one panel, and of one row
  *                       of GROUP panels
  *   sums_q8, sums_q4    sum [rows][width] := the integers of one group of rows x, `ldx` groups
  *                       apart, of `width` vectors of weights; vectors go on in the next panel,
  *                       `panel` bytes further. rows and width are constants
- *   put_sums            c := those sums times their scales, or += unless `first`
  *   either              the bits of one or the other
+ *   to_floats           integers as floats
+ *   halves              LANES numbers in f16, as floats
+ *   fset, fload, fstore, fmul, fadd  what they say
  *
  * All rows go through CHUNK groups of inputs, whose weights stay in L1, before the next ones. */
 #include "kernels/cpu/quant.h"
 
 enum { CHUNK = 16, AHEAD_BYTES = 2048, LINE = 64 };
+
+/* c := the sums of one group times their scales, or += unless `first`. */
+INLINE void put_sums(float *c, int ldc, const vi *sum, int rows, int width,
+                     const struct quant_group *x, size_t ldx, const char *scales, size_t panel,
+                     bool first)
+{
+#pragma GCC unroll 8
+    for (int v = 0; v < width; v++) {
+        vf scale = halves(scales + (size_t)(v / VECTORS) * panel +
+                          (size_t)(v % VECTORS * LANES) * sizeof(f16));
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) {
+            float *to = c + r * ldc + v * LANES;
+            vf both = fmul(scale, fset(x[(size_t)r * ldx].scale));
+            vf part = fmul(to_floats(sum[r * width + v]), both);
+            fstore(to, fadd(first ? fset(0) : fload(to), part));
+        }
+    }
+}
 
 /* Rows times panels that are `panel` bytes apart, over some groups of inputs. One row takes the
  * panels side by side: the hardware then prefetches each of them by itself, and instructions that
@@ -124,3 +145,24 @@ INLINE double spin_as(enum quant quant, long rounds, float *sink)
     *sink += (float)lanes[0];
     return 2.0 * MAX_ROWS * PANEL * QUANT_GROUP * (double)rounds;
 }
+
+/* Which kernels/cpu/isa.h declares. */
+#define QUANT_FUNCTIONS(isa)                                                                       \
+    void isa##_tile_q8(float *c, int ldc, const struct quant_group *x, size_t ldx, const void *w,  \
+                       int panels, int rows, int k)                                                \
+    {                                                                                              \
+        tile(QUANT_Q8, c, ldc, x, ldx, w, panels, rows, k);                                        \
+    }                                                                                              \
+    void isa##_tile_q4(float *c, int ldc, const struct quant_group *x, size_t ldx, const void *w,  \
+                       int panels, int rows, int k)                                                \
+    {                                                                                              \
+        tile(QUANT_Q4, c, ldc, x, ldx, w, panels, rows, k);                                        \
+    }                                                                                              \
+    double isa##_spin_q8(long rounds, float *sink)                                                 \
+    {                                                                                              \
+        return spin_as(QUANT_Q8, rounds, sink);                                                    \
+    }                                                                                              \
+    double isa##_spin_q4(long rounds, float *sink)                                                 \
+    {                                                                                              \
+        return spin_as(QUANT_Q4, rounds, sink);                                                    \
+    }

@@ -227,7 +227,7 @@ static void placements(void **state)
 /* When pairs are enough, all variants go with each instruction set, each type, and each model. */
 static void check_everywhere(const char *dir, size_t model)
 {
-    static const char *const isas[] = {"plain", "avx2", "avx512", "amx"};
+    static const char *const isas[] = {"plain", "avx2", "avxvnni", "avx512", "amx"};
     static const struct kind kinds[] = {
         {.dtype = DTYPE_F32}, {.dtype = DTYPE_BF16},
         {.dtype = DTYPE_F16}, {.quant = QUANT_Q8},

@@ -56,6 +56,8 @@ static inline const struct cpu_isa *stand_in(enum isa isa)
 {
     if (is_here(isa))
         return NULL;
+    if (isa == ISA_AVX_VNNI)
+        return is_here(ISA_AVX2) ? avx_vnni_in_c() : NULL;
     return isa == ISA_AMX ? tiles_in_c() : isa == ISA_AVX512 ? vnni_in_c() : NULL;
 }
 

@@ -69,15 +69,6 @@ EACH_LANE(__m512, _mm512_mul_ps, (__m512 a, __m512 b), a.lane[i] * b.lane[i])
 EACH_LANE(__m512, _mm512_cvtepi32_ps, (__m512i a), (float)(int32_t)a.lane[i])
 EACH_LANE(__m512, _mm512_cvtph_ps, (__m256i a), f16_to_float(a.lane[i]))
 
-/* The sum of four products, of bytes of u without a sign and bytes of s with one. */
-static inline uint32_t four_products(uint32_t u, uint32_t s)
-{
-    int32_t sum = 0;
-    for (int i = 0; i < 32; i += 8)
-        sum += (int32_t)(uint8_t)(u >> i) * (int8_t)(uint8_t)(s >> i);
-    return (uint32_t)sum;
-}
-
 /* Sums wrap around, as those of unsigned numbers do. */
 EACH_LANE(__m512i, _mm512_dpbusd_epi32, (__m512i sum, __m512i u, __m512i s),
           sum.lane[i] + four_products(u.lane[i], s.lane[i]))
