@@ -224,10 +224,21 @@ static void placements(void **state)
                      (struct kind){.dtype = DTYPE_BF16}, 3, 2);
 }
 
+/* Two sets have the loops of another one but for some products: avxvnni for those of quantised
+ * weights, amx for these and those of bf16. */
+static bool has_own_products(int isa, const struct kind *kind)
+{
+    bool quantised = kind->quant || kind->expert_quant;
+    return isa == ISA_AVX_VNNI ? quantised
+           : isa == ISA_AMX    ? quantised || kind->dtype == DTYPE_BF16
+                               : true;
+}
+
 /* When pairs are enough, all variants go with each instruction set, each type, and each model. */
 static void check_everywhere(const char *dir, size_t model)
 {
     static const char *const isas[] = {"plain", "avx2", "avxvnni", "avx512", "amx"};
+    static const size_t starts[] = {0, 1, 2, 2, 1};
     static const struct kind kinds[] = {
         {.dtype = DTYPE_F32}, {.dtype = DTYPE_BF16},
         {.dtype = DTYPE_F16}, {.quant = QUANT_Q8},
@@ -239,7 +250,8 @@ static void check_everywhere(const char *dir, size_t model)
             continue;
         }
         for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-            check(dir, &kinds[i], isas[isa], 3 * model + (size_t)(2 * isa) + i);
+            if (has_own_products(isa, &kinds[i]))
+                check(dir, &kinds[i], isas[isa], 3 * model + starts[isa] + i);
     }
 }
 

@@ -122,6 +122,13 @@ static inline bool tries(enum isa isa)
     return here && !only_cuda();
 }
 
+/* Whether another set has the same loops but for products of bf16 or quantised weights, which need
+ * no other type to be tried. */
+static inline bool only_products_differ(enum isa isa)
+{
+    return isa == ISA_AVX_VNNI || isa == ISA_AMX || stand_in(isa);
+}
+
 /* Run `body` for every instruction set and type. */
 static inline void on_every_cpu(void (*body)(void))
 {
@@ -129,7 +136,7 @@ static inline void on_every_cpu(void (*body)(void))
     for (int i = 0; i < ISA_COUNT; i++)
         if (tries((enum isa)i)) {
             open_dev((enum isa)i, 1);
-            in_types(is_here((enum isa)i) ? DTYPE_F32 : DTYPE_BF16, body);
+            in_types(only_products_differ((enum isa)i) ? DTYPE_BF16 : DTYPE_F32, body);
         }
 }
 
