@@ -7,7 +7,9 @@
 
 #include "base/check.h"
 
-enum { ALIGN = 64, BLOCK_BYTES = 1 << 20, HUGE_PAGE = 2 << 20 };
+/* A matrix fills many huge pages and part of one more, so large pieces share blocks as small ones
+ * do: that part is the beginning of the next piece. What no piece reaches takes no memory. */
+enum { ALIGN = 64, BLOCK_BYTES = 1 << 20, HUGE_PAGE = 2 << 20, LARGE_BLOCK_BYTES = 64 << 20 };
 
 struct arena_block {
     struct arena_block *next;
@@ -38,7 +40,8 @@ static struct arena_block *block_new(size_t bytes)
 {
     size_t need = bytes + ALIGN;
     bool huge = need >= HUGE_PAGE;
-    size_t size = round_up(need > BLOCK_BYTES ? need : BLOCK_BYTES, huge ? HUGE_PAGE : 4096);
+    size_t least = huge ? LARGE_BLOCK_BYTES : BLOCK_BYTES;
+    size_t size = round_up(need > least ? need : least, huge ? HUGE_PAGE : 4096);
     struct arena_block *b = map_aligned(size, huge ? HUGE_PAGE : 4096);
     if (huge)
         madvise(b, size, MADV_HUGEPAGE); // may fail: without huge pages it is only slower

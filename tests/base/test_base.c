@@ -279,6 +279,21 @@ static void arenas_hand_out_zeroed_aligned_memory(void **state)
     assert_null(a.blocks);
 }
 
+/* Each in huge pages of its own would waste up to 2 MiB of memory a piece. */
+static void large_pieces_lie_side_by_side(void **state)
+{
+    (void)state;
+    struct arena a = {0};
+    const size_t bytes = (3u << 20) + 64;
+    char *before = arena_alloc(&a, bytes);
+    for (int i = 1; i < 8; i++) {
+        char *next = arena_alloc(&a, bytes);
+        assert_ptr_equal(next, before + bytes);
+        before = next;
+    }
+    arena_free(&a);
+}
+
 /* mincore() fails where nothing is mapped. */
 static bool is_mapped(void *page)
 {
@@ -353,6 +368,7 @@ int main(void)
         cmocka_unit_test(a_set_of_files_stays_or_goes),
         cmocka_unit_test(a_wait_for_a_gpu_is_a_pulse_for_a_while),
         cmocka_unit_test(arenas_hand_out_zeroed_aligned_memory),
+        cmocka_unit_test(large_pieces_lie_side_by_side),
         cmocka_unit_test(arenas_adopt_mappings),
         cmocka_unit_test(errors_are_kept_and_made_harmless),
     };
