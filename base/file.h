@@ -8,7 +8,8 @@
 #include "base/sink.h"
 
 /* The file's bytes, then a 0 that *bytes does not count; the caller frees them. NULL on error,
- * which it has told to fail(): the file cannot be read, or is larger than max_bytes. */
+ * which it has told to fail(): the file cannot be read, is no plain file, or is larger than
+ * max_bytes. */
 char *file_read(const char *path, size_t max_bytes, size_t *bytes);
 bool file_exists(const char *path);
 
@@ -27,6 +28,7 @@ struct outfile {
     struct sink sink;
     char *path, *temporary; // temporary NULL: the path is written directly
 };
+/* 0, or STATUS_FAILED, after which f may only be aborted. A process has one open at a time. */
 int outfile_open(struct outfile *f, const char *path);
 /* Can the file be written? For before a long run whose results would be lost: 0 or STATUS_FAILED. A
  * pipe is not opened, as its reader would see that; NULL is a file that nobody asked for. */

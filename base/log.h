@@ -28,9 +28,9 @@ void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_verbose(bool on);
 
-/* All of the text on stdout has been written, and what note() prints from now on shall come after
- * it. launch/mpirun.sh names a file in EPMOE_SUMMARY, which it prints when mpirun has passed on all
- * of stdout; without one this is stderr. log_stream() is where it goes. */
+/* The caller has written all of its text to stdout. From now on note() prints to the file that
+ * EPMOE_SUMMARY names, if it is set: launch/mpirun.sh prints that file once mpirun has passed on
+ * all of stdout, so that notes come last. log_stream(): that file, or stderr. */
 void log_follow_output(void);
 FILE *log_stream(void);
 

@@ -22,14 +22,16 @@ struct cluster_terms {
  * *common := the instruction sets that all ranks have, this one included. */
 int cluster_greet(struct transport *t, const struct cluster_terms *terms, unsigned *common);
 
-/* What every rank's device can do, measured on all at the same time: speeds [t->size]. Between
- * cluster_greet and cluster_set_up; entry 0 is what the caller measures meanwhile, by `own`. */
+/* What every rank's device can do, measured on all at the same time: speeds [t->size]; entry 0 is
+ * measured here, on the device `own`. Between cluster_greet and cluster_set_up. 0, or an error of
+ * the transport, or a worker's. */
 int cluster_measure(struct transport *t, const struct cluster_terms *terms, enum isa isa,
                     struct dev *own, struct rank_speed *speeds);
 
-/* Tell every worker the setup; cluster_await waits until all are ready. Loading one's own weights
- * goes in between. */
-int cluster_set_up(struct transport *t, const struct cluster_terms *terms, unsigned isa,
+/* Tell every worker the setup; cluster_await waits until all are ready, and sums up the bytes of
+ * weights that they hold. Loading one's own weights goes in between. 0, or an error of the
+ * transport, or a worker's. */
+int cluster_set_up(struct transport *t, const struct cluster_terms *terms, enum isa isa,
                    const struct config *m, const struct placement *p);
 int cluster_await(struct transport *t, uint64_t *worker_bytes);
 

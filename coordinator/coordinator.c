@@ -153,7 +153,8 @@ static int choose_sizes(struct coordinator *c, const struct coordinator_options 
     return 0;
 }
 
-/* With a transport, a GPU's rows travel through its host's memory. */
+/* With other ranks, messages leave from the memory of a GPU's host, and rows too unless NCCL moves
+ * them. */
 static int open_device(struct coordinator *c, const struct coordinator_options *o, enum isa isa)
 {
     if (o->device == DEVICE_CPU) {
@@ -227,7 +228,8 @@ static int check_copies(const struct opening *s)
                 copies, s->o->placement.text);
 }
 
-/* A placement by a rule or a file: what is wrong with it is refused before anything is opened. */
+/* A placement by a rule or a file: what is wrong with it is refused before a device is
+ * opened. */
 static int place_by_rule(struct opening *s)
 {
     if (placement_is_balanced(&s->o->placement))

@@ -31,7 +31,7 @@ struct coordinator_options {
     int context;       // positions of a sequence, beyond the model's maximum too; 0: see wanted
     int wanted;        // positions that are needed, within the model's maximum; 0: all of it
     int max_sequences; // in flight at once
-    int logit_rows;    // of one forward_logits()
+    int logit_rows;    // of one call of unembed()
     struct placement_spec placement;
     struct workload expect; // what "balanced" places for
     struct exchange_options exchange;
@@ -50,7 +50,7 @@ struct coordinator {
     struct generation_defaults defaults;
     struct transport *transport; // NULL or size 1: alone
     struct dev dev;              // what computes
-    struct dev host;             // beside a GPU: its host, for the rows that travel
+    struct dev host; // beside a GPU: its host, for messages, and for rows unless NCCL moves them
     struct precision precision;
     int chunk, context, logit_rows;
     struct arena memory;
@@ -77,7 +77,7 @@ struct coordinator {
     uint64_t weight_bytes; // of all ranks
 };
 
-/* The device whose memory rows travel from. */
+/* The device whose memory messages travel from, and rows unless NCCL moves them. */
 static inline struct dev *wire_dev(struct coordinator *c)
 {
     return c->host.kernels ? &c->host : &c->dev;
@@ -96,6 +96,7 @@ int coordinator_change_exchange(struct coordinator *c, const struct coordinator_
 int coordinator_wire_error(struct coordinator *c, double *error);
 /* Complete c->profile, after the last step; 0 without one. */
 int coordinator_finish_profile(struct coordinator *c);
-/* Experts that had rows, summed over layers and steps. */
+/* How many experts had rows, summed over layers and steps; each copy of an expert, and each half of
+ * a step, counts by itself. Waits for the device. */
 uint64_t coordinator_experts_hit(struct coordinator *c);
 void coordinator_close(struct coordinator *c); // stops the workers; the transport stays open

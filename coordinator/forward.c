@@ -1,5 +1,6 @@
 /* A layer is attention, then experts; which experts run where is the placement's affair. The worker
- * mirrors the loop (worker/serve.c). Nothing here allocates, and all buffers are in struct state.
+ * mirrors the loop (worker/serve.c). The loop allocates nothing: all its buffers are in struct
+ * state.
  *
  * With --overlap the rows of a step go in two halves that take turns, A(0) B(0) A(1) B(1) …: a turn
  * takes back what the workers made of its rows in the layer before, and ends when they have left
@@ -136,9 +137,9 @@ static void route_layer(struct coordinator *c, int l, struct half *half)
 }
 
 /* Start a layer's MLP on h: rows leave for the ranks that hold its pieces and experts, and rank 0
- * runs its own. The results are added to x by the next layer (experts_back): mlp(h) in a dense
- * layer, gate * shared(h) + sum over k of weight[k] * expert[k](h) in a sparse one. mlp and shared
- * are sums of pieces. */
+ * runs its own. The next layer waits for the results (experts_back) and adds them to x: mlp(h) in a
+ * dense layer, gate * shared(h) + sum over k of weight[k] * expert[k](h) in a sparse one. mlp and
+ * shared are sums of pieces. */
 static int expert_block(struct coordinator *c, int l, struct half *half)
 {
     struct state *s = &half->s;
@@ -300,7 +301,7 @@ static int run_layers(struct coordinator *c, struct half *halves, int n_halves)
     return status;
 }
 
-/* A step in which every row is its sequence's only one, with everything at home, is the same calls
+/* A step in which every row is its sequence's only one, without other ranks, is the same calls
  * every time: a device may record and play them. Attention then reaches as far as the longest
  * context of the same size class. */
 static bool repeats(const struct coordinator *c, struct half *all)

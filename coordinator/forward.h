@@ -12,7 +12,8 @@ struct batch {
     const int32_t *pos;    // [n] position in it
 };
 
-/* Runs all layers; c->state.x holds the result. 0, or what the exchange returned: then the run is
+/* Runs all layers; c->state.x holds the result. 0, or an error that fail() has told: of the
+ * transport, the device or the profile, or the one that a worker's Fault tells. Then the run is
  * over. */
 int forward(struct coordinator *c, const struct batch *b);
 

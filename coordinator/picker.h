@@ -4,7 +4,8 @@
  * gets its whole row, and so does one whose request wants more of the row (coordinator/adjust.h);
  * the host then penalises it as well.
  *
- * Where a row holds NaN or infinity, no token is picked but PICK_BROKEN: the kernel `top` ranks NaN
+ * Where a row holds NaN or infinity, or nothing but minus infinity, no token is picked but
+ * PICK_BROKEN: the kernel `top` ranks NaN
  * first, so one look at the best candidate is enough. */
 #pragma once
 

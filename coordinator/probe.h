@@ -18,8 +18,8 @@ struct probe {
  * c->probe is set. 0, or what dev_wait() said. */
 int probe_look(struct coordinator *c, const float *x, int n, int l);
 
-/* text := the line that says in which layer's output numbers of tokens [n] of a slot, whose KV
- * blocks it has, first were not finite: those of the last token's logits are not. It overwrites
- * c->state and gives the KV cache the values that it has. 0, or the run is over. */
+/* The logits of the last of tokens [n] are not all finite: text := a line that says in which
+ * layer's output numbers first were not. The slot has its KV blocks, which get the values that they
+ * have; c->state is overwritten. 0, or the run is over. */
 int probe_explain(struct coordinator *c, int slot, const int32_t *tokens, int n, char *text,
                   size_t size);

@@ -38,7 +38,7 @@ struct sampler_options {
 
 struct sampler {
     struct sampler_options options;
-    struct history history; // for the bans
+    struct history history; // for bans and penalties
     uint64_t draws;         // the generator is a function of (seed, draws)
 };
 
@@ -49,8 +49,8 @@ enum { PICK_BROKEN = -1, PICK_NONE_LEFT = -2 };
 struct sampler_options sampler_defaults(const struct generation_defaults *g);
 
 /* How many of a row's best tokens sampler_pick() must be given, if `banned` of all may not come; 0:
- * more than TOP_MOST, the most that the kernel `top` finds, so that the whole row is needed
- * (sampler_rank). */
+ * the whole row (sampler_rank), as that is more than TOP_MOST, the most that the kernel `top`
+ * finds, or as o wants more of the row than candidates (coordinator/adjust.h). */
 int sampler_needs(const struct sampler_options *o, int banned, int vocab);
 /* Rank a whole row on the host: the candidates, best first, the lower token first among equals, are
  * the first half of all [2 * vocab]; the rest is scratch. NaN counts as infinity, as in the kernel

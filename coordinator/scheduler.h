@@ -60,7 +60,7 @@ void scheduler_open(struct scheduler *s, struct coordinator *c);
  * each sequence turns its positions by its own length (dynamic scaling): a row then depends on more
  * than the tokens before it, and nothing is kept. */
 void scheduler_keep(struct scheduler *s);
-void scheduler_close(struct scheduler *s); // sequences that still run end without a word
+void scheduler_close(struct scheduler *s); // for sequences that still run on_end is not called
 
 /* Can this request ever be admitted? Tokens below vocab_size, at least one, prompt and new tokens
  * within the context and the KV cache; or STATUS_USAGE. */
@@ -73,8 +73,8 @@ int request_room(const struct coordinator *c, int n);
 /* Take a checked request; false: not now, because no slot or no memory is free. */
 bool scheduler_admit(struct scheduler *s, const struct request *r);
 
-/* Between two steps: end the request with this context, without a word; its slot and blocks are
- * free. Nothing happens if no such request runs. */
+/* Between two steps: end the request with this context; on_end is not called, its slot and
+ * blocks are free. Nothing happens if no such request runs. */
 void scheduler_cancel(struct scheduler *s, const void *context);
 
 /* One step of all that runs; nothing to do when n_running is 0. 0, or the run is over. */

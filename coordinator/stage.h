@@ -1,8 +1,8 @@
 /* Between the device that computes and the memory that rows travel from. A transport moves the
  * host's memory; where the coordinator's device is another one, what the exchange reads comes down
  * to struct routed of the host, and what has landed there goes up again; rows only where NCCL does
- * not move them from GPU to GPU. On the CPU, and with everything at home, both are one and nothing
- * is copied. */
+ * not move them from GPU to GPU. On the CPU, and without other ranks, both are one and nothing is
+ * copied. */
 #pragma once
 
 #include "coordinator/coordinator.h"

@@ -46,7 +46,7 @@ struct state {
 
 struct state_limits {
     int rows;       // tokens of a step
-    int logit_rows; // of one forward_logits()
+    int logit_rows; // of one call of unembed()
     bool travels;   // rows of experts leave for other ranks,
     bool direct;    // and from this device's own memory
     int groups;     // the most of a layer, if experts have copies; 0: as many as experts
@@ -58,7 +58,7 @@ uint64_t state_bytes(const struct config *m, struct precision p, const struct st
 void state_open(struct state *s, struct dev *d, const struct config *m, enum dtype type,
                 const struct state_limits *limits);
 
-/* The same buffers from row `first` on, for the second half of a step. What belongs to
- * forward_logits is not part of it. */
+/* The same buffers from row `first` on, for the second half of a step. The inputs of the
+ * batch and the buffers of unembed() are not part of it. */
 struct state state_second_half(const struct state *s, const struct config *m, enum dtype type,
                                int first);

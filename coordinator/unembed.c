@@ -113,7 +113,8 @@ const float *unembed_to_host(struct coordinator *c, const int32_t *rows, int n)
 
 /* ---- candidates ---- */
 
-/* Is a before b? A logit that is not a number counts as minus infinity. */
+/* Is a before b? The kernel `top` makes no NaN; one that another rank sends counts as minus
+ * infinity. */
 static bool is_better(struct candidate a, struct candidate b)
 {
     float x = a.logit == a.logit ? a.logit : -INFINITY,

@@ -20,6 +20,7 @@ const float *unembed_to_host(struct coordinator *c, const int32_t *rows, int n);
 bool unembed_is_shared(const struct coordinator *c);
 
 /* Only the best `most` candidates of each row, most <= TOP_MOST and vocab_size, best first, the
- * lower token first among equals, in the host's memory: best [n][most]. Less travels. */
+ * lower token first among equals, in the host's memory: best [n][most]. Less travels. 0, or the run
+ * is over. */
 int unembed_best(struct coordinator *c, const int32_t *rows, int n, int most,
                  struct candidate *best);

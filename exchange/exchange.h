@@ -69,10 +69,10 @@ struct pair_bytes {
     uint64_t sent, received;
 };
 
-/* What one rank has moved so far, in bytes, and how it spent the time. On the root rows are away
- * from the end of a dispatch until the last of them is back: for the part of it that it waits
- * (exposed), and the part that it works meanwhile (hidden), be it for the other half. Over MPI rows
- * count as back when they are next looked for. */
+/* What one rank has moved so far, in bytes, and how it spent the time. The root's rows are away
+ * from the end of a dispatch until the last of them is back: exposed_ns is the part of that time in
+ * which the root waits, hidden_ns the part in which it works, on the other half of a step, too.
+ * Over MPI rows count as back when they are next looked for. */
 struct exchange_counters {
     uint64_t sent, received; // all that travelled: rows, counts, padding
     uint64_t messages;       // sent

@@ -81,8 +81,9 @@ void dev_open_host(struct dev *d, struct dev *gpu);
 int cuda_count(void);
 /* One line for people: "built for sm_80 sm_90; no GPU found". */
 void cuda_describe(char *text, size_t size);
-/* Open GPU number `gpu`; isa and threads are for dev_open_host(). STATUS_USAGE when there is no
- * such GPU, STATUS_FAILED when it cannot be opened; then there is nothing to close. */
+/* Open GPU number `gpu`; isa and threads are for dev_open_host(), and so many threads copy weights
+ * while they are packed. STATUS_USAGE when there is no such GPU, STATUS_FAILED when it cannot be
+ * opened; then there is nothing to close. */
 int dev_open_cuda(struct dev *d, int gpu, enum isa isa, int threads);
 
 /* Make the scratch large enough for calls within the limits. May be called again with larger ones.
@@ -98,6 +99,9 @@ static inline void dev_close(struct dev *d)
         d->kernels->close(d);
 }
 
+/* Device memory and host memory, zeroed, until dev_close(). Where there is no more, a CPU ends the
+ * process with a message. On a GPU dev_alloc() and dev_alloc_copy() return NULL, and the next
+ * dev_wait() says why. */
 static inline void *dev_alloc(struct dev *d, size_t bytes)
 {
     d->bytes += (bytes + 63) / 64 * 64;

@@ -5,15 +5,15 @@
  * row_stride(width) elements of the model's type, zero beyond width. All other numbers are f32.
  * Every array is device memory. A GPU puts the calls into a queue and returns; dev_wait() waits for
  * it. No primitive allocates: dev_reserve() has sized the scratch. No pointer may be NULL unless a
- * comment says so. n == 0 is legal and does nothing.
+ * comment says so. n == 0 is legal and does nothing, but that route() sets its counts to 0.
  *
  * Row invariance (CPU): a row's result depends on that row alone, not on n, on the row's place
  * among the others or on the number of threads. For this every sum runs over its index in a fixed
  * order.
  *
- * Each primitive exists in plain C (cpu/plain.c, the definition), and in a faster form for each
- * instruction set and for CUDA. Tests compare them, on the shapes and within the bounds of cases.h.
- */
+ * On the CPU each primitive is written once, over inner loops that exist in plain C (cpu/plain.c,
+ * the definition) and for each instruction set (cpu/isa.h). CUDA has primitives of its own. Tests
+ * compare them, on the shapes and within the bounds of cases.h. */
 #pragma once
 
 #include <stdbool.h>
@@ -58,16 +58,17 @@ struct values {
                          // 0: rows are whole and follow each other
 };
 
-/* A gated feed-forward block, an expert or a dense MLP: y = down(silu(gate x) * up x). gate and up
- * are one matrix, whose rows each device orders in its own way (matrix_pack_pair). No biases. */
+/* A gated feed-forward block, a routed expert or a piece of a dense block: y = down(silu(gate x) *
+ * up x). gate and up are one matrix, whose rows each device orders in its own way
+ * (matrix_pack_pair). No biases. */
 struct ffn {
     struct matrix gate_up; // n = 2 * row_stride(width), k = dim
     struct matrix down;    // n = dim, k = width
 };
 
-/* The ffns of one shape that a job's rows go through: the experts of a layer, or one dense MLP. The
- * struct and its array are in host memory and belong to the caller. Call ffn_list_open() once, when
- * all matrices are packed. */
+/* The ffns of one shape that a job's rows go through: a layer's experts here, or its pieces here.
+ * The struct and its array are in host memory and belong to the caller. Call ffn_list_open() once,
+ * when all matrices are packed. */
 struct ffn_list {
     const struct ffn *ffns; // [n]
     int n;
@@ -310,9 +311,9 @@ struct kernels {
 
     /* The roof: the best this device does with its threads, measured now. FLOP/s of the
      * instruction that matmul uses for `type`, operands in registers or L1; bytes/s of reading
-     * a buffer much larger than the caches. quick: in some hundredths of a second, the mean of a
-     * few runs; otherwise the best of many. quant_peak_flops is of products with weights of that
-     * kind. */
+     * a buffer much larger than the caches. quick, on a CPU: in some hundredths of a second, the
+     * mean of a few runs; otherwise the best of many. quant_peak_flops is of products with weights
+     * of that kind. */
     double (*peak_flops)(struct dev *d, enum dtype type, bool quick);
     double (*quant_peak_flops)(struct dev *d, enum quant quant, bool quick);
     double (*read_bandwidth)(struct dev *d, bool quick);

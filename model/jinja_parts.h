@@ -241,7 +241,7 @@ struct jinja_list *jinja_items(struct jinja_run *r, const struct jinja_value *v)
 struct jinja_text jinja_expect_text(struct jinja_run *r, const struct jinja_value *v,
                                     const char *what);
 int64_t jinja_expect_int(struct jinja_run *r, const struct jinja_value *v, const char *what);
-/* What Python's str() makes of it, and repr(). */
+/* What Python's str() makes of it. */
 struct jinja_text jinja_str(struct jinja_run *r, const struct jinja_value *v);
 /* jinja_print.c */
 void jinja_put_str(struct jinja_run *r, struct jinja_buffer *b, const struct jinja_value *v);

@@ -22,7 +22,8 @@ struct shard {
 /* Parameters of what a rank holds. */
 uint64_t shard_parameters(const struct config *m, const struct placement *p, int rank);
 
-/* Map and pack what this rank holds, and nothing else. progress: see weights.h. */
+/* Map and pack what this rank holds, and nothing else, into the device's memory. progress: see
+ * weights.h. 0, or STATUS_BAD_FILE; a GPU's error comes with the next dev_wait(). */
 int shard_open(struct shard *s, struct dev *d, const struct config *m, const struct checkpoint *c,
                struct precision precision, const struct placement *p, int rank,
                load_progress progress, void *context);

@@ -1,7 +1,7 @@
 /* The coordinator's part of a model: everything but experts and the pieces of dense blocks
  * (model/shard.h has those).
- * Binding checks every tensor's name, shape and type before a byte is read; loading packs each
- * matrix into the device's layout, so the mapping of the file is given back as it goes. */
+ * weights_check() checks every tensor's name, shape and type before a byte is read; loading packs
+ * each matrix into the device's layout, so the mapping of the file is given back as it goes. */
 #pragma once
 
 #include "kernels/device.h"
@@ -37,14 +37,15 @@ typedef void (*load_progress)(void *context, uint64_t parameters);
  * though config.json ties it to the embedding. As in transformers 5, that matrix counts. */
 int weights_check(struct config *m, const struct checkpoint *c);
 
-/* outputs: how many of the vocabulary this rank makes logits for. */
+/* outputs: how many of the vocabulary this rank makes logits for. 0, or STATUS_BAD_FILE, and w is
+ * closed; a GPU's error comes with the next dev_wait(). So it is with what follows, too. */
 int weights_open(struct weights *w, struct dev *d, const struct config *m,
                  const struct checkpoint *c, struct precision p, int outputs,
                  load_progress progress, void *context);
 void weights_close(struct weights *w); // device memory goes with the device
 
 /* One routed expert, from separate or fused tensors; one piece of a layer's dense block
- * (model/pieces.h). 0 or STATUS_BAD_FILE. */
+ * (model/pieces.h). Matrices are the device's memory, here and below. */
 int weights_load_expert(struct ffn *f, struct dev *d, const struct config *m,
                         const struct checkpoint *c, struct precision p, int layer, int expert);
 int weights_load_piece(struct ffn *f, struct dev *d, const struct config *m,

@@ -60,8 +60,9 @@ struct step {
 };
 
 struct stats {
-    uint64_t steps, rows; // served
-    uint64_t compute_ns;
+    uint64_t steps;         // served
+    uint64_t rows;          // of experts and pieces, each by itself, over all layers
+    uint64_t compute_ns;    // for these
     uint64_t peak_bytes;    // resident
     double squares, errors; // of narrowing rows for the wire; see struct wire_error
 };

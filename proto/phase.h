@@ -18,11 +18,13 @@ enum phase {
     PHASE_ROUTER,    // norm, scores, the k best
     PHASE_PLAN,      // sort the assignments, and find which rank needs which row
     PHASE_PACK,      // narrow and gather rows into messages; on a worker, sum and narrow results
-    PHASE_WIRE_OUT,  // hand a message to the transport; detail: its receiver (rank 0's to 0: all)
-    PHASE_SHARED,    // run the shared expert, or a dense layer's FFN; of few rows, with the experts
-    PHASE_HOME,      // run the experts that rank 0 holds, if not with the above
-    PHASE_WAIT,      // wait for workers
-    PHASE_COMBINE,   // place, widen and add up the results of workers
+    PHASE_WIRE_OUT, // hand a message to the transport; detail: the rank it goes to; in rank 0's log
+                    // 0: all
+    PHASE_SHARED,   // run the pieces of the shared expert or of a dense layer's MLP; with few rows
+                    // the experts that rank 0 holds, too
+    PHASE_HOME,     // run the experts that rank 0 holds, if not with the above
+    PHASE_WAIT,     // wait for workers
+    PHASE_COMBINE,  // place, widen and add up the results of workers
     // a layer on a worker
     PHASE_AWAIT,   // wait for rows
     PHASE_UNPACK,  // check, widen and gather them

@@ -1,7 +1,8 @@
 /* Ranks are processes under mpirun.
  *
- * No call here blocks inside MPI. Every wait is a loop of our own around calls that return at once.
- * So it has a deadline, notices ranks that leave, and gives its core away where others want it.
+ * Between start and end no call blocks inside MPI: every wait is a loop of our own around calls
+ * that return at once. So it has a deadline, notices ranks that leave, and gives its core away
+ * where others want it.
  *
  * All messages share one communicator and differ by tag. MPI keeps the order between two ranks, so
  * a rank that sees another's goodbye, or a control message, has seen everything sent before it. */

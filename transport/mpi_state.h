@@ -31,8 +31,9 @@ struct mpi_outgoing {
 };
 
 struct mpi_state {
-    /* Two threads call MPI, one at a time (MPI_THREAD_SERIALIZED). The rank's own thread holds this
-     * mutex in every call of transport_ops, except while it sleeps or yields. */
+    /* Several threads call MPI, one at a time (MPI_THREAD_SERIALIZED): the rank's own, the beater
+     * (mpi_beat.c) and, with NCCL, the watchdogs (transport_is_called_off). Each holds this mutex
+     * while it does; the rank's own thread gives it back while it sleeps or yields. */
     pthread_mutex_t mutex;
     MPI_Comm comm;
     int rank;
@@ -50,7 +51,7 @@ struct mpi_state {
     char (*hosts)[HOST_BYTES];
     bool cut_short;       // rows were dropped: some may never be received
     int64_t next_look_ns; // when mpi_meanwhile() is to move rows on again
-    int failed;           // what it has met and the rank's next call for rows is to return, or 0
+    int failed;           // the error that mpi_meanwhile() met, for mpi_wait() and mpi_advance()
 };
 
 const char *mpi_error(int error);

@@ -4,7 +4,9 @@
  * Every wait has an end: it polls until the operation is complete, NCCL reports an error, or the
  * transport's timeout has passed (on a worker two seconds more, so that rank 0 finds out first, as
  * in transports). After an error the communicator is aborted and the run ends. Errors are those of
- * transport.h, with TRANSPORT_INTERRUPTED. epmoe sets none of NCCL's environment variables.
+ * transport.h, with TRANSPORT_INTERRUPTED, and STATUS_USAGE: a build without NCCL, a wrong value of
+ * EPMOE_NCCL_BLOCKING, or ranks that cannot share a GPU. epmoe sets none of NCCL's environment
+ * variables.
  *
  * EPMOE_NCCL_BLOCKING chooses one of two forms, the same on every rank (docs/gpu.md).
  *   0            NCCL's calls return at once, and go on in a thread that NCCL makes for each.
@@ -49,10 +51,10 @@ int nccl_open(struct nccl *n, struct transport *t, struct dev *gpu, const void *
 void nccl_follow(struct nccl *n);
 
 /* To move rows: nccl_begin(); then any number of sends and receives, or one broadcast or
- * all-to-all, which all ranks call; then nccl_start(). For each peer there may be one send and one
- * receive. Both ends must know the number of bytes beforehand, and both leave out a message of 0
- * bytes. Starting does not wait for other ranks, except the first time that two ranks exchange
- * rows. */
+ * all-to-all, which all ranks call; then nccl_start(). There may be several sends to a peer, and
+ * several receives from it, which meet in the order of the calls. Both ends must know the number of
+ * bytes beforehand, and both leave out a message of 0 bytes. Starting does not wait for other
+ * ranks, except the first time that two ranks exchange rows. */
 int nccl_begin(struct nccl *n);
 int nccl_send(struct nccl *n, int to, const void *rows, size_t bytes);
 int nccl_recv(struct nccl *n, int from, void *rows, size_t bytes);
@@ -71,5 +73,6 @@ int nccl_settle(struct nccl *n);
  * rows that were received may be read. */
 int nccl_wait(struct nccl *n);
 
-/* Waits for about a second at most; a communicator that has an operation under way is aborted. */
+/* Gives what is under way, and then the end of each communicator, 0.4 s, and aborts what has not
+ * ended by then. A communicator that blocks may take until its watchdog aborts it. */
 void nccl_close(struct nccl *n);

@@ -106,8 +106,8 @@ static inline int transport_wait(struct transport *t, int lane, size_t *received
 }
 
 /* Let rows in all lanes move as far as they can without waiting. Over MPI they also move on while
- * the rank computes: every half millisecond, in pulse(). What goes wrong then is what the rank's
- * next call for rows returns. */
+ * the rank computes: every half millisecond, in pulse(). What goes wrong then is returned by
+ * the next transport_wait() or transport_advance(). */
 static inline int transport_advance(struct transport *t)
 {
     return t->ops->advance(t);
@@ -149,8 +149,9 @@ static inline void transport_drop(struct transport *t)
     t->ops->drop(t);
 }
 
-/* Close this end, together with all ranks. STATUS_LOST_RANK when some rank does not close its own:
- * it was lost before, or is now. */
+/* Close this end, after which t may not be used. Between processes it waits until all ranks close
+ * theirs: 0, or STATUS_LOST_RANK if one does not, as it was lost before, or is now. Between threads
+ * it waits for nobody and returns 0. */
 static inline int transport_close(struct transport *t)
 {
     return t->ops->close(t);

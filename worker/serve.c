@@ -204,7 +204,8 @@ static int serve(struct worker *w)
     return status;
 }
 
-/* A rank whose GPU fails at work is lost, for all its words. */
+/* Tell rank 0 the error. If this rank's GPU has failed, the code is STATUS_LOST_RANK, whatever the
+ * error was: the run ends as if the rank had died. */
 static void give_up(struct worker *w, int status)
 {
     bool dead = w->ready && dev_wait(&w->dev) != 0;

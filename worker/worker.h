@@ -13,7 +13,7 @@ struct worker {
     struct arena memory;  // the placement
     struct arena message; // the control message at hand
     struct dev dev;       // what computes
-    struct dev host;      // beside a GPU: its host, where rows come and go
+    struct dev host; // beside a GPU: its host, for messages, and for rows unless NCCL moves them
     struct dev *wire_dev; // &dev or &host
     void *rows, *y;       // a GPU's copies of what the exchange has; NULL where it is the GPU's own
     float *z;             // likewise

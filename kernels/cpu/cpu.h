@@ -20,6 +20,8 @@ struct ffn_run {
 /* matmul.c */
 void cpu_matmul(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w, int n);
 void cpu_matmul_add(struct dev *d, float *y, int ldy, const void *x, const struct matrix *w, int n);
+
+/* ffn.c */
 void cpu_ffn(struct dev *d, const struct ffn_job *jobs, int n_jobs);
 
 /* rope.c */

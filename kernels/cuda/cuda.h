@@ -13,9 +13,9 @@
  * copies and with a kernel that does not begin early (embed), so the whole step before has ended
  * when any kernel of the step begins.
  *
- * All work goes to d->cuda->stream in the order of the calls. These functions wait for the GPU:
- * wait; packing, as the caller may free the source afterwards; copies from memory that is not
- * pinned. */
+ * Work goes to d->cuda->stream in the order of the calls; packing copies on a stream of its own,
+ * for which that one waits. These functions wait for the GPU: wait; copies from memory that is not
+ * pinned; packing, but only for the staging buffer that it fills next (pack.cu). */
 #pragma once
 
 #ifdef __cplusplus

@@ -1,6 +1,6 @@
-/* Experts and dense MLPs: ffns. Jobs of few rows share two launches, one for gate and up and one
- * for down, which read the weights of each ffn that has rows once (stream.cuh). Jobs of many rows
- * go to ffn_many.cu.
+/* Experts and pieces of dense blocks: ffns. Jobs of few rows share two launches, one for gate and
+ * up and one for down, which read the weights of each ffn that has rows once (stream.cuh). Jobs of
+ * many rows go to ffn_many.cu.
  *
  * Only the device knows which ffn has which rows. So a grid is sized for the worst case, and a
  * block of threads that finds no tile of work ends. */

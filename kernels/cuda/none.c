@@ -1,4 +1,5 @@
-/* The functions of device.h and side.h for a build without CUDA, which has no GPU to open. */
+/* The functions of device.h that are about GPUs, for a build without CUDA, which has none to open.
+ */
 #include <stdio.h>
 
 #include "base/log.h"

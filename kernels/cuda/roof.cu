@@ -26,7 +26,7 @@ struct trial {
     void *memory; // [bytes]
 };
 
-/* The shortest time of RUNS runs, in seconds, after one run to warm up; 0 after an error. */
+/* The shortest time of RUNS runs but the first, which warms up, in seconds; 0 after an error. */
 static double best_time(const trial &t, void (*work)(const trial &t))
 {
     cudaStream_t stream = t.d->cuda->stream;

@@ -63,7 +63,8 @@ static void copy_now(const late_copy &c, const void *pc)
         memcpy(c.to, c.is_read ? c.found : c.from, c.bytes);
 }
 
-/* The lane waits for something else, and whatever that changes comes too late. */
+/* Called before the lane waits for other lanes or for the grids before: the sources of its copies
+ * are read now, so that what those write later is not copied. */
 void read_copies()
 {
     for (late_copy &c : copies_of(self)->copies)

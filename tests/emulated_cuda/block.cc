@@ -149,7 +149,7 @@ void wait_for_previous()
     self->has_waited = true;
 }
 
-/* Nobody can go on but those that wait for the grids before: now is the time for those. */
+/* No lane can go on but those that wait for the grids before: run these, then wake the lanes. */
 static bool run_previous()
 {
     if (!here->previous || !someone(AT_PREVIOUS))

@@ -99,7 +99,8 @@ static void store(const operation &o, size_t i, double x)
     }
 }
 
-/* In an order of its own: who wants one order of terms must not leave them to NCCL. */
+/* Adds the ranks' terms in double, beginning after the root. NCCL promises no order, so a caller
+ * that relies on one gets another result here. */
 static void reduce(const std::vector<operation> &all, const operation &root)
 {
     std::vector<double> sums(root.count, 0.0);

@@ -32,8 +32,8 @@ static void check_same(const lane *me, const lane *other)
             me->at.line, me->mask, other->mask, thread_name(other));
 }
 
-/* Who waits for me, and I for it, must be where I am. (Who waits for me alone may do so while I am
- * busy with others.) */
+/* A waiting lane that has me in its mask, and is in mine, must be at the same operation with the
+ * same mask. A lane that is not in my mask may wait for me elsewhere. */
 static void check_company(const lane *me, const lane *first, unsigned waiting)
 {
     for (waiting &= me->mask; waiting; waiting &= waiting - 1) {
