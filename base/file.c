@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,8 @@
 
 char *file_read(const char *path, size_t max_bytes, size_t *bytes)
 {
-    FILE *f = fopen(path, "rb");
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); // a pipe nobody writes would block
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "rb");
     struct stat st;
     if (!f || fstat(fileno(f), &st) != 0) {
         fail(STATUS_BAD_FILE, "%s: cannot be read: %s", path, strerror(errno));
@@ -33,6 +35,11 @@ char *file_read(const char *path, size_t max_bytes, size_t *bytes)
     CHECK_MEMORY(text, "no memory for %lld bytes", (long long)st.st_size);
     size_t n = fread(text, 1, (size_t)st.st_size, f);
     text[n] = 0;
+    if (ferror(f)) {
+        fail(STATUS_BAD_FILE, "%s: cannot be read: %s", path, strerror(errno));
+        free(text);
+        goto close_file;
+    }
     fclose(f);
     *bytes = n;
     return text;
@@ -45,7 +52,8 @@ close_file:
 
 bool file_exists(const char *path)
 {
-    return access(path, F_OK) == 0;
+    struct stat st;
+    return lstat(path, &st) == 0;
 }
 
 bool name_ends_in(const char *name, const char *end)
@@ -168,25 +176,73 @@ int directory_sync(const char *path_of_file)
     return result == 0 || errno == EINVAL ? 0 : -1; // EINVAL: not on this file system
 }
 
-static bool is_special(const char *path)
+/* path [PATH_MAX] := where this link leads. */
+static bool follow_link(char *path)
+{
+    char link[PATH_MAX], *copy = strdup(path);
+    CHECK_MEMORY(copy, "no memory for a path");
+    ssize_t n = readlink(path, link, sizeof link - 1);
+    link[n > 0 ? n : 0] = 0;
+    int length = link[0] == '/' ? snprintf(path, PATH_MAX, "%s", link)
+                                : snprintf(path, PATH_MAX, "%s/%s", dirname(copy), link);
+    free(copy);
+    return n > 0 && length < PATH_MAX;
+}
+
+/* Links in /proc stand for files that a process has open; /dev/stdout leads to one. */
+static bool is_of_proc(const struct stat *link)
+{
+    struct stat proc;
+    return stat("/proc/self/", &proc) == 0 && link->st_dev == proc.st_dev;
+}
+
+/* Is a plain file to be replaced by a complete one, or made? target [PATH_MAX] := which, behind all
+ * links. */
+static bool is_replaced(const char *path, char *target)
+{
+    enum { MOST_LINKS = 40 };
+    struct stat st;
+    if (snprintf(target, PATH_MAX, "%s", path) >= PATH_MAX)
+        return false;
+    for (int i = 0; i < MOST_LINKS; i++) {
+        if (lstat(target, &st) != 0)
+            return true;
+        if (!S_ISLNK(st.st_mode) || is_of_proc(&st))
+            return S_ISREG(st.st_mode);
+        if (!follow_link(target))
+            return false;
+    }
+    return false;
+}
+
+/* The temporary file, with the permissions of what it is to replace; or what is written as it
+ * stands: at its end, as something may have been written to /dev/stdout before. */
+static int open_to_write(const struct outfile *f)
 {
     struct stat st;
-    return stat(path, &st) == 0 && !S_ISREG(st.st_mode);
+    if (!f->temporary)
+        return open(f->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    int fd = open(f->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd >= 0 && stat(f->path, &st) == 0)
+        fchmod(fd, st.st_mode & 0777);
+    return fd;
 }
 
 int outfile_open(struct outfile *f, const char *path)
 {
+    char target[PATH_MAX];
     memset(f, 0, sizeof *f);
-    f->path = strdup(path);
-    if (!is_special(path)) {
-        size_t size = strlen(path) + 32;
+    if (strcmp(path, "-") == 0)
+        return fail(STATUS_USAGE, "-: expected the name of a file to write; /dev/stdout is one");
+    bool replaced = is_replaced(path, target);
+    f->path = strdup(replaced ? target : path);
+    if (replaced) {
+        size_t size = strlen(target) + 32;
         f->temporary = malloc(size);
-        snprintf(f->temporary, size, "%s.part-%ld", path, (long)getpid());
+        snprintf(f->temporary, size, "%s.part-%ld", target, (long)getpid());
     }
     note_unfinished(f->temporary);
-    int fd =
-        open(f->temporary ? f->temporary : path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    int why = errno;
+    int fd = open_to_write(f), why = errno;
     f->stream = sink_open(&f->sink, fd);
     CHECK_MEMORY(f->stream, "no memory for a stream");
     if (fd >= 0)
@@ -216,13 +272,29 @@ static int finish(struct outfile *f)
 int outfile_check(const char *path)
 {
     struct outfile f;
-    struct stat st;
-    if (!path || (stat(path, &st) == 0 && !S_ISREG(st.st_mode)))
+    char target[PATH_MAX];
+    if (!path || (file_exists(path) && !is_replaced(path, target)))
         return 0;
     int status = outfile_open(&f, path);
     if (!status)
         outfile_abort(&f);
     return status;
+}
+
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    if (stat(a, &x) != 0 || stat(b, &y) != 0)
+        return strcmp(a, b) == 0;
+    return x.st_dev == y.st_dev && x.st_ino == y.st_ino && S_ISREG(x.st_mode);
+}
+
+int outfile_check_apart(const char *path, const char *other)
+{
+    if (!path || !other || !is_same_file(path, other))
+        return 0;
+    return fail(STATUS_USAGE, "%s: expected a file of its own to write, found the same as %s", path,
+                other);
 }
 
 int outfile_commit(struct outfile *f)

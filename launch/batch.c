@@ -374,6 +374,15 @@ static int run_model(struct batch_run *b, struct process *p)
     return status;
 }
 
+/* Nothing that is written may take the place of what is read, or of other output. */
+static int check_files(const struct batch_command *o)
+{
+    int status = outfile_check_apart(o->output, o->input);
+    if (!status)
+        status = ranks_check_files(&o->model.profile, o->input);
+    return status ? status : ranks_check_files(&o->model.profile, o->output);
+}
+
 static int batch_here(struct process *p, const void *options)
 {
     const struct batch_command *o = options;
@@ -382,7 +391,9 @@ static int batch_here(struct process *p, const void *options)
                                         .system = o->system,
                                         .n_predict = o->n_predict_given ? (int)o->n_predict
                                                                         : NEW_BY_CHECKPOINT};
-    int status = prompt_tokenizer(&b.tokenizer, o->model.model);
+    int status = check_files(o);
+    if (!status)
+        status = prompt_tokenizer(&b.tokenizer, o->model.model);
     b.terms.tokenizer = b.tokenizer;
     if (!status)
         status = open_input(&b);

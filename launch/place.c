@@ -50,7 +50,10 @@ static int check(const struct place_command *c)
         return fail(STATUS_USAGE, "place: expected --from ROUTING, found none");
     if (!c->ranks)
         return fail(STATUS_USAGE, "place: expected --ranks N, found none");
-    return outfile_check(c->out);
+    int status = outfile_check_apart(c->out, c->from);
+    if (!status)
+        status = outfile_check_apart(c->out, c->on);
+    return status ? status : outfile_check(c->out);
 }
 
 struct recordings {

@@ -1,5 +1,6 @@
 #include "launch/prompt.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,11 @@ static char *read_stdin(size_t *bytes)
             text = realloc(text, (room *= 2) + 1);
     }
     CHECK_MEMORY(text, "no memory for stdin");
+    if (ferror(stdin)) {
+        fail(STATUS_BAD_FILE, "-: cannot be read: %s", strerror(errno));
+        free(text);
+        return NULL;
+    }
     text[n] = 0;
     *bytes = n;
     return text;
@@ -48,16 +54,17 @@ static void tidy(char *text, size_t *bytes)
 static char *read_text(const struct prompt_options *o, size_t *bytes)
 {
     char *text = NULL;
-    if (o->file)
+    if (o->file && strcmp(o->file, "-") != 0)
         text = file_read(o->file, MAX_PROMPT_BYTES, bytes);
-    else if (strcmp(o->text, "-") == 0)
+    else if (o->file || strcmp(o->text, "-") == 0)
         text = read_stdin(bytes);
+    else {
+        *bytes = strlen(o->text);
+        return strdup(o->text);
+    }
     if (text && !o->raw)
         tidy(text, bytes);
-    if (text || o->file)
-        return text;
-    *bytes = strlen(o->text);
-    return strdup(o->text);
+    return text;
 }
 
 int prompt_tokenizer(struct tokenizer **t, const char *model)

@@ -193,6 +193,21 @@ int ranks_command(struct process *p, int parsed, const struct model_options *o,
     return p->mpi && p->mpi->rank > 0 ? serve(p, o) : here(p, options);
 }
 
+int ranks_check_files(const struct profile_command *o, const char *other)
+{
+    const char *const files[] = {o->json, o->trace, o->routing};
+    enum { FILES = sizeof files / sizeof *files };
+    int status = 0;
+    for (int i = 0; i < FILES && !status; i++) {
+        status = outfile_check_apart(files[i], other);
+        for (int j = 0; j < i && !status; j++)
+            status = outfile_check_apart(files[i], files[j]);
+        if (!status)
+            status = outfile_check(files[i]);
+    }
+    return status;
+}
+
 int ranks_open(struct ranks *r, const struct process *p, const struct model_options *o,
                const struct session_needs *needs)
 {
@@ -201,11 +216,7 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
     struct transport *t = p->mpi;
     memset(r, 0, sizeof *r);
     log_verbose(o->verbose);
-    int status = outfile_check(o->profile.json);
-    if (!status)
-        status = outfile_check(o->profile.trace);
-    if (!status)
-        status = outfile_check(o->profile.routing);
+    int status = ranks_check_files(&o->profile, NULL);
     if (!status)
         status = hub_resolve(&r->model_dir, o->model);
     if (status)

@@ -1,4 +1,5 @@
 /* epmoe tokenize: converts text to ids and back, line by line. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,6 +160,8 @@ static int all_lines(const struct tokenizer *t, const struct tokenize_options *o
         if (!status)
             status = stdout_status();
     }
+    if (!status && ferror(stdin))
+        status = fail(STATUS_BAD_FILE, "-: cannot be read: %s", strerror(errno));
     free(text);
     return status;
 }

@@ -106,6 +106,8 @@ int report_write(char *const *paths, int n, const char *out)
     CHECK(n <= REPORT_MOST_FILES, "%d files", n);
     int status = outfile_check(out);
     for (int i = 0; i < n && !status; i++)
+        status = outfile_check_apart(out, paths[i]);
+    for (int i = 0; i < n && !status; i++)
         status = report_read(&r, paths[i]);
     if (!status)
         status = outfile_open(&f, out);

@@ -1,5 +1,6 @@
 /* The ground floor: number conversions, JSON, files, arenas, messages. */
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <pty.h>
 #include <stdlib.h>
@@ -178,6 +179,79 @@ static void files_appear_whole_or_not(void **state)
     assert_int_equal(outfile_open(&f, path), STATUS_FAILED);
     outfile_abort(&f);
     error_capture(false);
+}
+
+static char *content_of(const char *path)
+{
+    size_t bytes;
+    char *text = file_read(path, 100, &bytes);
+    assert_non_null(text);
+    return text;
+}
+
+static void write_text(const char *path, const char *text)
+{
+    struct outfile f;
+    assert_int_equal(outfile_open(&f, path), 0);
+    fputs(text, f.stream);
+    assert_int_equal(outfile_commit(&f), 0);
+}
+
+/* A link stays, and so do a file's permissions; what stands for an open file is written as it is.
+ */
+static void links_lead_to_what_is_written(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/epmoe-test-XXXXXX", open_one[64];
+    struct stat st;
+    assert_non_null(mkdtemp(dir));
+    char *target = path_join(dir, "target"), *near = path_join(dir, "near"),
+         *far = path_join(dir, "far"), *text;
+    write_text(target, "old");
+    assert_int_equal(chmod(target, 0600), 0);
+    assert_true(symlink("target", near) == 0 && symlink(near, far) == 0);
+    write_text(far, "new");
+    assert_true(lstat(far, &st) == 0 && S_ISLNK(st.st_mode));
+    assert_true(lstat(target, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 0777) == 0600);
+    text = content_of(target);
+    assert_string_equal(text, "new");
+    free(text);
+    int fd = open(target, O_WRONLY | O_APPEND);
+    snprintf(open_one, sizeof open_one, "/proc/self/fd/%d", fd);
+    write_text(open_one, "er");
+    text = content_of(target);
+    assert_string_equal(text, "newer");
+    free(text);
+    close(fd);
+    assert_true(unlink(target) == 0 && file_exists(near));
+    error_capture(true);
+    assert_null(file_read(near, 100, (size_t[1]){0}));
+    write_text(near, "made");
+    assert_true(lstat(near, &st) == 0 && S_ISLNK(st.st_mode) && file_exists(target));
+    assert_int_equal(outfile_check_apart(far, target), STATUS_USAGE);
+    assert_int_equal(outfile_check_apart(far, dir), 0);
+    assert_int_equal(outfile_check_apart("/dev/null", "/dev/null"), 0);
+    assert_int_equal(outfile_check("-"), STATUS_USAGE);
+    error_capture(false);
+    assert_true(unlink(far) == 0 && unlink(near) == 0 && unlink(target) == 0 && rmdir(dir) == 0);
+    free(target);
+    free(near);
+    free(far);
+}
+
+/* A pipe to which nobody writes would be waited for for ever. */
+static void only_plain_files_are_read(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/epmoe-test-XXXXXX";
+    size_t bytes;
+    int fd = mkstemp(path);
+    assert_true(fd >= 0 && close(fd) == 0 && unlink(path) == 0 && mkfifo(path, 0600) == 0);
+    error_capture(true);
+    assert_null(file_read(path, 100, &bytes));
+    assert_non_null(strstr(error_text(), "expected a plain file"));
+    error_capture(false);
+    unlink(path);
 }
 
 /* A stream says why its first failed write failed, also if errno has changed since. */
@@ -364,6 +438,8 @@ int main(void)
         cmocka_unit_test(broken_utf8_becomes_a_mark),
         cmocka_unit_test(files_appear_whole_or_not),
         cmocka_unit_test(a_file_says_why_it_cannot_be_written),
+        cmocka_unit_test(links_lead_to_what_is_written),
+        cmocka_unit_test(only_plain_files_are_read),
         cmocka_unit_test(a_bar_that_stands_says_so),
         cmocka_unit_test(a_set_of_files_stays_or_goes),
         cmocka_unit_test(a_wait_for_a_gpu_is_a_pulse_for_a_while),
