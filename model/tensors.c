@@ -174,6 +174,9 @@ const char *tensor_refusal(enum tensor_kind kind)
     static const char *const refusals[REFUSED + 1] = {
         [IF_BIAS] = "(by config.json, q, k and v have no biases), found one",
         [IF_QK_NORM] = "in this architecture",
+        [SPARSE_LAYERS] = "(by config.json, the layer has no experts), found one",
+        [IF_SHARED] = "(by config.json, the layer has no shared expert), found one",
+        [DENSE_LAYERS] = "(by config.json, the layer has experts in place of an MLP), found one",
         [REFUSED] = "in this architecture",
     };
     return refusals[rows[kind].place];

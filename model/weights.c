@@ -28,6 +28,16 @@ static int need(const struct config *m, const struct checkpoint *c, enum tensor_
     return checkpoint_need(c, t.name, t.n_dims, t.shape) ? 0 : STATUS_BAD_FILE;
 }
 
+/* A layer too many means that the config is another model's. */
+static int check_layers(const struct config *m, const struct checkpoint *c)
+{
+    const struct tensor *t = find(m, c, TENSOR_ATTN_NORM, m->n_layers, 0);
+    return t ? fail(STATUS_BAD_FILE,
+                    "config.json: expected a number of layers that covers tensor %s, found %d",
+                    t->name, m->n_layers)
+             : 0;
+}
+
 /* What would change the results if somebody read it. */
 static int check_refused(const struct config *m, const struct checkpoint *c, int layer)
 {
@@ -102,6 +112,8 @@ int weights_check(struct config *m, const struct checkpoint *c)
     untie(m, c);
     for (int i = 0; i < n && !status; i++)
         status = need(m, c, once[i], 0, 0);
+    if (!status)
+        status = check_layers(m, c);
     for (int l = 0; l < m->n_layers && !status; l++) {
         status = check_refused(m, c, l);
         if (!status)
