@@ -60,7 +60,7 @@ int probe_explain(struct coordinator *c, int slot, const int32_t *tokens, int n,
         snprintf(where, sizeof where,
                  "first in the output of layer %d (of 0 to %d): its weights are broken, or its "
                  "numbers too large for %s",
-                 layer, n_layers - 1, dtype_name(c->precision.type));
+                 layer, n_layers - 1, precision_text(&c->precision).text);
     snprintf(text, size,
              "expected numbers for the logits at position %d, found NaN or infinity, %s", n - 1,
              where);

@@ -48,3 +48,13 @@ static inline struct found found(const struct js *v)
         snprintf(f.text, sizeof f.text, "%s", js_kind(v));
     return f;
 }
+
+/* Where a list or an object with so many entries was expected: how many a value has, or what else
+ * it is. */
+static inline struct found found_count(const struct js *v)
+{
+    struct found f = found(v);
+    if (js_is_array(v) || js_is_object(v))
+        snprintf(f.text, sizeof f.text, "%zu", js_count(v));
+    return f;
+}

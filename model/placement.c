@@ -335,7 +335,7 @@ static int read_pieces(struct placement_reader *r, const struct js *list)
         return 0;
     if (!js_is_array(list) || js_count(list) != (size_t)n)
         return fail(STATUS_BAD_FILE, "%s: pieces: expected a list for each of %d layers, found %s",
-                    r->file, n, found(list).text);
+                    r->file, n, found_count(list).text);
     for (int l = 0; l < n && !status; l++) {
         char key[KEY_BYTES];
         int own = pieces_of(r->m, l).n;
@@ -353,7 +353,7 @@ static int read_outputs(const struct placement_reader *r, const struct js *list)
     if (list && (!js_is_array(list) || js_count(list) != (size_t)r->ranks))
         return fail(STATUS_BAD_FILE,
                     "%s: outputs: expected a number for each of %d ranks, found %s", r->file,
-                    r->ranks, found(list).text);
+                    r->ranks, found_count(list).text);
     for (int rank = 0; rank < r->ranks; rank++) {
         const struct js *v = list ? js_item(list, (size_t)rank) : NULL;
         if (v && (!js_is_int(v) || js_int(v) < 0 || js_int(v) > vocab))

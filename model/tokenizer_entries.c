@@ -56,7 +56,11 @@ static int measure_vocabulary(const struct load *l, const struct js *vocab, int3
 {
     *largest = -1;
     *key_bytes = 0;
-    if (!js_is_object(vocab) || js_count(vocab) == 0)
+    if (js_is_object(vocab) && js_count(vocab) == 0)
+        return fail(STATUS_BAD_FILE,
+                    "%s: model.vocab: expected an object of tokens and ids, found an empty one",
+                    l->name);
+    if (!js_is_object(vocab))
         return field_refuse(l, "model", "vocab", "an object of tokens and ids", vocab);
     for (struct js_entry e = js_first(vocab); e.key; e = js_next(vocab, e)) {
         int64_t id = js_is_int(e.value) ? js_int(e.value) : -1;

@@ -70,8 +70,8 @@ logits found "$packed" --ranks 3 -t 1 --placement "$work/odd.json" && cmp -s "$w
 result $? "outputs that begin within a panel: other bytes"
 
 # refusals
-expect 2 '--dtype bf16: expected auto for a checkpoint that is quantised, found q4' run -m "$packed" -p x --dtype bf16
-expect 2 'expected auto for a checkpoint that is quantised' run -m "$packed" -p x --expert-dtype q8
+expect 2 'expected neither --dtype nor --expert-dtype with a checkpoint that is quantised (q4)' run -m "$packed" -p x --dtype bf16
+expect 2 'expected neither --dtype nor --expert-dtype' run -m "$packed" -p x --expert-dtype q8
 expect 2 'expected weights as numbers, found quantised ones (q4/q4)' quantize -m "$packed" --dtype q8 -o "$work/again"
 expect 2 'expected a directory without a checkpoint' quantize -m "$austen" --dtype q8 -o "$packed"
 expect 2 'quantize: expected -m MODEL' quantize -m "$austen" -o "$work/again"
