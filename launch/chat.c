@@ -24,8 +24,9 @@ struct talk {
     struct chat chat;
     struct completion_terms terms;
     struct scheduler scheduler;
-    struct js *turns;      // messages so far; not of a model without a template,
-    char *text;            // whose text it is that goes on
+    struct js *turns; // messages so far; not of a model without a template,
+    char *text;       // whose text it is that goes on,
+    size_t text_bytes;
     char *system;          // NULL: the template's
     size_t printed;        // bytes of the answer in hand
     struct completion now; // the answer in hand
@@ -116,7 +117,7 @@ static struct js *fields_of(const struct talk *t)
     if (t->terms.chat)
         js_set(v, "messages", js_copy(t->turns));
     else
-        js_set(v, "prompt", js_new_text(t->text));
+        js_set(v, "prompt", js_new_string(t->text, t->text_bytes));
     sampling_fields(&t->o->sampling, v);
     return v;
 }
@@ -160,31 +161,33 @@ static void begin(struct talk *t)
     free(t->text);
     t->text = strdup("");
     CHECK_MEMORY(t->text, "no memory for a text");
+    t->text_bytes = 0;
     if (t->system)
         say(t, "system", t->system, strlen(t->system));
 }
 
 static void append_text(struct talk *t, const char *text, size_t bytes)
 {
-    size_t before = strlen(t->text);
-    t->text = realloc(t->text, before + bytes + 1);
-    CHECK_MEMORY(t->text, "no memory for a text of %zu bytes", before + bytes);
-    memcpy(t->text + before, text, bytes);
-    t->text[before + bytes] = 0;
+    t->text = realloc(t->text, t->text_bytes + bytes + 1);
+    CHECK_MEMORY(t->text, "no memory for a text of %zu bytes", t->text_bytes + bytes);
+    memcpy(t->text + t->text_bytes, text, bytes);
+    t->text_bytes += bytes;
+    t->text[t->text_bytes] = 0;
 }
 
 /* One line of the user's and its answer; a line that gets none is forgotten. */
-static int take_turn(struct talk *t, const char *line)
+static int take_turn(struct talk *t, const char *line, size_t bytes)
 {
     struct js *before = js_copy(t->turns);
-    size_t text_before = strlen(t->text);
-    say(t, "user", line, strlen(line));
-    append_text(t, line, strlen(line));
+    size_t text_before = t->text_bytes;
+    say(t, "user", line, bytes);
+    append_text(t, line, bytes);
     int status = answer(t);
     const struct text_out *out = &t->now.out;
     if (t->failed) {
         js_free(t->turns);
         t->turns = before;
+        t->text_bytes = text_before;
         t->text[text_before] = 0;
     } else {
         js_free(before);
@@ -202,7 +205,7 @@ static void save(const struct talk *t, const char *path)
     if (t->terms.chat)
         js_set(whole, "messages", js_copy(t->turns));
     else
-        js_set(whole, "prompt", js_new_text(t->text));
+        js_set(whole, "prompt", js_new_string(t->text, t->text_bytes));
     if (outfile_open(&f, path) == 0) {
         js_print(whole, f.stream, 2);
         if (outfile_commit(&f) == 0)
@@ -245,13 +248,14 @@ static int converse(struct talk *t)
 {
     const char *prompt = t->terms.chat ? "> " : "text> ";
     char *line;
+    size_t bytes;
     int status = 0;
     bool goes_on = true;
-    while (!status && goes_on && (line = line_edit_read(prompt))) {
+    while (!status && goes_on && (line = line_edit_read(prompt, &bytes))) {
         if (*line == '/')
             goes_on = obey(t, line);
-        else if (*line)
-            status = take_turn(t, line);
+        else if (bytes)
+            status = take_turn(t, line, bytes);
         free(line);
     }
     if (goes_on && isatty(STDIN_FILENO))

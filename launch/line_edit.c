@@ -83,6 +83,7 @@ static bool add_line(char **text, size_t *bytes, const char *line, size_t n)
 {
     bool ended = n > 0 && line[n - 1] == '\n';
     n -= ended;
+    n -= ended && n > 0 && line[n - 1] == '\r';
     bool goes_on = n > 0 && line[n - 1] == '\\';
     n -= goes_on;
     *text = realloc(*text, *bytes + n + 2);
@@ -93,7 +94,7 @@ static bool add_line(char **text, size_t *bytes, const char *line, size_t n)
     return ended && (goes_on || more_was_pasted());
 }
 
-char *line_edit_read(const char *prompt)
+char *line_edit_read(const char *prompt, size_t *all)
 {
     char *text = NULL, *line;
     size_t bytes = 0, n;
@@ -108,6 +109,7 @@ char *line_edit_read(const char *prompt)
     HistEvent event;
     if (editor && text && *text)
         history(history_of_lines, &event, H_ENTER, text);
+    *all = bytes;
     return text;
 }
 

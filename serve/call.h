@@ -63,6 +63,7 @@ struct call {
     int prompt_tokens, new_tokens;
     bool failed;       // the engine's: the other choices need not go on
     struct call *next; // the engine's
+    struct engine *engine;
 
     pthread_mutex_t mutex; // guards what follows
     char *out;             // [out_bytes], of which HTTP has taken out_taken

@@ -63,14 +63,15 @@ static int read_stops(struct completion *c, const struct js *fields)
     return status;
 }
 
-static int read_ends(struct completion *c, const struct js *fields)
+static int read_ends(struct completion *c, const struct js *fields, int vocab)
 {
     const struct js *ids = param_of(fields, "stop_token_ids");
     int status = param_bool(fields, "ignore_eos", &c->request.ignore_eos);
     if (!status)
         status = read_stops(c, fields);
     if (!status && ids)
-        status = param_ids("stop_token_ids", ids, MAX_STOP_IDS, &c->stop_ids, &c->n_stop_ids);
+        status =
+            param_ids("stop_token_ids", ids, MAX_STOP_IDS, vocab, &c->stop_ids, &c->n_stop_ids);
     return status;
 }
 
@@ -130,8 +131,11 @@ static int read_biases(struct completion *c, const struct js *fields, int vocab)
     int status = 0;
     if (!v)
         return 0;
-    if (!js_is_object(v) || n > MAX_BIASES)
-        return param_refuse("logit_bias", "an object of up to 1024 token ids and their biases", v);
+    if (js_is_object(v) && n > MAX_BIASES)
+        return fail(STATUS_BAD_FILE, "logit_bias: expected at most %d token ids, found %zu",
+                    MAX_BIASES, n);
+    if (!js_is_object(v))
+        return param_refuse("logit_bias", "an object of token ids and their biases", v);
     c->biases = calloc(n + 1, sizeof *c->biases);
     CHECK_MEMORY(c->biases, "no memory for %zu biases", n);
     for (struct js_entry e = js_first(v); e.key && !status; e = js_next(v, e))
@@ -160,6 +164,31 @@ static int read_length(struct completion *c, const struct completion_terms *term
     return status;
 }
 
+/* What request_check() would refuse, by the names that fields have. */
+static int check_length(const struct completion *c, const struct completion_terms *terms,
+                        const struct js *fields)
+{
+    const char *prompt = param_of(fields, "messages") ? "messages" : "prompt";
+    int n = c->request.n, room = request_room(terms->c, n);
+    if (n < 1)
+        return fail(STATUS_BAD_FILE, "%s: the prompt is empty: expected at least one token",
+                    prompt);
+    char limit[64];
+    int context = terms->c->context;
+    snprintf(limit, sizeof limit,
+             room + n < context ? "the KV cache has %d positions" : "the context has %d positions",
+             room + n);
+    if (room < 0)
+        return fail(STATUS_BAD_FILE, "%s: expected at most %d tokens, found %d: %s", prompt,
+                    room + n, n, limit);
+    if (c->request.n_predict <= room)
+        return 0;
+    return fail(STATUS_BAD_FILE,
+                "%s: expected at most %d new tokens after %d of the prompt, found %d: %s",
+                param_of(fields, "max_tokens") ? "max_tokens" : "max_completion_tokens", room, n,
+                c->request.n_predict, limit);
+}
+
 int completion_read(struct completion *c, const struct completion_terms *terms,
                     const struct js *fields, const struct js *prompt)
 {
@@ -170,7 +199,7 @@ int completion_read(struct completion *c, const struct completion_terms *terms,
     if (!status)
         status = read_biases(c, fields, terms->c->config.vocab_size);
     if (!status)
-        status = read_ends(c, fields);
+        status = read_ends(c, fields, terms->c->config.vocab_size);
     if (!status)
         status = prompt ? completion_tokens(terms, prompt, &c->prompt, &n)
                         : completion_prompt(terms, fields, &c->prompt, &n);
@@ -181,6 +210,8 @@ int completion_read(struct completion *c, const struct completion_terms *terms,
     c->out.begins = is_answer || (!status && text_out_begins(terms->tokenizer, c->prompt, n));
     if (!status)
         status = read_length(c, terms, fields);
+    if (!status)
+        status = check_length(c, terms, fields);
     return status ? status : request_check(terms->c, c->prompt, c->request.n, c->request.n_predict);
 }
 

@@ -25,16 +25,27 @@ void engine_close(struct engine *e)
     pthread_cond_destroy(&e->wake);
 }
 
+int engine_room(struct engine *e)
+{
+    pthread_mutex_lock(&e->mutex);
+    int room = e->slots + e->most_waiting;
+    pthread_mutex_unlock(&e->mutex);
+    return room;
+}
+
 enum submitted engine_submit(struct engine *e, struct call *c)
 {
     enum submitted result = SUBMIT_TAKEN;
     pthread_mutex_lock(&e->mutex);
     if (e->stopping)
         result = SUBMIT_STOPPING;
-    else if (e->n_waiting + c->n_choices > e->most_waiting)
+    else if (c->n_choices > e->slots + e->most_waiting)
+        result = SUBMIT_TOO_MANY;
+    else if (e->n_running + e->n_waiting + c->n_choices > e->slots + e->most_waiting)
         result = SUBMIT_FULL;
     if (result == SUBMIT_TAKEN) {
         c->users++; // no other thread has it yet
+        c->engine = e;
         e->n_waiting += c->n_choices;
         *e->inbox_at = c;
         e->inbox_at = &c->next;
@@ -76,10 +87,12 @@ void engine_abandon(struct engine *e, const char *why)
     pthread_mutex_unlock(&e->mutex);
 }
 
-static void left_queue(struct engine *e, int n)
+/* So many texts more wait and run. */
+static void count_texts(struct engine *e, int waiting, int running)
 {
     pthread_mutex_lock(&e->mutex);
-    e->n_waiting -= n;
+    e->n_waiting += waiting;
+    e->n_running += running;
     metrics_waiting(e->metrics, e->n_waiting);
     pthread_mutex_unlock(&e->mutex);
 }
@@ -87,6 +100,7 @@ static void left_queue(struct engine *e, int n)
 static int choice_ended(void *context, const struct request_result *r)
 {
     struct choice *choice = context;
+    count_texts(choice->call->engine, 0, -1); // before the client may know that there is room
     call_end(choice, r);
     return 0;
 }
@@ -195,8 +209,7 @@ static void cancel_choices(struct engine *e, struct call *c)
         struct choice *choice = &c->choices[i];
         if (choice->state == CHOICE_RUNS)
             scheduler_cancel(&e->scheduler, choice);
-        if (choice->state == CHOICE_WAITS)
-            left_queue(e, 1);
+        count_texts(e, -(choice->state == CHOICE_WAITS), -(choice->state == CHOICE_RUNS));
         if (choice->state != CHOICE_ENDED)
             c->n_left--;
         choice->state = CHOICE_ENDED;
@@ -272,7 +285,7 @@ static void admit(struct engine *e)
     if (!e->waiting)
         e->waits_at = &e->waiting;
     if (n)
-        left_queue(e, n);
+        count_texts(e, -n, n);
     CHECK(e->scheduler.n_running || !e->waiting, "a request that never finds room");
 }
 
@@ -324,6 +337,9 @@ int engine_run(struct engine *e, struct coordinator *c)
     watched_open(&e->watched, c->config.n_layers, c->config.n_experts, c->placement.n_ranks);
     c->watched = &e->watched;
     metrics_step(e->metrics, &e->scheduler, 0);
+    pthread_mutex_lock(&e->mutex);
+    e->slots = e->scheduler.max_sequences;
+    pthread_mutex_unlock(&e->mutex);
     show_watched(e);
     while (!status && !(status = idle(e, c->transport)) && take_calls(e)) {
         drop_calls(e);

@@ -20,10 +20,16 @@ struct engine {
     pthread_cond_t wake;
     struct call *inbox, **inbox_at; // submitted, not yet seen by the engine's thread
     int n_waiting;                  // texts in the inbox and the queue
+    int slots, n_running;           // texts that may run at a time, and that do
     bool stopping;
 };
 
-enum submitted { SUBMIT_TAKEN, SUBMIT_FULL, SUBMIT_STOPPING };
+enum submitted {
+    SUBMIT_TAKEN,
+    SUBMIT_FULL,     // now
+    SUBMIT_TOO_MANY, // it has more texts than ever find room
+    SUBMIT_STOPPING
+};
 
 void engine_open(struct engine *e, struct metrics *m, int most_waiting, bool keep);
 void engine_close(struct engine *e);
@@ -38,3 +44,5 @@ void engine_abandon(struct engine *e, const char *why);
 /* Run until engine_stop(), then 0; or until a step fails: then every client has got an error, and
  * its status is returned. */
 int engine_run(struct engine *e, struct coordinator *c);
+/* Any thread: how many texts may run and wait. */
+int engine_room(struct engine *e);

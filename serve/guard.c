@@ -23,9 +23,12 @@ int guard_read_keys(struct guard *g, const char *path)
     CHECK_MEMORY(g->keys, "no memory for %zu keys", lines);
     char *save;
     for (char *line = strtok_r(g->key_text, "\r\n", &save); line;
-         line = strtok_r(NULL, "\r\n", &save))
-        if (*line != '#' && line[strspn(line, " \t")])
-            g->keys[g->n_keys++] = line;
+         line = strtok_r(NULL, "\r\n", &save)) {
+        char *key = line + strspn(line, " \t");
+        key[strcspn(key, " \t")] = 0; // a comment may follow
+        if (*key && *key != '#')
+            g->keys[g->n_keys++] = key;
+    }
     return g->n_keys
                ? 0
                : fail(STATUS_BAD_FILE, "%s: expected a key on a line of its own, found none", path);

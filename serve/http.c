@@ -45,6 +45,7 @@ struct visit {
     struct call *call; // NULL: it wants no tokens
     char *body;        // [bytes]
     size_t bytes, room;
+    size_t unkept; // bytes of a body that is too large; 0: it is not
     int64_t arrived_ns;
     const char *origin; // an origin that may read the answer, or NULL
     int code;
@@ -100,12 +101,23 @@ static enum MHD_Result answer_error(struct visit *v, int code, const char *text)
     return answer_json(v, code, reply_error(code, text));
 }
 
+/* The headers that a page asks to send: clients have some of their own, all of which are ignored
+ * but for these two. */
+static const char *wanted_headers(const struct visit *v)
+{
+    static const char names[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_, ";
+    const char *asked = header(v, "Access-Control-Request-Headers");
+    return asked && *asked && strlen(asked) == strspn(asked, names) ? asked
+                                                                    : "authorization, content-type";
+}
+
 static enum MHD_Result answer_preflight(struct visit *v)
 {
     struct MHD_Response *r = MHD_create_response_from_buffer(0, "", MHD_RESPMEM_PERSISTENT);
     CHECK_MEMORY(r, "no memory for an answer");
     MHD_add_response_header(r, "Access-Control-Allow-Methods", "GET, POST");
-    MHD_add_response_header(r, "Access-Control-Allow-Headers", "authorization, content-type");
+    MHD_add_response_header(r, "Access-Control-Allow-Headers", wanted_headers(v));
     return queue(v, 204, "text/plain", r);
 }
 
@@ -173,6 +185,19 @@ static int socket_of(const struct visit *v)
     return info ? info->connect_fd : -1;
 }
 
+static enum MHD_Result refuse_call(struct visit *v, enum submitted why, int texts)
+{
+    char text[160];
+    if (why == SUBMIT_FULL)
+        return answer_error(v, 429, "the queue is full: ask again in a second");
+    if (why == SUBMIT_STOPPING)
+        return answer_error(v, 503, "the server is ending and takes no more requests");
+    snprintf(text, sizeof text,
+             "n: expected at most %d texts in all (the server's --max-batch and --queue), found %d",
+             engine_room(v->http->engine), texts);
+    return answer_error(v, 400, text);
+}
+
 static enum MHD_Result answer_completion(struct visit *v, const struct call_terms *terms)
 {
     struct refusal why;
@@ -185,10 +210,9 @@ static enum MHD_Result answer_completion(struct visit *v, const struct call_term
     c->connection = v->connection;
     enum submitted taken = engine_submit(v->http->engine, c);
     if (taken != SUBMIT_TAKEN) {
+        int n = c->n_choices;
         call_release(c);
-        return taken == SUBMIT_FULL
-                   ? answer_error(v, 429, "the queue is full: ask again in a second")
-                   : answer_error(v, 503, "the server is ending and takes no more requests");
+        return refuse_call(v, taken, n);
     }
     v->call = c;
     return call_sleep(c, suspend) ? MHD_YES : answer_call(v);
@@ -196,12 +220,16 @@ static enum MHD_Result answer_completion(struct visit *v, const struct call_term
 
 /* ---- requests ---- */
 
+static const char too_large[] = "the body is too large; --max-body sets the limit";
+
 static enum MHD_Result answer(struct visit *v)
 {
     const struct call_terms *terms = atomic_load(&v->http->terms);
     struct answer a = {.http = 200, .type = "application/json"};
     if (v->call)
         return answer_call(v);
+    if (v->unkept)
+        return answer_error(v, 413, too_large);
     if (!terms && v->route->kind != ROUTE_HEALTH && v->route->kind != ROUTE_METRICS &&
         v->route->kind != ROUTE_PAGE)
         return answer_error(v, 503, "the model is being loaded: /health tells how far it is");
@@ -217,7 +245,8 @@ static int refuse_early(struct visit *v, const char *url, const char *method, co
     const struct guard *g = &v->http->options->guard;
     const char *host = header(v, "Host"), *length = header(v, "Content-Length");
     bool other, get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
-    *text = "expected a Host that this server goes by, found another; --allow-host names one";
+    *text = host ? "expected a Host that this server goes by, found another; --allow-host names one"
+                 : "expected a Host that this server goes by, found none";
     if (!guard_host(g, host))
         return 403;
     *text = "expected a request of this server's own page, found another Origin; --allow-origin "
@@ -237,7 +266,7 @@ static int refuse_early(struct visit *v, const char *url, const char *method, co
     *text = "expected an Authorization: Bearer with a key of this server, found none that is";
     if (!v->route->open && !guard_key(g, header(v, "Authorization")))
         return 401;
-    *text = "the body is too large; --max-body sets the limit";
+    *text = too_large;
     return length && strtoull(length, NULL, 10) > v->http->options->most_body ? 413 : 0;
 }
 
@@ -255,11 +284,15 @@ static struct visit *begin(struct http *h, struct MHD_Connection *connection, co
     return v;
 }
 
-/* False: there is more of it than a body may have. */
+/* A body that is too large is read to its end without being kept, as a client reads the answer only
+ * then; but not for ever: false. */
 static bool add_body(struct visit *v, const char *bytes, size_t n)
 {
-    if (v->bytes + n > v->http->options->most_body)
-        return false;
+    enum { MOST_UNKEPT = 64 << 20 };
+    if (v->unkept || v->bytes + n > v->http->options->most_body) {
+        v->unkept += n;
+        return v->unkept <= MOST_UNKEPT;
+    }
     if (v->bytes + n > v->room) {
         v->room = 2 * (v->bytes + n);
         v->body = realloc(v->body, v->room);

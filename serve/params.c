@@ -31,8 +31,9 @@ const struct js *param_of(const struct js *object, const char *key)
 
 static bool is_word(const struct js *v, const char *word)
 {
-    const char *text = js_string(v, NULL);
-    return text && strcmp(text, word) == 0;
+    size_t bytes;
+    const char *text = js_string(v, &bytes);
+    return text && bytes == strlen(word) && memcmp(text, word, bytes) == 0;
 }
 
 static bool is_neutral(const struct neutral_param *f, const struct js *v)
@@ -65,7 +66,10 @@ static int check_neutral(const struct neutral_param *f, const char *by, const st
     if (js_is_null(v) || is_neutral(f, v))
         return 0;
     snprintf(expected, sizeof expected, "%s%s, as %s does no other", before,
-             f->value < WORD ? words[f->value] : f->word, by);
+             f->value < WORD ? words[f->value]
+             : *f->word      ? f->word
+                             : "an empty string",
+             by);
     return js_is_bool(v) || js_is_string(v) ? fail(STATUS_BAD_FILE, "%s: expected %s, found %s",
                                                    f->name, expected, found(v).text)
                                             : param_refuse(f->name, expected, v);
@@ -139,7 +143,8 @@ int param_bool(const struct js *object, const char *key, bool *value)
     return 0;
 }
 
-int param_ids(const char *key, const struct js *list, size_t most, int32_t **ids, size_t *n)
+int param_ids(const char *key, const struct js *list, size_t most, int vocab, int32_t **ids,
+              size_t *n)
 {
     size_t count = js_count(list);
     int status = 0;
@@ -152,8 +157,11 @@ int param_ids(const char *key, const struct js *list, size_t most, int32_t **ids
     for (size_t i = 0; i < count && !status; i++) {
         const struct js *v = js_item(list, i);
         made[i] = (int32_t)js_int(v);
-        if (!js_is_int(v) || js_int(v) < 0 || js_int(v) > INT32_MAX)
+        if (!js_is_int(v))
             status = param_refuse(key, "a list of token ids", v);
+        else if (js_int(v) < 0 || js_int(v) >= vocab)
+            status = fail(STATUS_BAD_FILE, "%s: expected token ids from 0 to %d, found %s", key,
+                          vocab - 1, found(v).text);
     }
     if (status) {
         free(made);

@@ -36,5 +36,6 @@ int param_int(const struct js *object, const char *key, int64_t least, int64_t m
               int64_t *value);
 int param_real(const struct js *object, const char *key, double least, double most, double *value);
 int param_bool(const struct js *object, const char *key, bool *value);
-/* Read a list of token ids, or of as many as `most`; *ids is malloc'ed. */
-int param_ids(const char *key, const struct js *list, size_t most, int32_t **ids, size_t *n);
+/* Read a list of at most `most` token ids below `vocab`; *ids is malloc'ed. */
+int param_ids(const char *key, const struct js *list, size_t most, int vocab, int32_t **ids,
+              size_t *n);

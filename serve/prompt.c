@@ -45,7 +45,7 @@ int completion_tokens(const struct completion_terms *terms, const struct js *pro
     size_t bytes;
     const char *text = js_string(prompt, &bytes);
     if (js_is_array(prompt))
-        return param_ids("prompt", prompt, INT32_MAX / 2, ids, n);
+        return param_ids("prompt", prompt, INT32_MAX / 2, terms->c->config.vocab_size, ids, n);
     return text ? tokenizer_encode_prompt(terms->tokenizer, text, bytes, ids, n)
                 : param_refuse("prompt", "a string, or a list of token ids", prompt);
 }

@@ -113,19 +113,20 @@ static void open_marks(struct marks *m, bool chat)
         *m = (struct marks){NULL, js_new_array(), js_new_array(), js_new_array(), js_new_array()};
 }
 
-/* The text goes on behind a token; special tokens are no part of it. */
-static void count_characters(struct choice *choice, int32_t token)
+/* The text goes on behind a token; special tokens are part of it in the prompt alone. */
+static void count_characters(struct choice *choice, int32_t token, bool of_prompt)
 {
     const struct tokenizer *t = choice->call->terms->completion.tokenizer;
     size_t bytes;
     const char *text = tokenizer_token_bytes(t, token, &bytes);
-    if (tokenizer_is_special(t, token))
+    if (!of_prompt && tokenizer_is_special(t, token))
         return;
     for (size_t i = 0; i < bytes; i++) // bytes that continue a character begin with the bits 10
         choice->characters += ((unsigned char)text[i] & 0xc0) != 0x80;
 }
 
-static void mark(struct choice *choice, int32_t token, bool is_known)
+/* is_known: there are log probabilities for it, as for every token but the first of a prompt. */
+static void mark(struct choice *choice, int32_t token, bool of_prompt, bool is_known)
 {
     struct marks *m = &choice->marks;
     if (!m->content && !m->tokens)
@@ -134,19 +135,19 @@ static void mark(struct choice *choice, int32_t token, bool is_known)
         mark_chat(choice, token);
     else
         mark_text(choice, token, is_known);
-    count_characters(choice, token);
+    count_characters(choice, token, of_prompt);
 }
 
 void reply_mark(struct choice *choice, int32_t token)
 {
     if (choice->call->top_logprobs >= 0)
-        mark(choice, token, true);
+        mark(choice, token, false, true);
 }
 
 void reply_mark_prompt(void *context, int i)
 {
     struct choice *choice = context;
-    mark(choice, choice->completion.request.tokens[i], i > 0);
+    mark(choice, choice->completion.request.tokens[i], true, i > 0);
 }
 
 void marks_close(struct marks *m)
@@ -218,7 +219,7 @@ static struct js *text_of(const struct choice *choice, size_t from, bool with_pr
         return js_new_string(fresh, c->out.bytes - from);
     size_t before;
     char *prompt =
-        tokenizer_decode(c->out.tokenizer, c->prompt, (size_t)c->request.n, true, &before);
+        tokenizer_decode(c->out.tokenizer, c->prompt, (size_t)c->request.n, false, &before);
     prompt = realloc(prompt, before + c->out.bytes - from + 1);
     CHECK_MEMORY(prompt, "no memory for a text");
     memcpy(prompt + before, fresh, c->out.bytes - from);

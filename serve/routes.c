@@ -91,7 +91,8 @@ static int detokenize(struct js **out, const struct call_terms *terms, const str
                      ? params_check(body, &known, "")
                      : fail(STATUS_BAD_FILE, "expected an object, found %s", js_kind(body));
     if (!status)
-        status = param_ids("tokens", js_member(body, "tokens"), SIZE_MAX / 8, &ids, &n);
+        status = param_ids("tokens", js_member(body, "tokens"), SIZE_MAX / 8,
+                           terms->completion.c->config.vocab_size, &ids, &n);
     if (status)
         return status;
     char *text = tokenizer_decode(terms->completion.tokenizer, ids, n, false, &bytes);

@@ -32,6 +32,11 @@ def pipes(epmoe, chat_model):
         turns = json.load(open(saved))["messages"]
         assert [m["role"] for m in turns] == ["user", "assistant"] * 2
         assert turns[2]["content"] == "Again \nand again"
+        # a CR belongs to the line's end, and a zero to the line
+        talk = f"Hello\nAgain \\\nand again\na\0b\n/save {saved}\n/reset\nHi\n/exit\nnever\n"
+        plain = piped(epmoe, chat_model, talk, "--temp", "0", "-n", "6"), json.load(open(saved))
+        ended = piped(epmoe, chat_model, talk.replace("\n", "\r\n"), "--temp", "0", "-n", "6"), json.load(open(saved))
+        assert plain == ended and plain[1]["messages"][4]["content"] == "a\0b", (plain, ended)
         assert json.load(open(saved + "2"))["messages"][0] == {"role": "system", "content": "Be brief."}
         # epmoe run --chat without a prompt is the same, with the same options
         hot = ["-n", "9", "--temp", "1", "--seed", "4", "--min-p", "0.02", "--repeat-penalty", "1.2", "--ignore-eos",
@@ -43,7 +48,7 @@ def pipes(epmoe, chat_model):
         assert piped(epmoe, chat_model, talk, *hot, "--seed", "5") != once[0]
         # what has no room is told, and forgotten
         out, err = piped(epmoe, chat_model, "x" * 5000 + f"\nHi\n/save {saved}\n", "-n", "4")
-        assert "positions" in err and len(json.load(open(saved))["messages"]) == 2, err
+        assert "expected at most" in err and len(json.load(open(saved))["messages"]) == 2, err
 
 
 class Terminal:

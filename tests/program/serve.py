@@ -126,6 +126,11 @@ def echoes(s, ids, base, text):
         assert after["top_logprobs"][0] == marks["top_logprobs"][i], i
     forced = s.complete(prompt=ids[:1], max_tokens=1, logit_bias={str(ids[1]): 100}, logprobs=0, temperature=0)
     assert forced["choices"][0]["logprobs"]["token_logprobs"] == marks["token_logprobs"][1:2]
+    # special tokens of a prompt are part of its text
+    special = s.complete(prompt="<|im_start|>user hi<|im_end|>", max_tokens=0, echo=True, logprobs=0)["choices"][0]
+    offsets, tokens = special["logprobs"]["text_offset"], special["logprobs"]["tokens"]
+    assert special["text"] == "<|im_start|>user hi<|im_end|>" == "".join(tokens)
+    assert [special["text"][o:] for o in offsets] == ["".join(tokens[i:]) for i in range(len(tokens))]
     # as a prompt alone, of many rows, whose beginning is in the KV cache already; and as a stream
     long = dict(prompt=told["text"] * 12, max_tokens=0, logprobs=1)
     first = s.complete(**{**long, "max_tokens": 1})
@@ -168,7 +173,15 @@ def refusals(s):
                             stop_token_ids=[-1], ignore_eos=0, stream_options={}, service_tier="flex").items():
         s.refuses(name, **{**good, name: value})
     s.refuses("model", want=404, **good, model="gpt-4")
-    s.refuses("2048 positions", prompt="It", max_tokens=4096)
+    s.refuses("max_tokens: expected at most 2047 new tokens after 1 of the prompt, found 4096: the "
+              "context has 2048 positions", prompt="It", max_tokens=4096)
+    s.refuses("prompt: expected at most 2048 tokens, found 2049", prompt=[5] * 2049)
+    s.refuses("suffix: expected an empty string", **good, suffix="\0x")
+    s.refuses("stop_token_ids: expected token ids from 0 to 4095, found 4096", **good, stop_token_ids=[4096])
+    s.refuses("logit_bias: expected at most 1024 token ids, found 1025", **good,
+              logit_bias={str(i): 1 for i in range(1025)})
+    s.refuses("tokens: expected token ids from 0 to 4095, found 9999", path="/detokenize", tokens=[1, 9999])
+    s.refuses("prompt: expected token ids from 0 to 4095, found 4096", path="/tokenize", prompt=[4096])
     s.refuses("prompt", max_tokens=4)
     s.refuses("prompt", prompt=[])
     s.refuses("prompt", prompt=["a"] * 129)
@@ -259,9 +272,13 @@ def guards(epmoe):
         assert headers["Access-Control-Allow-Origin"] == ("https://chat.example" if "chat" in origin else None)
     status, headers, _ = s.ask("OPTIONS", "/v1/completions", headers={"Origin": "https://chat.example"})
     assert status == 204 and "authorization" in headers["Access-Control-Allow-Headers"]
+    for asked, granted in {"authorization,x-stainless-os": True, "x<y": False}.items():
+        status, headers, _ = s.ask("OPTIONS", "/v1/completions", headers={
+            "Origin": "https://chat.example", "Access-Control-Request-Headers": asked})
+        assert status == 204 and (headers["Access-Control-Allow-Headers"] == asked) == granted, asked
     s.end()
     with tempfile.NamedTemporaryFile("w", suffix=".keys") as keys:
-        keys.write("# two keys\nsesame\n\nsecret-2\n")
+        keys.write("# two keys\n  sesame \r\n\n\t# none\nsecret-2 # the second\n")
         keys.flush()
         s = Server(epmoe, "-t", "1", "--api-key-file", keys.name, "--access-log", "--host", "0.0.0.0")
         s.host = "127.0.0.1"
@@ -292,8 +309,16 @@ def load(epmoe):
     s.await_metric("requests_waiting", 0)
     assert s.metric("kv_blocks_used") == 0
     assert s.complete(prompt="It", max_tokens=2)["usage"]["completion_tokens"] == 2
+    # texts that may run and wait together are taken, and more are never
+    assert len(s.complete(prompt="It", max_tokens=1, n=5)["choices"]) == 5
+    s.refuses("n: expected at most 5 texts in all", prompt="It", max_tokens=1, n=6)
     # limits
     assert s.ask("POST", "/v1/completions", b"x" * (65 << 10))[0] == 413
+    c = http.client.HTTPConnection(s.host, s.port)
+    c.request("POST", "/v1/completions", iter([b"x" * 40000] * 3), encode_chunked=True,
+              headers={"Transfer-Encoding": "chunked"})
+    r = c.getresponse()
+    assert r.status == 413 and "--max-body" in json.loads(r.read())["error"]["message"]
     assert s.ask("GET", "/health", headers={"X": "x" * 40000})[0] in (400, 413, 431)
     for bad in b"\x16\x03\x01\x02\0\x01", b"GET\r\n\r\n", b"\0" * 100, b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n":
         c = socket.create_connection((s.host, s.port))
