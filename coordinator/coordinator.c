@@ -14,7 +14,6 @@
 #include "coordinator/unembed.h"
 #include "kernels/ops.h"
 #include "model/pieces.h"
-#include "model/sizes.h"
 
 _Static_assert((int)CONTROL_NCCL_ID_BYTES == (int)NCCL_ID_BYTES, "Setup has no room for it");
 _Static_assert((int)CONTROL_NCCL_MAX_IDS == (int)LANES, "Setup has no room for all");
@@ -129,8 +128,9 @@ static int choose_precision(struct coordinator *c, const struct coordinator_opti
         struct precision found = {c->config.dtype, packed.matrices, packed.blocks};
         if (o->dtype >= 0 || is_quantised(p))
             return fail(STATUS_USAGE,
-                        "--dtype %s: expected auto for a checkpoint that is quantised, found %s",
-                        precision_text(p).text, precision_text(&found).text);
+                        "expected neither --dtype nor --expert-dtype with a checkpoint that is "
+                        "quantised (%s)",
+                        precision_text(&found).text);
         *p = found;
     }
     return 0;
@@ -267,16 +267,10 @@ static int make_all_ids(struct opening *s)
     return make_ids(s->c, s->o, &s->terms);
 }
 
-/* Weights of experts and pieces of which measuring the ranks is worth the time it takes. */
-enum { WORTH_MEASURING = 256 << 20 };
-
 static bool is_worth_measuring(const struct coordinator *c, const struct cluster_terms *terms)
 {
-    struct sizes sizes = sizes_of(&c->config);
-    uint64_t n = (uint64_t)sizes.sparse_layers * (uint64_t)c->config.n_experts;
-    double bytes = (double)(n * sizes.expert + sizes.dense) *
-                   weight_bytes(c->precision.type, c->precision.blocks);
-    return c->transport && terms->exchange.combine == COMBINE_ROWS && bytes > WORTH_MEASURING;
+    return c->transport && terms->exchange.combine == COMBINE_ROWS &&
+           rank_speed_matters(&c->config, c->precision);
 }
 
 /* Of how many rows a step must be to go in two halves; 0: none does. */
@@ -295,7 +289,7 @@ static int place_balanced(struct opening *s)
     struct balance b = {.m = &c->config,
                         .precision = c->precision,
                         .load = s->o->expect,
-                        .chunk = c->chunk,
+                        .chunk = s->o->chunk,
                         .halved = halved_rows(s->terms.exchange.overlap),
                         .n_ranks = n_ranks};
     if (!placement_is_balanced(&spec))

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "launch/launch.h"
 #include "model/hub.h"
+#include "model/speed.h"
 
 struct inspect_options {
     const char *model, *emit, *gpu_memory, *expect, *speeds;
@@ -105,7 +106,10 @@ static int place(struct inspection *i, const struct inspect_options *o, struct a
     }
     i->rule = spec.text ? spec.text : "balanced";
     int status = forecast(i, o, n_ranks, memory);
-    spec.balance = &i->forecast.balance;
+    struct balance balance = i->forecast.balance; // a run places by what it has measured, too
+    if (!o->speeds && !rank_speed_matters(&i->plan.config, i->plan.precision))
+        balance.speeds = NULL;
+    spec.balance = &balance;
     if (!status)
         status = placement_build(&i->plan.placement, memory, &i->plan.config, n_ranks, &spec);
     if (!status && n_ranks > 1 && i->forecast.speeds)
