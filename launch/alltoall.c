@@ -211,30 +211,39 @@ static int n_ranks(const struct alltoall_command *c, const struct process *p)
     return p->mpi ? p->mpi->size : c->ranks ? (int)c->ranks : 1;
 }
 
+static int check_room(int ranks, uint64_t need, const char *advice)
+{
+    uint64_t room = memory_available();
+    if (need <= room)
+        return 0;
+    return fail(STATUS_USAGE, "alltoall: %d ranks here take about %s, found %s free: %s", ranks,
+                bytes_text((double)need).text, bytes_text((double)room).text, advice);
+}
+
 static int check_memory(const struct alltoall_command *c, const struct process *p)
 {
     int all = n_ranks(c, p), here = p->mpi ? p->local_size : all;
     bool first = !p->mpi || p->mpi->rank == 0;
     uint64_t need = (first ? alltoall_bytes(&c->options, false) : 0) +
                     (uint64_t)(here - first) * alltoall_bytes(&c->options, true);
-    uint64_t room = memory_available();
-    if (need > room)
-        return fail(STATUS_USAGE,
-                    "alltoall: %d ranks here take about %s for the largest size, found %s free: "
-                    "give a smaller -e",
-                    here, bytes_text((double)need).text, bytes_text((double)room).text);
-    return 0;
+    return check_room(here, need, "give a smaller -e");
 }
 
-static int take_matrix(struct alltoall_command *c, int ranks)
+static int take_matrix(struct alltoall_command *c, const struct process *p)
 {
+    int ranks = n_ranks(c, p);
     struct matrix_options *m = &c->matrix_options;
     *m = (struct matrix_options){.file = c->matrix,
                                  .warmup = (int)c->warmup,
                                  .iterations = (int)c->iterations,
                                  .check = c->options.check,
                                  .version = c->options.version};
-    return byte_matrix_read(&m->matrix, c->matrix, ranks);
+    int status = byte_matrix_read(&m->matrix, c->matrix, ranks);
+    if (status)
+        return status;
+    // under mpirun each rank asks for itself alone, as it does not know who else is here
+    uint64_t need = matrix_memory(&m->matrix, p->mpi ? p->mpi->rank : 0, p->mpi ? 1 : m->matrix.n);
+    return check_room(p->mpi ? 1 : ranks, need, "give a matrix of fewer bytes");
 }
 
 /* Without a matrix: which tokens go to which experts, and whether there is memory for them. */
@@ -273,7 +282,7 @@ static int settle(struct alltoall_command *c, const struct process *p)
     int status = check(c, p);
     if (status)
         return status;
-    return c->matrix ? take_matrix(c, n_ranks(c, p)) : settle_traffic(c, p);
+    return c->matrix ? take_matrix(c, p) : settle_traffic(c, p);
 }
 
 /* ---- running ---- */

@@ -83,7 +83,8 @@ static int check_ablation(const struct bench_command *o)
                     {o->model.dtype, "--dtype"},
                     {o->model.expert_dtype, "--expert-dtype"},
                     {o->model.device != DEVICE_CPU, "--device cuda"},
-                    {profile->table || profile->json || profile->trace, "a profile"}};
+                    {profile->table || profile->json || profile->trace, "a profile"},
+                    {profile->routing, "--record-routing"}};
     for (size_t i = 0; i < sizeof excluded / sizeof *excluded; i++)
         if (excluded[i].given)
             return fail(STATUS_USAGE,
@@ -118,6 +119,9 @@ static int check(const struct bench_command *o)
                     INT_MAX, o->requests, o->generate);
     if (o->rate == 0 && o->requests_given)
         return fail(STATUS_USAGE, "bench: --requests needs --serve RATE");
+    if (profile->table && o->format == BENCH_CSV)
+        return fail(STATUS_USAGE, "bench: --profile: expected -o md or json, found csv, which has "
+                                  "no place for it: --profile-json FILE writes it beside");
     if (o->n_ranks > 1 && (profile->json || profile->trace || profile->routing))
         return fail(STATUS_USAGE,
                     "bench: --profile-json, --trace and --record-routing write one run: expected "
@@ -266,6 +270,7 @@ static int bench_each(struct process *p, struct bench_command *o)
         o->model.ranks = o->rank_counts[i];
         o->follows = i > 0;
         status = ranks_command(p, 0, &o->model, bench_here, o);
+        fflush(stdout); // a signal in the next run ends the process at once
     }
     if (o->format == BENCH_JSON && !status)
         fputs("]\n", stdout);
@@ -278,6 +283,8 @@ int command_bench(struct process *p, int argc, char **argv)
     int parsed = parse(&o, argc, argv);
     if (!parsed && o.n_ranks > 1 && !p->mpi)
         return bench_each(p, &o);
+    if (!parsed && o.n_ranks > 1)
+        return fail(STATUS_USAGE, "bench: --ranks %s: under mpirun, -n sets the ranks", o.ranks);
     o.model.ranks = o.n_ranks ? o.rank_counts[0] : 0;
     return ranks_command(p, parsed, &o.model, o.ablation ? ablation : bench_here, &o);
 }

@@ -94,7 +94,11 @@ static int check(struct project_command *c)
     if (needs_model(c) && !c->model.model)
         return fail(STATUS_USAGE, "project: expected -m MODEL with %s, found none",
                     c->experts ? "--experts run" : "--topology and no --fit");
-    return outfile_check(c->matrix);
+    const char *const read[] = {o->path, o->fit_path, o->topology_path};
+    int status = outfile_check(c->matrix);
+    for (size_t i = 0; i < sizeof read / sizeof *read && !status; i++)
+        status = outfile_check_apart(c->matrix, read[i]);
+    return status;
 }
 
 static int check_model(const struct project_command *c, const struct fit_model *m, const char *file)
@@ -161,6 +165,7 @@ static int take_model(struct project_command *c)
     found.dtype = c->file.head.dtype; // which --dtype may have changed
     if (!status)
         status = check_model(c, &found, c->model.model);
+    c->model.dtype = 1 + (int)found.dtype;
     if (!c->options.fit)
         c->shape = found;
     return status;

@@ -101,7 +101,10 @@ int byte_matrix_read(struct byte_matrix *m, const char *path, int n)
     char *text = file_read(path, MAX_FILE_BYTES, &bytes);
     if (!text)
         return STATUS_BAD_FILE;
-    int status = byte_matrix_parse(m, text, n, path);
+    int status = strlen(text) == bytes
+                     ? byte_matrix_parse(m, text, n, path)
+                     : fail(STATUS_BAD_FILE, "%s: byte %zu: expected text, found a zero byte", path,
+                            strlen(text));
     free(text);
     return status;
 }

@@ -43,11 +43,15 @@ static void print_kinds(const struct calibration *c, FILE *out)
             "held out", "median", "most", "noise");
     for (int kind = 0; kind <= SETTING_KINDS; kind++) {
         struct goodness g = goodness_of_kind(c, (enum setting_kind)kind);
-        if (g.fitted + g.held_out)
-            fprintf(out, "  %-8s %8d %8.1f %% %8d %8.1f %% %8.1f %% %6.1f %%\n",
-                    kind < SETTING_KINDS ? setting_kind_name((enum setting_kind)kind) : "all",
-                    g.fitted, g.fitted_median * 100, g.held_out, g.held_out_median * 100,
+        const char *name =
+            kind < SETTING_KINDS ? setting_kind_name((enum setting_kind)kind) : "all";
+        if (g.held_out)
+            fprintf(out, "  %-8s %8d %8.1f %% %8d %8.1f %% %8.1f %% %6.1f %%\n", name, g.fitted,
+                    g.fitted_median * 100, g.held_out, g.held_out_median * 100,
                     g.held_out_most * 100, g.noise * 100);
+        else if (g.fitted)
+            fprintf(out, "  %-8s %8d %8.1f %% %8d %10s %10s %6.1f %%\n", name, g.fitted,
+                    g.fitted_median * 100, 0, "-", "-", g.noise * 100);
     }
 }
 
@@ -72,8 +76,13 @@ static void print_check(const struct calibration *c, FILE *out)
 
 static void print_errors(const char *what, const struct goodness *g, FILE *out)
 {
-    fprintf(out, "%s: median relative error %.1f %% of %d settings held out; noise floor %.1f %%\n",
-            what, g->held_out_median * 100, g->held_out, g->noise * 100);
+    if (g->held_out)
+        fprintf(out,
+                "%s: median relative error %.1f %% of %d settings held out; noise floor %.1f %%\n",
+                what, g->held_out_median * 100, g->held_out, g->noise * 100);
+    else
+        fprintf(out, "%s: error not known, as no setting was held out; noise floor %.1f %%\n", what,
+                g->noise * 100);
 }
 
 void calibrate_print(const struct fit *f, const struct calibration *c, bool check, bool fitted,

@@ -26,6 +26,9 @@ struct matrix_report {
     bool checked;
 };
 
+/* What the messages of ranks [first, first + n) take in memory. */
+uint64_t matrix_memory(const struct byte_matrix *m, int first, int n);
+
 /* As alltoall_coordinate() and alltoall_serve(). A wrong byte is named with the rank that sent it,
  * the rank that received it, and its position. */
 int matrix_coordinate(struct matrix_report *r, struct transport *t, const struct matrix_options *o);

@@ -68,7 +68,7 @@ static void print_sources(const struct project_options *o, FILE *out)
             o->runner ? "run here, rank by rank" : home_source(o), home_source(o));
     if (o->topology)
         fprintf(out, "# %s: %s\n", o->topology->name, o->topology->source);
-    if (o->fit && !has_device(o))
+    if (o->fit && !has_device(o) && o->fit->good.held_out)
         fprintf(out,
                 "# the fit is of %d ranks on %s; its error on settings it had not seen: median "
                 "%.1f %%, noise %.1f %%\n",
@@ -251,7 +251,9 @@ static void print_json(const struct project_report *r, const struct project_opti
     js_set(v, "experts_time", js_new_text(experts_source(o)));
     js_set(v, "home_time", js_new_text(home_source(o)));
     js_set(v, "exchange_time", js_new_text(exchange_source(o)));
-    js_set(v, "relative_error", fitted ? js_new_real(o->fit->good.held_out_median) : js_new_null());
+    js_set(v, "relative_error",
+           fitted && o->fit->good.held_out ? js_new_real(o->fit->good.held_out_median)
+                                           : js_new_null());
     js_set(v, "model", model_json(o));
     js_set(v, "coordinators", js_new_int(o->coordinators));
     js_set(v, "overlap", js_new_text(overlaps[o->overlap]));

@@ -1,6 +1,7 @@
 
 #include "base/json.h"
 #include "commit.h"
+#include "study/profile.h"
 #include "study/serve.h"
 
 enum { LINES = 4 };
@@ -106,6 +107,8 @@ static void print_json(const struct serve_report *r, const struct coordinator *c
     js_set(root, "most_waiting", js_new_int(r->most_waiting));
     for (int i = 0; i < LINES; i++)
         js_set(root, names[i], quantiles_json(lines[i]));
+    if (c->profile)
+        js_set(root, "profile", profile_json(c->profile));
     js_print(root, out, 2);
     js_free(root);
 }

@@ -246,6 +246,37 @@ expect 3 'num_beams: expected 1, found 4' \
     run -m "$(variant beams && echo '{"num_beams": 4}' >"$work/beams/generation_config.json")" \
     --tokens 1 --ids
 
+# tensors of which config.json says nothing
+expect 3 'expected a number of layers that covers tensor model.layers.1.input_layernorm.weight, found 1' \
+    "${logits[@]}" "$(edit "$(variant short)" num_hidden_layers 1 && echo "$work/short")"
+expect 3 'expected no such tensor (by config.json, the layer has no shared expert), found one' \
+    "${logits[@]}" "$(edit "$(variant unshared)" shared_expert_intermediate_size 0 && echo "$work/unshared")"
+expect 3 'expected no such tensor (by config.json, the layer has experts in place of an MLP), found one' \
+    "${logits[@]}" "$(edit "$(variant sparse "$PWD/tests/golden/models/moe-sparse-step-2")" decoder_sparse_step 1 &&
+        echo "$work/sparse")"
+
+# files that are links to nothing, pipes, or each other
+gone=$(variant gone "$austen")
+ln -sf nothing "$gone/generation_config.json"
+expect 3 'generation_config.json: cannot be read: No such file' run -m "$gone" -p x
+rm "$gone/generation_config.json" && mkfifo "$gone/generation_config.json"
+expect 3 'generation_config.json: expected a plain file' run -m "$gone" -p x
+echo '{"id": "a", "prompt": "It"}' >"$work/in.jsonl"
+own='expected a file of its own to write, found the same as'
+expect 2 "$own" run -m "$austen" -p x --profile-json "$work/twice" --trace "$work/twice"
+expect 2 "$own" batch -m "$austen" -i "$work/in.jsonl" -o "$work/in.jsonl"
+expect 2 "$own" batch -m "$austen" -i "$work/in.jsonl" -o "$work/out.jsonl" --trace "$work/out.jsonl"
+expect 2 "$own" batch -m "$austen" -i "$work/in.jsonl" -o "$work/out.jsonl" --record-routing "$work/in.jsonl"
+expect 2 "$own" report "$work/in.jsonl" -o "$work/in.jsonl"
+expect 2 "$own" place --from "$work/in.jsonl" --ranks 3 -o "$work/in.jsonl"
+expect 2 'expected the name of a file to write' logits -m "$model" --tokens 1 -o -
+expect 2 '--ablation goes without --record-routing' bench -m "$austen" --ablation --record-routing "$work/x"
+expect 2 '--profile: expected -o md or json, found csv' bench -m "$austen" -p 4 -n 1 --profile -o csv
+printf '0 4\n4 0\n\0' >"$work/matrix"
+expect 3 'matrix: byte 8: expected text, found a zero byte' alltoall --ranks 2 --matrix "$work/matrix"
+echo '0 1099511627776 0 0' | tr ' ' '\n' | paste -d' ' - - >"$work/matrix"
+expect 2 'give a matrix of fewer bytes' alltoall --ranks 2 --matrix "$work/matrix"
+
 # weights that no memory is left for; a sanitizer itself maps more than this
 if ! ldd "$epmoe" | grep -q 'lib[at]san'; then
     program=$epmoe
