@@ -123,6 +123,9 @@ static inline void top_tokens(struct dev *d, struct candidate *best, const float
 size_t quant_matrix_bytes(enum quant quant, int n, int k);
 /* w := its n outputs in a packed matrix of the same inputs, from output `first` on. On the CPU. */
 void quant_copy_outputs(struct matrix *w, const void *packed, int first);
+/* Does each group have a scale? One whose weights are not finite, or too large for a scale in f16,
+ * has none, and makes every sum with it NaN. */
+bool quant_is_finite(const struct matrix *w);
 static inline size_t matrix_bytes(const struct dev *d, enum dtype type, enum quant quant, int n,
                                   int k)
 {

@@ -130,8 +130,16 @@ static void put(struct quantize *q, const void *data, size_t bytes)
     progress_update(&q->progress, q->done);
 }
 
-static void put_matrix(struct quantize *q, const struct matrix *w)
+static void put_matrix(struct quantize *q, const struct matrix *w, const char *name)
 {
+    const double most = 65504.0 * (w->quant == QUANT_Q8 ? 127 : 8); // f16's largest scale
+    if (!quant_is_finite(w)) {
+        q->status =
+            fail(STATUS_BAD_FILE,
+                 "%s: %s: expected weights up to %.0f, which %s can hold, found larger ones",
+                 checkpoint_dir(q->c), name, most, quant_name(w->quant));
+        return;
+    }
     put(q, w->data, quant_matrix_bytes(w->quant, w->n, w->k));
 }
 
@@ -143,8 +151,12 @@ static void put_block(struct quantize *q, struct dev *d, enum packed_block block
                                       : weights_load_expert(&f, d, &q->m, q->c, p, layer, i);
     if (q->status)
         return;
-    put_matrix(q, &f.gate_up);
-    put_matrix(q, &f.down);
+    char name[64];
+    snprintf(name, sizeof name, "layer %d, %s %d", layer,
+             block == PACKED_PIECE ? "piece of the dense block" : "expert", i);
+    put_matrix(q, &f.gate_up, name);
+    if (!q->status)
+        put_matrix(q, &f.down, name);
 }
 
 static void put_single(struct quantize *q, struct dev *d, enum tensor_part part, int layer)
@@ -154,8 +166,11 @@ static void put_single(struct quantize *q, struct dev *d, enum tensor_part part,
     q->status = part == PART_UNEMBED
                     ? weights_load_outputs(&w, d, &q->m, q->c, p, 0, q->m.vocab_size)
                     : weights_load_part(&w, d, &q->m, q->c, p, part, layer);
+    char name[64] = "output matrix";
+    if (part != PART_UNEMBED)
+        snprintf(name, sizeof name, "layer %d, %s", layer, part == PART_O ? "o" : "q, k and v");
     if (!q->status)
-        put_matrix(q, &w);
+        put_matrix(q, &w, name);
 }
 
 /* In the order of packed_each(). One layer's blocks are in memory at a time, one by one. */

@@ -97,3 +97,18 @@ void quant_copy_outputs(struct matrix *w, const void *packed, int first)
                         (size_t)((first + o) % PANEL));
     }
 }
+
+bool quant_is_finite(const struct matrix *w)
+{
+    size_t block = quant_block_bytes(w->quant), integers = quant_integer_bytes(w->quant);
+    const char *end =
+        (const char *)w->data + (size_t)panel_count(w->n) * quant_panel_bytes(w->quant, w->k);
+    for (const char *at = w->data; at < end; at += block)
+        for (size_t o = 0; o < PANEL; o++) {
+            f16 scale;
+            memcpy(&scale, at + integers + o * sizeof scale, sizeof scale);
+            if (!isfinite(f16_to_float(scale)))
+                return false;
+        }
+    return true;
+}

@@ -80,6 +80,22 @@ expect 3 "expected a directory or a Hugging Face name" quantize -m "$work/nowher
 [ ! -e "$work/again" ]
 result $? "a refused quantize left a directory"
 
+# weights of which no scale can be made, in expert 7 of layer 1
+cp -rL "$austen" "$work/huge"
+python3 - "$work/huge/model.safetensors" <<'PY'
+import json, struct, sys
+with open(sys.argv[1], "r+b") as f:
+    n = struct.unpack("<Q", f.read(8))[0]
+    t = json.loads(f.read(n))["model.layers.1.mlp.experts.7.down_proj.weight"]
+    assert t["dtype"] == "BF16"
+    f.seek(8 + n + t["data_offsets"][0])
+    f.write(struct.pack("<H", struct.unpack("<I", struct.pack("<f", 1e6))[0] >> 16))
+PY
+expect 3 'layer 1, expert 7: expected weights up to 524032, which q4 can hold, found larger ones' \
+    quantize -m "$work/huge" --dtype q4 -o "$work/again"
+[ ! -e "$work/again" ]
+result $? "a refused quantize left a directory"
+
 # Change a text of the header to another of the same length: broken FROM TO
 broken() {
     rm -rf "$work/broken"
