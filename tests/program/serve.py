@@ -308,7 +308,7 @@ def load(epmoe):
     s.await_metric("requests_running", 0)
     s.await_metric("requests_waiting", 0)
     assert s.metric("kv_blocks_used") == 0
-    assert s.complete(prompt="It", max_tokens=2)["usage"]["completion_tokens"] == 2
+    assert s.complete(prompt="It", max_tokens=2, ignore_eos=True)["usage"]["completion_tokens"] == 2
     # texts that may run and wait together are taken, and more are never
     assert len(s.complete(prompt="It", max_tokens=1, n=5)["choices"]) == 5
     s.refuses("n: expected at most 5 texts in all", prompt="It", max_tokens=1, n=6)
@@ -344,7 +344,7 @@ def leaving(epmoe):
     s.await_metric("requests_running", 4)
     s.await_metric("requests_waiting", 6 * 128 - 4)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        stays = pool.submit(s.complete, prompt="Emma", max_tokens=20)
+        stays = pool.submit(s.complete, prompt="Emma", max_tokens=20, ignore_eos=True)
         s.await_metric("requests_waiting", 6 * 128 - 3)
         for c in held:
             c.close()
