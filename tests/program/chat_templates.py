@@ -52,7 +52,8 @@ def prompts(s):
     assert n > 150, n
     # a completion has the same prompt: too long a one for this model with tools, a short one without
     body = dict(max_tokens=2, temperature=0)
-    s.refuses(f"messages: expected at most 512 tokens, found {len(wanted)}: ", path=PATH, messages=messages, tools=tools, chat_template_kwargs=kwargs, **body)
+    s.refuses(f"messages: expected at most 512 tokens, found {len(wanted)}: ", path=PATH, messages=messages, tools=tools,
+              chat_template_kwargs=kwargs, **body)
     body |= dict(messages=[{"role": "user", "content": "Hi"}], chat_template_kwargs={"enable_thinking": False})
     answer = s.post(PATH, body)
     text = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
