@@ -77,6 +77,25 @@ printf '\n' | "${run[@]}" -p - -n 1 >"$work/stdout" 2>"$work/stderr"
 [ $? -eq 2 ] && grep -q 'the prompt is empty' "$work/stderr"
 result $? "a file with a newline alone is an empty prompt"
 
+"${run[@]}" -p - -n 1 <"$work" >"$work/stdout" 2>"$work/stderr"
+[ $? -eq 3 ] && grep -q 'cannot be read: Is a directory' "$work/stderr"
+result $? "stdin that cannot be read is an error, and no end"
+"$epmoe" tokenize -m "$model" <"$work" >"$work/stdout" 2>"$work/stderr"
+[ $? -eq 3 ] && grep -q 'cannot be read: Is a directory' "$work/stderr"
+result $? "tokenize: the same"
+"${run[@]}" -f - -n 0 -q <"$work/plain" >"$work/stdout"
+{ cat "$work/plain" && echo; } >"$work/expected"
+same "-f -: stdin"
+
+# ---- who holds what follows from --expect, not from how long one run is ----
+
+for n in 3 200; do
+    "${run[@]}" -p "It is" -n $n --ignore-eos --ranks 5 -v -q 2>&1 >/dev/null | grep -o 'rank [0-9].* [0-9]* experts' |
+        sort >"$work/held.$n"
+done
+[ -s "$work/held.3" ] && cmp -s "$work/held.3" "$work/held.200"
+result $? "placement: other experts with -n 3 than with -n 200: $(diff "$work/held.3" "$work/held.200")"
+
 # ---- batches ----
 
 printf '{"id": "a", "prompt": "Emma", "max_tokens": 4}\n{"id": "b", "prompt": 4}\n' >"$work/in.jsonl"
