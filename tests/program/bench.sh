@@ -46,6 +46,15 @@ wanted = [name for key in runs[0]['results'][0] for name in own.get(key, [key])]
 wanted += list(runs[0]['exchange']) + ['model', 'dtype', 'commit', 'cpu', 'isa', 'threads', 'load_s', 'peak_bytes']
 assert not [name for name in wanted if name not in rows[0]], wanted"
 
+# a run that is over is in the file while the next one goes on, and a signal leaves it there
+"${bench[@]}" -p 16 -n 2 -r 1 -o csv --ranks 1,2,3 >"$work/over" 2>"$work/stderr" &
+pid=$!
+while kill -0 $pid 2>/dev/null && [ ! -s "$work/over" ]; do sleep 0.05; done
+kill -TERM $pid 2>/dev/null
+wait $pid
+[ $? -eq 143 ] && [ "$(head -n 2 "$work/over" | grep -c pp16)" -eq 1 ] && [ "$(grep -c pp16 "$work/over")" -lt 3 ]
+result $? "a list of ranks, ended by a signal: expected the first run's results, found $(cat "$work/over")"
+
 "${bench[@]}" -p 16,5 -n 2 -r 1 --ranks 1,2 >"$work/stdout" 2>"$work/stderr"
 [ "$(grep -c '^| pp16 ' "$work/stdout")" -eq 2 ] && [ "$(grep -c 'strategy exact' "$work/stdout")" -eq 1 ]
 result $? "Markdown: expected a table for each number of ranks"
