@@ -209,7 +209,7 @@ static int serve_here(struct process *p, const void *options)
         .n_predict_given = o->n_predict_given,
         .model = s.model_name};
     metrics_open(&s.metrics);
-    engine_open(&s.engine, &s.metrics, (int)o->queue, !o->no_prefix_cache);
+    engine_open(&s.engine, &s.metrics, (int)(o->max_batch + o->queue), !o->no_prefix_cache);
     int status = prompt_tokenizer(&s.tokenizer, o->model.model);
     s.terms.completion.tokenizer = s.tokenizer;
     if (!status)

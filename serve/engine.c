@@ -10,9 +10,9 @@
 
 enum { LOOK_NS = 1000000, WATCH_NS = 200000000 };
 
-void engine_open(struct engine *e, struct metrics *m, int most_waiting, bool keep)
+void engine_open(struct engine *e, struct metrics *m, int most_texts, bool keep)
 {
-    *e = (struct engine){.metrics = m, .most_waiting = most_waiting, .keep = keep};
+    *e = (struct engine){.metrics = m, .most_texts = most_texts, .keep = keep};
     e->waits_at = &e->waiting;
     e->inbox_at = &e->inbox;
     pthread_mutex_init(&e->mutex, NULL);
@@ -25,23 +25,15 @@ void engine_close(struct engine *e)
     pthread_cond_destroy(&e->wake);
 }
 
-int engine_room(struct engine *e)
-{
-    pthread_mutex_lock(&e->mutex);
-    int room = e->slots + e->most_waiting;
-    pthread_mutex_unlock(&e->mutex);
-    return room;
-}
-
 enum submitted engine_submit(struct engine *e, struct call *c)
 {
     enum submitted result = SUBMIT_TAKEN;
     pthread_mutex_lock(&e->mutex);
     if (e->stopping)
         result = SUBMIT_STOPPING;
-    else if (c->n_choices > e->slots + e->most_waiting)
+    else if (c->n_choices > e->most_texts)
         result = SUBMIT_TOO_MANY;
-    else if (e->n_running + e->n_waiting + c->n_choices > e->slots + e->most_waiting)
+    else if (e->n_running + e->n_waiting + c->n_choices > e->most_texts)
         result = SUBMIT_FULL;
     if (result == SUBMIT_TAKEN) {
         c->users++; // no other thread has it yet
@@ -337,9 +329,6 @@ int engine_run(struct engine *e, struct coordinator *c)
     watched_open(&e->watched, c->config.n_layers, c->config.n_experts, c->placement.n_ranks);
     c->watched = &e->watched;
     metrics_step(e->metrics, &e->scheduler, 0);
-    pthread_mutex_lock(&e->mutex);
-    e->slots = e->scheduler.max_sequences;
-    pthread_mutex_unlock(&e->mutex);
     show_watched(e);
     while (!status && !(status = idle(e, c->transport)) && take_calls(e)) {
         drop_calls(e);

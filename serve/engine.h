@@ -6,8 +6,8 @@
 
 struct engine {
     struct metrics *metrics;
-    int most_waiting; // texts in the queue
-    bool keep;        // blocks of the KV cache outlive their sequences
+    int most_texts; // that run and wait together; any thread may read it
+    bool keep;      // blocks of the KV cache outlive their sequences
     struct scheduler scheduler;
     struct call *calls;                 // that have not ended
     struct choice *waiting, **waits_at; // in the order of their arrival, and where the next comes
@@ -20,7 +20,7 @@ struct engine {
     pthread_cond_t wake;
     struct call *inbox, **inbox_at; // submitted, not yet seen by the engine's thread
     int n_waiting;                  // texts in the inbox and the queue
-    int slots, n_running;           // texts that may run at a time, and that do
+    int n_running;                  // texts that the scheduler has
     bool stopping;
 };
 
@@ -31,7 +31,7 @@ enum submitted {
     SUBMIT_STOPPING
 };
 
-void engine_open(struct engine *e, struct metrics *m, int most_waiting, bool keep);
+void engine_open(struct engine *e, struct metrics *m, int most_texts, bool keep);
 void engine_close(struct engine *e);
 
 /* Any thread: hand over a call; it then has one more user. */
@@ -44,5 +44,3 @@ void engine_abandon(struct engine *e, const char *why);
 /* Run until engine_stop(), then 0; or until a step fails: then every client has got an error, and
  * its status is returned. */
 int engine_run(struct engine *e, struct coordinator *c);
-/* Any thread: how many texts may run and wait. */
-int engine_room(struct engine *e);

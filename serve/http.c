@@ -194,7 +194,7 @@ static enum MHD_Result refuse_call(struct visit *v, enum submitted why, int text
         return answer_error(v, 503, "the server is ending and takes no more requests");
     snprintf(text, sizeof text,
              "n: expected at most %d texts in all (the server's --max-batch and --queue), found %d",
-             engine_room(v->http->engine), texts);
+             v->http->engine->most_texts, texts);
     return answer_error(v, 400, text);
 }
 
