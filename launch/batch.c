@@ -379,8 +379,8 @@ static int check_files(const struct batch_command *o)
 {
     int status = outfile_check_apart(o->output, o->input);
     if (!status)
-        status = ranks_check_files(&o->model.profile, o->input);
-    return status ? status : ranks_check_files(&o->model.profile, o->output);
+        status = ranks_check_apart(&o->model.profile, o->input);
+    return status ? status : ranks_check_apart(&o->model.profile, o->output);
 }
 
 static int batch_here(struct process *p, const void *options)

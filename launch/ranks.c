@@ -193,13 +193,23 @@ int ranks_command(struct process *p, int parsed, const struct model_options *o,
     return p->mpi && p->mpi->rank > 0 ? serve(p, o) : here(p, options);
 }
 
-int ranks_check_files(const struct profile_command *o, const char *other)
+int ranks_check_apart(const struct profile_command *o, const char *other)
+{
+    const char *const files[] = {o->json, o->trace, o->routing};
+    enum { FILES = sizeof files / sizeof *files };
+    int status = 0;
+    for (int i = 0; i < FILES && !status; i++)
+        status = outfile_check_apart(files[i], other);
+    return status;
+}
+
+/* Can the files of a profile be written, each for itself? */
+static int check_profile_files(const struct profile_command *o)
 {
     const char *const files[] = {o->json, o->trace, o->routing};
     enum { FILES = sizeof files / sizeof *files };
     int status = 0;
     for (int i = 0; i < FILES && !status; i++) {
-        status = outfile_check_apart(files[i], other);
         for (int j = 0; j < i && !status; j++)
             status = outfile_check_apart(files[i], files[j]);
         if (!status)
@@ -216,7 +226,7 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
     struct transport *t = p->mpi;
     memset(r, 0, sizeof *r);
     log_verbose(o->verbose);
-    int status = ranks_check_files(&o->profile, NULL);
+    int status = check_profile_files(&o->profile);
     if (!status)
         status = hub_resolve(&r->model_dir, o->model);
     if (status)

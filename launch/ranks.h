@@ -46,9 +46,8 @@ int ranks_open(struct ranks *r, const struct process *p, const struct model_opti
  * long it worked while they were away; if the wire is narrower than the model, the error and the
  * bytes. 0, or a status. */
 int ranks_report_exchange(struct ranks *r);
-/* Can the files of a profile be written, each for itself and none of them `other` (or NULL)? 0, or
- * a status. */
-int ranks_check_files(const struct profile_command *o, const char *other);
+/* STATUS_USAGE if a file of a profile is `other`, which would be lost. */
+int ranks_check_apart(const struct profile_command *o, const char *other);
 /* After a run: complete the record of its routing, if one was asked for; and if a profile was,
  * write its files, and print its tables to `table` (NULL: do not print them). 0, or a status. */
 int ranks_report_profile(struct ranks *r, const struct profile_command *o, FILE *table);
