@@ -15,7 +15,7 @@
 
 char *file_read(const char *path, size_t max_bytes, size_t *bytes)
 {
-    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); // a pipe nobody writes would block
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); // opening a pipe may wait for a writer
     FILE *f = fd < 0 ? NULL : fdopen(fd, "rb");
     struct stat st;
     if (!f || fstat(fileno(f), &st) != 0) {

@@ -30,10 +30,12 @@ struct outfile {
     struct sink sink;
     char *path, *temporary; // temporary NULL: the path is written directly
 };
-/* 0, or STATUS_FAILED, after which f may only be aborted. A process has one open at a time. */
+/* 0; STATUS_USAGE for "-"; or STATUS_FAILED. After an error f may only be aborted. A process has
+ * one open at a time. */
 int outfile_open(struct outfile *f, const char *path);
-/* Can the file be written? For before a long run whose results would be lost: 0 or STATUS_FAILED. A
- * pipe is not opened, as its reader would see that; NULL is a file that nobody asked for. */
+/* Can the file be written? For before a long run whose results would be lost: 0, or the error
+ * of outfile_open(). A pipe is not opened, as its reader would see that; NULL is a file that nobody
+ * asked for. */
 int outfile_check(const char *path);
 /* STATUS_USAGE if the two are one file, which would take the place of what is read or of the other
  * output. NULL, or what is no plain file, is never the same. */

@@ -228,8 +228,7 @@ static int check_copies(const struct opening *s)
                 copies, s->o->placement.text);
 }
 
-/* A placement by a rule or a file: what is wrong with it is refused before a device is
- * opened. */
+/* A placement by a rule or a file: what is wrong with it is refused before a device opens. */
 static int place_by_rule(struct opening *s)
 {
     if (placement_is_balanced(&s->o->placement))

@@ -241,7 +241,7 @@ static int take_matrix(struct alltoall_command *c, const struct process *p)
     int status = byte_matrix_read(&m->matrix, c->matrix, ranks);
     if (status)
         return status;
-    // under mpirun each rank asks for itself alone, as it does not know who else is here
+    // under mpirun each rank asks for itself alone: it does not know which ranks share its host
     uint64_t need = matrix_memory(&m->matrix, p->mpi ? p->mpi->rank : 0, p->mpi ? 1 : m->matrix.n);
     return check_room(p->mpi ? 1 : ranks, need, "give a matrix of fewer bytes");
 }

@@ -106,7 +106,8 @@ static int place(struct inspection *i, const struct inspect_options *o, struct a
     }
     i->rule = spec.text ? spec.text : "balanced";
     int status = forecast(i, o, n_ranks, memory);
-    struct balance balance = i->forecast.balance; // a run places by what it has measured, too
+    // the forecast always goes by speeds; a run places by them only where they matter
+    struct balance balance = i->forecast.balance;
     if (!o->speeds && !rank_speed_matters(&i->plan.config, i->plan.precision))
         balance.speeds = NULL;
     spec.balance = &balance;

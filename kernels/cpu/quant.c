@@ -2,6 +2,7 @@
 #include "kernels/cpu/quant.h"
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/ops.h"
 
 void quant_rows_run(struct quant_rows *q)
 {
@@ -101,8 +102,7 @@ void quant_copy_outputs(struct matrix *w, const void *packed, int first)
 bool quant_is_finite(const struct matrix *w)
 {
     size_t block = quant_block_bytes(w->quant), integers = quant_integer_bytes(w->quant);
-    const char *end =
-        (const char *)w->data + (size_t)panel_count(w->n) * quant_panel_bytes(w->quant, w->k);
+    const char *end = (const char *)w->data + quant_matrix_bytes(w->quant, w->n, w->k);
     for (const char *at = w->data; at < end; at += block)
         for (size_t o = 0; o < PANEL; o++) {
             f16 scale;

@@ -1,5 +1,6 @@
 /* The loops of quantised products over panels, rows and groups of inputs, written once:
- * quant_avx2.c and quant_vnni.h define what is below for their registers, then include this file.
+ * quant_avx2.c, and quant_avx_vnni.c and quant_avx512.c through quant_vnni.h, define what is below
+ * for their registers, then include this file.
  *
  *   vi, vf, LANES       vectors of 32-bit integers and of floats; VECTORS of them are a panel
  *   MAX_ROWS            the most rows of one panel that are multiplied at a time, at most 8
@@ -11,7 +12,8 @@
  *   either              the bits of one or the other
  *   to_floats           integers as floats
  *   halves              LANES numbers in f16, as floats
- *   fset, fload, fstore, fmul, fadd  what they say
+ *   fset, fload, fstore  one float in all lanes; a vector from memory, and to it
+ *   fmul, fadd          a * b, a + b
  *
  * All rows go through CHUNK groups of inputs, whose weights stay in L1, before the next ones. */
 #include "kernels/cpu/quant.h"
