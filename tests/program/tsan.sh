@@ -3,6 +3,7 @@
 # even and uneven placements. Each rank has one thread (-t 1): libgomp, which is not built for it, then
 # starts no team, and every report is a race between ranks.
 #   tests/program/tsan.sh build/tsan/epmoe              logits by each way that rows travel
+#   tests/program/tsan.sh build/tsan/epmoe placements   logits on ranks with more experts, fewer and none
 #   tests/program/tsan.sh build/tsan/epmoe sequences    batches, texts, profiles, bench
 #   tests/program/tsan.sh build/tsan/epmoe serve        the server: HTTP's threads, the engine's and ranks
 set -uo pipefail
@@ -41,11 +42,16 @@ each_way() {
     done
 }
 
+logits=(clean logits -m $moe_60 --dtype f32 --tokens "$tokens" --chunk 13 -o "$work/out")
 if [ "$part" = logits ]; then
-    logits=(clean logits -m $moe_60 --dtype f32 --tokens "$tokens" --chunk 13 -o "$work/out")
     for workers in 1 2 4 9; do
         each_way "${logits[@]}" --ranks $((workers + 1))
     done
+    finish
+    exit
+fi
+
+if [ "$part" = placements ]; then
     for workers in 3 5 6 7 8; do
         "${logits[@]}" --ranks $((workers + 1)) --strategy padded --combine sum
         "${logits[@]}" --ranks $((workers + 1)) --placement round-robin --home 7

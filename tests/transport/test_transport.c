@@ -1,5 +1,8 @@
 /* The battery over `local`: ranks are threads. */
 #include <pthread.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "tests/rig/battery.h"
 #include "tests/rig/cm.h"
@@ -36,14 +39,34 @@ static int run_world(const struct battery *b, int size)
     return atomic_load(&battery_failures) - before;
 }
 
+static int run_batteries(int size)
+{
+    int failures = 0;
+    for (int b = 0; b < N_BATTERIES; b++)
+        if (size >= batteries[b].least_ranks)
+            failures += run_world(&batteries[b], size);
+    return failures;
+}
+
+/* Each number of ranks in a process of its own, all at the same time: they mostly sleep. */
 static void test_batteries(void **state)
 {
-    static const int sizes[] = {1, 2, 3, 5, 9};
+    enum { SIZES = 5 };
+    static const int sizes[SIZES] = {1, 2, 3, 5, 9};
+    pid_t children[SIZES];
+    int status;
     (void)state;
-    for (int b = 0; b < N_BATTERIES; b++)
-        for (int i = 0; i < 5; i++)
-            if (sizes[i] >= batteries[b].least_ranks)
-                assert_int_equal(run_world(&batteries[b], sizes[i]), 0);
+    for (int i = 0; i < SIZES; i++) {
+        children[i] = fork();
+        assert_true(children[i] >= 0);
+        if (children[i] == 0)
+            exit(run_batteries(sizes[i]) != 0);
+    }
+    for (int i = 0; i < SIZES; i++) {
+        assert_int_equal(waitpid(children[i], &status, 0), children[i]);
+        if (status != 0)
+            fail_msg("%d ranks: expected no failure, see above", sizes[i]);
+    }
 }
 
 /* Rank 2 is a thread that waits for something else than ranks, and gives no sign of life. */
