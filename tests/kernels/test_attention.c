@@ -5,33 +5,40 @@
 
 enum { STRIDE = 32 }; // blocks of a sequence
 
-/* Where element i of the key (or value) of a position is: on a GPU position by position. */
-static size_t cache_index(const struct kv_layer *kv, bool key, int seq, int pos, int head, int i)
+/* Where a head's part of a block begins, in elements. */
+static size_t part_index(const struct kv_layer *kv, int32_t block, int head)
 {
-    size_t block = kv_block_bytes(&dev, type, 1, kv->head_dim) / (size_t)dtype_bytes(type);
-    int32_t number = kv->table[seq * kv->table_stride + pos / KV_BLOCK];
-    size_t start = ((size_t)number * (size_t)kv->n_kv_heads + (size_t)head) * block;
+    size_t part = kv_block_bytes(&dev, type, 1, kv->head_dim) / (size_t)dtype_bytes(type);
+    return ((size_t)block * (size_t)kv->n_kv_heads + (size_t)head) * part;
+}
+
+/* Where in that part element i of the key (or value) of a position is: on a GPU position by
+ * position. */
+static size_t index_in_part(const struct kv_layer *kv, bool key, int pos, int i)
+{
     size_t slot = (size_t)(pos % KV_BLOCK), input = (size_t)i, output = slot;
     size_t inputs = (size_t)row_stride(kv->head_dim);
     if (on_gpu())
-        return start + slot * inputs + input;
+        return slot * inputs + input;
     if (!key) {
         input = slot;
         output = (size_t)i;
         inputs = KV_BLOCK;
     }
-    return start + output / PANEL * inputs * PANEL + panel_index(type, input, output % PANEL);
+    return output / PANEL * inputs * PANEL + panel_index(type, input, output % PANEL);
 }
 
 /* What an earlier user of the blocks may leave: anything, where keys and values go. */
 static void fill_with_rubbish(const struct kv_layer *kv, int sequences)
 {
-    for (int pos = 0; pos < sequences * STRIDE * KV_BLOCK; pos++)
-        for (int head = 0; head < kv->n_kv_heads; head++)
-            for (int i = 0; i < kv->head_dim; i++) {
-                dtype_store(type, kv->k, cache_index(kv, true, 0, pos, head, i), i % 3 ? 7 : NAN);
-                dtype_store(type, kv->v, cache_index(kv, false, 0, pos, head, i), INFINITY);
-            }
+    for (int part = 0; part < sequences * STRIDE * kv->n_kv_heads; part++) {
+        size_t start = part_index(kv, part / kv->n_kv_heads, part % kv->n_kv_heads);
+        for (int i = 0; i < KV_BLOCK * kv->head_dim; i++) {
+            int pos = i / kv->head_dim, j = i % kv->head_dim;
+            dtype_store(type, kv->k, start + index_in_part(kv, true, pos, j), j % 3 ? 7 : NAN);
+            dtype_store(type, kv->v, start + index_in_part(kv, false, pos, j), INFINITY);
+        }
+    }
 }
 
 /* A cache whose blocks lie in no order. */
@@ -69,7 +76,9 @@ static struct rope_table rope_open(int positions, int head_dim, bool still)
 
 static double cached(const struct kv_layer *kv, bool key, int seq, int pos, int head, int i)
 {
-    return dtype_load(type, key ? kv->k : kv->v, cache_index(kv, key, seq, pos, head, i));
+    int32_t block = kv->table[seq * kv->table_stride + pos / KV_BLOCK];
+    size_t index = part_index(kv, block, head) + index_in_part(kv, key, pos, i);
+    return dtype_load(type, key ? kv->k : kv->v, index);
 }
 
 /* ---- rope ---- */
@@ -88,17 +97,13 @@ static struct head_norm norm_open(enum normed normed, int head_dim, int n_heads,
     return (struct head_norm){floats((size_t)q, 1), floats((size_t)k, 1), q, k, 0.05f};
 }
 
-/* Column j of a head that begins at x, after its norm: column `column` of all queries (or keys). */
-static double normed_at(const float *x, int column, const float *weight, int width, float eps,
-                        int j)
+/* What the norm divides the `width` values from x on by. */
+static double norm_divisor(const float *x, int width, float eps)
 {
     double squares = 0;
-    if (!weight)
-        return (double)x[j];
-    const float *group = x - column % width;
     for (int i = 0; i < width; i++)
-        squares += (double)group[i] * (double)group[i];
-    return (double)x[j] / sqrt(squares / width + (double)eps) * (double)weight[column % width + j];
+        squares += (double)x[i] * (double)x[i];
+    return sqrt(squares / width + (double)eps);
 }
 
 static void rope_case(int head_dim, int n_heads, int n_kv_heads, enum normed normed)
@@ -118,6 +123,7 @@ static void rope_case(int head_dim, int n_heads, int n_kv_heads, enum normed nor
     void *q = memset(buffer(q_bytes), 0x55, q_bytes);
     rope_append(&dev, q, &kv, qkv, ld, &norm, &rope, &where, N, n_heads);
     to_host();
+    double divisor = 1;
     for (int i = 0; i < N * heads * head_dim; i++) {
         int r = i / (heads * head_dim), head = i / head_dim % heads, j = i % head_dim;
         const float *x = qkv + r * ld + head * head_dim;
@@ -127,8 +133,13 @@ static void rope_case(int head_dim, int n_heads, int n_kv_heads, enum normed nor
         int width = query ? norm.q_width : norm.k_width;
         int column = (query ? head : head - n_heads) * head_dim;
         const float *weight = query ? norm.q : norm.k;
-        double a = normed_at(x, column, weight, width, norm.eps, j % half);
-        double b = normed_at(x, column, weight, width, norm.eps, half + j % half);
+        if (weight && j == 0)
+            divisor = norm_divisor(x - column % width, width, norm.eps);
+        double a = (double)x[j % half], b = (double)x[half + j % half];
+        if (weight) {
+            a *= (double)weight[column % width + j % half] / divisor;
+            b *= (double)weight[column % width + half + j % half] / divisor;
+        }
         double turned = j < half ? a * co - b * si : b * co + a * si;
         double bound = case_epsilon(type) * fabs(turned);
         bound += (0x1p-22 + (weight ? case_sum_bound(width) : 0)) * (fabs(a) + fabs(b));

@@ -4,13 +4,22 @@
 #include "base/noise.h"
 #include "tests/rig/kernel_rig.h"
 
-/* sum over i of x[r][i] w[o][i]; *size is that of absolute values. */
-static double dot_product(const void *x, int r, const float *w, int k, int o, double *size)
+/* Row r of x [.][row_stride(k)]. */
+static const double *in_double(const void *x, int r, int k)
+{
+    double *row = scratch((size_t)k * sizeof *row);
+    for (int i = 0; i < k; i++)
+        row[i] = at(x, k, r, i);
+    return row;
+}
+
+/* sum over i of x[i] w[o][i]; *size is that of absolute values. */
+static double dot_product(const double *x, const float *w, int k, int o, double *size)
 {
     double sum = 0;
     *size = 0;
     for (int i = 0; i < k; i++) {
-        double term = at(x, k, r, i) * (double)w[o * k + i];
+        double term = x[i] * (double)w[o * k + i];
         sum += term;
         *size += fabs(term);
     }
@@ -135,8 +144,9 @@ static void matmul_case_body(const struct matmul_case *c)
         matmul(&dev, again + r * ldy, ldy, row_of(x, type, c->k, r), &w.m, on_gpu() ? c->rows : 1);
     to_host();
     for (int r = 0; r < c->rows; r++) {
+        const double *row = in_double(x, r, c->k);
         for (int o = 0; o < c->n; o++) {
-            double size, wanted = dot_product(x, r, w.source, c->k, o, &size);
+            double size, wanted = dot_product(row, w.source, c->k, o, &size);
             double bias = c->bias ? (double)w.m.bias[o] : 0, old = (double)before[r * ldy + o];
             double bound = case_sum_bound(c->k) * (size + fabs(bias) + fabs(old));
             near((double)y[r * ldy + o], wanted + bias, bound, "matmul");
@@ -183,9 +193,10 @@ static void check_ffn_row(const struct expert *e, const void *x, int r, const vo
 {
     double *hidden = scratch((size_t)width * sizeof *hidden);
     double *error = scratch((size_t)width * sizeof *error), eps = case_epsilon(type);
+    const double *row = in_double(x, r, dim);
     for (int j = 0; j < width; j++) {
-        double g_size, u_size, g = dot_product(x, r, e->gate, dim, j, &g_size);
-        double u = dot_product(x, r, e->up, dim, j, &u_size), silu = g / (1 + exp(-g));
+        double g_size, u_size, g = dot_product(row, e->gate, dim, j, &g_size);
+        double u = dot_product(row, e->up, dim, j, &u_size), silu = g / (1 + exp(-g));
         hidden[j] = silu * u;
         error[j] = case_sum_bound(dim) * (1.1 * g_size * fabs(u) + fabs(silu) * u_size) +
                    (EXP_ROUNDINGS * 0x1p-24 + eps) * fabs(silu * u) + 0x1p-24;

@@ -132,26 +132,34 @@ static void check_inputs(const void *x, const double *found, int rows, int k)
         }
 }
 
-/* Against the sum of what is multiplied, which leaves rounding of f32: of each group's part three
- * times, and a sum of as many terms as there are groups. */
+/* Against first and second plus the sum of what is multiplied, which leaves rounding of f32: of
+ * each group's part three times, and a sum of as many terms as there are groups. */
+static void check_sum(float y, const double *x, const double *w, int width, double first,
+                      double second)
+{
+    double sum = first + second, size = fabs(first) + fabs(second);
+    for (int i = 0; i < width; i++) {
+        sum += x[i] * w[i];
+        size += fabs(x[i] * w[i]);
+    }
+    near((double)y, sum, (3 * 0x1p-24 + case_sum_bound(width / QUANT_GROUP)) * size, "product");
+}
+
 static void check_sums(const float *y, int ldy, const double *x, const struct weights *w, int rows,
                        const float *before)
 {
-    int k = w->m.k, width = row_stride(k);
-    for (int r = 0; r < rows; r++)
-        for (int o = 0; o < w->m.n; o++) {
-            double sum = w->m.bias ? (double)w->m.bias[o] : 0, size = fabs(sum);
-            if (before)
-                sum += (double)before[r * ldy + o];
-            for (int i = 0; i < width; i++) {
-                struct packed p = packed_at(&w->m, o, i);
-                double term = x[r * width + i] * p.integer * p.scale;
-                sum += term;
-                size += fabs(term) + fabs(before ? (double)before[r * ldy + o] : 0);
-            }
-            near((double)y[r * ldy + o], sum, (3 * 0x1p-24 + case_sum_bound(width / 32)) * size,
-                 "product");
+    int width = row_stride(w->m.k);
+    double *weights = scratch((size_t)width * sizeof *weights);
+    for (int o = 0; o < w->m.n; o++) {
+        for (int i = 0; i < width; i++) {
+            struct packed p = packed_at(&w->m, o, i);
+            weights[i] = p.integer * p.scale;
         }
+        for (int r = 0; r < rows; r++)
+            check_sum(y[r * ldy + o], x + r * width, weights, width,
+                      w->m.bias ? (double)w->m.bias[o] : 0,
+                      before ? (double)before[r * ldy + o] : 0);
+    }
 }
 
 static void by_plain_c(float *y, int ldy, const void *x, const struct matrix *w, int rows)
