@@ -41,5 +41,5 @@ for preset in "${presets[@]}"; do
             continue
         }
     fi
-    "${settled[@]}" ctest --preset "$preset" -j "$((2 * $(nproc)))"
+    "${settled[@]}" ctest --preset "$preset" -j "$((3 * $(nproc)))"
 done
