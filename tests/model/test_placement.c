@@ -138,6 +138,30 @@ static void balance_minds_who_is_busy_and_who_is_fast(void **state)
         }
 }
 
+/* Workers with as many pieces hold as many experts, give or take one, also where measuring finds
+ * them a little different. */
+static void balance_is_even(void **state)
+{
+    (void)state;
+    struct config m = large_model();
+    for (int ranks = 3; ranks <= 9; ranks++)
+        for (int measured = 0; measured < 2; measured++) {
+            struct rank_speed speeds[9];
+            for (int r = 0; r < ranks; r++)
+                speeds[r] = (struct rank_speed){1e11 + 1e9 * (r * 5 % 3), 1e10 - 1e8 * (r % 2), 0};
+            struct balance b = {
+                .load = usual_workload, .n_ranks = ranks, .speeds = measured ? speeds : NULL};
+            struct placement p;
+            place_large(&p, &b, &m, BALANCE_DECODE);
+            for (int r = 1; r < ranks; r++)
+                for (int q = 1; q < r; q++)
+                    if (placement_count(&p.pieces[0], q) == placement_count(&p.pieces[0], r))
+                        assert_in_range(1 + placement_count(&p.layers[0], q) -
+                                            placement_count(&p.layers[0], r),
+                                        0, 2);
+        }
+}
+
 /* With every expert on a second rank, too, a rank has as many rows to compute, and in a prefill
  * step all of its experts to read; where one rank alone has all experts, copies take rows from it.
  */
@@ -372,6 +396,7 @@ int main(void)
         cmocka_unit_test(every_expert_has_one_place),
         cmocka_unit_test(balance_is_between_its_bounds),
         cmocka_unit_test(balance_minds_who_is_busy_and_who_is_fast),
+        cmocka_unit_test(balance_is_even),
         cmocka_unit_test(balance_respects_memory),
         cmocka_unit_test(copies_share_the_time),
         cmocka_unit_test(rules_are_what_they_are_called),
