@@ -45,6 +45,12 @@ struct dev {
         *memory_owner; // dev_open_host(): the GPU that allocates this device's memory; or NULL
 };
 
+/* What it computes with, for people: "cuda", or the instruction set. */
+static inline const char *dev_name(const struct dev *d)
+{
+    return d->cuda ? "cuda" : isa_name(d->isa);
+}
+
 /* The largest sizes that any later call will have. dev_reserve() sizes the scratch by them. */
 struct dev_limits {
     enum dtype type;

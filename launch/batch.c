@@ -301,7 +301,7 @@ static void print_summary(const struct batch_run *b)
             (unsigned long long)b->new_tokens, seconds,
             seconds > 0 ? (double)b->new_tokens / seconds : 0);
     fprintf(out, " | mean batch %.1f", s->steps ? (double)s->sequence_steps / (double)s->steps : 0);
-    fprintf(out, " | %s, %d rank%s\n", isa_name(c->dev.isa), c->placement.n_ranks,
+    fprintf(out, " | %s, %d rank%s\n", dev_name(&c->dev), c->placement.n_ranks,
             c->placement.n_ranks == 1 ? "" : "s");
 }
 

@@ -121,7 +121,7 @@ static void print_summary(const struct request_result *r, const struct ranks *ra
             r->ttft_s > 0 ? r->n_prompt / r->ttft_s : 0);
     if (tpot > 0)
         fprintf(out, " | TPOT %.2f ms, decode %.1f tokens/s", tpot * 1e3, 1 / tpot);
-    fprintf(out, " | %s, %d rank%s\n", isa_name(ranks->coordinator.dev.isa),
+    fprintf(out, " | %s, %d rank%s\n", dev_name(&ranks->coordinator.dev),
             ranks->coordinator.placement.n_ranks,
             ranks->coordinator.placement.n_ranks == 1 ? "" : "s");
 }

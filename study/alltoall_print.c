@@ -17,7 +17,7 @@ static void print_head(const struct alltoall_report *r, const struct alltoall_op
     struct exchange_words w = exchange_words(&o->exchange);
     fprintf(out, "# epmoe alltoall, commit %s: %d rank%s, transport %s, %s\n", EPMOE_COMMIT,
             r->n_ranks, r->n_ranks == 1 ? "" : "s", alltoall_transport(t, o->nccl),
-            isa_name(r->isa));
+            o->nccl ? "cuda" : isa_name(r->isa));
     fprintf(out, "# rows of %d %s to %d of %d experts, skew %s, seed %llu, placement %s\n",
             o->hidden, dtype_name(o->type), o->top_k, o->experts, o->skew,
             (unsigned long long)o->seed, o->placed);

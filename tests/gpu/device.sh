@@ -23,6 +23,9 @@ done <<'CASES'
 --device cuda --ranks 2 --strategy allgather --home 7
 CASES
 
+ids --device cuda >"$work/gpu" && grep -q ' | cuda, 1 rank$' "$work/stderr"
+result $? "expected a summary that names cuda, found: $(cat "$work/stderr")"
+
 # Weights of 8 and 4 bits: the same bytes of logits however many ranks there are, however experts lie,
 # and whether weights are quantised at load or were before; and nearly those of the processor.
 logits() { # file, MODEL, options…
