@@ -282,5 +282,7 @@ int command_run(struct process *p, int argc, char **argv)
     int parsed = parse(&o, argc, argv);
     if (!parsed && is_conversation(&o))
         return converse(p, &o);
+    if (!parsed)
+        parsed = ranks_check_apart(&o.model.profile, o.prompt.file);
     return ranks_command(p, parsed, &o.model, run_here, &o);
 }

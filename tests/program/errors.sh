@@ -264,6 +264,8 @@ expect 3 'generation_config.json: expected a plain file' run -m "$gone" -p x
 echo '{"id": "a", "prompt": "It"}' >"$work/in.jsonl"
 own='expected a file of its own to write, found the same as'
 expect 2 "$own" run -m "$austen" -p x --profile-json "$work/twice" --trace "$work/twice"
+echo x >"$work/prompt"
+expect 2 "$own" run -m "$austen" -f "$work/prompt" --trace "$work/prompt"
 expect 2 "$own" batch -m "$austen" -i "$work/in.jsonl" -o "$work/in.jsonl"
 expect 2 "$own" batch -m "$austen" -i "$work/in.jsonl" -o "$work/out.jsonl" --trace "$work/out.jsonl"
 expect 2 "$own" batch -m "$austen" -i "$work/in.jsonl" -o "$work/out.jsonl" --record-routing "$work/in.jsonl"
