@@ -4,7 +4,7 @@
 
 #include "coordinator/distribution.h"
 
-bool adjust_any(const struct sampler_options *o)
+bool adjust_needs_row(const struct sampler_options *o)
 {
     return o->frequency_penalty != 0 || o->presence_penalty != 0 || o->n_biases || o->logprobs;
 }
@@ -15,7 +15,7 @@ static void add_biases(const struct sampler_options *o, float *logits)
         logits[o->biases[i].token] += o->biases[i].logit;
 }
 
-/* As the kernel `penalise`: each token of the history once. */
+/* As the kernel `penalise`: each distinct token of the history is penalised once. */
 static void penalise_repetition(const struct sampler *s, float *logits, int32_t *counts)
 {
     const struct history *h = &s->history;

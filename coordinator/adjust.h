@@ -11,11 +11,12 @@
 
 #include "coordinator/sampler.h"
 
-/* Does this sampler want its whole row on the host? */
-bool adjust_any(const struct sampler_options *o);
-/* logits [vocab] := as biases and penalties leave them. counts [vocab] is scratch. */
+/* Do these options need a whole row of logits on the host? */
+bool adjust_needs_row(const struct sampler_options *o);
+/* Apply biases and penalties to logits [vocab]. counts [vocab] is scratch. */
 void adjust_row(const struct sampler *s, float *logits, int32_t *counts, int vocab);
-/* l->best and l->n_best := the l->most most probable tokens of a row; ties: the lower first. */
+/* l->best [l->n_best] := the l->most most probable tokens of a row with their log probabilities,
+ * among equals the lower token first; l->log_sum := log_sum() of the row. */
 void logprobs_of_best(struct token_logprobs *l, const float *logits, int vocab);
-/* l->picked := of this token, after logprobs_of_best() of the same row. */
+/* l->picked := the log probability of `token`; logprobs_of_best() of the same row comes first. */
 void logprobs_of_picked(struct token_logprobs *l, const float *logits, int32_t token);

@@ -13,7 +13,7 @@ static bool has_bit(const uint32_t *bits, int32_t token)
     return bits[token / 32] >> token % 32 & 1;
 }
 
-/* How many tokens that bans: one, or none if it is banned already. */
+/* Ban a token. Returns how many tokens that adds: 1, or 0 if it was banned already. */
 static int ban(uint32_t *banned, int32_t token)
 {
     int is_new = !has_bit(banned, token);
@@ -29,7 +29,8 @@ static int ban_list(uint32_t *banned, const int32_t *tokens, int n)
     return count;
 }
 
-/* What ended each earlier run of size - 1 tokens that are the newest ones, too. */
+/* Ban each token that would complete an n-gram of `size` tokens that the history already has: where
+ * the newest size - 1 tokens stood before, the token that followed them. */
 static int ban_repeated(uint32_t *banned, const struct history *h, int size)
 {
     int count = 0, before = size - 1;
@@ -50,8 +51,8 @@ static bool ends_it(const struct history *h, int32_t token)
     return false;
 }
 
-/* The last token of each sequence whose others are the newest ones. A sequence of one token is
- * always banned, unless the token ends the text. */
+/* Ban the last token of each bad sequence whose other tokens are the newest ones. The token of a
+ * sequence of one is always banned, unless it ends the text. */
 static int ban_words(uint32_t *banned, const struct history *h, const int32_t *words, int n_words)
 {
     int count = 0;

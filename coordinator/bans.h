@@ -17,10 +17,11 @@ struct history {
     int n_eos;          // 0: no token ends it
 };
 
-/* Does any of them need attention at all? */
+/* Does b ban anything? b may be NULL. */
 bool bans_any(const struct token_bans *b);
-/* Set the bits of the tokens that may not follow, in banned [seen_words(vocab)], which is zero; all
- * tokens are below vocab. Returns how many there are. */
+/* Set the bits of the tokens that may not come next in banned [seen_words(vocab)], which must be
+ * zero; all tokens of b and h are below vocab. Returns how many bits it has set. */
 int bans_mark(const struct token_bans *b, const struct history *h, uint32_t *banned);
-/* Leave out the banned ones of the n candidates; the others stay in order. Returns how many. */
+/* Remove the banned ones of the n candidates; the others stay in order. Returns how many are left.
+ */
 int bans_drop(const uint32_t *banned, struct candidate *best, int n);

@@ -1,5 +1,6 @@
-/* Bringing the ranks of a run together: greet every worker, agree on one setup, wait until all have
- * loaded; and sending everyone home. */
+/* What rank 0 says to the workers between steps: it greets each one, sends all of them one setup,
+ * waits until they have loaded, asks for counters, and stops them. Unless a comment says otherwise,
+ * an int is 0, an error of the transport, or the code of a worker's Fault; fail() has been told. */
 #pragma once
 
 #include "exchange/options.h"
@@ -14,23 +15,23 @@ struct cluster_terms {
     int max_rows, logit_rows;
     bool profile; // workers log their phases
     struct exchange_options exchange;
-    char *nccl_ids; // see transport/nccl.h
-    int n_nccl_ids; // a lane's each; 0: rows travel by the transport
+    char *nccl_ids; // [n_nccl_ids][NCCL_ID_BYTES], an id for each lane (transport/nccl.h)
+    int n_nccl_ids; // 0: rows travel by the transport
 };
 
-/* Hear every worker's Hello and refuse by name one of another version or other weights.
- * *common := the instruction sets that all ranks have, this one included. */
+/* Receive every worker's Hello. STATUS_FAILED if one has another version than terms->version,
+ * STATUS_BAD_FILE if one has other weights. *common := a mask of the instruction sets (1 << isa)
+ * that all ranks have, this one included. */
 int cluster_greet(struct transport *t, const struct cluster_terms *terms, unsigned *common);
 
-/* What every rank's device can do, measured on all at the same time: speeds [t->size]; entry 0 is
- * measured here, on the device `own`. Between cluster_greet and cluster_set_up. 0, or an error of
- * the transport, or a worker's. */
+/* speeds [t->size] := what every rank's device can do, measured on all at the same time; entry 0 is
+ * measured here, on the device `own`. Between cluster_greet and cluster_set_up. */
 int cluster_measure(struct transport *t, const struct cluster_terms *terms, enum isa isa,
                     struct dev *own, struct rank_speed *speeds);
 
-/* Tell every worker the setup; cluster_await waits until all are ready, and sums up the bytes of
- * weights that they hold. Loading one's own weights goes in between. 0, or an error of the
- * transport, or a worker's. */
+/* cluster_set_up sends every worker the setup. cluster_await waits until all are ready;
+ * *worker_bytes := the bytes of weights that they hold together. Rank 0 loads its own weights
+ * between the two calls. */
 int cluster_set_up(struct transport *t, const struct cluster_terms *terms, enum isa isa,
                    const struct config *m, const struct placement *p);
 int cluster_await(struct transport *t, uint64_t *worker_bytes);
@@ -38,20 +39,20 @@ int cluster_await(struct transport *t, uint64_t *worker_bytes);
 /* With -v: what a rank has loaded, and how fast. */
 void cluster_note_loaded(const char *host, int rank, const struct ready *ready);
 
-/* Ask every worker for its counters: stats [t->size], entry 0 left alone. */
+/* stats [t->size] := every worker's counters; entry 0 is left alone. */
 int cluster_stats(struct transport *t, struct stats *stats);
 
-/* error += what narrowing rows for the wire has cost the workers so far. */
+/* *error += what narrowing rows for the wire has changed on all workers so far. */
 int cluster_wire_error(struct transport *t, struct wire_error *error);
 
-/* A wait ended with TRANSPORT_INTERRUPTED: print the Fault that interrupted it; returns its code.
- */
+/* After a wait that ended with TRANSPORT_INTERRUPTED: receive the Fault that interrupted it, tell
+ * fail() its text and return its code. */
 int cluster_fault(struct transport *t);
 
-/* Between two steps, while there is nothing to do: look after the workers (transport_look).
- * `begins`: at the first look after a step. 0, or the status of what was lost or has failed, which
- * fail() has told; then the run is over. */
+/* Between two steps, while there is nothing to do: check whether a worker is lost or has failed
+ * (transport_look). `begins`: this is the first look after a step. After an error the run is over.
+ */
 int cluster_look(struct transport *t, bool begins);
 
-/* Say stop to all workers: the last word of every run, good or bad. */
+/* Send Stop to all workers. Every run ends with it, also one that has failed. */
 void cluster_stop(struct transport *t);

@@ -18,7 +18,7 @@
 _Static_assert((int)CONTROL_NCCL_ID_BYTES == (int)NCCL_ID_BYTES, "Setup has no room for it");
 _Static_assert((int)CONTROL_NCCL_MAX_IDS == (int)LANES, "Setup has no room for all");
 
-/* The groups of a layer's blocks where the device can read them; none where it has none. */
+/* The groups of a layer's blocks, with group_of copied to where the device can read it. */
 static struct grouping share_groups(struct coordinator *c, const struct layer_placement *l)
 {
     struct grouping g = placement_grouping(l);
@@ -42,8 +42,9 @@ static void share_placement(struct coordinator *c)
     }
 }
 
-/* What kv_bytes allows; kv_cache_open takes no more than all sequences can fill. However little
- * memory there seems to be, one sequence of full length is tried: pages are touched when needed. */
+/* How many blocks kv_bytes allows; 0: all sequences at full length. With KV_HALF_OF_MEMORY there
+ * are at least enough for one sequence at full length, even if less memory seems to be free, since
+ * pages are touched only as positions are written. */
 static int kv_blocks(struct coordinator *c, int64_t kv_bytes)
 {
     const struct config *m = &c->config;
@@ -66,7 +67,8 @@ static void trace_exchange(struct coordinator *c)
         root_trace(c->exchange[i], c->trace);
 }
 
-/* What depends on how rows travel. */
+/* Open what depends on how rows travel: the state's buffers, the exchange, the buffers of
+ * unembed(). */
 static void open_exchange(struct coordinator *c)
 {
     const struct config *m = &c->config;
@@ -116,7 +118,8 @@ static void allocate(struct coordinator *c, const struct coordinator_options *o)
         dev_reserve(wire_dev(c), &most);
 }
 
-/* As the options say; but what is packed in the checkpoint stays as it is. */
+/* c->precision := what the options say, or for a quantised checkpoint what the checkpoint has; then
+ * options that ask for another type or quantisation are refused. */
 static int choose_precision(struct coordinator *c, const struct coordinator_options *o,
                             const struct checkpoint *ckpt)
 {
@@ -136,7 +139,8 @@ static int choose_precision(struct coordinator *c, const struct coordinator_opti
     return 0;
 }
 
-/* 0, or STATUS_USAGE if a layer would not see all of so long a text. */
+/* Choose context, chunk and logit_rows. STATUS_USAGE if the context exceeds the model's attention
+ * window. */
 static int choose_sizes(struct coordinator *c, const struct coordinator_options *o)
 {
     const struct config *m = &c->config;
@@ -177,7 +181,7 @@ static void close_device(struct coordinator *c)
     dev_close(&c->dev);
 }
 
-/* All ranks at the same time: once all have loaded. */
+/* Bring up NCCL's communicators, which all ranks do at the same time, once all have loaded. */
 static int join_gpus(struct coordinator *c, const void *nccl_ids)
 {
     int status = dev_wait(&c->dev);
@@ -186,7 +190,7 @@ static int join_gpus(struct coordinator *c, const void *nccl_ids)
     return status == TRANSPORT_INTERRUPTED ? cluster_fault(c->transport) : status;
 }
 
-/* Where NCCL moves rows: an id for each lane, to terms->nccl_ids, which has room for all. */
+/* If NCCL moves rows: make an id for each lane in terms->nccl_ids, which has room for LANES. */
 static int make_ids(const struct coordinator *c, const struct coordinator_options *o,
                     struct cluster_terms *terms)
 {
@@ -197,12 +201,13 @@ static int make_ids(const struct coordinator *c, const struct coordinator_option
     return status;
 }
 
-/* What opening takes from step to step. */
+/* What the steps of coordinator_open() share. */
 struct opening {
     struct coordinator *c;
     const struct coordinator_options *o;
     const struct checkpoint *ckpt;
-    struct transport alone, *t; // a world of one, and the coordinator's or that one
+    struct transport alone; // of size 1
+    struct transport *t;    // the coordinator's, or &alone
     struct cluster_terms terms;
     char nccl_ids[LANES * NCCL_ID_BYTES];
     unsigned common; // instruction sets that all ranks have
@@ -215,8 +220,8 @@ static int check_weights(struct opening *s)
     return weights_check(&s->c->config, s->ckpt);
 }
 
-/* Which copy of an expert a row goes to depends on the row's place in its step, and so would what a
- * rank's sum of the row's outputs holds. */
+/* With copies, which ranks compute a row's experts depends on the row's place in its step. With
+ * COMBINE_SUM each rank adds up its own outputs, so rounding would then depend on that place. */
 static int check_copies(const struct opening *s)
 {
     int copies = s->c->placement.n_copies;
@@ -228,7 +233,8 @@ static int check_copies(const struct opening *s)
                 copies, s->o->placement.text);
 }
 
-/* A placement by a rule or a file: what is wrong with it is refused before a device opens. */
+/* Build a placement by a rule or from a file, so that errors in it are told before a device opens.
+ */
 static int place_by_rule(struct opening *s)
 {
     if (placement_is_balanced(&s->o->placement))
@@ -272,14 +278,14 @@ static bool is_worth_measuring(const struct coordinator *c, const struct cluster
            rank_speed_matters(&c->config, c->precision);
 }
 
-/* Of how many rows a step must be to go in two halves; 0: none does. */
+/* The fewest rows of a step that goes in two halves; 0: no step does. */
 static int halved_rows(enum overlap overlap)
 {
     return overlap == OVERLAP_OFF ? 0 : overlap == OVERLAP_ON ? 2 : OVERLAP_AUTO_ROWS;
 }
 
-/* With COMBINE_SUM results depend on the placement, so that goes by the shapes of the model alone.
- */
+/* With COMBINE_SUM results depend on the placement, so then the placement is made from the model's
+ * shapes alone, not from measured speeds or the expected workload. */
 static int place_balanced(struct opening *s)
 {
     struct coordinator *c = s->c;
@@ -423,7 +429,8 @@ int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
     return status;
 }
 
-/* Rank 0 leaves the old exchange while workers do: NCCL may wait for all ranks of a host. */
+/* Rank 0 leaves the old exchange while the workers leave theirs, since NCCL may wait for all ranks
+ * of a host. */
 int coordinator_change_exchange(struct coordinator *c, const struct coordinator_options *o)
 {
     struct cluster_terms terms = {.precision = c->precision,

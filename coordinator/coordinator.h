@@ -18,60 +18,63 @@
 
 struct coordinator_options {
     const char *model_dir;
-    const char *version;            // of the program; workers must have the same
-    int dtype;                      // enum dtype, or -1: what config.json says
-    enum quant quant, expert_quant; // how matrices are kept; experts and pieces of dense blocks as
-                                    // the others unless they are given their own
+    const char *version;     // of the program; workers must have the same
+    int dtype;               // enum dtype, or -1: what config.json says
+    enum quant quant;        // how matrices are kept
+    enum quant expert_quant; // the same of experts and pieces of dense blocks; QUANT_NONE: as quant
     enum device device;
-    int gpu;  // its number, of DEVICE_CUDA
-    int gpus; // of this host, whose ranks take them in turn; 0: only rank 0 has one
+    int gpu;  // with DEVICE_CUDA: the GPU's number
+    int gpus; // GPUs of this host, which its ranks take in turn; 0: only rank 0 has a GPU
     int threads;
-    bool eager;        // as a straightforward program would compute (dev_make_eager); a CPU, alone
-    int chunk;         // rows of the largest step
-    int context;       // positions of a sequence, beyond the model's maximum too; 0: see wanted
-    int wanted;        // positions that are needed, within the model's maximum; 0: all of it
+    bool eager;  // compute as a straightforward program does (dev_make_eager); only on a CPU
+                 // and without other ranks
+    int chunk;   // rows of the largest step
+    int context; // positions of a sequence, may exceed the model's maximum; 0: see wanted
+    int wanted;  // with context 0: positions that are needed, cut to the model's maximum, which
+                 // is also what 0 means
     int max_sequences; // in flight at once
     int logit_rows;    // of one call of unembed()
     struct placement_spec placement;
-    struct workload expect; // what "balanced" places for
+    struct workload expect; // the workload that placement "balanced" is made for
     struct exchange_options exchange;
-    bool nccl;        // rows go from GPU to GPU by NCCL; every rank has one, or shares it
-    int64_t kv_bytes; // of the KV cache at most; 0: all sequences at full length
+    bool nccl;        // NCCL moves rows from GPU to GPU; every rank has a GPU, perhaps a shared one
+    int64_t kv_bytes; // of the KV cache, at most; 0: all sequences at full length
     struct profile_options profile;
     const char *record;     // file that the routing of all steps is recorded in; NULL: none
     const char *model_name; // as the user has named it, for the record
 };
 
-/* kv_bytes: half of the memory that is available once the weights are loaded. */
+/* Or kv_bytes is this: half of the memory that is available once the weights are loaded. */
 enum { KV_HALF_OF_MEMORY = -1 };
 
 struct coordinator {
     struct config config;
     struct generation_defaults defaults;
     struct transport *transport; // NULL or size 1: alone
-    struct dev dev;              // what computes
-    struct dev host; // beside a GPU: its host, for messages, and for rows unless NCCL moves them
+    struct dev dev;              // the device that computes
+    struct dev host; // with a GPU and other ranks: the CPU device that messages leave from, and
+                     // rows unless NCCL moves them; else unused
     struct precision precision;
     int chunk, context, logit_rows;
     struct arena memory;
     struct weights weights;
     struct shard shard; // experts at home
     struct placement placement;
-    struct exchange_options options; // as they count
-    bool nccl;                       // rows go from GPU to GPU
+    struct exchange_options options; // the wire is resolved (exchange_choose_wire)
+    bool nccl;                       // NCCL moves rows from GPU to GPU
     struct root_end *exchange[LANES];
-    int n_exchanges;        // how many are open: of a step, or of its halves
+    int n_exchanges;        // how many are open: 1 for whole steps, or one for each half
     struct outputs outputs; // the output matrix over the ranks
     struct kv_cache kv;
     struct rope_tables rope;
-    struct grouping *groups;  // [n_layers] the placement's, for the device,
-    const int32_t **piece_at; // [n_layers] and the same of pieces
+    struct grouping *groups;  // [n_layers] of experts; the arrays are where the device reads them
+    const int32_t **piece_at; // [n_layers] places of pieces (struct pending_residual), likewise
     struct state state;
     struct picker picker;
-    struct probe *probe;     // a second pass looks for what is not finite; or NULL
-    struct watched *watched; // NULL: nobody watches; else the caller's
+    struct probe *probe;     // while probe_explain() runs a sequence again; else NULL
+    struct watched *watched; // the caller's counters of rows; NULL: none
     struct profile *profile; // NULL: none is wanted
-    struct trace *trace;     // its log of this rank, or NULL
+    struct trace *trace;     // the profile's log of this rank, or NULL
     struct record *record;   // of all steps' routing, or NULL
     double load_seconds;
     uint64_t weight_bytes; // of all ranks
@@ -83,18 +86,20 @@ static inline struct dev *wire_dev(struct coordinator *c)
     return c->host.kernels ? &c->host : &c->dev;
 }
 
-/* Check the checkpoint, greet the workers, agree, load, and wait until all are ready. On failure
- * the workers have been told to stop and nothing is left open. It stays where it was opened. */
+/* Check the checkpoint, greet the workers, send them the setup, load, and wait until all are ready.
+ * t NULL or of size 1: no workers. 0, or an error that fail() has told: then the workers have been
+ * told to stop and nothing is left open. *c may not be moved while it is open. */
 int coordinator_open(struct coordinator *c, const struct coordinator_options *o,
                      struct transport *t);
-/* Between two steps, with workers: from now on rows travel as o->exchange and o->nccl say; the rest
- * of `o` is as it was when opened, and so are weights and KV cache. Memory of the exchange before
- * is given back at the end only. After an error the run is over. */
+/* Between two steps, with workers: from now on rows travel as o->exchange and o->nccl say. The rest
+ * of `o` must be as it was when opened; weights and KV cache stay. The old exchange's memory is
+ * freed only by coordinator_close(). After an error the run is over. */
 int coordinator_change_exchange(struct coordinator *c, const struct coordinator_options *o);
-/* The wire's error so far: root mean square of what narrowing changed, over that of the values, on
- * all ranks; 0 on the model's own wire. */
+/* *error := the root mean square of what narrowing rows for the wire has changed so far on all
+ * ranks, divided by that of the values; 0 on the model's own wire. 0, or an error of the device or
+ * of a worker. */
 int coordinator_wire_error(struct coordinator *c, double *error);
-/* Complete c->profile, after the last step; 0 without one. */
+/* After the last step: complete c->profile. 0 (also without a profile), or the run is over. */
 int coordinator_finish_profile(struct coordinator *c);
 /* How many experts had rows, summed over layers and steps; each copy of an expert, and each half of
  * a step, counts by itself. Waits for the device. */

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-/* From the largest logit on, so that nothing overflows. */
+/* The largest logit is subtracted before exp(), so that no term overflows. */
 double log_sum(const float *logits, int n)
 {
     double most = -INFINITY, sum = 0;

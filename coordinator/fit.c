@@ -33,11 +33,11 @@ static double gib(uint64_t bytes)
     return (double)bytes / (1 << 30);
 }
 
-/* Workers that share rank 0's GPU: ranks of a host take its GPUs in turn. */
+/* Does this rank share rank 0's GPU? The ranks of a host take its GPUs in turn. */
 static bool shares(const struct coordinator *c, const struct coordinator_options *o, int rank)
 {
     const struct transport *t = c->transport;
-    int before = 0; // ranks of this host
+    int before = 0; // lower ranks on this host
     for (int r = 0; r < rank; r++)
         before += strcmp(t->hosts[r], t->hosts[0]) == 0;
     return o->gpus && strcmp(t->hosts[rank], t->hosts[0]) == 0 && before % o->gpus == o->gpu;
@@ -70,7 +70,8 @@ static uint64_t sharing_bytes(const struct coordinator *c, const struct coordina
     return bytes;
 }
 
-/* A limited cache, or one that takes what is left, needs no more than one full sequence. */
+/* Bytes of the KV cache. One that takes half of what is free (kv_bytes < 0) needs at least one
+ * sequence at full length. */
 static uint64_t kv_bytes(const struct coordinator *c, const struct coordinator_options *o)
 {
     uint64_t least = kv_footprint(&c->config, c->precision.type, c->context);
@@ -80,7 +81,7 @@ static uint64_t kv_bytes(const struct coordinator *c, const struct coordinator_o
     return o->kv_bytes > 0 && (uint64_t)o->kv_bytes < all ? (uint64_t)o->kv_bytes : all;
 }
 
-/* The first of these that is enough: a shorter context, experts on workers, another machine. */
+/* text := the first of these that is enough: a shorter context, experts on workers, no GPU. */
 static void advise(char *text, size_t size, const struct memory_plan *p,
                    const struct gpu_need *need, uint64_t free)
 {
@@ -118,8 +119,8 @@ uint64_t fit_room(struct coordinator *c, const struct coordinator_options *o)
     return free > need ? free - need : 1;
 }
 
-/* Of the host's memory, without a GPU. The embedding of a file stays there, and is given back when
- * others need the memory. */
+/* fit_check() without a GPU. The caller has set plan->embed_bytes to 0 for an embedding in a file:
+ * its pages can be dropped when memory is short. */
 static int check_host(struct coordinator *c, struct memory_plan *plan, uint64_t buffers)
 {
     const struct transport *t = c->transport;

@@ -1,16 +1,17 @@
-/* A layer is attention, then experts; which experts run where is the placement's affair. The worker
- * mirrors the loop (worker/serve.c). The loop allocates nothing: all its buffers are in struct
- * state.
+/* The loop over layers: attention, then experts, which run where the placement says. Workers go
+ * through the same layers in the same order (worker/serve.c). The loop allocates nothing: all its
+ * buffers are in struct state.
  *
- * With --overlap the rows of a step go in two halves that take turns, A(0) B(0) A(1) B(1) …: a turn
- * takes back what the workers made of its rows in the layer before, and ends when they have left
- * again, so that they are away while the other half computes. Halves are cut between any two rows,
- * in the middle of a prompt, too: in each layer the keys and values of A are in the cache before B
- * attends to them, and A attends to none of B's, since a sequence's rows stand in order of
- * position.
+ * With --overlap a step's rows are cut into halves A and B that take turns: A(0) B(0) A(1) B(1) …,
+ * with the layer in parentheses. A turn waits for the experts' results of its half's previous
+ * layer, runs attention and routing of this one, and sends the rows to the workers, who compute
+ * while the other half has its turn. The cut may be within a prompt: rows of a sequence are in
+ * order of position, so A attends to no key of B, and in each layer A's keys and values are in the
+ * cache before B attends to them.
  *
- * Nobody waits for ever: dispatch never waits, and when the coordinator waits for what A gets back
- * it has dispatched all that the workers, who take the same turns, serve before it. */
+ * There is no deadlock: root_dispatch() never waits, and before rank 0 waits for the results of a
+ * turn it has dispatched everything that a worker, which serves the turns in the same order, must
+ * receive before it. */
 #include "coordinator/forward.h"
 
 #include <stdlib.h>
@@ -25,17 +26,18 @@
 
 /* The rows that go through the layers together: all of a step, or half. */
 struct half {
-    int first, n;   // of the step
-    struct state s; // theirs
+    int first, n;   // rows [first, first + n) of the step
+    struct state s; // their buffers
     struct positions at;
     struct root_end *exchange;
-    struct routing routing;
-    bool away;                       // with the workers
-    int layer;                       // where they are, or were
-    struct pending_residual pending; // what x is still to get of the layer before
+    struct routing routing;          // of the latest layer
+    bool away;                       // the latest layer's results have not been combined yet
+    int layer;                       // the latest layer
+    struct pending_residual pending; // what is still to be added to x
 };
 
-/* x has all of layer l (-1: of the embedding), and h := rmsnorm(x) unless norm is NULL. */
+/* x += the pending residual, which completes layer l (-1: the embedding); then h := rmsnorm(x)
+ * unless norm is NULL. */
 static int add_pending(struct coordinator *c, struct half *half, int l, const float *norm)
 {
     const struct config *m = &c->config;
@@ -62,8 +64,8 @@ static void attention_block(struct coordinator *c, int l, struct half *half)
     matmul_add(d, s->x, m->dim, s->a, &L->o, n);
 }
 
-/* The routing of n rows in layer l, whose arrays are r's. In a layer without experts each row has 0
- * experts, and goes through pieces only. */
+/* The routing of n rows in layer l, with the arrays of r. In a layer without experts k is 0: rows
+ * go through pieces only. */
 static struct routing routing_of(struct coordinator *c, int l, const struct routed *r, int n)
 {
     const struct layer_placement *experts = &c->placement.layers[l];
@@ -80,7 +82,7 @@ static struct routing routing_of(struct coordinator *c, int l, const struct rout
         .layer = {placement_grouping(experts), experts->rank_first, pieces->rank_first, k}};
 }
 
-/* y := the outputs of the experts that stayed at home, at their slots */
+/* y := the outputs of rank 0's own experts, at their slots */
 static struct ffn_job experts_job(struct coordinator *c, int l, const struct half *half,
                                   const void *rows)
 {
@@ -94,7 +96,7 @@ static struct ffn_job experts_job(struct coordinator *c, int l, const struct hal
     return job;
 }
 
-/* z := the outputs of the pieces at home, in their places: down(silu(gate h) * up h) of each */
+/* z := the outputs of rank 0's own pieces, in their places: down(silu(gate h) * up h) of each */
 static struct ffn_job pieces_job(struct coordinator *c, int l, const struct half *half,
                                  const void *rows)
 {
@@ -218,7 +220,7 @@ static int run_layer(struct coordinator *c, int l, struct half *half)
     pulse_layer(l);
     trace_at(c->trace, l, root_lane(half->exchange));
     attention_block(c, l, half);
-    status = root_advance(half->exchange); // the other half's
+    status = root_advance(half->exchange); // moves rows of the other half on
     trace_mark(c->trace, L->sparse ? PHASE_ROUTER : PHASE_SHARED);
     rmsnorm(&c->dev, s->h, c->precision.type, s->x, L->ffn_norm, half->n, m->dim, m->norm_eps);
     return status ? status : expert_block(c, l, half);
@@ -249,7 +251,7 @@ static enum step_kind kind_of(const struct batch *b)
     return STEP_DECODE;
 }
 
-/* The batch on the device: tokens, then where the rows stand. */
+/* Copy the batch to the device: tokens, sequence slots, positions; and the block table. */
 static void upload(struct coordinator *c, const struct batch *b)
 {
     struct state *s = &c->state;
@@ -261,14 +263,14 @@ static void upload(struct coordinator *c, const struct batch *b)
     kv_cache_upload(&c->kv, &c->dev);
 }
 
-/* Whether a row is its sequence's only one, in either half of the step. */
+/* Is row i its sequence's only row in the whole step? */
 static bool is_alone(const struct batch *b, int i)
 {
     return (i == 0 || b->seq[i - 1] != b->seq[i]) && (i + 1 == b->n || b->seq[i + 1] != b->seq[i]);
 }
 
-/* Where rows [first, first + n) of the step stand. */
-static struct positions stand(const struct state *s, const struct batch *b, int first, int n)
+/* The sequences and positions of rows [first, first + n) of the step. */
+static struct positions positions_of(const struct state *s, const struct batch *b, int first, int n)
 {
     struct positions at = {s->inputs + b->n + first, s->inputs + 2 * b->n + first, 0, 0};
     const int32_t *pos = b->pos + first;
@@ -279,14 +281,14 @@ static struct positions stand(const struct state *s, const struct batch *b, int 
     return at;
 }
 
-/* The same rows as half of the step, or all of it. */
+/* Rows [first, first + n) of the step, before its first layer. */
 static struct half half_of(struct coordinator *c, const struct batch *b, int first, int n)
 {
     return (struct half){
         .n = n,
         .first = first,
         .s = first ? state_second_half(&c->state, &c->config, c->precision.type, first) : c->state,
-        .at = stand(&c->state, b, first, n),
+        .at = positions_of(&c->state, b, first, n),
         .exchange = c->exchange[first > 0]};
 }
 
@@ -301,10 +303,11 @@ static int run_layers(struct coordinator *c, struct half *halves, int n_halves)
     return status;
 }
 
-/* A step in which every row is its sequence's only one, without other ranks, is the same calls
- * every time: a device may record and play them. Attention then reaches as far as the longest
- * context of the same size class. */
-static bool repeats(const struct coordinator *c, struct half *all)
+/* Can the device record this step and play it again? Yes if there are no other ranks and every row
+ * is its sequence's only one: all steps of so many rows then make the same calls, except for
+ * at.longest. That becomes the next KV_BLOCK times a power of two, so that few recordings serve all
+ * contexts. */
+static bool can_be_recorded(const struct coordinator *c, struct half *all)
 {
     if (c->transport || c->trace || c->probe || c->record || all->at.singles < all->n)
         return false;
@@ -320,7 +323,7 @@ static uint64_t step_key(const struct half *all)
     return (uint64_t)1 << 63 | (uint64_t)all->n << 32 | (uint64_t)all->at.longest;
 }
 
-/* What the exchange would have counted of a step that was played. */
+/* Count what a step that was played has computed; the exchange was not called for it. */
 static void count_played(struct coordinator *c, int n)
 {
     for (int l = 0; l < c->config.n_layers; l++)
@@ -330,7 +333,7 @@ static void count_played(struct coordinator *c, int n)
 
 static int run_step(struct coordinator *c, struct half *halves, int n_halves, int n)
 {
-    bool again = n_halves == 1 && repeats(c, halves);
+    bool again = n_halves == 1 && can_be_recorded(c, halves);
     if (again && !dev_graph_begin(&c->dev, step_key(halves))) {
         count_played(c, n);
         return 0;

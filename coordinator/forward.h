@@ -12,13 +12,13 @@ struct batch {
     const int32_t *pos;    // [n] position in it
 };
 
-/* Runs all layers; c->state.x holds the result. 0, or an error that fail() has told: of the
- * transport, the device or the profile, or the one that a worker's Fault tells. Then the run is
- * over. */
+/* Run all layers; c->state.x [n][dim] is the result. 0, or an error of the transport, the device or
+ * the profile, or a worker's Fault, which fail() has told; then the run is over. */
 int forward(struct coordinator *c, const struct batch *b);
 
-/* Tokens [n] of a slot from position 0 on, in steps of c->chunk rows. Each step is handed to
- * on_chunk, unless that is NULL, while its rows are in c->state. 0, or what either returned. */
+/* Run tokens [n] of a slot from position 0 on, in steps of at most c->chunk rows. After each step
+ * on_chunk, unless it is NULL, is called with the position of the step's first row and the number
+ * of its rows, which are in c->state. 0, or the first error of forward() or on_chunk. */
 int forward_sequence(struct coordinator *c, int slot, const int32_t *tokens, int n,
                      int (*on_chunk)(void *context, struct coordinator *c, int first, int n),
                      void *context);

@@ -1,13 +1,13 @@
-/* One request alone, and the prompt's rows alone. */
+/* Runs one request by itself, or only the rows of a prompt. No other sequence may be running. */
 #pragma once
 
 #include "coordinator/scheduler.h"
 
-/* A checked request (request_check) from prompt to end. */
+/* Run a request that request_check() has accepted from prompt to end. 0, or what scheduler_step()
+ * returned. */
 int generate(struct coordinator *c, const struct request *r);
 
-/* Feed tokens [n] from position 0 on into slot 0, which nobody else uses, in chunks; each is handed
- * to on_chunk while its rows are in c->state, with the position of its first one. KV blocks are
- * taken and given back. 0, or what forward() or on_chunk returned. */
+/* forward_sequence() of tokens [n] in slot 0, with KV blocks that are taken for it and given back;
+ * there must be enough of them. */
 int prefill(struct coordinator *c, const int32_t *tokens, int n,
             int (*on_chunk)(void *context, struct coordinator *c, int first, int n), void *context);

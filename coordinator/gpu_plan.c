@@ -23,9 +23,9 @@ static int first_copies_at_home(const struct placement *p)
     return n;
 }
 
-/* Any expert is taken to be as likely as any other, so a token's experts are on rank 0 as often as
- * experts have their first copy there: the row of a step of one token goes to no other copy
- * (model/placement.h). */
+/* All experts are taken to be equally likely, and the row of a step of one token goes to first
+ * copies only (model/placement.h). So the share of a token's experts that are on rank 0 is the
+ * share of experts whose first copy is there. */
 struct gpu_plan gpu_plan_of(const struct memory_plan *p, uint64_t gpu_memory)
 {
     const struct config *m = &p->config;

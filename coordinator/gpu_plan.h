@@ -1,21 +1,23 @@
-/* What of a model fits a GPU that a run is planned for, and what a token costs when the rest stays
- * with the processors. */
+/* For planning a run: how much of a model fits a GPU of so many bytes, and what a token costs when
+ * the other experts are on processors. */
 #pragma once
 
 #include <stdbool.h>
 
 #include "model/memory_plan.h"
 
-/* A GPU as rank 0, the other ranks on processors. Per token, in a step of one: weights that are
- * read on the GPU and on the others, if each expert is chosen as often as any other; and rows that
- * travel there and back, at most (a row that several experts of a rank want goes there once). A
- * copy of an expert takes memory on its rank, but a step of one token reads first copies only. */
+/* Rank 0 has the GPU, the other ranks compute on processors. read_here, read_there and rows are
+ * bytes for one token, in a step of one token: weights read on the GPU and by the other ranks, if
+ * all experts are equally likely; and rows that travel to the other ranks and back, at most (a row
+ * goes only once to a rank with several of its experts). Copies of experts take memory, but a step
+ * of one token reads first copies only. */
 struct gpu_plan {
-    uint64_t bytes, workspace; // of the GPU's memory; workspace is part of it
+    uint64_t bytes;     // needed on the GPU in all
+    uint64_t workspace; // of these, what is neither weights nor KV cache
     bool fits;
-    double read_here, read_there, rows; // bytes a token
+    double read_here, read_there, rows;
 };
 struct gpu_plan gpu_plan_of(const struct memory_plan *p, uint64_t gpu_memory);
 
-/* The most experts of each layer that fit beside all else; -1: that does not fit itself. */
+/* The most experts of each layer that fit on the GPU beside all else; -1: all else does not fit. */
 int gpu_home_most(const struct memory_plan *p, uint64_t gpu_memory);

@@ -90,7 +90,8 @@ int kv_cache_positions(const struct kv_cache *kv)
     return most * KV_BLOCK;
 }
 
-/* The last block first: of those that are kept, what leads to others is to go after them. */
+/* The last block is given back first, so that kept blocks are evicted before those that lead to
+ * them (prefix.h). */
 void kv_cache_release(struct kv_cache *kv, int sequence)
 {
     int32_t *row = row_of(kv, sequence);

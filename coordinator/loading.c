@@ -7,7 +7,7 @@
 #include "coordinator/cluster.h"
 #include "model/sizes.h"
 
-/* A bar in bytes of the weights as they will be kept. */
+/* A progress bar that counts the bytes of the weights in the type that they will be kept in. */
 struct load_bar {
     struct progress progress;
     double type_bytes;

@@ -55,8 +55,8 @@ static void penalise_rows(struct picker *p, struct dev *d, float *logits, int n)
     bool any = false;
     for (int i = 0; i < n; i++) {
         const struct sampler_options *o = &p->samplers[i]->options;
-        float factor =
-            adjust_any(o) ? 1 : (float)o->repetition_penalty; // else adjust_row() does it
+        // adjust_row() penalises the rows that come to the host as a whole
+        float factor = adjust_needs_row(o) ? 1 : (float)o->repetition_penalty;
         p->penalties_host[i] = (struct penalty){p->seq[i], factor};
         any = any || factor != 1;
     }
@@ -120,12 +120,12 @@ void picker_pick_from(struct picker *p, struct candidate *best, int most, int n)
         pick_row(p, i, best + (size_t)(i * most), p->needs[i], p->all);
 }
 
-/* The same from a whole row. */
+/* p->picked[row] := what the row's sampler chooses from its logits [vocab], which change. */
 static void pick_whole_row(struct picker *p, int row, float *logits)
 {
     struct sampler *s = p->samplers[row];
     struct token_logprobs *l = s->options.logprobs;
-    if (adjust_any(&s->options)) {
+    if (adjust_needs_row(&s->options)) {
         memcpy(p->raw, logits, (size_t)p->vocab * sizeof *p->raw);
         adjust_row(s, logits, p->counts, p->vocab);
     }

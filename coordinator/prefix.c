@@ -60,7 +60,7 @@ void prefixes_name(struct prefixes *p, int32_t block, uint64_t before, const int
     *bucket = block;
 }
 
-/* Take a block out of the order of use. */
+/* Remove a block from the list of idle ones. */
 static void unlink_block(struct prefixes *p, int32_t block)
 {
     struct kept_block *b = &p->blocks[block];

@@ -29,8 +29,8 @@ int probe_look(struct coordinator *c, const float *x, int n, int l)
     return status;
 }
 
-/* *layer := the first layer in whose output a row is not finite; PROBE_EMBEDDING: before all
- * layers; n_layers: after them. */
+/* *layer := the first layer whose output is not finite; PROBE_EMBEDDING: the embedding is not;
+ * n_layers: all are. */
 static int probe_sequence(struct coordinator *c, int slot, const int32_t *tokens, int n, int *layer)
 {
     size_t values = (size_t)c->chunk * (size_t)c->config.dim;

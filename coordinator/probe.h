@@ -1,5 +1,5 @@
-/* Finds where numbers stop being finite, once a row's logits are not: the sequence goes through the
- * layers a second time, and its rows are looked at after each. */
+/* Finds out why a row's logits are not finite: the sequence is computed again, and after each layer
+ * its rows are checked for NaN and infinity. */
 #pragma once
 
 #include <stddef.h>
@@ -11,15 +11,15 @@ enum { PROBE_EMBEDDING = -1 };
 
 struct probe {
     float *rows; // host [chunk][dim]
-    int first;   // the lowest layer after which a row was not finite; n_layers: none was
+    int first;   // the lowest layer whose output was not finite; n_layers: none so far
 };
 
-/* Look at x [n][dim], which has layer l (PROBE_EMBEDDING: none yet). Called by forward() while
- * c->probe is set. 0, or what dev_wait() said. */
+/* Check x [n][dim] in device memory, the output of layer l (PROBE_EMBEDDING: of the embedding), and
+ * update c->probe. forward() calls it while c->probe is set. 0, or what dev_wait() said. */
 int probe_look(struct coordinator *c, const float *x, int n, int l);
 
-/* The logits of the last of tokens [n] are not all finite: text := a line that says in which
- * layer's output numbers first were not. The slot has its KV blocks, which get the values that they
- * have; c->state is overwritten. 0, or the run is over. */
+/* For a slot whose logits after tokens [n] are not all finite: text := a line that says in which
+ * layer's output the first such number was. The slot must have its KV blocks, which are written
+ * with the same values again; c->state is overwritten. 0, or the run is over. */
 int probe_explain(struct coordinator *c, int slot, const int32_t *tokens, int n, char *text,
                   size_t size);

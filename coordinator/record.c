@@ -10,8 +10,8 @@ struct record {
     struct arena memory;
     struct routing_head head;
     struct routing_writer writer;
-    int *number;      // [layers] of those with experts
-    uint8_t *experts; // of the step, as the file has them
+    int *number;      // [layers] the number of each layer among those with experts
+    uint8_t *experts; // [layers with experts][rows][top_k] of the step, in the file's form
     int32_t *routed;  // [rows][top_k] of a layer, in the host's memory
     struct routing_run *runs;
     struct routing_step step;

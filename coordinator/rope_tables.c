@@ -4,8 +4,8 @@
 
 #include "model/rope.h"
 
-/* The rows of a sequence from position 0 to `end`, whose prompt has n tokens. The angle is in f32,
- * as the reference implementation has it, its cosine correctly rounded. */
+/* Make the rows of positions [0, end) of a sequence whose prompt has n tokens. Angles are in f32,
+ * as in transformers; their cosines and sines are computed in double and rounded. */
 static void make_rows(struct rope_tables *r, const struct config *m, int slot, int n, int end)
 {
     float frequency[MAX_HEAD_DIM / 2], scale = rope_frequencies(m, n, frequency);
@@ -24,7 +24,7 @@ static void make_rows(struct rope_tables *r, const struct config *m, int slot, i
     }
 }
 
-/* The same rows of the device's tables := those of the host's. */
+/* Copy the rows of positions [0, end) of a sequence to the device. */
 static void upload_rows(struct rope_tables *r, struct dev *d, int slot, int end)
 {
     size_t first = (size_t)slot * (size_t)r->table.stride * (size_t)r->table.half;

@@ -49,7 +49,7 @@ static void sort_by_byte(struct candidate *to, const struct candidate *from, int
 
 int sampler_needs(const struct sampler_options *o, int banned, int vocab)
 {
-    if (adjust_any(o))
+    if (adjust_needs_row(o))
         return 0;
     int n = o->temperature <= 0 ? 1 : o->top_k > 0 && o->top_k < vocab ? o->top_k : vocab;
     n = n + banned < vocab ? n + banned : vocab; // the best may be banned
@@ -67,7 +67,7 @@ void sampler_rank(struct candidate *all, const float *logits, int vocab)
     }
 }
 
-/* In proportion to its probability. */
+/* The probability of candidate i, relative to that of the best. */
 static double mass(const struct sampler_options *o, const struct candidate *best, int i)
 {
     return exp(((double)best[i].logit - (double)best[0].logit) / o->temperature);
@@ -100,13 +100,14 @@ static int cut_min_p(const struct sampler_options *o, const struct candidate *be
     return count;
 }
 
-/* A candidate's place in best, and how far its surprise is from the expected one. In memory of
- * candidates. */
+/* A candidate's place in `best`, and how far its surprise -log p is from the entropy. An array of
+ * these lies in scratch memory of candidates, so both structs have one size. */
 struct surprise {
     float distance;
     int32_t place;
 };
-_Static_assert(sizeof(struct surprise) == sizeof(struct candidate), "it is put in its place");
+_Static_assert(sizeof(struct surprise) == sizeof(struct candidate),
+               "scratch has room for candidates");
 
 static int by_distance(const void *a, const void *b)
 {

@@ -16,8 +16,8 @@ struct sequence {
     struct request_result result;
     struct sampler sampler;
     int32_t *said; // [request.n + n_predict] the prompt and the new tokens
-    int32_t token; // the newest, not yet in the cache
-    int at;        // positions that are in the cache
+    int32_t token; // the newest, not yet in the cache; of a failed slot PICK_...
+    int at;        // how many positions are in the cache, or in the step being gathered
     int64_t start_ns, first_ns;
 };
 
@@ -42,7 +42,7 @@ void scheduler_open(struct scheduler *s, struct coordinator *c)
     s->pos = array(c->chunk, sizeof *s->pos);
 }
 
-/* The slot and its blocks are free from here on. */
+/* Free the slot and its blocks. */
 static void release(struct scheduler *s, int slot)
 {
     int i = 0;
@@ -152,9 +152,9 @@ static bool is_decoding(const struct sequence *q)
     return q->at >= q->request.n;
 }
 
-/* The next rows of a sequence; the logits of the last are wanted when no token after it is known.
- */
-static void add_rows_of(struct scheduler *s, int slot, const int32_t *tokens, int n, bool last)
+/* Add n rows of a sequence to the step. pick: the token after the last one is to be picked, so that
+ * row's logits are wanted. */
+static void add_rows_of(struct scheduler *s, int slot, const int32_t *tokens, int n, bool pick)
 {
     struct sequence *q = &s->sequences[slot];
     for (int i = 0; i < n; i++, s->n_rows++) {
@@ -162,7 +162,7 @@ static void add_rows_of(struct scheduler *s, int slot, const int32_t *tokens, in
         s->seq[s->n_rows] = slot;
         s->pos[s->n_rows] = q->at++;
     }
-    if (last) {
+    if (pick) {
         s->wanted[s->n_wanted] = s->n_rows - 1;
         s->owner[s->n_wanted++] = slot;
     }
@@ -197,7 +197,7 @@ static bool is_eos(const struct config *m, int32_t token)
     return false;
 }
 
-/* Hand on the next token; true when the text ends here. */
+/* Append a sequence's next token and call on_token. True: the text ends here. */
 static bool take_token(struct scheduler *s, struct sequence *q, int32_t token)
 {
     const struct request *r = &q->request;
@@ -228,8 +228,8 @@ static int end(struct scheduler *s, int slot)
     return q->request.on_end ? q->request.on_end(q->request.context, &q->result) : 0;
 }
 
-/* The tokens that follow rows [done, done + n) of those wanted, in c->picker.picked. Where outputs
- * are on several ranks, candidates travel instead of logits as far as samplers allow. */
+/* c->picker.picked [n] := the tokens that follow rows wanted[done, done + n). If the output matrix
+ * is on several ranks, only the best candidates travel, unless a sampler needs whole rows. */
 static int pick(struct scheduler *s, int done, int n)
 {
     struct coordinator *c = s->c;
@@ -256,8 +256,8 @@ static bool has_failed(const struct scheduler *s, int slot)
     return false;
 }
 
-/* The reason is looked for once the step's rows are needed no longer. Of two reasons the first
- * counts. */
+/* Note that no token could be picked for a slot, and why (PICK_...); of two reasons the first
+ * counts. end_failed() explains it later, when it may overwrite the step's rows. */
 static void note_failed(struct scheduler *s, int slot, int32_t why)
 {
     if (has_failed(s, slot))
@@ -266,7 +266,7 @@ static void note_failed(struct scheduler *s, int slot, int32_t why)
     s->failed[s->n_failed++] = slot;
 }
 
-/* The log probabilities of the prompts' rows in this step that want them. */
+/* Compute log probabilities of prompt tokens from this step's rows, for requests with on_scored. */
 static int score_prompts(struct scheduler *s)
 {
     for (int row = 0; row < s->n_rows;) {
@@ -303,7 +303,7 @@ static int end_failed(struct scheduler *s, int slot)
     return status ? status : end(s, slot);
 }
 
-/* Prompts that are whole in the cache, for others that begin alike while they run. */
+/* Let other sequences reuse the blocks of prompts that this step has completed. */
 static void offer_prompts(struct scheduler *s)
 {
     for (int i = 0; i < s->n_wanted && s->c->kv.prefixes; i++) {
@@ -313,7 +313,7 @@ static void offer_prompts(struct scheduler *s)
     }
 }
 
-/* unembed takes so many rows at a time. */
+/* Pick and append the next tokens, c->logit_rows rows at a time, as unembed() takes no more. */
 static int take_tokens(struct scheduler *s)
 {
     struct coordinator *c = s->c;

@@ -15,9 +15,9 @@ enum finish { FINISH_STOP, FINISH_LENGTH, FINISH_FAILED };
 
 struct request_result {
     int n_prompt, n_new; // n_new: without the eos that ended the text
-    int n_reused;        // of the prompt's tokens: they were in the KV cache
+    int n_reused;        // tokens of the prompt that were in the KV cache
     enum finish finish;
-    const char *error; // of FINISH_FAILED: what was expected and found; valid during on_end
+    const char *error; // with FINISH_FAILED: what was expected and found; valid during on_end
     double ttft_s;     // from admission to the first token
     double decode_s;   // from the first token to the last
 };
@@ -36,7 +36,8 @@ struct request {
      * KV cache, as the logits of every row are needed. */
     void (*on_scored)(void *context, int i);
     struct token_logprobs *scored; // with on_scored; the caller's
-    /* Called once, when the slot is free again; not 0: the whole run ends with that code. */
+    /* NULL, or called once, when the slot is free again. If it returns another value than 0, the
+     * whole run ends with that code. */
     int (*on_end)(void *context, const struct request_result *r);
     void *context;
 };
@@ -51,31 +52,33 @@ struct scheduler {
     int n_rows, n_wanted;
     int *failed; // [n_failed] slots of which no next token could be picked in this step
     int n_failed;
-    char error[320];
-    uint64_t steps, sequence_steps; // sequence_steps / steps: the mean batch
+    char error[320];                // request_result.error points here
+    uint64_t steps, sequence_steps; // sequence_steps: the sum of n_running over steps
 };
 
 void scheduler_open(struct scheduler *s, struct coordinator *c);
-/* From now on beginnings of prompts are kept (kv_cache_keep), until kv_cache_forget(). Not where
- * each sequence turns its positions by its own length (dynamic scaling): a row then depends on more
- * than the tokens before it, and nothing is kept. */
+/* From now on beginnings of prompts are kept (kv_cache_keep), until kv_cache_forget(). Nothing is
+ * kept for a model with dynamic scaling, whose keys depend on the prompt's length (rope_tables.h).
+ */
 void scheduler_keep(struct scheduler *s);
-void scheduler_close(struct scheduler *s); // for sequences that still run on_end is not called
+void scheduler_close(struct scheduler *s); // does not call on_end for sequences that still run
 
-/* Can this request ever be admitted? Tokens below vocab_size, at least one, prompt and new tokens
- * within the context and the KV cache; or STATUS_USAGE. */
+/* Can a request ever be admitted? 0, or STATUS_USAGE unless the prompt, tokens [n], has a token,
+ * all are below vocab_size, and prompt and new tokens fit in the context and in the KV cache. */
 int request_check(const struct coordinator *c, const int32_t *tokens, int n, int n_predict);
 
 /* How many new tokens a prompt of n leaves room for, in the context and in the KV cache; negative
  * if the prompt itself has no room. */
 int request_room(const struct coordinator *c, int n);
 
-/* Take a checked request; false: not now, because no slot or no memory is free. */
+/* Admit a request that request_check() has accepted; *r is copied. False: no slot, or not enough KV
+ * blocks, are free now. */
 bool scheduler_admit(struct scheduler *s, const struct request *r);
 
-/* Between two steps: end the request with this context; on_end is not called, its slot and
- * blocks are free. Nothing happens if no such request runs. */
+/* Between two steps: end the request with this context, if it runs, and free its slot and blocks.
+ * on_end is not called. */
 void scheduler_cancel(struct scheduler *s, const void *context);
 
-/* One step of all that runs; nothing to do when n_running is 0. 0, or the run is over. */
+/* Run one step; does nothing when n_running is 0. 0, or an error or on_end's code; then the run is
+ * over. */
 int scheduler_step(struct scheduler *s);

@@ -5,8 +5,8 @@
 #include "coordinator/adjust.h"
 #include "coordinator/unembed.h"
 
-/* Of the rows at positions first .. first + n - 1, whose logits these are. */
-static int tell(const struct request *r, const float *logits, int vocab, int first, int n)
+/* Score the tokens after positions first .. first + n - 1, whose logits [n][vocab] these are. */
+static int score(const struct request *r, const float *logits, int vocab, int first, int n)
 {
     for (int i = 0; i < n; i++) {
         const float *row = logits + (size_t)i * (size_t)vocab;
@@ -33,7 +33,7 @@ int score_rows(struct coordinator *c, const struct request *r, int row, int firs
             rows[i] = row + done + i;
         status = unembed_download(c, rows, some);
         if (!status)
-            status = tell(r, c->state.logits_host, c->config.vocab_size, first + done, some);
+            status = score(r, c->state.logits_host, c->config.vocab_size, first + done, some);
     }
     return status;
 }

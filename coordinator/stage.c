@@ -53,7 +53,7 @@ int stage_home_results(struct coordinator *c, const struct state *s, const struc
     return dev_wait(&c->dev);
 }
 
-/* What came from the others, or all of it where it has been narrowed. */
+/* Copy the results of other ranks to the device; with a narrower wire rank 0's own, too. */
 static void upload_results(struct coordinator *c, const struct state *s, const struct routing *r,
                            const struct root_end *x)
 {

@@ -5,7 +5,8 @@
 
 #include "model/pieces.h"
 
-/* What a buffer has one piece for. Of the last two kinds the second half of a step has none. */
+/* What a buffer has one entry for. The second half of a step has no buffers of the kinds after
+ * STEP. */
 enum unit {
     EACH_ROW,
     EACH_ROW_OR_LOGIT,
@@ -17,19 +18,20 @@ enum unit {
     BATCH_ROW
 };
 
-/* Where it lies. The host has a copy, or where it has none, its pointer is the device's. */
+/* Which memory a buffer is in. With BOTH the host has a copy; otherwise the host's pointer is the
+ * device's. */
 enum memory {
     DEVICE,
     BOTH,
     BOTH_IF_ROWS_TRAVEL,
-    BOTH_IF_ROWS_ARE_COPIED,  // they travel from the host's memory
-    DEVICE_IF_ROWS_ARE_COPIED // from a GPU
+    BOTH_IF_ROWS_ARE_COPIED,  // rows travel from the host's memory
+    DEVICE_IF_ROWS_ARE_COPIED // and only a GPU has the buffer
 };
 
 struct buffer {
-    size_t device, host; // places of the pointers in struct state; NOWHERE: there is none
+    size_t device, host; // offsets of the pointers in struct state; NOWHERE: there is none
     enum unit unit;
-    size_t bytes; // of a piece
+    size_t bytes; // of an entry
     enum memory memory;
 };
 
@@ -86,7 +88,7 @@ static size_t bytes_of(const struct buffer *b, const struct config *m,
                        const struct state_limits *limits)
 {
     size_t n = (size_t)limits->rows, wanted = (size_t)limits->logit_rows;
-    const size_t pieces[] = {
+    const size_t entries[] = {
         [EACH_ROW] = n,
         [EACH_ROW_OR_LOGIT] = n > wanted ? n : wanted,
         [EACH_PAIR] = pairs_of(m, n),
@@ -96,7 +98,7 @@ static size_t bytes_of(const struct buffer *b, const struct config *m,
         [EACH_LOGIT] = wanted,
         [BATCH_ROW] = n,
     };
-    return pieces[b->unit] * b->bytes;
+    return entries[b->unit] * b->bytes;
 }
 
 static bool are_copied(const struct state_limits *limits)
@@ -110,7 +112,7 @@ static bool is_on_both(const struct buffer *b, const struct state_limits *limits
            (b->memory == BOTH_IF_ROWS_ARE_COPIED && are_copied(limits));
 }
 
-/* The state's pointers have types of their own; here they are bytes. */
+/* The pointers in struct state have several types, so they are read and written as bytes. */
 static void set_pointer(struct state *s, size_t at, void *value)
 {
     if (at != NOWHERE)
@@ -146,8 +148,8 @@ void state_open(struct state *s, struct dev *d, const struct config *m, enum dty
     }
 }
 
-/* What dev_reserve takes, about: the hidden rows of an ffn; quantised, too, and its inputs, in
- * somewhat more than a byte each. */
+/* About what dev_reserve() takes: the hidden rows of an ffn; with quantised weights also these rows
+ * and the ffn's inputs quantised, at 5/4 byte an element. */
 static uint64_t scratch_bytes(const struct config *m, struct precision p, int rows)
 {
     uint64_t k = m->n_experts ? (uint64_t)m->top_k : 0, n = (uint64_t)rows;
@@ -175,7 +177,8 @@ struct state state_second_half(const struct state *s, const struct config *m, en
     struct buffer list[BUFFERS];
     struct state half = {.groups = s->groups};
     size_t n = (size_t)first;
-    const size_t pieces[] = {
+    const size_t entries[] = {
+        // of the first half
         [EACH_ROW] = n,
         [EACH_ROW_OR_LOGIT] = n,
         [EACH_PAIR] = pairs_of(m, n),
@@ -188,7 +191,7 @@ struct state state_second_half(const struct state *s, const struct config *m, en
         const struct buffer *b = &list[i];
         if (b->unit > STEP || !get_pointer(s, b->device))
             continue;
-        size_t skip = pieces[b->unit] * b->bytes;
+        size_t skip = entries[b->unit] * b->bytes;
         set_pointer(&half, b->device, get_pointer(s, b->device) + skip);
         if (b->host != NOWHERE)
             set_pointer(&half, b->host, get_pointer(s, b->host) + skip);

@@ -1,11 +1,11 @@
-/* The activations of one step, sized once for the largest. n: rows of the step; every row buffer
- * has row_stride(width) elements of the model's type from one row to the next. */
+/* The activations of one step, in buffers sized once for the largest. n: rows of the step. "rows
+ * of" a width have row_stride(width) elements of the model's type from one to the next. */
 #pragma once
 
 #include "kernels/device.h"
 #include "model/config.h"
 
-/* What the exchange of a layer reads and writes, as struct state has it. */
+/* What the exchange of a layer reads and writes; the members are those of struct state. */
 struct routed {
     void *h, *y;
     float *z;
@@ -28,31 +28,33 @@ struct state {
     float *weight;   // [n][top_k] and their weights
     int32_t *slot;   // [n][top_k] where each assignment stands in send order
     int32_t *source; // [assignments] the row of each slot
-    int32_t *count;  // [groups] rows of each group; another for the second half of a step
-    uint64_t *hit;   // groups that had rows, so far
+    int32_t *count;  // [groups] rows of each group; the second half of a step has its own
+    uint64_t *hit;   // [1] how many groups had rows, summed over layers and steps
     uint64_t *hit_host;
-    void *y; // rows of dim: every slot's output
-    struct routed
-        host;   // the same in the host's memory, if they travel from there; else the device's
-    void *seen; // rows of dim: h as a narrower wire shows it to experts at home
+    void *y;            // rows of dim: the output of each slot
+    struct routed host; // copies in the host's memory of what travels from there; the device's
+                        // pointers for the rest
+    void *seen;         // rows of dim: h rounded as a narrower wire rounds it, for rank 0's own
+                        // experts; NULL unless a GPU's rows travel from the host's memory
 
-    int groups;                  // the most of a layer
-    int32_t *inputs;             // [3][n] the batch: tokens, sequence slots, positions,
-    int32_t *inputs_host;        // as the host has written them
+    int groups;                  // the most that a layer has
+    int32_t *inputs;             // [3][n] the batch: tokens, sequence slots, positions
+    int32_t *inputs_host;        // the host's copy
     float *picked;               // [logit rows][dim] residual rows whose logits are wanted
     float *logits, *logits_host; // [logit rows][vocab_size]
-    int32_t *picks, *picks_host; // [logit rows]
+    int32_t *picks, *picks_host; // [logit rows] which rows of x these are
 };
 
 struct state_limits {
-    int rows;       // tokens of a step
-    int logit_rows; // of one call of unembed()
-    bool travels;   // rows of experts leave for other ranks,
-    bool direct;    // and from this device's own memory
-    int groups;     // the most of a layer, if experts have copies; 0: as many as experts
+    int rows;       // the most of a step
+    int logit_rows; // the most of one call of unembed()
+    bool travels;   // there are other ranks
+    bool direct;    // NCCL moves rows from this device's own memory
+    int groups;     // the most that a layer has; 0: no expert has copies
 };
 
-/* What state_open takes of the device's memory, and dev_reserve after it, within a few per cent. */
+/* Bytes of device memory that state_open() and the dev_reserve() after it take, within a few per
+ * cent. */
 uint64_t state_bytes(const struct config *m, struct precision p, const struct state_limits *limits);
 
 void state_open(struct state *s, struct dev *d, const struct config *m, enum dtype type,

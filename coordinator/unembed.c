@@ -122,9 +122,8 @@ static bool is_better(struct candidate a, struct candidate b)
     return x > y || (x == y && a.token < b.token);
 }
 
-/* best [*n] is in order: insert `one` at its place, and drop the last when there are more than
- * `most`.
- */
+/* Insert a candidate at its place in best [*n], which is in order; drop the last one if there are
+ * more than `most`. */
 static void insert(struct candidate *best, int *n, int most, struct candidate one)
 {
     if (*n == most && !is_better(one, best[most - 1]))
@@ -135,8 +134,8 @@ static void insert(struct candidate *best, int *n, int most, struct candidate on
     best[at] = one;
 }
 
-/* picker.best_host [n][few] := the best `few` candidates of each row among this rank's outputs;
- * `few` is returned. */
+/* picker.best_host [n][few] := the best candidates of each row among this rank's outputs. Returns
+ * `few`, how many of a row. */
 static int find_own(struct coordinator *c, int n, int most)
 {
     struct picker *p = &c->picker;

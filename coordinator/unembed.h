@@ -3,24 +3,24 @@
 
 #include "coordinator/coordinator.h"
 
-/* Buffers for what other ranks do of it; after the exchange is open. */
+/* Allocate buffers for the exchange with ranks that have outputs. After root_open(). */
 void unembed_open(struct coordinator *c);
 
-/* Logits of rows[0 .. n) of the last step, n <= coordinator.logit_rows, on the device:
- * c->state.logits [n][vocab_size]. 0, or what the transport returned: then the run is over. */
+/* c->state.logits [n][vocab_size], in device memory, := the logits of rows[0 .. n) of the last
+ * step; n <= c->logit_rows. 0, or an error of the transport, the device or a worker: the run is
+ * over. */
 int unembed(struct coordinator *c, const int32_t *rows, int n);
 
-/* The same in the host's memory, c->state.logits_host, valid until the next call. 0, or the run is
- * over. */
+/* The same, copied to the host's memory c->state.logits_host, valid until the next call. */
 int unembed_download(struct coordinator *c, const int32_t *rows, int n);
-/* These logits, for callers to whom any failure is the same: NULL. */
+/* The same; returns c->state.logits_host, or NULL after an error. */
 const float *unembed_to_host(struct coordinator *c, const int32_t *rows, int n);
 
-/* Are there outputs on other ranks? */
+/* Does another rank than rank 0 have outputs? */
 bool unembed_is_shared(const struct coordinator *c);
 
-/* Only the best `most` candidates of each row, most <= TOP_MOST and vocab_size, best first, the
- * lower token first among equals, in the host's memory: best [n][most]. Less travels. 0, or the run
- * is over. */
+/* best [n][most], in the host's memory, := only the best candidates of each row, best first, among
+ * equals the lower token first; most <= TOP_MOST and <= vocab_size. Other ranks send candidates
+ * instead of logits, so less travels. Only with other ranks. Errors: as unembed(). */
 int unembed_best(struct coordinator *c, const int32_t *rows, int n, int most,
                  struct candidate *best);
