@@ -46,7 +46,7 @@ static int allgather_dispatch(struct root_end *x)
     return status;
 }
 
-/* Rows that go apart may come before the message. */
+/* If rows travel apart, they may come before the message, so receiving them starts first. */
 static int allgather_receive(struct worker_end *x, const struct exchange_layer *layer, int n)
 {
     (void)layer;
@@ -54,7 +54,8 @@ static int allgather_receive(struct worker_end *x, const struct exchange_layer *
     return status ? status : worker_receive_message(x);
 }
 
-/* With sum: which of this rank's sums each of its slots adds to; how many there are. */
+/* With sum: find which of this rank's sums each of its slots adds to. Returns how many sums there
+ * are. */
 static int find_sums(struct worker_end *x, const float *weight, int first, int n, int k)
 {
     struct dispatch *d = &x->dispatch;

@@ -1,4 +1,5 @@
-/* Which distinct rows a rank needs, and what a row's sum is made of; private to exchange/. */
+/* Which distinct rows a rank needs, and which slots are added up to each row; private to exchange/.
+ * All arrays are in the memory of d, a CPU device. */
 #pragma once
 
 #include "kernels/device.h"
@@ -11,26 +12,29 @@ struct dedup_map {
     int32_t *number; // and the number it has there
 };
 
+/* For steps of at most `rows` rows of k experts. */
 void dedup_open(struct dedup_map *map, struct dev *d, int rows, int k);
-/* Forget all; n rows come. */
+/* Forget all; a layer of n rows follows. */
 void dedup_reset(struct dedup_map *map, int n);
-/* The distinct rows behind slots [first, first + n) of `rank`, numbered as they are first met:
- * fills index and row from `first` on, returns their number. */
+/* Number the distinct rows that slots [first, first + n) of `rank` read, in the order in which they
+ * first occur. Fills index and row from `first` on, and returns how many distinct rows there are.
+ * source: the row of each slot (struct routing). */
 int dedup_find(struct dedup_map *map, int rank, const int32_t *source, int first, int n);
 
-/* Weighted sums of slots, at most k terms each, as add_norm and sum_rows take them. */
+/* Which slots are added up to each row, and with which factors: at most k of them, in the form that
+ * add_norm and sum_rows take. */
 struct row_sums {
     int k;
     int32_t *slot;  // [rows][k] -1 ends a row's terms
     float *factor;  // [rows][k]
-    int32_t *terms; // [rows] how many
+    int32_t *terms; // [rows] how many terms each row has
     float *weight;  // [slots] the routing's weight of each slot
 };
 
 void sums_open(struct row_sums *s, struct dev *d, int rows, int k);
-/* Forget all terms; n rows come. */
+/* Forget all terms; a layer of n rows follows. */
 void sums_reset(struct row_sums *s, int n);
-/* weight[slot[i]] := weight[i], of n pairs. */
+/* s->weight[slot[i]] := weight[i], for n pairs. */
 void sums_weigh(struct row_sums *s, const int32_t *slot, const float *weight, int n);
-/* One more term for sum `row`; false when it has k already. */
+/* Add a term to the sum of `row`; false when it has k already. */
 bool sums_add(struct row_sums *s, int row, int slot, float factor);

@@ -13,21 +13,21 @@ struct nccl_rows; // see mover.h
 
 /* A round of STRATEGY_PADDED: what both ends know before a byte has moved. */
 struct padded_round {
-    size_t out, back;        // bytes of the message, and of what comes back
-    int out_rows, back_rows; // rows
-    int piece_rows;          // that come back from pieces, in the first round only
+    size_t out, back;        // bytes that each worker gets, and that it gives back from experts
+    int out_rows, back_rows; // how many rows these hold
+    int piece_rows;          // rows that come back from pieces, in the first round only
 };
 
 struct exchange_end {
     struct transport *transport; // NULL: alone
-    int lane;                    // of it
+    int lane;                    // of the transport
     int root;                    // the root's rank
-    struct dev *host, *dev;      // where messages are, and where rows are
+    struct dev *host, *dev;      // devices whose memory has the messages, and the rows
     struct exchange_limits limits;
     struct exchange_options options;
     struct message_form form;
-    size_t row_bytes, wire_row_bytes;     // of a row in memory and of one that travels
-    size_t piece_bytes, wire_piece_bytes; // the same of the rows that pieces make
+    size_t row_bytes, wire_row_bytes;     // of a row in memory, and on the wire
+    size_t piece_bytes, wire_piece_bytes; // the same of the f32 rows that pieces make
     const struct strategy_ops *strategy;
     const struct mover *mover;
     struct nccl_rows *nccl;                // the NCCL mover's
@@ -35,12 +35,12 @@ struct exchange_end {
     struct wire_error *error, *error_host; // of the rows that this rank narrowed: the device's, and
                                            // a copy for the host
     struct trace *trace;                   // this rank's log of phases, or NULL
-    size_t *received;                      // [n_ranks] bytes of the last wait
+    size_t *received;                      // [n_ranks] bytes that came in the last end_wait()
     struct padded_round round;
-    int rounds, rounds_back; // of STRATEGY_PADDED, else 1
+    int rounds, rounds_back; // how many, out and back; 1 unless STRATEGY_PADDED
 };
 
-/* Bytes from one rank. */
+/* Where the bytes from one rank go. */
 struct area {
     char *at;
     size_t bytes;
@@ -49,53 +49,55 @@ struct area {
 struct root_end {
     struct exchange_end end;
     struct plan plan;
-    const void *h, *input; // rows of the layer, and as the experts see them
-    void *y;               // rows by slot
-    float *z;              // what pieces make of rows: [pieces, by (rank, piece)][n] rows
+    const void *h, *input; // the layer's rows, and the rows that experts read: h, or `rounded`
+    void *y;               // the experts' results: a row for each slot
+    float *z;              // the pieces' results: [pieces, by (rank, piece)][n] rows
     int n;                 // rows of the layer
-    bool stays;            // nothing of it is elsewhere
-    void *narrowed;        // wire rows of h
-    void *rounded;         // rows of h as a narrower wire shows them
-    char *results;         // wire rows by slot, as they come back: y when the wire is the model's
-    char *narrow_results;  // else this
+    bool stays;            // no other rank has an expert or piece of the layer
+    void *narrowed;        // with a narrower wire: h in its form on the wire
+    void *rounded;         // and widened again
+    char *results;         // the experts' results on the wire, by slot: y, or narrow_results
+    char *narrow_results;  // with a narrower wire: their memory
     char *piece_results, *narrow_pieces; // likewise for z
-    char *out;                           // messages, one after the other
+    char *out;                           // the messages to the workers, one after the other
     size_t out_capacity;
-    size_t *begin;            // [n_ranks + 1] where each rank's begins
-    struct area *back;        // [n_ranks] where what comes back goes,
-    struct area *pieces_back; // [n_ranks] and what comes back from pieces
-    char *staging;            // STRATEGY_PADDED, where rows are: [n_ranks] parts of a round,
-    char *piece_staging;      // and of what comes back from pieces
-    int32_t *identity;        // likewise: 0, 1, 2, …
-    int64_t away_ns;          // when the rows had left
-    uint64_t exposed_then;    // counters.exposed_ns at that time
+    size_t *begin;            // [n_ranks + 1] where each rank's message begins in `out`
+    struct area *back;        // [n_ranks] where the experts' results from each rank go
+    struct area *pieces_back; // [n_ranks] where the pieces' results go
+    char *staging;            // STRATEGY_PADDED: [n_ranks] what comes back in a round, from experts
+    char *piece_staging;      // and from pieces
+    int32_t *identity;        // STRATEGY_PADDED: 0, 1, 2, …, where rows are
+    int64_t away_ns;          // when the last rows were handed to the transport
+    uint64_t exposed_then;    // counters->exposed_ns at that time
 };
 
 struct worker_end {
     struct exchange_end end;
     char *in; // the message
     size_t in_bytes, in_capacity;
-    struct dispatch dispatch; // taken apart
+    struct dispatch dispatch; // the message, unpacked
     struct exchange_work work;
-    void *widened;  // rows, where the wire is narrower
-    void *y, *sums; // rows: the experts' outputs, and the sums of them that go back
-    void *narrowed; // wire rows that go back
-    float *z;       // what the pieces make of rows: [own pieces][n] rows
-    void *narrow_pieces;
-    struct row_sums terms;
-    int32_t *slot_dev; // the terms where rows are
+    void *widened;         // with a narrower wire: the rows, widened
+    void *y, *sums;        // the experts' outputs, and with COMBINE_SUM the sums that go back
+    void *narrowed;        // with a narrower wire: what goes back from experts
+    float *z;              // the pieces' outputs: [own pieces][n] rows
+    void *narrow_pieces;   // with a narrower wire: what goes back from pieces
+    struct row_sums terms; // with COMBINE_SUM: what each sum is made of, in the host's memory
+    int32_t *slot_dev;     // copies of terms.slot and terms.factor where rows are
     float *factor_dev;
-    struct dedup_map map;           // of STRATEGY_ALLGATHER: the worker plans for itself
-    int32_t *count, *slot, *source; // likewise
+    struct dedup_map map;           // STRATEGY_ALLGATHER: the worker makes its own plan from the
+    int32_t *count, *slot, *source; // routing, in these (struct sorting)
 };
 
-/* Opening an end: the setup with what does not apply taken out (no transport when alone; dedup is
- * always on for STRATEGY_ALLGATHER), how many lanes it has, what all lanes have in common, and from
- * that lane `lane` of n. */
+/* Opening an end, in this order. end_settle: the setup with what does not apply taken out (no
+ * transport when alone; dedup is always on for STRATEGY_ALLGATHER). end_lanes: how many lanes to
+ * open. end_of: what all lanes share. end_of_lane: the same for lane `lane` of n, with limits and
+ * memory of its own. */
 struct exchange_setup end_settle(const struct exchange_setup *setup);
 int end_lanes(const struct exchange_setup *setup);
 struct exchange_end end_of(const struct exchange_setup *setup);
 struct exchange_end end_of_lane(const struct exchange_end *e, int lane, int n);
+/* See root_wire_error(). */
 int end_wire_error(struct exchange_end *e, struct wire_error *error);
 
 static inline bool end_narrows(const struct exchange_end *e)
@@ -126,7 +128,7 @@ static inline int next_worker(const struct exchange_end *e, int rank)
 #define EACH_WORKER(e, rank)                                                                       \
     for (int rank = next_worker(e, -1); rank < (e)->transport->size; rank = next_worker(e, rank))
 
-/* What a worker knows of a layer's dispatch before it comes. */
+/* What a worker knows about a layer's dispatch of n rows before it receives it. */
 static inline struct expected end_expects(const struct exchange_end *e,
                                           const struct exchange_layer *layer, int n)
 {
@@ -135,21 +137,23 @@ static inline struct expected end_expects(const struct exchange_end *e,
                              layer->top_k};
 }
 
-/* The longest that the messages to so many workers can be together. */
+/* The most bytes that the messages to so many workers can have together. */
 size_t end_messages_most(const struct exchange_end *e, int workers);
 
-/* Finish what was started in this lane: e->received, and the time that took counts as exposed. */
+/* transport_wait() for this lane; sets e->received, and counts the time as exposed. */
 int end_wait(struct exchange_end *e);
-/* So many bytes have left for a rank in a message of their own, or have come from one. */
+/* Count a message to a rank, or bytes from a rank. */
 void end_count_sent(struct exchange_end *e, int to, size_t bytes);
 void end_count_received(struct exchange_end *e, int from, size_t bytes);
+/* Count and start to send n bytes. */
 int end_send(struct exchange_end *e, int to, const void *bytes, size_t n);
 
-/* Root: a worker's message, which has been packed, leaves. Worker: its message is in x->in. */
+/* Root: start to send a worker its packed message. */
 int root_send_message(struct root_end *x, int rank);
+/* Worker: wait for the message; it is then in x->in. */
 int worker_receive_message(struct worker_end *x);
 
-/* Root: where a rank's rows stand among those that come back, and the rows that travel. */
+/* Root: where the result of a slot goes, in its form on the wire. */
 static inline char *results_of(const struct root_end *x, int slot)
 {
     return x->results + (size_t)slot * x->end.wire_row_bytes;
@@ -160,18 +164,20 @@ static inline const struct exchange_layer *layer_of(const struct root_end *x)
     return &x->plan.routing->layer;
 }
 
-/* And how many rows a rank's pieces make, and where they stand. */
+/* Root: how many rows a rank's pieces make. */
 static inline int piece_rows(const struct root_end *x, int rank)
 {
     return layer_pieces(layer_of(x), rank) * x->n;
 }
 
+/* Root: where they go, in their form on the wire. */
 static inline char *piece_results_of(const struct root_end *x, int rank)
 {
     size_t first = (size_t)layer_of(x)->piece_first[rank] * (size_t)x->n;
     return x->piece_results + first * x->end.wire_piece_bytes;
 }
 
+/* Root: the layer's rows in their form on the wire. */
 static inline const void *rows_out(const struct root_end *x)
 {
     return end_narrows(&x->end) ? x->narrowed : x->h;

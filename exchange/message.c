@@ -84,7 +84,7 @@ static int rows_expected(const struct message_form *f, const struct expected *kn
     return slots + all;
 }
 
-/* What the header says must agree with the counts and the options. */
+/* Check that the header agrees with the counts and the options. */
 static int check_header(const struct message_form *f, const struct message_header *header,
                         int slots, const struct expected *known)
 {
@@ -97,7 +97,7 @@ static int check_header(const struct message_form *f, const struct message_heade
     return check_rounds(f, header);
 }
 
-/* The counts and the header agree; *slots: how many there are. */
+/* Read the header and the counts, and check that they agree; *slots := the sum of the counts. */
 static int check_counts(const struct message_form *f, const char *message, size_t bytes,
                         const struct expected *known, struct message_header *header, int *slots)
 {

@@ -1,5 +1,5 @@
-/* Rows that stand behind the message, in the host's memory, moved by the transport: whoever has the
- * message has the rows. What STRATEGY_PADDED cuts into rounds is the message with its rows. */
+/* The transport moves rows as the last part of the message, from the host's memory. STRATEGY_PADDED
+ * cuts the message with its rows into rounds. */
 #include "base/log.h"
 #include "exchange/mover.h"
 #include "exchange/strategy.h"
@@ -34,8 +34,8 @@ static int expect(struct root_end *x, int round)
     return status;
 }
 
-/* What a message of `bytes` sends in a round; a message that has ended sends its beginning again,
- * as padding. */
+/* The part of a message of `bytes` that is sent in a round; after its end its beginning is sent
+ * again, as padding. */
 static const char *part(const char *message, size_t bytes, int round, size_t round_bytes)
 {
     size_t at = (size_t)round * round_bytes;
@@ -53,7 +53,8 @@ static int send_round(struct root_end *x, int rank, int round)
 static int send(struct root_end *x)
 {
     struct exchange_end *e = &x->end;
-    int status = 0, rounds = message_is_cut(&e->form) ? e->rounds : 0; // other messages have left
+    int status = 0,
+        rounds = message_is_cut(&e->form) ? e->rounds : 0; // uncut ones were sent before
     for (int round = 0; round < rounds; round++)
         EACH_WORKER (e, rank)
             if (!status)
@@ -77,7 +78,7 @@ static int take(struct root_end *x, int round)
     return status;
 }
 
-/* One more round of the message. */
+/* Wait for one more round of the message. */
 static int receive_round(struct worker_end *x)
 {
     struct exchange_end *e = &x->end;
@@ -105,7 +106,7 @@ static int finish(struct worker_end *x)
     return 0;
 }
 
-/* What pieces have made goes first: it is known to be awaited. */
+/* Send the pieces' results. They go first, as the root starts to receive them first. */
 static int give_pieces(struct worker_end *x, const void *pieces)
 {
     struct exchange_end *e = &x->end;

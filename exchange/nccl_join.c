@@ -1,8 +1,9 @@
-/* How GPUs join for rows that NCCL moves. In the first exchange of two ranks each waits for the
- * other, so that is here: afterwards, to begin waits for nobody. */
+/* Opens the communicators by which NCCL moves rows. When two ranks exchange rows for the first
+ * time, starting waits for the other rank; that first exchange is made here, so that later starts
+ * do not wait. */
 #include "exchange/mover.h"
 
-/* A byte each way, between the root and everybody. Nobody reads them. */
+/* Exchange a byte between the root and each worker. Nobody reads them. */
 static int meet_exact(struct exchange_end *e)
 {
     struct nccl *n = &e->nccl->nccl;
@@ -43,8 +44,8 @@ static int meet(struct exchange_end *e)
     return status || e->options.strategy != STRATEGY_ALLGATHER ? status : meet_allgather(e);
 }
 
-/* Whoever has loaded waits here for those who load for longer, as long as they get on with it; what
- * NCCL waits for is then short. */
+/* Wait over the transport until all ranks have loaded: it can wait as long as a rank makes
+ * progress. NCCL, which has only a timeout, then waits for a short time. */
 static int await_all(struct exchange_end *e, char *message)
 {
     struct transport *t = e->transport;
@@ -58,7 +59,8 @@ static int await_all(struct exchange_end *e, char *message)
     return status ? status : end_wait(e);
 }
 
-/* The root says nothing more until all are done: what it said would call the others off. */
+/* Wait until all ranks have finished their first exchange. The root may send no control message
+ * before: to a worker that waits in NCCL it would mean that the run is called off. */
 static int all_have_met(struct exchange_end *e, char *message)
 {
     bool is_root = end_is_root(e);

@@ -1,30 +1,29 @@
-/* Rows from GPU to GPU by NCCL, beside messages without rows by the transport.
+/* NCCL moves rows from GPU to GPU; the transport moves the messages, which have no rows.
  *
- * A worker that has started to give rows back, and whose NCCL has accepted it, says so with an
- * empty message, its word, and the root starts to receive rows once it has all words: until then it
- * waits as over any transport, which finds out who is lost or hears why. What NCCL alone can hold
- * up is short.
+ * Once NCCL has accepted the rows that a worker gives back, the worker sends an empty message, its
+ * word. The root waits for all words by the transport, which finds lost ranks and hears why a
+ * worker gave up, and only then receives the rows by NCCL, which takes a short time.
  *
- * A lane's rows have a queue of their own, which waits for the GPU only where rows are ready to
- * leave. That also keeps a buffer until it has been read: between two uses of one, its reader's
- * results have left.
+ * A lane's transfers have a queue of their own. It waits for the GPU's calls only when rows are
+ * ready to be sent (nccl_follow). This is also enough to keep a buffer from being overwritten too
+ * early: before it is used again, results made from its contents have been sent.
  *
  * A round of STRATEGY_PADDED is one uniform all-to-all: every rank sends every rank, itself too, a
- * part of one size. What is not from or to the root is padding. It takes no longer, since the root
- * alone fills its links, but costs memory for what nobody reads. */
+ * part of one size. What is not from or to the root is padding. That takes no longer, since the
+ * root's links are the bottleneck, but takes memory for what nobody reads. */
 #include "base/clock.h"
 #include "exchange/mover.h"
 #include "exchange/strategy.h"
 #include "kernels/ops.h"
 
-/* Rows that one rank gets at most. */
+/* The most rows that one worker gets. */
 static size_t rows_most(const struct exchange_end *e)
 {
     size_t rows = (size_t)e->limits.rows, all = e->limits.pieces ? rows : 0;
     return e->form.dedup ? rows : (size_t)end_pairs(e) + all;
 }
 
-/* A round's parts of so many bytes for all ranks. */
+/* Bytes of a round with a part of so many bytes for each rank. */
 static size_t parts(const struct exchange_end *e, size_t bytes)
 {
     return (size_t)e->transport->size * bytes;
@@ -58,7 +57,7 @@ static size_t slack(const struct exchange_end *e)
     return is_padded(e) ? parts(e, back_part(e, &most)) : 0;
 }
 
-/* The lane's buffers: of rows, of their numbers, and of parts that mean nothing. */
+/* Allocate the lane's buffers: rows, their numbers, and padding to send and to receive. */
 static void open_rows(struct exchange_end *e, size_t bytes, int numbers, size_t zeros,
                       size_t discard)
 {
@@ -72,7 +71,8 @@ static void open_rows(struct exchange_end *e, size_t bytes, int numbers, size_t 
     e->nccl = s;
 }
 
-/* What a root sends: rows that it gathers for each worker, a part a round for each rank, or h. */
+/* Bytes of the rows that a root gathers to send: each worker's own, or every round's parts for all
+ * ranks; 0 for STRATEGY_ALLGATHER, which sends h itself. */
 static size_t root_bytes(const struct exchange_end *e, const struct padded_round *most)
 {
     int leaving = plan_leaving_most(&e->limits, e->transport->size);
@@ -81,8 +81,9 @@ static size_t root_bytes(const struct exchange_end *e, const struct padded_round
     return e->options.strategy == STRATEGY_EXACT ? (size_t)leaving * e->wire_row_bytes : 0;
 }
 
-/* The root's part is the first of all that a rank gets. So a worker takes a round to where the
- * round's rows begin: the other parts lie behind it, and the next round covers them. */
+/* Bytes of the rows that a worker receives. In an all-to-all the root's part comes first. So a
+ * worker receives each round where the round's rows belong: the padding from other ranks lies after
+ * them, and the next round overwrites it. */
 static size_t worker_bytes(const struct exchange_end *e, const struct padded_round *most)
 {
     return rows_most(e) * e->wire_row_bytes + (is_padded(e) ? parts(e, out_part(e, most)) : 0);
@@ -93,7 +94,7 @@ static void open_lane(struct exchange_end *e)
     struct padded_round most = padded_most(e);
     size_t out = out_part(e, &most), back = back_part(e, &most);
     int numbers = plan_leaving_most(&e->limits, e->transport->size);
-    numbers = numbers > 1 ? numbers : 1; // see nccl_rows_join
+    numbers = numbers > 1 ? numbers : 1; // meet_exact() needs 2 bytes, meet_allgather() 1
     if (end_is_root(e))
         open_rows(e, root_bytes(e, &most), numbers, back, out);
     else
@@ -135,7 +136,7 @@ static int broadcast(struct exchange_end *e, void *rows, int n)
     return status ? status : nccl_start(c);
 }
 
-/* What was started is done. Both ends' time for it counts as exposed. */
+/* Wait until all transfers that were started are done. Both ends count the time as exposed. */
 static int wait_for_rows(struct exchange_end *e)
 {
     int64_t start = clock_ns();
@@ -146,13 +147,13 @@ static int wait_for_rows(struct exchange_end *e)
 
 /* ---- root ---- */
 
-/* One word for all rounds. */
+/* A worker gives one word, for all rounds. */
 static int expect(struct root_end *x, int round)
 {
     return round ? 0 : nccl_rows_expect_words(&x->end, x->out);
 }
 
-/* The GPU knows which rows leave. */
+/* Copy the numbers of the rows to send to the GPU. */
 static void upload_rows(struct root_end *x)
 {
     struct exchange_end *e = &x->end;
@@ -166,7 +167,7 @@ static char *round_out(const struct exchange_end *e, int round)
     return e->nccl->rows + (size_t)round * parts(e, out_part(e, &e->round));
 }
 
-/* The rows for one worker, as the plan lists them; or its part of every round. */
+/* Gather the rows for one worker, in the plan's order; if padded, into its part of every round. */
 static void gather_rows(struct root_end *x, int rank)
 {
     struct exchange_end *e = &x->end;
@@ -219,8 +220,8 @@ static int send_rounds(struct root_end *x)
     return status;
 }
 
-/* All rows are gathered before any leaves: a round that waited for the one before would keep the
- * GPU waiting. Those of STRATEGY_ALLGATHER have left. */
+/* All rows are gathered before any is sent, so that the GPU never waits for a round. The rows of
+ * STRATEGY_ALLGATHER have been sent by send_all(). */
 static int send(struct root_end *x)
 {
     struct exchange_end *e = &x->end;
@@ -265,7 +266,7 @@ static int take_group(struct root_end *x)
     return status ? status : nccl_start(&e->nccl->nccl);
 }
 
-/* What pieces make comes with the first round. */
+/* Start to receive a round; the pieces' results come with the first one. */
 static int take_round(struct root_end *x, int round)
 {
     struct exchange_end *e = &x->end;
@@ -275,7 +276,8 @@ static int take_round(struct root_end *x, int round)
     return status ? status : nccl_rows_uniform(e, e->nccl->zeros, x->staging, e->round.back);
 }
 
-/* A round waits until the one before has left the staging area. */
+/* Receive a round. A later one first waits until the one before has been copied from the staging
+ * area. */
 static int take(struct root_end *x, int round)
 {
     struct exchange_end *e = &x->end;
@@ -292,7 +294,7 @@ static int take(struct root_end *x, int round)
 
 /* ---- worker ---- */
 
-/* n rows from the root alone. */
+/* Start to receive n rows from the root (STRATEGY_EXACT). */
 static int receive(struct exchange_end *e, void *rows, int n)
 {
     struct nccl *c = &e->nccl->nccl;
@@ -314,7 +316,7 @@ static int start(struct worker_end *x, int first, int n)
     return e->options.strategy == STRATEGY_EXACT ? receive(e, rows, n) : broadcast(e, rows, n);
 }
 
-/* What says which slot reads which row must be where the rows are. */
+/* Wait for the rows; then the list of which slot reads which row is copied to the GPU, too. */
 static int finish(struct worker_end *x)
 {
     struct exchange_end *e = &x->end;
@@ -356,7 +358,8 @@ static int give_rows(struct worker_end *x, const void *rows, const void *pieces)
     return status ? status : nccl_start(n);
 }
 
-/* The root's part of a round begins where the round's rows do; the others get whatever follows. */
+/* The root's part of a round begins where the round's rows do; the other ranks' parts are whatever
+ * bytes follow. The root must be rank 0. */
 static int give_rounds(struct worker_end *x, const void *rows, const void *pieces)
 {
     struct exchange_end *e = &x->end;

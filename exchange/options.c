@@ -17,7 +17,7 @@ struct exchange_words exchange_words(const struct exchange_options *o)
                                    wires[o->wire], overlaps[o->overlap]};
 }
 
-/* The word's number, or -1 after fail(). */
+/* The index of the word in words [n], or -1 after fail(). */
 static int find(const char *what, const char *const *words, int n, const char *word)
 {
     for (int i = 0; i < n; i++)

@@ -1,5 +1,5 @@
-/* How the rows of a layer travel: choices that change what is sent, and how much, but not what is
- * computed. Every rank of a run has the same. docs/protocol.md has every byte. */
+/* How the rows of a layer travel: choices that change what is sent, but not which experts compute
+ * what. All ranks of a run have the same. docs/protocol.md has every byte. */
 #pragma once
 
 #include "kernels/kernels.h"
@@ -10,12 +10,13 @@ enum strategy {
     STRATEGY_ALLGATHER, // every worker gets all rows and the routing, and picks
     STRATEGY_COUNT
 };
-/* A row travels once to a rank, or once to each of its experts there. */
+/* ON: a row is sent once to a rank; OFF: once for each of its experts there. */
 enum dedup { DEDUP_ON, DEDUP_OFF, DEDUP_COUNT };
 /* What comes back: the output of each expert, or, for each row, the rank's weighted sum of them. */
 enum combine { COMBINE_ROWS, COMBINE_SUM, COMBINE_COUNT };
-/* A step goes whole, or in two halves that take turns: one computes while the other is away. A half
- * reads all weights that the whole would, so AUTO halves only steps of many rows. */
+/* A step's rows go through a layer together, or in two halves that take turns: one computes while
+ * the other travels. A half reads as many weights as the whole, so AUTO halves only steps of at
+ * least OVERLAP_AUTO_ROWS rows. */
 enum overlap { OVERLAP_OFF, OVERLAP_ON, OVERLAP_AUTO, OVERLAP_COUNT };
 enum { OVERLAP_AUTO_ROWS = 64 };
 
@@ -28,19 +29,19 @@ struct exchange_options {
     enum overlap overlap;
 };
 
-/* The same as words, as --help and the Setup message have them. */
+/* The same as the words of --help and of the Setup message. The strings are static. */
 struct exchange_words {
     const char *strategy, *combine, *dedup, *wire, *overlap;
 };
 struct exchange_words exchange_words(const struct exchange_options *o);
-/* STATUS_FAILED for a word that is not known. */
+/* *o := the options that the words name. 0, or STATUS_FAILED for an unknown word. */
 int exchange_understand(struct exchange_options *o, const struct exchange_words *words);
 
-/* o->wire for a model of this type: STATUS_USAGE unless it is the model's (a wire of the model's
- * own type becomes WIRE_MODEL) or narrower. */
+/* Check o->wire for a model of this type: 0, or STATUS_USAGE if it is wider than the model's type.
+ * A wire of the model's own type becomes WIRE_MODEL. */
 int exchange_choose_wire(struct exchange_options *o, enum dtype type);
 
-/* Lanes of the transport that a run with other ranks uses. */
+/* How many lanes of the transport a run with other ranks uses. */
 int exchange_lanes(const struct exchange_options *o);
 
 /* Rows of the second half of a step of n rows; the first has one more of an odd number. 0: the step

@@ -46,7 +46,7 @@ struct padded_round padded_most(const struct exchange_end *e)
     return round_of(e, &(struct expected){l->experts, l->pieces, l->rows, l->top_k});
 }
 
-/* How many rounds so much needs, at least one. */
+/* How many rounds a length needs, at least one. */
 static int rounds_for(size_t length, size_t round)
 {
     return length > round ? (int)((length + round - 1) / round) : 1;
@@ -69,7 +69,7 @@ void padded_open_root(struct root_end *x)
     x->piece_staging = dev_alloc(e->dev, ranks * (size_t)most.piece_rows * e->wire_piece_bytes);
 }
 
-/* Where rows go apart, they are what is cut into rounds; else it is the message with its rows. */
+/* Count the rounds: of rows if they travel apart, else of messages with their rows. */
 static void count_rounds(struct root_end *x)
 {
     struct exchange_end *e = &x->end;
@@ -110,7 +110,7 @@ static int padded_dispatch(struct root_end *x)
     return status ? status : e->mover->send(x);
 }
 
-/* The rows of a round leave the staging area for their slots. */
+/* Copy a round's results from the staging area to their slots. */
 static void place_round(struct root_end *x, int round)
 {
     struct exchange_end *e = &x->end;
@@ -121,7 +121,7 @@ static void place_round(struct root_end *x, int round)
                    end_least(x->plan.back[rank] - done, room), e->wire_row_bytes);
 }
 
-/* The results of pieces leave their staging area for z. */
+/* Copy the pieces' results from the staging area to their place. */
 static void place_pieces(struct root_end *x)
 {
     struct exchange_end *e = &x->end;
@@ -151,7 +151,7 @@ static int padded_combine(struct root_end *x)
 
 /* ---- worker ---- */
 
-/* Rounds that a step of n rows needs at most. */
+/* The most rounds that a step of n rows can need; *back := the same for results. */
 static int rounds_most(const struct worker_end *x, int n, int k, int *back)
 {
     const struct exchange_end *e = &x->end;
@@ -162,7 +162,7 @@ static int rounds_most(const struct worker_end *x, int n, int k, int *back)
     return (int)(x->in_capacity / e->round.out);
 }
 
-/* e->rounds and rounds_back as the message's header has them, if they are no more than can be. */
+/* e->rounds and rounds_back := those of the message's header, which must be in range. */
 static int read_rounds(struct worker_end *x, int n, int k)
 {
     struct exchange_end *e = &x->end;
@@ -197,7 +197,7 @@ static int padded_receive(struct worker_end *x, const struct exchange_layer *lay
     return status;
 }
 
-/* All rows that are asked for must have room on their way back. */
+/* Unpack the message, and check that it announces enough rounds for all results. */
 static int padded_unpack(struct worker_end *x, const struct exchange_layer *layer, int n)
 {
     struct exchange_end *e = &x->end;

@@ -29,7 +29,8 @@ void plan_open(struct plan *p, const struct exchange_setup *setup)
     sums_open(&p->sums, d, l->rows, l->top_k);
 }
 
-/* Slots of one rank: alone, all of them, and the counts are the device's to know. */
+/* How many slots a rank has. Alone, it has all of them; r->count is then in device memory, and is
+ * not read. */
 static int count_slots(const struct plan *p, const struct routing *r, int rank)
 {
     int slots = 0;
@@ -40,7 +41,8 @@ static int count_slots(const struct plan *p, const struct routing *r, int rank)
     return slots;
 }
 
-/* The distinct rows of a rank's experts; with sum, a term of each is what comes back. */
+/* Find the distinct rows of a rank's experts. With sum one row comes back for each of them, at the
+ * rank's first slots, and is a term of the root's sum. */
 static void share_rows(struct plan *p, const struct routing *r, int rank)
 {
     int first = p->first[rank];
@@ -54,7 +56,8 @@ static void share_rows(struct plan *p, const struct routing *r, int rank)
         sums_add(&p->sums, p->map.row[first + i], first + i, 1);
 }
 
-/* What stays at home adds up slot by slot, in order; then come the ranks' sums, rank by rank. */
+/* Find the distinct rows of all ranks. With sum, a row's terms are first its slots on the root, in
+ * order, and then the sums of the other ranks, rank by rank. */
 static void share_all(struct plan *p, const struct routing *r)
 {
     dedup_reset(&p->map, r->n);

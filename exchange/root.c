@@ -6,7 +6,8 @@
 #include "exchange/strategy.h"
 #include "kernels/ops.h"
 
-/* Rows are narrowed at home, too: results may not depend on where an expert lives. */
+/* Buffers for a narrower wire. The root narrows the rows of its own experts, too, since results may
+ * not depend on which rank has an expert. */
 static void open_narrowing(struct root_end *x)
 {
     struct exchange_end *e = &x->end;
@@ -17,7 +18,7 @@ static void open_narrowing(struct root_end *x)
     x->narrow_pieces = dev_alloc(e->dev, rows * (size_t)e->limits.pieces * e->wire_piece_bytes);
 }
 
-/* A message of STRATEGY_PADDED may be read a round beyond its end. */
+/* Buffers for messages. STRATEGY_PADDED may read up to a round beyond a message's end. */
 static void open_messages(struct root_end *x)
 {
     struct exchange_end *e = &x->end;
@@ -80,7 +81,8 @@ void root_trace(struct root_end *x, struct trace *log)
     x->end.trace = log;
 }
 
-/* x->input and what leaves of it; `then`: the phase that goes on afterwards. */
+/* x->input := the rows that experts read; with a narrower wire also x->narrowed := what is sent.
+ * then: the phase that goes on afterwards. */
 static void narrow_input(struct root_end *x, int n, enum phase then)
 {
     struct exchange_end *e = &x->end;
@@ -95,8 +97,8 @@ static void narrow_input(struct root_end *x, int n, enum phase then)
     trace_mark(e->trace, then);
 }
 
-/* Rows that do not go apart travel from the host's memory. A GPU's rows are copied there together
- * with their routing, so before root_dispatch() they must not be read. */
+/* Unless rows travel apart, they are sent from the host's memory, and a GPU's rows are copied there
+ * together with their routing: h may not be read before root_dispatch(). */
 int root_begin(struct root_end *x, const struct exchange_layer *layer, const void *h, int n)
 {
     x->h = h;
@@ -188,7 +190,8 @@ static void widen_pieces(struct root_end *x)
     widen_rows(e->dev, x->z, DTYPE_F32, x->piece_results, e->options.wire, all, width);
 }
 
-/* y := the results of all experts, likewise. */
+/* y := the results of all experts, from their form on the wire; those of rank 0 are narrowed first.
+ */
 static void widen_output(struct root_end *x)
 {
     struct exchange_end *e = &x->end;
@@ -203,8 +206,8 @@ static void widen_output(struct root_end *x)
                    results_of(x, p->first[rank]), e->options.wire, p->back[rank], l->width);
 }
 
-/* Wait until the rows are back. Work hides their absence until they are, or this wait begins;
- * waiting for the other half's is not work. */
+/* Wait until the results are back, and count as hidden the time since the dispatch until they were
+ * back or this wait began, less what was spent waiting for the other half's results. */
 static int take_back(struct root_end *x)
 {
     struct exchange_end *e = &x->end;

@@ -1,18 +1,19 @@
-/* The end of an exchange that has rows and wants the experts' results: the coordinator's.
+/* The end of an exchange that has rows and needs the experts' results: the coordinator's.
  *
- * A layer is: root_begin() once its rows are there, root_dispatch() once they are routed, then the
- * root's own experts, then root_combine(). Neither of the first two waits for another rank, so a
- * dispatch may be under way in each lane. Alone (no transport) the same calls move nothing.
- * Errors: exchange.h. */
+ * The calls of a layer: root_begin() when its rows are known, root_dispatch() when they are routed,
+ * then the caller runs the root's own experts and pieces, then root_combine(). The first two do not
+ * wait for another rank, so both lanes can have a dispatch under way. Without other ranks the same
+ * calls move nothing. An int is 0 or an error (exchange.h), unless a comment says otherwise. */
 #pragma once
 
 #include "exchange/exchange.h"
 
 struct root_end;
 
-/* One layer's routing of n rows to k experts each, as route_rows made it. A slot is where a
- * (row, expert) pair stands in the stable sort by (rank, expert). All of it is the host's memory;
- * alone, any memory: it is not read. Nothing changes before root_combine() is back. */
+/* One layer's routing of n rows to k experts each, as route_rows() made it. A slot is the place of
+ * a (row, expert) pair in the stable sort by (rank, expert). The arrays are in host memory (without
+ * other ranks in any memory, as they are not read) and may not change before root_combine()
+ * returns. */
 struct routing {
     int n, k;
     const int32_t *expert; // [n][k]
@@ -23,38 +24,41 @@ struct routing {
     struct exchange_layer layer;
 };
 
-/* How the results' rows add up to each row of the step: slots of y and their weights, [n][k] each;
- * a negative slot ends a row's sum. */
+/* The result for each row of the step is a weighted sum of rows of y: their slots and weights,
+ * [n][k] each; a negative slot ends a row's sum. */
 struct row_terms {
     const int32_t *slot;
     const float *weight;
 };
 
-/* x[0] for all of a step's rows; or, unless OVERLAP_OFF, with somebody to exchange with, x[0] and
- * x[1], one for each half (exchange_second_half), in a lane of its own. Returns how many: 1 or
- * LANES. Buffers come from the devices' memory, sized for the largest step, and go with it. */
+/* Open the ends, and return how many: with OVERLAP_OFF or without other ranks 1, x[0] for all of a
+ * step's rows; else LANES, x[0] and x[1] for the two halves (exchange_second_half), each in a lane
+ * of its own. Buffers are sized for the largest step and last as long as the devices. */
 int root_open(struct root_end *x[LANES], const struct exchange_setup *setup);
-/* With nccl, on all ranks once all have loaded: bring up the lanes' communicators. ids
- * [lanes][NCCL_ID_BYTES] are the root's, the same on all ranks (transport/nccl.h). */
+/* With nccl, on all ranks at the same time: open the lanes' communicators. ids
+ * [lanes][NCCL_ID_BYTES] were made by the root and are the same on all ranks (transport/nccl.h). */
 int root_join(struct root_end *x[LANES], int lanes, const void *ids);
-/* Before the devices close. x may hold NULL. */
+/* Close the communicators, before the devices close. An x[lane] may be NULL. */
 void root_leave(struct root_end *x[LANES], int lanes);
+/* Log the end's phases to `log`; NULL: do not. */
 void root_trace(struct root_end *x, struct trace *log);
 
-/* h: rows [n] of the layer. Rows that leave whatever their routing is are on their way on return.
+/* Begin a layer with rows h [n]. With nccl and STRATEGY_ALLGATHER this starts to send the rows,
+ * which go to every worker whatever their routing is; otherwise rows are sent by root_dispatch().
  */
 int root_begin(struct root_end *x, const struct exchange_layer *layer, const void *h, int n);
-/* Rows for other ranks leave. Their results will be in y, rows [n * k] by slot, and in z, f32 rows
- * [pieces, by (rank, piece)][n]. The root's own slots of y, the first root_home_rows(), and its own
- * rows of z, from root_home_pieces() on, are for itself to fill from root_input(). */
+/* Start to send rows to the other ranks. Results of experts go to y, rows [n * k] by slot, and
+ * those of pieces to z, f32 rows [pieces, by (rank, piece)][n]. The caller computes the root's own
+ * results from root_input(): the first root_home_rows() rows of y, and root_home_piece_rows() rows
+ * of z from row root_home_pieces() on. */
 int root_dispatch(struct root_end *x, const struct routing *r, void *y, float *z);
-/* The rows as all experts are to see them: h, or what a narrower wire makes of it. */
+/* The rows that all experts and pieces are to read: h, or what h is after a narrower wire. */
 const void *root_input(const struct root_end *x);
 int root_home_rows(const struct root_end *x);
 int root_home_pieces(const struct root_end *x);
-int root_home_piece_rows(const struct root_end *x); // so many, and in all:
-int root_piece_rows(const struct root_end *x);
-/* In between: let rows that are under way move on, in all lanes. Never waits. */
+int root_home_piece_rows(const struct root_end *x);
+int root_piece_rows(const struct root_end *x); // rows of z, of all ranks
+/* While the caller computes: let rows in all lanes move on. Never waits. */
 int root_advance(struct root_end *x);
 /* Wait until all of y and z is there; *terms says how y adds up. */
 int root_combine(struct root_end *x, struct row_terms *terms);
@@ -62,11 +66,12 @@ int root_combine(struct root_end *x, struct row_terms *terms);
 /* After an error: give up what is under way, in all lanes. The buffers may go then. */
 void root_drop(struct root_end *x);
 
-/* Of all lanes together; the second to count what else travels. */
+/* The counters of all lanes together. The second is for counting other things that travel. */
 const struct exchange_counters *root_counters(const struct root_end *x);
 struct exchange_counters *root_counters_of_all(struct root_end *x);
-/* Count (row, expert) and (row, piece) pairs that stayed at home without a dispatch. */
+/* Count (row, expert) and (row, piece) pairs that the root has computed without a dispatch. */
 void root_count_home(struct root_end *x, int pairs, int pieces);
-/* What narrowing has cost on this rank so far. Waits: 0, or what dev_wait() said. */
+/* *error := what narrowing has changed on this rank so far. Waits: 0, or what dev_wait() said. */
 int root_wire_error(struct root_end *x, struct wire_error *error);
+/* The number of the end's lane. */
 int root_lane(const struct root_end *x);

@@ -45,7 +45,7 @@ static void open_rows(struct worker_end *x)
     x->narrow_pieces = dev_alloc(e->dev, rows * n_pieces * e->wire_piece_bytes + slack);
 }
 
-/* STRATEGY_ALLGATHER: the worker sorts as the root did. */
+/* Buffers for STRATEGY_ALLGATHER, with which the worker sorts the routing as the root did. */
 static void open_sorting(struct worker_end *x)
 {
     struct exchange_end *e = &x->end;
@@ -111,7 +111,7 @@ int worker_receive_message(struct worker_end *x)
     return status;
 }
 
-/* The terms of each sum that goes back, in order of expert. */
+/* x->terms := the terms of each of the n sums that may go back, in order of expert. */
 static int find_terms(struct worker_end *x, int n)
 {
     const struct dispatch *d = &x->dispatch;

@@ -11,14 +11,14 @@ struct worker_end;
  * receive in this lane. */
 struct exchange_work {
     int n;                 // (row, expert) pairs
-    const int32_t *count;  // [its own experts] pairs of each, in order of expert; the host's memory
-    const void *rows;      // rows [n_rows] of the model's type
-    int n_rows;            // that have come
-    const int32_t *source; // [n] the row of each pair; NULL: pair i has row i. Where rows are
-    void *y;               // rows [n]: what the experts make of them goes here
+    const int32_t *count;  // [own experts] pairs of each, in order of expert; in host memory
+    const void *rows;      // rows [n_rows] of the model's type, in the memory of exchange_setup.dev
+    int n_rows;            // how many have come
+    const int32_t *source; // [n] the row of each pair; NULL: pair i has row i. In the same memory
+    void *y;               // rows [n]: the experts' outputs go here
     const void *all;       // with pieces: the step's rows, in order
-    int n_piece_rows;      // of all own pieces together: as many times the step's rows
-    float *z;              // f32 rows [own pieces][rows of the step]: what they make goes here
+    int n_piece_rows;      // own pieces times rows of the step
+    float *z;              // f32 rows [own pieces][rows of the step]: the pieces' outputs go here
 };
 
 /* As root_open, root_join, root_leave, root_trace. */
@@ -27,12 +27,12 @@ int worker_end_join(struct worker_end *x[LANES], int lanes, const void *ids);
 void worker_end_leave(struct worker_end *x[LANES], int lanes);
 void worker_end_trace(struct worker_end *x, struct trace *log);
 
-/* The next dispatch of a step of n rows; fill (*work)->y and z, then give it back. Both may wait
- * for the root. */
+/* Receive the next dispatch of a step of n rows; the caller fills (*work)->y and z, and
+ * worker_end_return() sends them to the root. Both may wait for the root. */
 int worker_end_receive(struct worker_end *x, const struct exchange_layer *layer, int n,
                        const struct exchange_work **work);
 int worker_end_return(struct worker_end *x);
-/* The end of a step: all that was given back has left. */
+/* At the end of a step: wait until all results have been sent. */
 int worker_end_finish(struct worker_end *x);
 
 /* As root_wire_error. */
