@@ -16,7 +16,8 @@ void worker_logits_open(struct worker_logits *l, struct dev *dev, const struct o
     l->best = dev_alloc_copy(dev, l->best_on_host, best);
 }
 
-/* l->on_host or best_on_host := what goes back for n rows, and where it is. */
+/* Compute what is to be sent back for n rows. Returns where it is: l->on_host or l->best_on_host.
+ */
 static const void *make_slice(struct worker_logits *l, const void *rows, int n, int most)
 {
     struct dev *d = l->dev;

@@ -1,5 +1,5 @@
-/* A worker's part of the output matrix: rows come after a step, and the logits of its outputs, or
- * the best of them, go back. */
+/* A worker's part of the output matrix: after a step it receives rows, and sends back the logits of
+ * its outputs, or only the best candidates. */
 #pragma once
 
 #include "exchange/outputs.h"
@@ -8,16 +8,17 @@
 struct worker_logits {
     struct matrix unembed; // [own outputs][dim]
     struct outputs outputs;
-    struct dev *dev;                       // what computes
-    void *rows;                            // device; NULL: the host's own
-    float *logits;                         // device [rows][own outputs], and
-    float *on_host;                        // where they leave from
-    struct candidate *best, *best_on_host; // [rows][TOP_MOST]
+    struct dev *dev;                       // the device that computes
+    void *rows;                            // a GPU's copy of the rows; NULL on the CPU
+    float *logits;                         // device [rows][own outputs]
+    float *on_host;                        // and the host's copy, from which they are sent
+    struct candidate *best, *best_on_host; // likewise [rows][TOP_MOST]
 };
 
-/* Buffers; l->unembed is loaded. */
+/* Allocate the buffers; l->unembed has been loaded. */
 void worker_logits_open(struct worker_logits *l, struct dev *dev,
                         const struct outputs_setup *setup);
 
-/* Serve one Logits. Errors: as exchange/outputs.h; STATUS_FAILED for more rows than agreed. */
+/* Serve one Logits message. 0, an error as in exchange/outputs.h or of dev_wait(), or STATUS_FAILED
+ * for more rows than agreed. */
 int worker_logits_serve(struct worker_logits *l, const struct logits *asked);

@@ -13,7 +13,7 @@
 #include "worker/answers.h"
 #include "worker/worker.h"
 
-/* The work's rows, sources and counts where this rank's device reads them. */
+/* Copy the work's rows, sources and counts to a GPU, as far as they are not there. */
 static void bring_work(struct worker *w, int layer, const struct exchange_work *work)
 {
     struct dev *d = &w->dev;
@@ -49,8 +49,8 @@ static struct ffn_job pieces_job(const struct worker *w, int layer, int n_rows,
     return job;
 }
 
-/* Rows work->y and z := what experts and pieces here make of a step's n rows, by way of the GPU if
- * there is one. */
+/* Run a step's n_rows rows through this rank's experts and pieces: work->y and work->z := the
+ * outputs, copied from the GPU if there is one. */
 static int run_blocks(struct worker *w, int layer, int n_rows, const struct exchange_work *work)
 {
     struct dev *d = &w->dev;
@@ -67,7 +67,7 @@ static int run_blocks(struct worker *w, int layer, int n_rows, const struct exch
     return dev_wait(d);
 }
 
-/* The rows of one half, or of all, through the experts of a layer that are here. */
+/* Serve one layer for the rows of a half, or of the whole step: receive, compute, give back. */
 static int serve_layer(struct worker *w, int l, struct worker_end *x, int n_rows)
 {
     const struct layer_placement *experts = &w->placement.layers[l];
@@ -102,8 +102,8 @@ static int check_step(const struct worker *w, const struct step *step)
     return 0;
 }
 
-/* One step, layer by layer, half by half, in lockstep with the coordinator's forward(): the
- * position in this loop is the protocol, so no message says which layer or half it is. */
+/* Serve one step. Layers and halves come in the same order as in the coordinator's forward(), so no
+ * message says which layer or half it is for. */
 static int serve_step(struct worker *w, const struct step *step)
 {
     int rows[LANES] = {step->n_rows - step->second, step->second};
@@ -158,7 +158,7 @@ static int answer_speed(struct worker *w, const struct speed *asked)
 
 static int serve(struct worker *w)
 {
-    pulse_loading(true); // until Ready, but for the wait for Setup
+    pulse_loading(true); // until the first Setup has been answered
     int status = worker_greet(w);
     struct control message = {0};
     while (!status && message.kind != CONTROL_STOP) {

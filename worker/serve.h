@@ -1,5 +1,5 @@
-/* A worker's whole life: say hello, be told the setup, load its experts, serve steps until stopped.
- * The mirror image of coordinator/forward.c. */
+/* A worker's whole run: send Hello, receive Setup, load its experts, serve steps until Stop comes.
+ * Its loop over layers has the order of coordinator/forward.c. */
 #pragma once
 
 #include "kernels/device.h"
@@ -13,7 +13,7 @@ struct worker_options {
     const char *version; // must equal the coordinator's
 };
 
-/* Returns when the coordinator said stop (0), or when it is gone (STATUS_LOST_RANK). An error of
- * this rank's own (a bad file, a wrong message) goes to the coordinator as a Fault, which prints it
- * and stops everyone: then the error's code is returned too. Prints nothing. Closes nothing. */
+/* Returns 0 after Stop, STATUS_LOST_RANK when the coordinator is gone, or the code of this rank's
+ * own error (a bad file, a wrong message). Such an error is sent to the coordinator as a Fault; the
+ * coordinator prints it and stops all ranks. No error is printed here, and t stays open. */
 int worker_serve(struct transport *t, const struct worker_options *o);

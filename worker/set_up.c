@@ -13,7 +13,7 @@
 #include "transport/nccl.h"
 #include "worker/worker.h"
 
-/* Only the configuration and the tensors' headers are read. */
+/* Open the checkpoint; only its configuration and the tensors' headers are read. */
 static int open_model(struct worker *w)
 {
     struct generation_defaults unused;
@@ -62,7 +62,6 @@ static int check_setup(const struct worker *w, const struct setup *setup)
     return 0;
 }
 
-/* Once, with the instruction set that all ranks have agreed on. */
 int worker_open_device(struct worker *w, uint32_t agreed)
 {
     enum isa isa = agreed;
@@ -88,7 +87,7 @@ int worker_open_device(struct worker *w, uint32_t agreed)
     return 0;
 }
 
-/* Rows that arrive in the host's memory are copied to a GPU, and its results back. */
+/* Allocate a GPU's copies of rows that arrive in the host's memory, and of its results. */
 static void alloc_copies(struct worker *w, const struct setup *setup)
 {
     const struct config *m = &w->config;
@@ -107,8 +106,9 @@ static void alloc_copies(struct worker *w, const struct setup *setup)
     w->count = dev_alloc(&w->dev, (size_t)m->n_experts * sizeof *w->count);
 }
 
-/* Is there memory for what this rank will hold; and, if it is the first of a host that is not rank
- * 0's, for what all ranks there will? Threads of rank 0's process have been counted by it. */
+/* Is there enough memory for what this rank will hold, and, if it is the first rank of its host,
+ * for what all ranks there will hold? Rank 0 has asked that for ranks that are threads of its
+ * process. */
 static int check_memory(struct worker *w, const struct setup *setup)
 {
     const struct transport *t = w->transport;
@@ -186,7 +186,7 @@ static bool are_same_copies(const struct placement *p, const struct setup *found
     return same;
 }
 
-/* A later Setup changes how rows travel, and nothing else. */
+/* Check that a later Setup changes only how rows travel. */
 static int check_again(const struct worker *w, const struct setup *setup)
 {
     const struct config *m = &w->config;
@@ -211,7 +211,7 @@ static void open_log(struct worker *w)
     w->trace = &w->log;
 }
 
-/* Everything that a step will need, sized once. */
+/* Open the exchange, and allocate everything that a step will need. */
 static int open_exchange(struct worker *w, const struct setup *setup,
                          const struct exchange_options *options)
 {
