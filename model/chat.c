@@ -160,7 +160,7 @@ static bool is_system(const struct js *message)
     return role && strcmp(role, "system") == 0;
 }
 
-/* The messages as the template sees them. */
+/* A copy of the messages in the form that the template gets. */
 static struct js *tidy(const struct chat_request *q)
 {
     struct js *messages = js_new_array();
@@ -223,7 +223,7 @@ static char *run(const struct chat *c, const struct chat_request *q, const struc
     return text;
 }
 
-/* The template has not read the content of a message: say which. */
+/* Refuse a prompt whose template has not read the content of message number `unread`. */
 static void refuse_unread(const struct chat_request *q, const struct js *messages, size_t unread)
 {
     size_t put_before = js_count(messages) - js_count(q->messages), bytes = 0;

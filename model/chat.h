@@ -11,7 +11,7 @@ struct jinja;
 
 struct chat {
     struct jinja *plain;
-    struct jinja *with_tools; // NULL: the plain one is for tools, too
+    struct jinja *with_tools; // for requests with tools; NULL: they use `plain`, too
     struct js *tokens;        // an object: bos_token and its kin, which templates print
 };
 
@@ -19,7 +19,7 @@ struct chat_request {
     const struct js *messages; // an array of at least one object
     const struct js *tools;    // an array of objects, or NULL
     const struct js *kwargs;   // an object: more variables of the template, by name; or NULL
-    const char *system;        // if the first message is not a system message: one before it
+    const char *system;        // a system message to put first unless there is one; or NULL
 };
 
 /* Read the template of a checkpoint directory: chat_template.jinja, or chat_template of
@@ -36,6 +36,6 @@ bool chat_reads(const struct chat *c, const char *name);
 /* The prompt; it ends where the assistant's answer begins, unless kwargs has add_generation_prompt
  * false. Members of messages that are null count as absent. The result is malloc'ed, with a 0 at
  * the end that *bytes does not count. NULL after fail(STATUS_BAD_FILE): the template raised an
- * exception, or failed; it leaves out the content of a message, or does not read tools or a name in
+ * exception, failed, left out the content of a message, or does not read tools or a name in
  * kwargs. */
 char *chat_render(const struct chat *c, const struct chat_request *q, size_t *bytes);

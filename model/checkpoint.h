@@ -23,7 +23,7 @@ struct fp8_scales;
 struct tensor {
     const char *name;
     enum dtype type;       // valid if is_float
-    int is_float;          // 0: another type than those of enum dtype; checkpoint_need() refuses it
+    int is_float;          // 0: the type is none of enum dtype, and checkpoint_need() refuses it
     const char *type_name; // as the file spells it ("BF16")
     int n_dims;
     int64_t shape[TENSOR_MAX_DIMS];
@@ -34,7 +34,7 @@ struct tensor {
 
 struct checkpoint;
 
-/* How matrices are kept in the files (model/packed.h); QUANT_NONE for both: as numbers. */
+/* How matrices are quantised in the files (model/packed.h); both QUANT_NONE: they are not. */
 struct packed_kind {
     enum quant matrices, blocks;
 };
@@ -62,7 +62,7 @@ bool checkpoint_is_place(const char *dir);
 char *checkpoint_config(const char *dir, size_t *bytes);
 
 /* Copy bytes [first, first + bytes) of a tensor to out; for small amounts. 0 or STATUS_BAD_FILE.
- * Here and below, of a tensor in fp8 whole elements. */
+ * Here and below the range must be whole elements if the tensor is in fp8. */
 int checkpoint_read(const struct checkpoint *c, const struct tensor *t, uint64_t first,
                     size_t bytes, void *out);
 

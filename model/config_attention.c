@@ -8,7 +8,7 @@
 #include "model/family.h"
 #include "model/rope.h"
 
-/* The dictionary that says how positions turn, and its name. */
+/* The dictionary that describes rotary embedding, and its name. */
 struct rope_source {
     const struct config_source *file;
     const char *name;
@@ -32,7 +32,7 @@ static double yarn_scale(double factor, double m)
     return factor <= 1 ? 1 : 0.1 * m * log(factor) + 1;
 }
 
-/* The positions of training. What is said outside the dictionary wins. */
+/* Read the number of positions in training. A value outside the dictionary takes precedence. */
 static int read_original(const struct rope_source *s, struct config *c)
 {
     static const char name[] = "original_max_position_embeddings";
@@ -48,7 +48,8 @@ static int read_original(const struct rope_source *s, struct config *c)
                : 0;
 }
 
-/* `attention` counts if it is not negative, else the two mscales if both are there. */
+/* Set YaRN's factor of cosines and sines: `attention` if it is not negative, else from the two
+ * mscales if both are there. */
 static void set_yarn(struct config *c, double attention, double mscale, double all)
 {
     struct rope_scaling *r = &c->rope;
@@ -94,7 +95,8 @@ static int read_yarn(const struct rope_source *s, struct config *c)
     return status;
 }
 
-/* Dynamic scaling goes by the length that the model knows; another would be read by nobody. */
+/* Check what dynamic scaling needs. Transformers uses max_position_embeddings as the length of
+ * training, so another original length is refused. */
 static int check_dynamic(const struct rope_source *s, struct config *c)
 {
     int status = read_original(s, c);
@@ -200,8 +202,9 @@ static int check_layer_types(const struct config_source *s, struct config *c)
     return 0;
 }
 
-/* The first layer that sees only a window of the text; n_layers where none does. Where layer_types
- * says which do, none does, or it has been refused. */
+/* The first layer that sees only a window of the text; n_layers if none does. In families in which
+ * some layers do, layer_types takes precedence; check_layer_types() has refused all but full
+ * attention. */
 static int first_window(const struct config_source *s, const struct config *c, bool on, int most)
 {
     bool listed = source_value(s, "layer_types") != NULL;

@@ -8,7 +8,7 @@
 
 /* ---- groups ---- */
 
-/* Copies of the block beyond the first, from l->copy_of[at] on. */
+/* How many further copies a block has; the first one is l->copy_of[at]. */
 static int copies_from(const struct layer_placement *l, int at, int block)
 {
     int n = 0;
@@ -17,9 +17,9 @@ static int copies_from(const struct layer_placement *l, int at, int block)
     return n;
 }
 
-/* How many turns rows take until it is the first one's again. With a power of two the turn of a row
- * is the last bits of its number; with at least 16 turns for each copy of an expert, no copy gets
- * more than 1/16 more rows than another. */
+/* How many turns there are (struct grouping). With a power of two, a row's turn is the last bits of
+ * its number. With at least 16 turns for each copy of an expert, no copy gets more than 1/16 more
+ * rows than another. */
 static int turns_of(const struct layer_placement *l)
 {
     int most = 1, turns = 1;
@@ -33,7 +33,8 @@ static int turns_of(const struct layer_placement *l)
     return turns;
 }
 
-/* Groups in order of (rank, block): of the first copies to group_of, of the others to `others`. */
+/* Number the groups in order of (rank, block). The groups of first copies go to l->group_of [n],
+ * those of further copies to others [n_copies]. */
 static void number_groups(struct layer_placement *l, int32_t *others, int n_ranks)
 {
     int group = 0;

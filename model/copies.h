@@ -8,8 +8,7 @@
 
 struct js; // base/json.h
 
-/* Order a layer's groups over n_ranks, and lay down which group each row goes to: group_of,
- * block_at, rank_first, n_groups and turns, from rank_of and the layer's copies. */
+/* Set a layer's group_of, block_at, rank_first, n_groups and turns from its rank_of and copies. */
 void layer_order(struct layer_placement *l, struct arena *memory, int n_ranks);
 
 /* Copies of experts as they are found in a file. */

@@ -37,8 +37,8 @@ struct family {
 const struct family *family_of(const struct config *m);
 const struct family *family_at(enum architecture architecture);
 
-/* What a family needs of which this program knows that it cannot run it; NULL: nothing is known of
- * this model_type. */
+/* What a model_type needs that this program lacks, for those that it knows it cannot run; NULL for
+ * all others. */
 const char *family_lacks(const char *type);
 
 /* "\"a\", \"b\" or \"c\"": every model_type there is. */

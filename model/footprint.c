@@ -6,13 +6,13 @@
 #include "model/pieces.h"
 #include "model/tensors.h"
 
-/* As an arena hands it out. */
+/* Rounded up as an arena rounds what it hands out. */
 static uint64_t rounded(size_t bytes)
 {
     return (bytes + 63) / 64 * 64;
 }
 
-/* A gated block of so many hidden values. */
+/* Bytes of a gated block with so many hidden values. */
 static uint64_t block_bytes(const struct dev *d, struct precision p, int width, int dim)
 {
     return rounded(matrix_bytes(d, p.type, p.blocks, 2 * row_stride(width), dim)) +

@@ -15,13 +15,13 @@ struct footprint {
     uint64_t expert;    // one routed expert
 };
 
-/* One piece of a layer's dense block; 0 where it has none. */
+/* Bytes of one piece of a layer's dense block; 0 if it has none. */
 uint64_t piece_footprint(const struct config *m, struct precision p, int layer);
 
-/* So many rows of the output matrix. */
+/* Bytes of so many rows of the output matrix. */
 uint64_t outputs_footprint(const struct config *m, struct precision p, int outputs);
 
 struct footprint footprint_of(const struct config *m, struct precision p);
 
-/* The KV cache of one sequence of `context` positions: whole blocks of them. */
+/* Bytes of the KV cache of one sequence of `context` positions, rounded up to whole blocks. */
 uint64_t kv_footprint(const struct config *m, enum dtype type, int context);

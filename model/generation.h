@@ -30,15 +30,15 @@ struct generation_defaults {
     struct token_bans bans;
 };
 
-/* What transformers takes where nothing is said. */
+/* Transformers' defaults. */
 struct generation_defaults generation_unsaid(void);
 
 /* Read generation_config.json, or config.json where there is no such file: what is said replaces
  * what *g has, and eos_token_id replaces c->eos. 0 or STATUS_BAD_FILE. */
 int generation_read(const struct config_source *s, struct config *c, struct generation_defaults *g);
 
-/* How many new tokens a prompt of n gets where the user says nothing: max_new_tokens, or else
- * `otherwise`, within max_length; at least one. */
+/* How many new tokens follow a prompt of n tokens if the user does not say: max_new_tokens, or if
+ * there is none `otherwise`, cut to max_length; at least one. */
 int generation_length(const struct generation_defaults *g, int n, int otherwise);
 
 /* c->eos := eos_token_id of a file, unless it is null or absent. Ids beyond the vocabulary are left

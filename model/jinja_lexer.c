@@ -210,7 +210,7 @@ static void skip_comment(struct lexer *l)
     close_tag(l, true);
 }
 
-/* Where a tag {% word %} is that begins at `at`: the sign that closes it, or NULL. */
+/* If a tag {% word %} begins at `at`: the sign that closes it; else NULL. */
 static const char *after_word(const char *at, const char *word)
 {
     if (strncmp(at, "{%", 2) != 0)

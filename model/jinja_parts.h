@@ -1,7 +1,7 @@
 /* What the files of jinja.h share: values, nodes, and the state of one reading or rendering.
  *
- * Everything lies in one arena, so nothing is freed by itself, and an error leaves by longjmp
- * (jinja_fail) from wherever it is found. Texts are UTF-8 without a 0 at their end; lists, and
+ * All memory is from one arena and is freed together, so an error may leave by longjmp (jinja_fail)
+ * from anywhere. Texts are UTF-8 without a 0 at their end; lists, and
  * objects but for namespaces, do not change once they are made. */
 #pragma once
 

@@ -157,7 +157,8 @@ static struct jinja_node *read_for(struct jinja_reader *p)
     return n;
 }
 
-/* Statements up to a tag with this word, in which no loop from outside goes on. */
+/* Statements up to a tag with this word, in which break and continue of loops outside are not
+ * allowed. */
 static struct jinja_node *body_until(struct jinja_reader *p, const char *word)
 {
     const char *const ends[] = {word, NULL};
@@ -203,7 +204,7 @@ static struct jinja_node *read_macro(struct jinja_reader *p)
     return n;
 }
 
-/* {% generation %} marks what training learns; it prints what is in it. */
+/* {% generation %} marks what a model is trained to generate; here it only prints its body. */
 static struct jinja_node *read_generation(struct jinja_reader *p)
 {
     struct jinja_node *n = jinja_node(p, NODE_BLOCK);

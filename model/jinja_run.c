@@ -78,8 +78,8 @@ static void begin(struct jinja_run *r, struct arena *memory)
         .memory = memory, .most_bytes = MOST_BYTES, .most_steps = MOST_STEPS, .line = 1};
 }
 
-/* Read the template, or leave an error in r. It has no variables of its own that an error's jump
- * would lose; the same below. */
+/* Read the template, or leave an error in r. Like the function below it has no local variables, as
+ * their values would be undefined after longjmp(). */
 static bool try_read(struct jinja_run *r, struct jinja *t, struct jinja_text source)
 {
     if (setjmp(r->failed) != 0)
@@ -153,8 +153,8 @@ static size_t first_unread(struct jinja_run *r, const struct jinja_list *l, cons
     return SIZE_MAX;
 }
 
-/* Give the variables and run the template. A variable that it sets has another scope than those
- * that were given, so that these stay to be looked at afterwards. */
+/* Set the given variables and run the template. Variables that it sets go to another scope, so that
+ * the given ones can still be examined afterwards. */
 static void run(struct jinja_run *r, const struct jinja *t, const struct jinja_input *in,
                 size_t *unread)
 {

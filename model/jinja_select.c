@@ -80,8 +80,9 @@ FILTER(map)
     return jinja_list_value(l);
 }
 
-/* The items of which a test, or without one their truth, is `wanted`; of an item its attribute is
- * tested if there is one. given[first] names the test, what follows are its arguments. */
+/* The items for which a test gives `wanted`, or without a test those whose truth value is `wanted`.
+ * With an attribute, that member of each item is tested. given[first] is the test's name, and what
+ * follows are its arguments. */
 static struct jinja_value choose(struct jinja_run *r, const struct jinja_value *v,
                                  jinja_given given, const struct jinja_value *attribute, int first,
                                  bool wanted)
@@ -122,7 +123,8 @@ FILTER(reject_attribute)
     return choose(r, v, given, given[0], 1, false);
 }
 
-/* Sort items by their keys, and keep those with equal keys in their order. Steps bound it. */
+/* Sort items by their keys; those with equal keys keep their order. The limit of steps bounds its
+ * time. */
 static void sort_by(struct jinja_run *r, struct jinja_list *items, struct jinja_list *keys,
                     bool backwards)
 {

@@ -116,8 +116,8 @@ static struct jinja_value dict_from_js(struct jinja_run *r, const struct js *v)
     return (struct jinja_value){.kind = JINJA_DICT, .dict = d};
 }
 
-/* What the input brings with it adds to the limits, so that they bound what a template does with
- * it, not how long a conversation may be. */
+/* Raise the limits by the size of an input value, so that they bound what a template does with the
+ * input, not how long a conversation may be. */
 static void allow(struct jinja_run *r, const struct js *v)
 {
     size_t bytes = 0;

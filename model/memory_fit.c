@@ -35,7 +35,8 @@ static double gib(uint64_t bytes)
     return (double)bytes / (1 << 30);
 }
 
-/* The first of these that is enough: a shorter context, experts on other hosts, other hosts. */
+/* text := the first of these that is enough: a shorter context, experts on other hosts, other
+ * hosts. */
 static void advise(char *text, size_t size, const struct memory_need *n, uint64_t bytes,
                    uint64_t room)
 {

@@ -24,7 +24,7 @@ uint64_t memory_plan_rest(const struct memory_plan *p)
     return memory_plan_weights(p) + p->kv_bytes;
 }
 
-/* Without a placement rank 0 has all pieces and outputs. */
+/* Bytes of a rank's pieces. Without a placement rank 0 has all of them. */
 static uint64_t pieces_bytes(const struct memory_plan *p, int rank)
 {
     uint64_t sum = 0;

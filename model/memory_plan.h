@@ -16,12 +16,12 @@ struct memory_plan {
     struct placement placement; // the caller's; none yet: no experts anywhere, all else on rank 0
 };
 
-/* All but the placement: one sequence of `context` positions, the embedding in the config's type.
- */
+/* Fill *p, except for the placement: kv_bytes for one sequence of `context` positions, embed_bytes
+ * for the embedding in the config's type. */
 void memory_plan_open(struct memory_plan *p, const struct config *m, struct precision precision,
                       int context);
 
-/* What one rank holds. */
+/* What one rank holds, in bytes. */
 struct rank_share {
     struct holding holding;
     uint64_t experts, pieces, outputs, rest, bytes; // rest: what only rank 0 has; bytes: all

@@ -194,7 +194,7 @@ static void give_gpu(struct matrix *w, struct dev *d, const void *packed, int fi
     arena_free(&memory);
 }
 
-/* It will be read again and again, in no order, for as long as the device is open. */
+/* Keep a mapping as long as the device, and undo the advice that it is read once, in order. */
 static void keep(struct mapping *map, struct dev *d)
 {
     madvise(map->base, map->size, MADV_NORMAL); // if it fails, reading is only slower

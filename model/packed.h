@@ -32,7 +32,7 @@ struct packed_matrix {
     enum quant quant;
 };
 
-/* Those of attention's `part`, of a block (its gate_up or down) and of the outputs. */
+/* The matrix of an attention part, of a block (gate_up or down), and of the outputs. */
 struct packed_matrix packed_part(const struct config *m, struct packed_kind kind,
                                  enum tensor_part part, int layer);
 enum packed_block { PACKED_EXPERT, PACKED_PIECE };
@@ -47,7 +47,7 @@ enum quant packed_quant(struct packed_kind kind, enum tensor_part part);
 void packed_each(const struct config *m, struct packed_kind kind,
                  void (*each)(void *context, const struct packed_matrix *p), void *context);
 
-/* Are all there, with the right number of bytes? 0 or STATUS_BAD_FILE. */
+/* Does c have all of them, with the right number of bytes? 0 or STATUS_BAD_FILE. */
 int packed_check(const struct config *m, const struct checkpoint *c);
 
 /* w := outputs [first, first + n) of a packed matrix. On a CPU it is mapped, and belongs to the

@@ -22,7 +22,8 @@ static void layer_alloc(struct layer_placement *l, struct arena *memory, int n, 
         l->rank_of = arena_alloc(memory, (size_t)n * sizeof(int32_t));
 }
 
-/* All blocks of all layers are on rank 0 until it is said otherwise; order_all() then. */
+/* Allocate a placement with all blocks on rank 0. The caller changes that, then calls order_all().
+ */
 static void placement_init(struct placement *p, struct arena *memory, const struct config *m,
                            int n_ranks)
 {
@@ -380,7 +381,8 @@ static int read_same(struct placement_reader *r, const struct js *list)
     return status;
 }
 
-/* What stays at home fits a run of any size; all else only the size that it was made for. */
+/* A file that leaves everything on rank 0 may be used with any number of ranks, others only with
+ * the number that they were made for. */
 static int check_fit(const struct placement_reader *r, int n_ranks)
 {
     size_t cells = (size_t)r->m->n_layers * (size_t)r->m->n_experts;

@@ -63,9 +63,9 @@ struct balance; // balance.h
 /* What the user asks for. */
 struct placement_spec {
     const char *text; // NULL or "balanced", "even", "round-robin", or the path of a file
-    long home;        // experts of every sparse layer that stay on rank 0, the first ones by id
-    bool home_given;  // a file says it itself
-    const struct balance *balance; // what "balanced" goes by; NULL: ranks that are alike, and the
+    long home;        // how many experts of every sparse layer stay on rank 0, the first ones by id
+    bool home_given;  // the user has set `home`; not with a file, which says it itself
+    const struct balance *balance; // what "balanced" is computed from; NULL: equal ranks, and the
                                    // usual workload
 };
 bool placement_is_balanced(const struct placement_spec *spec);

@@ -19,7 +19,7 @@ struct shard {
     size_t piece_bytes; // of a piece's output row, which is f32
 };
 
-/* Parameters of what a rank holds. */
+/* How many parameters a rank's experts and pieces have. */
 uint64_t shard_parameters(const struct config *m, const struct placement *p, int rank);
 
 /* Map and pack what this rank holds, and nothing else, into the device's memory. progress: see
@@ -28,13 +28,14 @@ int shard_open(struct shard *s, struct dev *d, const struct config *m, const str
                struct precision precision, const struct placement *p, int rank,
                load_progress progress, void *context);
 
-/* A layer's experts here, as run_ffn takes them: y, x, source, count and n are the caller's. */
+/* A job for run_ffn() with this rank's experts of a layer; the caller sets y, x, source, count and
+ * n. */
 static inline struct ffn_job shard_experts_job(const struct shard *s, int layer)
 {
     return (struct ffn_job){.list = &s->layers[layer].experts, .y_type = s->precision.type};
 }
 
-/* Its pieces here: y [pieces][n], x and n are the caller's. */
+/* The same with its pieces; the caller sets y [pieces][n], x and n. */
 static inline struct ffn_job shard_pieces_job(const struct shard *s, int layer)
 {
     return (struct ffn_job){.list = &s->layers[layer].pieces, .y_type = DTYPE_F32};

@@ -47,7 +47,7 @@ uint64_t sizes_active_published(const struct config *m)
     return s.active + (m->tied ? 0 : s.embed);
 }
 
-/* What attention's matrices have of a layer. */
+/* How many parameters attention's matrices have in a layer. */
 static uint64_t projections(const struct config *m, int layer)
 {
     return part_params(m, PART_QKV, layer) + part_params(m, PART_O, layer);

@@ -5,9 +5,9 @@
 #include "kernels/device.h"
 #include "model/balance.h"
 
-/* Is measuring the ranks of a model worth the time it takes? Small experts and pieces are not;
- * ranks are then taken to be alike. */
+/* Is measuring the ranks worth its time for this model? Not if experts and pieces are small; ranks
+ * are then taken to be equally fast. */
 bool rank_speed_matters(const struct config *m, struct precision p);
 
-/* `sharing`: ranks that share the device's memory, this one included. */
+/* Measure a device. sharing: how many ranks share its memory, this one included. */
 struct rank_speed rank_speed_measure(struct dev *d, struct precision p, int sharing);

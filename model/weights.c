@@ -28,7 +28,7 @@ static int need(const struct config *m, const struct checkpoint *c, enum tensor_
     return checkpoint_need(c, t.name, t.n_dims, t.shape) ? 0 : STATUS_BAD_FILE;
 }
 
-/* A layer too many means that the config is another model's. */
+/* Refuse a checkpoint with more layers than the config says: the config is another model's. */
 static int check_layers(const struct config *m, const struct checkpoint *c)
 {
     const struct tensor *t = find(m, c, TENSOR_ATTN_NORM, m->n_layers, 0);
@@ -38,7 +38,7 @@ static int check_layers(const struct config *m, const struct checkpoint *c)
              : 0;
 }
 
-/* What would change the results if somebody read it. */
+/* Refuse tensors that would change the results if they were read. */
 static int check_refused(const struct config *m, const struct checkpoint *c, int layer)
 {
     for (int k = TENSOR_FIRST_OF_LAYER; k <= TENSOR_LAST_OF_LAYER; k++) {
@@ -58,7 +58,7 @@ static bool is_packed(const struct checkpoint *c, enum tensor_part part)
     return packed_quant(checkpoint_packed(c), part) != QUANT_NONE;
 }
 
-/* What the parts of a layer are made of. */
+/* Check the tensors that the parts of a layer are made of. */
 static int check_parts(const struct config *m, const struct checkpoint *c, int layer)
 {
     enum tensor_kind kinds[PART_TENSORS];
@@ -164,7 +164,8 @@ static int pack(struct loader *o, struct matrix *w, int first, const struct tens
     return 0;
 }
 
-/* A part that is a matrix. Routers decide where rows go, and are small: they stay as they are. */
+/* Load a part that is a matrix. Routers decide where rows go, and are small, so they are not
+ * quantised. */
 static int load_matrix(struct loader *o, struct matrix *w, enum tensor_part part, int layer)
 {
     enum tensor_kind kinds[PART_TENSORS];
@@ -200,7 +201,7 @@ static int widen(struct loader *o, float *to, const struct tensor *t)
     return 0;
 }
 
-/* What the host has made, for the device to read. */
+/* Copy what the host has made to the device; returns the device's copy. */
 static const void *share(struct dev *d, void *host, size_t bytes)
 {
     void *copy = dev_alloc_copy(d, host, bytes);
@@ -208,7 +209,8 @@ static const void *share(struct dev *d, void *host, size_t bytes)
     return copy;
 }
 
-/* The values where the device can read them: on the CPU, those of a file stay there. */
+/* Where the device can read the values: on the CPU those of a file stay mapped, a GPU gets a copy.
+ */
 static const void *hold(struct dev *d, const struct values *source, size_t bytes)
 {
     void *host = (void *)(uintptr_t)source->data;
@@ -217,7 +219,7 @@ static const void *hold(struct dev *d, const struct values *source, size_t bytes
     return to;
 }
 
-/* A part that is a vector; NULL where this layer has none. */
+/* *to := a part that is a vector; NULL if this layer has none. */
 static int load_vector(struct loader *o, const float **to, enum tensor_part part, int layer)
 {
     enum tensor_kind kinds[PART_TENSORS];

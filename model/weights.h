@@ -29,16 +29,17 @@ struct weights {
     uint64_t bytes;               // packed
 };
 
-/* Called as parameters have been packed, with how many so far; may be NULL. */
+/* Called during loading with the number of parameters packed so far; may be NULL. */
 typedef void (*load_progress)(void *context, uint64_t parameters);
 
-/* All tensors that config promises, of this shape? 0 or STATUS_BAD_FILE. Cheap: headers only. To be
- * called before m is used: m->tied becomes false if the checkpoint has an output matrix of its own
- * though config.json ties it to the embedding. As in transformers 5, that matrix counts. */
+/* Does the checkpoint have all tensors that the config requires, in the right shapes? 0 or
+ * STATUS_BAD_FILE. Only headers are read. Call it before m is used: m->tied becomes false if the
+ * checkpoint has an output matrix of its own though config.json ties it to the embedding. As in
+ * transformers 5, that matrix is used. */
 int weights_check(struct config *m, const struct checkpoint *c);
 
-/* outputs: how many of the vocabulary this rank makes logits for. 0, or STATUS_BAD_FILE, and w is
- * closed; a GPU's error comes with the next dev_wait(). So it is with what follows, too. */
+/* outputs: for how many tokens, from 0 on, this rank computes logits. 0, or STATUS_BAD_FILE, and
+ * then w is closed. Here and below a GPU's error is returned by the next dev_wait(). */
 int weights_open(struct weights *w, struct dev *d, const struct config *m,
                  const struct checkpoint *c, struct precision p, int outputs,
                  load_progress progress, void *context);
