@@ -3,8 +3,8 @@
  * NULL. For all of them:
  *
  *   - every array is the device's memory (dev_alloc), owned by the caller, and outputs come first;
- *   - a GPU takes the call into its queue and returns at once, so arrays must stay as they are
- * until dev_wait(); the CPU has done the work on return;
+ *   - a GPU puts the call into its queue and returns at once, so arrays must not change until
+ *     dev_wait(); the CPU has done the work on return;
  *   - none returns an error: a GPU's first error makes later calls do nothing, and dev_wait()
  *     returns it. */
 #pragma once
@@ -121,10 +121,11 @@ static inline void top_tokens(struct dev *d, struct candidate *best, const float
 
 /* The bytes of a matrix; quantised ones are in the layout that all devices share. */
 size_t quant_matrix_bytes(enum quant quant, int n, int k);
-/* w := its n outputs in a packed matrix of the same inputs, from output `first` on. On the CPU. */
+/* Copy outputs [first, first + w->n) of the quantised matrix `packed`, which has w->k inputs, to
+ * w->data. Both are in host memory. */
 void quant_copy_outputs(struct matrix *w, const void *packed, int first);
-/* Does each group have a scale? One whose weights are not finite, or too large for a scale in f16,
- * has none, and makes every sum with it NaN. */
+/* Does each group have a finite scale? A group with weights that are not finite, or too large for a
+ * scale in f16, has the scale NaN, and so has every sum with it. */
 bool quant_is_finite(const struct matrix *w);
 static inline size_t matrix_bytes(const struct dev *d, enum dtype type, enum quant quant, int n,
                                   int k)

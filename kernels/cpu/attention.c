@@ -54,7 +54,8 @@ static size_t own_scratch_bytes(enum dtype type, int head_dim)
     return TILE * row_bytes(type, head_dim) + 2 * sums_bytes(head_dim);
 }
 
-/* For each thread its own part; after all of those PARTS sums for each thread, of all together. */
+/* Each thread has a part of its own; after all of these there are PARTS sums for each thread, which
+ * the threads share. */
 size_t attention_scratch_bytes(enum dtype type, int head_dim)
 {
     return own_scratch_bytes(type, head_dim) + PARTS * sums_bytes(head_dim);

@@ -9,8 +9,8 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/quant.h"
 
-/* With so many rows and fewer, experts are bound by memory and pieces, which all rows go through,
- * more and more by arithmetic; with many rows both are bound by arithmetic. */
+/* Up to this many rows, reading memory limits experts, and arithmetic limits pieces, which all rows
+ * go through; side by side they use both. With more rows arithmetic limits both. */
 enum { JOINT_FFN_MAX_ROWS = 64 };
 
 /* ---- memory ---- */

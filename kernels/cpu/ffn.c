@@ -74,9 +74,7 @@ static struct product down_product(const struct list *l, int i)
                             .much = c->much};
 }
 
-/* Which rows go through which block, to runs. Returns the number of runs; *rows: how many rows of
- * y.
- */
+/* Make a run for each block that has rows. Returns the number of runs; *rows := the rows of y. */
 static int find_runs(struct ffn_run *runs, const struct ffn_job *job, int *rows)
 {
     int n = 0;
@@ -90,8 +88,8 @@ static int find_runs(struct ffn_run *runs, const struct ffn_job *job, int *rows)
     return n;
 }
 
-/* The rows that a job reads, one after the other: quantised, or gathered if it reads them through
- * an index. */
+/* Set the rows that a job reads: to be quantised if its weights are, else gathered if it has an
+ * index. */
 static void call_read(struct dev *d, struct ffn_call *c, const struct ffn_job *job,
                       struct room *room, int rows)
 {
@@ -108,7 +106,7 @@ static void call_read(struct dev *d, struct ffn_call *c, const struct ffn_job *j
     }
 }
 
-/* Returns the number of runs of a job, and makes *c of it unless that is 0. */
+/* Prepare *c for a job. Returns the number of its runs; if that is 0, *c is not set. */
 static int call_open(struct dev *d, struct ffn_call *c, const struct ffn_job *job,
                      struct room *room)
 {
@@ -133,7 +131,8 @@ static int call_open(struct dev *d, struct ffn_call *c, const struct ffn_job *jo
     return n_runs;
 }
 
-/* Calls of one run_ffn are all quantised or none is. */
+/* Called by each thread of the team. All calls of one run_ffn() have quantised weights, or none
+ * has. */
 static void ffn_phases(struct ffn_call *calls, struct work *gate_up, struct work *down)
 {
     bool quantised = calls->read.rows > 0;

@@ -49,7 +49,7 @@ static f16 quantise_weights(int32_t *q, const float *w, enum quant quant)
     return scale;
 }
 
-/* Of one output: four integers of it, then of the next output. */
+/* Write the integers q of output o into a q8 block: words of four of them, PANEL words apart. */
 static void put_q8(uint8_t *block, const int32_t *q, size_t o)
 {
     for (size_t i = 0; i < QUANT_GROUP; i++)

@@ -20,7 +20,7 @@ struct product {
     void *y;
     size_t ldy; // in elements of y_type
     enum dtype y_type;
-    bool much; // y, with those of the other products of the call, is more than caches are for
+    bool much; // is_much() of all outputs of the call: write y past the caches
 };
 
 /* Products that do not depend on each other, such as those of one ffn job. */
@@ -45,23 +45,27 @@ struct work {
 /* Choose how large items are, for so many threads. All products of a work are of one type, and
  * quantised or not. */
 void work_open(struct work *w, int threads);
-/* What each thread of the team does: take items until none is left. */
+/* Called by each thread of the team: take items until none is left. */
 void work_run(struct work *w);
-/* For team_size(). */
+/* What all products of a list cost, in the bytes that team_size() takes. */
 double list_cost(const struct list *l);
 
-/* Whether so many outputs are more than caches are for. Such are written past them (write_out):
- * reading each line from memory only to overwrite it took a third of a layer's products on AMX. */
+/* Are so many rows of outputs too large for the caches? Then they are written past the caches, by
+ * write_out(): to read each line from memory only to overwrite it took a third of the time of a
+ * layer's products on AMX. */
 bool is_much(int rows, size_t row_bytes);
+/* to := n sums, rounded to p->y_type, and past the caches if p->much. */
 void write_out(const struct cpu_isa *isa, const struct product *p, void *to, const float *from,
                int n);
 
-/* What several jobs take of the device's scratch and runs, one after the other. */
+/* The next free bytes of the device's scratch, and the next free one of its runs. */
 struct room {
     char *scratch;
     struct ffn_run *runs;
 };
+/* Take rows * bytes of the scratch. */
 char *take_scratch(const struct dev *d, struct room *room, int rows, size_t bytes);
-/* The rows x that w is multiplied with, to be quantised. */
+/* Take scratch for the rows x in quantised form, to be multiplied with w; quant_rows_run() fills
+ * it. */
 struct quant_rows quant_rows_of(const struct dev *d, struct room *room, const struct matrix *w,
                                 const void *x, int rows);

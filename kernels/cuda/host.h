@@ -1,5 +1,5 @@
-/* What the CUDA sources need of the host and cannot do in C++: OpenMP threads that copy, and the
- * rank's pulse. */
+/* What the CUDA sources need from C code: OpenMP threads that copy, and the rank's pulse, whose
+ * atomics are C11's. */
 #pragma once
 
 #include <stddef.h>
