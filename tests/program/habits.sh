@@ -107,6 +107,8 @@ grep -q '^1 request, 1 error | ' "$work/stderr"
 result $? "batch -o -: expected the summary on stderr, of one request in the singular"
 [ ! -e "./-" ]
 result $? "batch -o -: expected no file called -"
+"$epmoe" batch -m "$model" -i - -o - <"$work/in.jsonl" >"$work/stdout" 2>"$work/stderr"
+same "batch -i - -o -: from stdin to stdout"
 "$epmoe" batch -m "$model" -i "$work/in.jsonl" -o - --resume >"$work/stdout" 2>"$work/stderr"
 [ $? -eq 2 ] && grep -q -- '--resume takes a plain file' "$work/stderr"
 result $? "batch -o - --resume: expected to be refused"
