@@ -12,6 +12,7 @@ static void call_free(struct call *c)
     for (int i = 0; i < c->n_choices; i++) {
         completion_close(&c->choices[i].completion);
         marks_close(&c->choices[i].marks);
+        text_stream_free(&c->choices[i].told);
     }
     free(c->choices);
     free(c->out);

@@ -39,11 +39,12 @@ struct choice {
     int index;
     struct token_logprobs logprobs;
     struct marks marks;
-    size_t characters;  // of the text before the next token
-    double sum;         // of the new tokens' log probabilities, where they are known
-    size_t carried;     // bytes of the text that chunks have carried
-    bool begun;         // a chunk has been sent
-    const char *finish; // why it has ended; NULL: it has not
+    struct text_stream told; // the text of the tokens that have marks, for where the next begins
+    size_t characters;       // of it, so far as they are complete
+    double sum;              // of the new tokens' log probabilities, where they are known
+    size_t carried;          // bytes of the text that chunks have carried
+    bool begun;              // a chunk has been sent
+    const char *finish;      // why it has ended; NULL: it has not
     int n_new, n_reused;
     int64_t first_ns, last_ns; // when its first and last token came; 0: none has
     enum { CHOICE_WAITS, CHOICE_RUNS, CHOICE_ENDED } state; // the engine's

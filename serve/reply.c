@@ -102,7 +102,7 @@ static void mark_text(struct choice *choice, int32_t token, bool is_known)
     js_push(m->tokens, token_text(choice, token));
     js_push(m->values, is_known ? log_probability(choice->logprobs.picked) : js_new_null());
     js_push(m->best, is_known ? best_texts(choice) : js_new_null());
-    js_push(m->starts, js_new_int((int64_t)choice->characters));
+    js_push(m->starts, js_new_int((int64_t)choice->characters + (choice->told.held_bytes > 0)));
 }
 
 static void open_marks(struct marks *m, bool chat)
@@ -113,7 +113,8 @@ static void open_marks(struct marks *m, bool chat)
         *m = (struct marks){NULL, js_new_array(), js_new_array(), js_new_array(), js_new_array()};
 }
 
-/* The text goes on behind a token; special tokens are part of it in the prompt alone. */
+/* The text goes on behind a token; special tokens are part of it in the prompt alone. What is no
+ * UTF-8 counts as the U+FFFD that the text has in its place. */
 static void count_characters(struct choice *choice, int32_t token, bool of_prompt)
 {
     const struct tokenizer *t = choice->call->terms->completion.tokenizer;
@@ -121,8 +122,9 @@ static void count_characters(struct choice *choice, int32_t token, bool of_promp
     const char *text = tokenizer_token_bytes(t, token, &bytes);
     if (!of_prompt && tokenizer_is_special(t, token))
         return;
-    for (size_t i = 0; i < bytes; i++) // bytes that continue a character begin with the bits 10
-        choice->characters += ((unsigned char)text[i] & 0xc0) != 0x80;
+    text_stream_push(&choice->told, text, bytes);
+    for (size_t i = 0; i < choice->told.bytes; i++) // bytes that continue a character begin with 10
+        choice->characters += ((unsigned char)choice->told.text[i] & 0xc0) != 0x80;
 }
 
 /* is_known: there are log probabilities for it, as for every token but the first of a prompt. */

@@ -80,6 +80,7 @@ def fields(s, epmoe):
     assert [max(b.values()) for b in marks["top_logprobs"]] == marks["token_logprobs"]
     assert marks["text_offset"] == [text.index("".join(marks["tokens"][i:])) for i in range(8)]
     echoes(s, ids, base, text)
+    pieces(s)
     bests(s)
     # a bias makes a token come, and another one never come
     token = ids[1]
@@ -147,6 +148,18 @@ def echoes(s, ids, base, text):
     found, done = stream(s, "/v1/completions", {**base, "echo": True, "logprobs": 3, "stream": True})
     for key in marks:
         assert sum((e["choices"][0]["logprobs"][key] for e in found), []) == marks[key], key
+
+
+def pieces(s):
+    """Tokens that are parts of a character, or of none: text_offset is where a token's text begins in the text."""
+    ids = s.post("/tokenize", {"prompt": "😀"})["tokens"]
+    assert len(ids) == 4, ids
+    for prompt, offsets in [(ids + ids, [0, 1, 1, 1, 1, 2, 2, 2]), (ids[1:], [0, 1, 2]), (ids[:1] * 3, [0, 1, 2]),
+                            (ids[:2] + ids, [0, 1, 1, 2, 2, 2])]:
+        told = s.complete(prompt=prompt, max_tokens=0, echo=True, logprobs=0)["choices"][0]
+        assert told["logprobs"]["text_offset"] == offsets, (told, offsets)
+    odd = s.complete(prompt="It", max_tokens=3, temperature=0, logprobs=0, logit_bias={str(ids[1]): 100})["choices"][0]
+    assert odd["text"] == "\ufffd" * 3 and odd["logprobs"]["text_offset"] == [0, 1, 2], odd
 
 
 def bests(s):
