@@ -69,6 +69,16 @@ bool text_out_begins(const struct tokenizer *t, const int32_t *prompt, size_t n)
     return bytes == 0;
 }
 
+bool text_out_follow(struct text_out *o, const int32_t *before, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        size_t bytes;
+        const char *piece = tokenizer_token_bytes(o->tokenizer, before[i], &bytes);
+        text_stream_push(&o->stream, piece, bytes);
+    }
+    return o->stream.held_bytes > 0;
+}
+
 /* Append what the stream gave. */
 static void append_stream(struct text_out *o)
 {

@@ -29,6 +29,10 @@ struct text_out {
 /* For `begins`: do these tokens, the prompt, give no text? */
 bool text_out_begins(const struct tokenizer *t, const int32_t *prompt, size_t n);
 
+/* Before the first push: these tokens stand before, and the bytes of a character that they leave
+ * incomplete belong to this text. True: there are some. */
+bool text_out_follow(struct text_out *o, const int32_t *before, size_t n);
+
 bool text_out_push(struct text_out *o, int32_t token); // true: the text has ended
 void text_out_end(struct text_out *o); // no token follows, so the held bytes become final
 void text_out_free(struct text_out *o);

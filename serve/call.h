@@ -43,8 +43,9 @@ struct choice {
     size_t characters;       // of it, so far as they are complete
     double sum;              // of the new tokens' log probabilities, where they are known
     size_t carried;          // bytes of the text that chunks have carried
-    bool begun;              // a chunk has been sent
-    const char *finish;      // why it has ended; NULL: it has not
+    bool cut;           // an echoed prompt ends within a character, which the new text begins with
+    bool begun;         // a chunk has been sent
+    const char *finish; // why it has ended; NULL: it has not
     int n_new, n_reused;
     int64_t first_ns, last_ns; // when its first and last token came; 0: none has
     enum { CHOICE_WAITS, CHOICE_RUNS, CHOICE_ENDED } state; // the engine's

@@ -159,6 +159,8 @@ static int read_choice(struct call *c, const struct completion_terms *terms, int
         r->on_scored = reply_mark_prompt;
         reply_mark_prompt(choice, 0);
     }
+    if (c->echo && !status)
+        choice->cut = text_out_follow(&choice->completion.out, r->tokens, (size_t)r->n);
     if (i % c->best_of == 0)
         c->prompt_tokens += r->n;
     return status;

@@ -212,7 +212,8 @@ static struct js *usage_of(const struct call *c)
     return v;
 }
 
-/* The prompt's text and the new bytes from `from` on. */
+/* The prompt's text and the new bytes from `from` on. A character that both have a part of is in
+ * the new bytes, not a U+FFFD at the prompt's end. */
 static struct js *text_of(const struct choice *choice, size_t from, bool with_prompt)
 {
     const struct completion *c = &choice->completion;
@@ -222,6 +223,7 @@ static struct js *text_of(const struct choice *choice, size_t from, bool with_pr
     size_t before;
     char *prompt =
         tokenizer_decode(c->out.tokenizer, c->prompt, (size_t)c->request.n, false, &before);
+    before -= choice->cut ? strlen("\xef\xbf\xbd") : 0;
     prompt = realloc(prompt, before + c->out.bytes - from + 1);
     CHECK_MEMORY(prompt, "no memory for a text");
     memcpy(prompt + before, fresh, c->out.bytes - from);

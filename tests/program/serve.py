@@ -158,6 +158,13 @@ def pieces(s):
                             (ids[:2] + ids, [0, 1, 1, 2, 2, 2])]:
         told = s.complete(prompt=prompt, max_tokens=0, echo=True, logprobs=0)["choices"][0]
         assert told["logprobs"]["text_offset"] == offsets, (told, offsets)
+    # a character that begins in the prompt
+    whole = {"max_tokens": 1, "temperature": 0, "prompt": [ids[0]] + ids[:3], "logit_bias": {str(ids[3]): 100}}
+    assert s.complete(**whole, echo=True)["choices"][0]["text"] == "\ufffd😀"
+    assert s.complete(**whole)["choices"][0]["text"] == "\ufffd"
+    found, done = stream(s, "/v1/completions", {**whole, "echo": True, "stream": True})
+    assert "".join(e["choices"][0]["text"] for e in found) == "\ufffd😀"
+    assert s.complete(**{**whole, "max_tokens": 0}, echo=True)["choices"][0]["text"] == "\ufffd\ufffd"
     odd = s.complete(prompt="It", max_tokens=3, temperature=0, logprobs=0, logit_bias={str(ids[1]): 100})["choices"][0]
     assert odd["text"] == "\ufffd" * 3 and odd["logprobs"]["text_offset"] == [0, 1, 2], odd
 
