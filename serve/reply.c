@@ -84,12 +84,35 @@ static void mark_chat(struct choice *choice, int32_t token)
     js_push(choice->marks.content, entry);
 }
 
+/* A token of a text's, which is also the name of its log probability: one that is no text by
+ * itself, as a part of a character, is told by its bytes, as in bytes:\xf0\x9f, so that no two have
+ * the same name. */
+static struct js *text_entry(const struct choice *choice, int32_t token)
+{
+    size_t bytes, n = 0;
+    const char *text =
+        tokenizer_token_bytes(choice->call->terms->completion.tokenizer, token, &bytes);
+    struct js *v = token_text(choice, token);
+    const char *shown = js_string(v, &n);
+    if (!bytes || (n == bytes && strlen(shown) == n && memcmp(shown, text, n) == 0))
+        return v;
+    js_free(v);
+    char *name = malloc(sizeof "bytes:" + 4 * bytes), *at = name + strlen("bytes:");
+    CHECK_MEMORY(name, "no memory for a token of %zu bytes", bytes);
+    memcpy(name, "bytes:", sizeof "bytes:");
+    for (size_t i = 0; i < bytes; i++, at += 4)
+        snprintf(at, 5, "\\x%02x", (unsigned char)text[i]);
+    v = js_new_text(name);
+    free(name);
+    return v;
+}
+
 static struct js *best_texts(const struct choice *choice)
 {
     const struct token_logprobs *l = &choice->logprobs;
     struct js *best = js_new_object();
     for (int i = 0; i < l->n_best; i++) {
-        struct js *name = token_text(choice, l->best[i].token);
+        struct js *name = text_entry(choice, l->best[i].token);
         js_set(best, js_string(name, NULL), log_probability(l->best[i].logit));
         js_free(name);
     }
@@ -99,7 +122,7 @@ static struct js *best_texts(const struct choice *choice)
 static void mark_text(struct choice *choice, int32_t token, bool is_known)
 {
     struct marks *m = &choice->marks;
-    js_push(m->tokens, token_text(choice, token));
+    js_push(m->tokens, text_entry(choice, token));
     js_push(m->values, is_known ? log_probability(choice->logprobs.picked) : js_new_null());
     js_push(m->best, is_known ? best_texts(choice) : js_new_null());
     js_push(m->starts, js_new_int((int64_t)choice->characters + (choice->told.held_bytes > 0)));

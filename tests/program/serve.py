@@ -251,6 +251,12 @@ def chat(epmoe, model):
     assert done and found[0]["object"] == "chat.completion.chunk"
     assert found[0]["choices"][0]["delta"]["role"] == "assistant"
     assert "".join(e["choices"][0]["delta"]["content"] for e in found) == choice["message"]["content"]
+    # each of the best has a name of its own, also those that are a part of a character
+    marks = s.complete(prompt="Hello you", max_tokens=12, temperature=0, echo=True, logprobs=5)["choices"][0]["logprobs"]
+    assert [len(b) for b in marks["top_logprobs"][1:]] == [5] * 20, marks
+    assert any(sum(t.startswith("bytes:\\x") for t in b) > 1 for b in marks["top_logprobs"][1:]), marks
+    part = s.complete(prompt="é", max_tokens=0, echo=True, logprobs=0)["choices"][0]
+    assert part["text"] == "é" and part["logprobs"]["tokens"] == ["bytes:\\xc3", "bytes:\\xa9"], part
     prompt = s.post("/tokenize", {"messages": body["messages"]})
     assert prompt["count"] == whole["usage"]["prompt_tokens"]
     s.refuses("part 1 of content", path=path, messages=[{"role": "user", "content": [{"type": "image_url"}]}])
