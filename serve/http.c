@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -239,12 +240,47 @@ static enum MHD_Result answer(struct visit *v)
     return answer_text(v, a.http, a.type, a.text, a.bytes);
 }
 
+/* What a request's headers say about where its body ends, and which host it is for. */
+struct framing {
+    int hosts, lengths, codings;
+    bool unknown; // a coding that is not chunked
+};
+
+static enum MHD_Result count_header(void *framing, enum MHD_ValueKind kind, const char *name,
+                                    const char *value)
+{
+    struct framing *f = framing;
+    (void)kind;
+    f->hosts += strcasecmp(name, "Host") == 0;
+    f->lengths += strcasecmp(name, "Content-Length") == 0;
+    if (strcasecmp(name, "Transfer-Encoding") != 0)
+        return MHD_YES;
+    f->codings++;
+    f->unknown = f->unknown || !value || strcasecmp(value, "chunked") != 0;
+    return MHD_YES;
+}
+
+/* Why the headers are not clear about that, or NULL: a proxy that reads them in another way would
+ * see other requests on the connection. */
+static const char *unclear(const struct visit *v)
+{
+    struct framing f = {0};
+    MHD_get_connection_values(v->connection, MHD_HEADER_KIND, count_header, &f);
+    return f.unknown     ? "expected no Transfer-Encoding but chunked, found another"
+           : f.hosts > 1 ? "expected one Host, found several"
+           : f.lengths + f.codings > 1
+               ? "expected one Content-Length or Transfer-Encoding, found several"
+               : NULL;
+}
+
 /* What is wrong with a request before its body is read: 0 if nothing is. */
 static int refuse_early(struct visit *v, const char *url, const char *method, const char **text)
 {
     const struct guard *g = &v->http->options->guard;
     const char *host = header(v, "Host"), *length = header(v, "Content-Length");
     bool other, get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
+    if ((*text = unclear(v)))
+        return 400;
     *text = host ? "expected a Host that this server goes by, found another; --allow-host names one"
                  : "expected a Host that this server goes by, found none";
     if (!guard_host(g, host))

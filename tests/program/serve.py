@@ -285,6 +285,23 @@ def prefix(epmoe):
 
 # ---- who may ask ----
 
+def framing(s):
+    """A request is answered only where its end is clear: behind another, none is found that a proxy has not seen."""
+    body = b'{"prompt": "a"}'
+    hidden = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    one, two = b"Content-Length: %d\r\n" % len(body), b"Content-Length: %d\r\n" % (len(body) + len(hidden))
+    chunks, chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body), b"Transfer-Encoding: chunked\r\n"
+    for lines, sent, codes in [(one, body, [b"200", b"200"]), (chunked, chunks, [b"200", b"200"]),
+                               (one + two, body, [b"400"]), (two + one, body, [b"400"]),
+                               (chunked + one, chunks, [b"400"]), (one + chunked, chunks, [b"400"]),
+                               (b"Transfer-Encoding: gzip\r\n", body, [b"400"]),
+                               (one + b"Host: localhost\r\n", body, [b"400"])]:
+        with socket.create_connection((s.host, s.port), 60) as c:
+            c.sendall(b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\n" + lines + b"\r\n" + sent + hidden)
+            said = b"".join(iter(lambda: c.recv(1 << 16), b""))
+        assert re.findall(rb"HTTP/1.1 (\d+)", said) == codes, (lines, said)
+
+
 def guards(epmoe):
     s = Server(epmoe, "-t", "1", "--allow-origin", "https://chat.example", "--allow-host", "epmoe.example")
     here = f"{s.host}:{s.port}"
@@ -302,6 +319,7 @@ def guards(epmoe):
         status, headers, _ = s.ask("OPTIONS", "/v1/completions", headers={
             "Origin": "https://chat.example", "Access-Control-Request-Headers": asked})
         assert status == 204 and (headers["Access-Control-Allow-Headers"] == asked) == granted, asked
+    framing(s)
     s.end()
     with tempfile.NamedTemporaryFile("w", suffix=".keys") as keys:
         keys.write("# two keys\n  sesame \r\n\n\t# none\nsecret-2 # the second\n")
