@@ -291,7 +291,7 @@ static bool is_same_file(const char *a, const char *b)
 
 int outfile_check_apart(const char *path, const char *other)
 {
-    if (!path || !other || !is_same_file(path, other))
+    if (!path || !other || strcmp(path, "-") == 0 || !is_same_file(path, other))
         return 0;
     return fail(STATUS_USAGE, "%s: expected a file of its own to write, found the same as %s", path,
                 other);

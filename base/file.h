@@ -38,7 +38,7 @@ int outfile_open(struct outfile *f, const char *path);
  * asked for. */
 int outfile_check(const char *path);
 /* STATUS_USAGE if the two are one file, which would take the place of what is read or of the other
- * output. NULL, or what is no plain file, is never the same. */
+ * output. NULL, "-" to write, or what is no plain file, is never the same. */
 int outfile_check_apart(const char *path, const char *other);
 int outfile_commit(struct outfile *f); // flush, sync, rename; 0 or STATUS_FAILED
 void outfile_abort(struct outfile *f); // remove; legal after a failed open or commit

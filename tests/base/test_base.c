@@ -231,6 +231,7 @@ static void links_lead_to_what_is_written(void **state)
     assert_int_equal(outfile_check_apart(far, target), STATUS_USAGE);
     assert_int_equal(outfile_check_apart(far, dir), 0);
     assert_int_equal(outfile_check_apart("/dev/null", "/dev/null"), 0);
+    assert_int_equal(outfile_check_apart("-", "-"), 0); // stdout and stdin
     assert_int_equal(outfile_check("-"), STATUS_USAGE);
     error_capture(false);
     assert_true(unlink(far) == 0 && unlink(near) == 0 && unlink(target) == 0 && rmdir(dir) == 0);

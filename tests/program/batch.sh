@@ -70,6 +70,8 @@ result $? "--max-batch 32 --ranks 5 differs"
 "$epmoe" "${job[@]}" -i - --chunk 7 -o "$work/stdin" 2>/dev/null <"$work/in" &&
     sort "$work/stdin" | cmp - "$work/sorted"
 result $? "from stdin it differs"
+"$epmoe" "${job[@]}" -i - -o - 2>"$work/stderr" <"$work/in" | sort | cmp - "$work/sorted"
+result $? "from stdin to stdout it differs: $(cat "$work/stderr")"
 if command -v mpirun >/dev/null; then
     tests/rig/mpi.sh 3 "$epmoe" "${job[@]}" -o "$work/mpi" >/dev/null 2>"$work/stderr"
     result $? "mpirun's exit code $?: $(tail "$work/stderr")"
