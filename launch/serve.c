@@ -48,6 +48,27 @@ static int choose_memory(struct serve_command *o)
     return status ? status : parse_memory("serve: --max-body", o->body_text, &o->most_body);
 }
 
+/* What a browser says of a page is its scheme and host alone, with a port or without; so another
+ * spelling would let nobody in. */
+static int check_guests(const struct serve_command *o)
+{
+    for (int i = 0; i < o->names.n; i++)
+        if (!*o->names.at[i] || strpbrk(o->names.at[i], "*/:"))
+            return fail(STATUS_USAGE,
+                        "--allow-host: expected a name alone, such as chat.example, found \"%s\"",
+                        o->names.at[i]);
+    for (int i = 0; i < o->origins.n; i++) {
+        const char *origin = o->origins.at[i], *rest = strstr(origin, "://");
+        bool whole = rest && rest > origin && rest[3] && !strpbrk(rest + 3, "*/");
+        if (!whole && strcmp(origin, "null") != 0)
+            return fail(STATUS_USAGE,
+                        "--allow-origin: expected an origin, such as https://chat.example, without "
+                        "anything behind it, found \"%s\"",
+                        origin);
+    }
+    return 0;
+}
+
 static int parse(struct serve_command *o, int argc, char **argv)
 {
     struct command_spec spec = {
@@ -97,6 +118,8 @@ static int parse(struct serve_command *o, int argc, char **argv)
     _Static_assert(sizeof own / sizeof *own < 17, "the table's last entry is empty");
     memcpy(table + MODEL_OPTIONS, own, sizeof own);
     int status = options_parse(&spec, table, argc, argv);
+    if (!status)
+        status = check_guests(o);
     return status ? status : choose_memory(o);
 }
 
