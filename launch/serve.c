@@ -205,12 +205,14 @@ static int serve_model(struct serve_run *s, struct process *p)
     return status;
 }
 
+_Static_assert((int)MAX_TEXTS <= (int)MAX_NAMES, "all values of --allow-host are kept");
+
 static int open_guard(struct serve_run *s)
 {
     const struct serve_command *o = s->o;
     struct guard *g = &s->http_options.guard;
     g->names[g->n_names++] = o->host;
-    for (int i = 0; i < o->names.n && g->n_names < MAX_NAMES; i++)
+    for (int i = 0; i < o->names.n; i++)
         g->names[g->n_names++] = o->names.at[i];
     for (int i = 0; i < o->origins.n; i++)
         g->origins[g->n_origins++] = o->origins.at[i];

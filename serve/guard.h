@@ -14,7 +14,7 @@ struct guard {
     char *key_text; // the key file's; the keys point into it
     char **keys;    // [n_keys]; 0: none is needed
     int n_keys;
-    const char *names[MAX_NAMES]; // [n_names] the server's, beside localhost; the caller's
+    const char *names[1 + MAX_NAMES]; // [n_names] the server's, beside localhost; the caller's
     int n_names;
     const char *origins[MAX_NAMES]; // [n_origins] of other pages that may ask, such as https://a.b
     int n_origins;

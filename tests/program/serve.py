@@ -303,7 +303,9 @@ def framing(s):
 
 
 def guards(epmoe):
-    s = Server(epmoe, "-t", "1", "--allow-origin", "https://chat.example", "--allow-host", "epmoe.example")
+    names = [f"epmoe{i}.example" for i in range(15)] + ["epmoe.example"]
+    s = Server(epmoe, "-t", "1", "--allow-origin", "https://chat.example",
+               *(word for name in names for word in ("--allow-host", name)))
     here = f"{s.host}:{s.port}"
     for host, want in {here: 200, "localhost:1": 200, "epmoe.example": 200, "evil.example": 403, "": 403,
                        "127.0.0.1.evil.example": 403}.items():
