@@ -114,7 +114,8 @@ static int read_bias(struct candidate *bias, const struct js_entry *e, int vocab
     char *end;
     long token = strtol(e->key, &end, 10);
     double v = js_number(e->value);
-    if (*e->key < '0' || *e->key > '9' || *end || token < 0 || token >= vocab)
+    bool plain = *e->key >= '0' && *e->key <= '9' && (*e->key != '0' || !e->key[1]);
+    if (!plain || *end || token >= vocab) // with 05 a token would have two biases
         return fail(STATUS_BAD_FILE, "logit_bias: expected token ids from 0 to %d, found \"%.40s\"",
                     vocab - 1, e->key);
     if (!js_is_number(e->value) || !(v >= -100 && v <= 100))

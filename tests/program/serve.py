@@ -200,6 +200,8 @@ def refusals(s):
     s.refuses("stop_token_ids: expected token ids from 0 to 4095, found 4096", **good, stop_token_ids=[4096])
     s.refuses("logit_bias: expected at most 1024 token ids, found 1025", **good,
               logit_bias={str(i): 1 for i in range(1025)})
+    s.refuses('logit_bias: expected token ids from 0 to 4095, found "05"', **good, logit_bias={"05": 1})
+    s.complete(**good, logit_bias={"0": 1, "5": 1})
     s.refuses("tokens: expected token ids from 0 to 4095, found 9999", path="/detokenize", tokens=[1, 9999])
     s.refuses("prompt: expected token ids from 0 to 4095, found 4096", path="/tokenize", prompt=[4096])
     s.refuses("prompt", max_tokens=4)
