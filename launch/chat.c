@@ -272,12 +272,17 @@ static int open_template(struct talk *t)
     char why[512];
     snprintf(why, sizeof why, "%s", error_text());
     error_capture(false);
+    int status = prompt_check_system(t->terms.chat, t->o->system);
+    if (!status)
+        status = prompt_check_thinking(t->terms.chat, t->o->no_thinking);
+    if (status)
+        return status;
     if (!t->terms.chat)
         warn("%s; what is written is continued", why);
     if (!t->o->n_predict_given)
         t->terms.n_predict = t->terms.chat ? -1 : NEW_BY_CHECKPOINT;
     t->terms.no_thinking = t->o->no_thinking;
-    return prompt_check_thinking(t->terms.chat, t->o->no_thinking);
+    return 0;
 }
 
 int chat_here(struct process *p, const void *options)

@@ -104,6 +104,14 @@ int prompt_check_thinking(const struct chat *c, bool no_thinking)
                 c ? "whose template does not" : "without a template");
 }
 
+int prompt_check_system(const struct chat *c, const char *system)
+{
+    return c || !system
+               ? 0
+               : fail(STATUS_USAGE,
+                      "--system: expected a model with a chat template, found one without");
+}
+
 /* The prompt that a template makes of a user's message; NULL after fail(). */
 static char *render(const struct chat *c, const struct prompt_options *o, const char *text,
                     size_t *bytes)

@@ -38,3 +38,5 @@ int prompt_template(struct chat *c, const char *model);
 /* Check --no-thinking, if it was given: the template (NULL: there is none) must read
  * enable_thinking. 0 or STATUS_USAGE. */
 int prompt_check_thinking(const struct chat *c, bool no_thinking);
+/* The same of --system (NULL: it was not given), which any template takes. */
+int prompt_check_system(const struct chat *c, const char *system);

@@ -181,7 +181,8 @@ static int open_template(struct serve_run *s)
     snprintf(s->no_chat, sizeof s->no_chat, "%s", error_text());
     error_capture(false);
     s->terms.completion.no_thinking = s->o->no_thinking;
-    return prompt_check_thinking(s->terms.completion.chat, s->o->no_thinking);
+    int status = prompt_check_system(s->terms.completion.chat, s->o->system);
+    return status ? status : prompt_check_thinking(s->terms.completion.chat, s->o->no_thinking);
 }
 
 static int serve_model(struct serve_run *s, struct process *p)

@@ -127,6 +127,13 @@ def refused(epmoe, chat_model):
         assert r.returncode == 2 and r.stdout == "" and option in r.stderr and r.stderr.count("\n") == 1, r
 
 
+def no_template(epmoe):
+    """Nor is a system prompt dropped where no template takes it."""
+    r = subprocess.run([epmoe, "chat", "-m", TEXT_MODEL, "--system", "Be brief."], input="Hello\n", capture_output=True,
+                       text=True, timeout=120)
+    assert r.returncode == 2 and r.stdout == "" and r.stderr.count("\n") == 1 and "--system: expected" in r.stderr, r
+
+
 def terminal_of_run(epmoe):
     t = Terminal(epmoe, "run", "--chat", "-m", TEXT_MODEL, "-t", "1", "-n", "4", "--temp", "0")
     t.await_text("text> ")
@@ -141,3 +148,4 @@ if __name__ == "__main__":
     terminal(sys.argv[1])
     terminal_of_run(sys.argv[1])
     refused(*sys.argv[1:])
+    no_template(sys.argv[1])

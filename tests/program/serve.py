@@ -325,9 +325,10 @@ def guards(epmoe):
         assert status == 204 and (headers["Access-Control-Allow-Headers"] == asked) == granted, asked
     framing(s)
     s.end()
-    for option, value in [("--allow-origin", v) for v in ("*", "chat.example", "https://chat.example/", "https://")] + [
-            ("--allow-host", v) for v in ("*", "https://chat.example", "chat.example:80", "")]:
-        r = subprocess.run([epmoe, "serve", "-m", "synth:tiny-moe", "--port", "0", option, value], capture_output=True,
+    wrong = {"--allow-origin": ("*", "chat.example", "https://chat.example/", "https://"),
+             "--allow-host": ("*", "https://chat.example", "chat.example:80", ""), "--system": ("You answer.",)}
+    for option, value in ((option, v) for option in wrong for v in wrong[option]):
+        r = subprocess.run([epmoe, "serve", "-m", MODEL, "--port", "0", option, value], capture_output=True,
                            text=True, timeout=60, stdin=subprocess.DEVNULL)
         assert r.returncode == 2 and f"{option}: expected" in r.stderr and r.stderr.count("\n") == 1, (value, r)
     with tempfile.NamedTemporaryFile("w", suffix=".keys") as keys:
