@@ -1,12 +1,16 @@
 /* Opening a GPU, its table of primitives, and its errors. */
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "kernels/cuda/cuda.h"
 
-#ifndef EPMOE_CUDA_BUILT_FOR
-#define EPMOE_CUDA_BUILT_FOR "sm_80 sm_90"
+/* What the kernels are compiled for, as nvcc lists it: 800, 900. */
+#ifdef EPMOE_EMULATED
+static const int built_for[] = {800, 900};
+#else
+static const int built_for[] = {__CUDA_ARCH_LIST__};
 #endif
 
 #ifdef EPMOE_EMULATED
@@ -65,15 +69,16 @@ static struct kernels cuda_table(void)
 
 static const struct kernels kernels_cuda = cuda_table();
 
-/* How many GPUs the driver has, also those that this build has no code for; 0 without a driver. */
-static int devices(void)
+/* How many GPUs the driver has, also those that this build has no code for; 0 without a driver, or
+ * if CUDA cannot be used; *error then says why. */
+static int devices(cudaError_t *error)
 {
     int n = 0;
-    if (cudaGetDeviceCount(&n) != cudaSuccess) {
-        cudaGetLastError(); // clear it: to have no GPU is not an error
-        return 0;
-    }
-    return n;
+    *error = cudaGetDeviceCount(&n);
+    if (*error == cudaSuccess)
+        return n;
+    cudaGetLastError(); // clear it: to have no GPU is not an error
+    return 0;
 }
 
 static bool is_new_enough(int gpu, cudaDeviceProp *p)
@@ -87,25 +92,63 @@ static bool is_new_enough(int gpu, cudaDeviceProp *p)
 int cuda_count(void)
 {
     cudaDeviceProp p;
-    int n = 0, all = devices();
+    cudaError_t error;
+    int n = 0, all = devices(&error);
     while (n < all && is_new_enough(n, &p))
         n++;
     return n;
 }
 
-void cuda_describe(char *text, size_t size)
+/* Append to a text as much as there is room for. */
+static void append(char *text, size_t size, const char *format, ...)
+{
+    size_t used = strlen(text);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text + used, size - used, format, arguments);
+    va_end(arguments);
+}
+
+static void describe_gpu(char *text, size_t size, int gpu)
 {
     cudaDeviceProp p;
-    int all = devices();
-    size_t used = (size_t)snprintf(text, size, "built for %s; ", EPMOE_CUDA_BUILT_FOR);
-    if (used < size && all == 0)
-        snprintf(text + used, size - used, "no GPU found");
-    for (int gpu = 0; gpu < all && used < size; gpu++) {
-        bool usable = is_new_enough(gpu, &p);
-        used += (size_t)snprintf(text + used, size - used, "%sGPU %d: %s, sm_%d%d, %.1f GiB%s",
-                                 gpu ? "; " : "", gpu, p.name, p.major, p.minor,
-                                 (double)p.totalGlobalMem / (1 << 30),
-                                 usable ? "" : " (too old: sm_80 is needed)");
+    cudaError_t error = cudaGetDeviceProperties(&p, gpu);
+    if (error == cudaSuccess) {
+        snprintf(text, size, "%s, sm_%d%d, %.1f GiB%s", p.name, p.major, p.minor,
+                 (double)p.totalGlobalMem / (1 << 30),
+                 p.major >= LEAST_MAJOR ? "" : " (too old: sm_80 is needed)");
+        return;
+    }
+    cudaGetLastError();
+    snprintf(text, size, "cannot be used: %s", cudaGetErrorString(error));
+}
+
+/* GPUs that follow each other and are alike share an entry, so that those of a host with eight have
+ * room in a line. */
+void cuda_describe(char *text, size_t size)
+{
+    char own[320], next[320];
+    cudaError_t error;
+    int all = devices(&error);
+    *text = '\0';
+    append(text, size, "built for");
+    for (int arch : built_for)
+        append(text, size, " sm_%d", arch / 10);
+    if (all == 0)
+        append(text, size, "; no GPU found");
+    if (all == 0 && error != cudaSuccess && error != cudaErrorNoDevice)
+        append(text, size, " (%s)", cudaGetErrorString(error));
+    for (int gpu = 0, last; gpu < all; gpu = last + 1) {
+        describe_gpu(own, sizeof own, gpu);
+        for (last = gpu; last + 1 < all; last++) {
+            describe_gpu(next, sizeof next, last + 1);
+            if (strcmp(own, next) != 0)
+                break;
+        }
+        if (last == gpu)
+            append(text, size, "; GPU %d: %s", gpu, own);
+        else
+            append(text, size, "; GPUs %d to %d: %s", gpu, last, own);
     }
 }
 

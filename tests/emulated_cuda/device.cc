@@ -96,7 +96,7 @@ static cudaError_t error_of(const char *call)
 cudaError_t enter(const char *call)
 {
     if (device_count() <= 0)
-        return cudaErrorNoDevice;
+        return (cudaError_t)from_environment("EPMOE_EMULATED_NO_GPU", cudaErrorNoDevice);
     return must_fail(call) ? error_of(call) : cudaSuccess;
 }
 

@@ -134,6 +134,16 @@ result $? "expected decode tokens/s and a roof of batch 4, 8, 16 and 64, found: 
 
 EPMOE_EMULATED_GPUS=0 "$epmoe" doctor | grep -qE '^missing +CUDA +built for sm_80 sm_90; no GPU found'
 result $? "doctor without a GPU"
+# A GPU that is there but cannot be used: CUDA's own reason, not "no GPU" alone.
+EPMOE_EMULATED_GPUS=0 EPMOE_EMULATED_NO_GPU=35 "$epmoe" doctor |
+    grep -qE '^missing +CUDA +built for sm_80 sm_90; no GPU found \(CUDA driver version is insufficient'
+result $? "doctor with a driver that is too old"
+EPMOE_EMULATED_FAIL=cudaGetDeviceProperties:1 "$epmoe" doctor |
+    grep -qE '^ok +CUDA +built for sm_80 sm_90; GPU 0: cannot be used: unknown error; '
+result $? "doctor with a GPU that does not answer once"
+EPMOE_EMULATED_GPUS=9 "$epmoe" bench -m synth:tiny-moe:1 --device cuda -p 2 -n 1 -r 1 2>"$work/stderr" |
+    grep -qF 'built for sm_80 sm_90; GPUs 0 to 8: emulated, sm_90, 4.0 GiB; '
+result $? "bench where there are nine GPUs: $(cat "$work/stderr")"
 "$epmoe" doctor | grep -qE '^ok +CUDA +built for .*GPU 0: emulated'
 result $? "doctor with a GPU"
 finish
