@@ -64,6 +64,9 @@ struct dev_limits {
     bool quantised;        // some matrix is
 };
 
+/* What computes, for people: an instruction set, or "cuda". */
+const char *dev_name(const struct dev *d);
+
 /* threads >= 1. Cannot fail for an isa in isa_available(). */
 void dev_open_cpu(struct dev *d, enum isa isa, int threads);
 
@@ -88,8 +91,9 @@ int cuda_count(void);
 /* One line for people: "built for sm_80 sm_90; no GPU found". */
 void cuda_describe(char *text, size_t size);
 /* Open GPU number `gpu`; isa and threads are for dev_open_host(), and so many threads copy weights
- * while they are packed. STATUS_USAGE when there is no such GPU, STATUS_FAILED when it cannot be
- * opened; then there is nothing to close. */
+ * while they are packed. STATUS_USAGE when there is no such GPU, or EPMOE_EARLY or
+ * EPMOE_OWN_ALLOCATIONS is neither 0 nor 1; STATUS_FAILED when it cannot be opened. Then there is
+ * nothing to close. */
 int dev_open_cuda(struct dev *d, int gpu, enum isa isa, int threads);
 
 /* Make the scratch large enough for calls within the limits. May be called again with larger ones.

@@ -173,6 +173,15 @@ bool cublas_good(struct dev *d, cublasStatus_t error, const char *doing)
     return false;
 }
 
+/* A variable that is 0 or 1, or not set: a mistake in it would change nothing, in silence. */
+static int check_flag(const char *name)
+{
+    const char *wish = getenv(name);
+    if (!wish || strcmp(wish, "0") == 0 || strcmp(wish, "1") == 0)
+        return 0;
+    return fail(STATUS_USAGE, "%s: expected 0 or 1, found %s", name, wish);
+}
+
 /* Whether a kernel may begin before the one before it has ended. EPMOE_EARLY=0 forbids it: for
  * measuring what early kernels gain, and for finding out whether they cause a fault. */
 static bool can_be_early(int gpu)
@@ -268,6 +277,11 @@ int dev_open_cuda(struct dev *d, int gpu, enum isa isa, int threads)
         return fail(STATUS_USAGE, "--device cuda: expected a GPU number %d, found: CUDA %s", gpu,
                     found);
     }
+    int wrong = check_flag("EPMOE_EARLY");
+    if (!wrong)
+        wrong = check_flag("EPMOE_OWN_ALLOCATIONS");
+    if (wrong)
+        return wrong;
     d->kernels = &kernels_cuda;
     d->isa = isa;
     d->threads = threads;
