@@ -64,9 +64,6 @@ struct dev_limits {
     bool quantised;        // some matrix is
 };
 
-/* What computes, for people: an instruction set, or "cuda". */
-const char *dev_name(const struct dev *d);
-
 /* threads >= 1. Cannot fail for an isa in isa_available(). */
 void dev_open_cpu(struct dev *d, enum isa isa, int threads);
 

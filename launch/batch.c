@@ -377,8 +377,7 @@ static int run_model(struct batch_run *b, struct process *p)
 /* Nothing that is written may take the place of what is read, or of other output. */
 static int check_files(const struct batch_command *o)
 {
-    bool to_stdout = strcmp(o->output, "-") == 0; // also where -i is -, which is stdin
-    int status = to_stdout ? 0 : outfile_check_apart(o->output, o->input);
+    int status = outfile_check_apart(o->output, o->input);
     if (!status)
         status = ranks_check_apart(&o->model.profile, o->input);
     return status ? status : ranks_check_apart(&o->model.profile, o->output);

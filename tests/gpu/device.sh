@@ -23,8 +23,14 @@ done <<'CASES'
 --device cuda --ranks 2 --strategy allgather --home 7
 CASES
 
-ids --device cuda >"$work/gpu" && grep -q ' | cuda, 1 rank$' "$work/stderr"
-result $? "expected a summary that names cuda, found: $(cat "$work/stderr")"
+# What computes, at the end of a run and of a batch.
+"$epmoe" run -m models/austen-moe --device cuda -p Emma -n 1 >"$work/stdout" 2>"$work/stderr" &&
+    grep -q '| cuda, 1 rank$' "$work/stderr"
+result $? "expected \"cuda, 1 rank\" in the summary of a run, found: $(cat "$work/stderr")"
+echo '{"id": "a", "prompt": "Emma", "max_tokens": 1}' >"$work/requests"
+"$epmoe" batch -m models/austen-moe --device cuda -i "$work/requests" -o "$work/results" >"$work/stdout" 2>"$work/stderr" &&
+    grep -q '| cuda, 1 rank$' "$work/stderr"
+result $? "expected \"cuda, 1 rank\" in the summary of a batch, found: $(cat "$work/stderr")"
 
 # Weights of 8 and 4 bits: the same bytes of logits however many ranks there are, however experts lie,
 # and whether weights are quantised at load or were before; and nearly those of the processor.
@@ -93,6 +99,9 @@ refused() { # exit codes, text of the one line, environment, options…
     result $? "$setting $*: expected exit $code and \"$text\", found $found and: $(cat "$work/stderr")"
 }
 refused 2 'no GPU found' EPMOE_EMULATED_GPUS=0 --device cuda
+refused 2 'EPMOE_EARLY: expected 0 or 1, found off' EPMOE_EARLY=off --device cuda
+refused 2 'EPMOE_EARLY: expected 0 or 1, found off' EPMOE_EARLY=off --device cuda --ranks 2
+refused 2 'EPMOE_OWN_ALLOCATIONS: expected 0 or 1, found yes' EPMOE_OWN_ALLOCATIONS=yes --device cuda
 refused 1 'GiB free: --device cpu' EPMOE_EMULATED_GPU_MEMORY=200000000 --device cuda
 refused 1 'KV cache of .* -c [0-9]* would fit' EPMOE_EMULATED_GPU_MEMORY=400000000 --device cuda -c 1000000
 refused 1 'GPU 0: allocating .* MB more' EPMOE_EMULATED_FAIL=cudaMalloc:9 --device cuda
