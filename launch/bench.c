@@ -193,6 +193,8 @@ static int measure(const struct bench_command *o, struct ranks *ranks)
     static struct bench_report report;
     struct bench_options b = o->sizes;
     b.model_name = o->model.model;
+    if (o->model.worker_device && o->model.worker_device - 1 != o->model.device)
+        b.workers = o->model.worker_device - 1 == DEVICE_CUDA ? "GPUs" : "processors";
     b.follows = o->follows;
     int status = bench_run(&report, &ranks->coordinator, &b);
     if (!status)

@@ -26,7 +26,8 @@ struct bench_options {
     int prompts[BENCH_MAX_SIZES], n_prompts; // a result each, for each batch size
     int batches[BENCH_MAX_SIZES], n_batches;
     const char *model_name;
-    bool follows; // another report of the same output: CSV has no header again
+    const char *workers; // "GPUs" or "processors", if rank 0 computes on the other; else NULL
+    bool follows;        // another report of the same output: CSV has no header again
     bool without_roof, without_warm_up; // roofs are then unknown; the first repetition is cold
 };
 

@@ -129,8 +129,10 @@ static void print_md(const struct bench_report *r, const struct coordinator *c,
             isa_name(r->roof.isa), r->roof.threads, r->roof.threads == 1 ? "" : "s",
             r->roof.flops * 1e-9, r->roof.read_bytes_per_s * 1e-9,
             r->roof.gpu[0] ? " (the GPU's)" : "");
-    fprintf(out, "loaded in %.2f s, peak memory %.2f GB\n", c->load_seconds,
-            (double)r->peak_bytes * 1e-9);
+    if (o->workers && c->placement.n_ranks > 1)
+        fprintf(out, "workers compute on %s, which the roof leaves out\n", o->workers);
+    fprintf(out, "loaded in %.2f s, peak memory %.2f GB%s\n", c->load_seconds,
+            (double)r->peak_bytes * 1e-9, r->roof.gpu[0] || o->workers ? " (the host's)" : "");
     print_exchange(r, c, out);
     fprintf(out,
             "| test   | batch | ranks |     tokens/s     | TTFT/TPOT ms |    roof | of roof |\n"

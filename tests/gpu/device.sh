@@ -133,6 +133,18 @@ top 1
 STEP
 result $? "launches of a step: $(cat "$work/stdout")"
 
+# The roof is rank 0's device; workers on another are named, and whose memory is told.
+while read -r text options; do
+    # shellcheck disable=SC2086
+    timeout 300 "$epmoe" bench -m synth:tiny-moe:1 --ranks 2 -p 2 -n 1 -r 1 $options >"$work/stdout" 2>"$work/stderr"
+    grep -qx "workers compute on $text, which the roof leaves out" "$work/stdout" &&
+        grep -q "^loaded in .*, peak memory .* GB (the host's)$" "$work/stdout"
+    result $? "bench $options: expected workers on $text, found: $(cat "$work/stdout" "$work/stderr")"
+done <<'WORKERS'
+GPUs --worker-device cuda
+processors --device cuda --worker-device cpu
+WORKERS
+
 # Decode of several batches, each beside its roof; times mean nothing here.
 timeout 300 "$epmoe" bench -m synth:tiny-moe --device cuda -p 4 -n 2 -r 1 -b 4,8,16,64 -o csv \
     >"$work/bench" 2>"$work/stderr"
