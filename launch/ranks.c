@@ -108,26 +108,6 @@ static int ranks_here(const struct process *p, const struct model_options *o)
     return p->mpi ? p->local_size : o->ranks ? (int)o->ranks : 1;
 }
 
-/* Only this host's ranks are checked. If ranks of another host share a GPU, NCCL will report it. */
-const char *ranks_why_not_nccl(const struct process *p, const struct model_options *o)
-{
-    static char text[320];
-    char sharing[128];
-    if (!nccl_built())
-        return "expected a build with NCCL, found one without: configure with -DEPMOE_NCCL=ON";
-    if (o->device != DEVICE_CUDA || worker_device(o) != DEVICE_CUDA)
-        return "expected --device cuda for all ranks";
-    bool shared = nccl_can_share(sharing, sizeof sharing) && o->transport == TRANSPORT_NCCL;
-    int gpus = cuda_count();
-    if (gpus >= ranks_here(p, o) || (shared && gpus > 0))
-        return NULL;
-    snprintf(text, sizeof text,
-             "expected a GPU for each of %d ranks, found %d: ranks that share one want --transport "
-             "%s, or nccl with %s",
-             ranks_here(p, o), gpus, p->mpi ? "mpi" : "local", sharing);
-    return text;
-}
-
 /* CUDA loads a kernel at its first launch, and for that waits until the GPU is idle. If ranks of
  * one process share a GPU, it never is: NCCL's kernels of other ranks run on it, and wait for what
  * this rank launches next. So all kernels must be loaded at the start, which CUDA reads from its
@@ -139,9 +119,29 @@ static void prepare_sharing(const struct model_options *o)
         setenv("CUDA_MODULE_LOADING", "EAGER", 0);
 }
 
+/* Only this host's ranks are checked. If ranks of another host share a GPU, NCCL will report it. */
+const char *ranks_why_not_nccl(const struct process *p, const struct model_options *o)
+{
+    static char text[320];
+    char sharing[128];
+    if (!nccl_built())
+        return "expected a build with NCCL, found one without: configure with -DEPMOE_NCCL=ON";
+    if (o->device != DEVICE_CUDA || worker_device(o) != DEVICE_CUDA)
+        return "expected --device cuda for all ranks";
+    bool shared = nccl_can_share(sharing, sizeof sharing) && o->transport == TRANSPORT_NCCL;
+    prepare_sharing(o); // before this program's first call of CUDA, which counts GPUs
+    int gpus = cuda_count();
+    if (gpus >= ranks_here(p, o) || (shared && gpus > 0))
+        return NULL;
+    snprintf(text, sizeof text,
+             "expected a GPU for each of %d ranks, found %d: ranks that share one want --transport "
+             "%s, or nccl with %s",
+             ranks_here(p, o), gpus, p->mpi ? "mpi" : "local", sharing);
+    return text;
+}
+
 int ranks_check_transport(const struct process *p, const struct model_options *o)
 {
-    prepare_sharing(o);
     const char *why = o->transport == TRANSPORT_NCCL ? ranks_why_not_nccl(p, o) : NULL;
     if (o->transport == TRANSPORT_LOCAL && p->mpi)
         return fail(STATUS_USAGE, "--transport local: expected no mpirun, found one: "

@@ -63,7 +63,11 @@ void note_call(const char *call)
 {
     static FILE *file = [] {
         const char *path = getenv("EPMOE_EMULATED_TRACE");
-        return path ? fopen(path, "w") : nullptr;
+        FILE *to = path ? fopen(path, "w") : nullptr;
+        const char *loading = getenv("CUDA_MODULE_LOADING"); // CUDA reads it at its first call
+        if (to && loading)
+            fprintf(to, "0 CUDA_MODULE_LOADING=%s\n", loading);
+        return to;
     }();
     if (!file)
         return;

@@ -133,6 +133,18 @@ top 1
 STEP
 result $? "launches of a step: $(cat "$work/stdout")"
 
+# Ranks of one process that share a GPU load all kernels at the start: CUDA is told so before its first call.
+while read -r command; do
+    # shellcheck disable=SC2086
+    env -u CUDA_MODULE_LOADING EPMOE_EMULATED_NCCL=2.30.0 NCCL_MULTI_RANK_GPU_ENABLE=1 EPMOE_EMULATED_TRACE="$work/trace" \
+        timeout 300 "$(dirname "$epmoe")"/$command -m synth:tiny-moe:1 --ranks 2 >"$work/stdout" 2>"$work/stderr"
+    head -n 1 "$work/trace" | grep -qx '0 CUDA_MODULE_LOADING=EAGER'
+    result $? "$command: expected CUDA_MODULE_LOADING=EAGER before any call, found $(head -n 1 "$work/trace")"
+done <<'SHARING'
+epmoe run --device cuda --transport nccl --tokens 1 -n 1 --ids
+tests/gpu_ranks --rows 2 --steps 1
+SHARING
+
 # The roof is rank 0's device; workers on another are named, and whose memory is told.
 while read -r text options; do
     # shellcheck disable=SC2086
