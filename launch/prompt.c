@@ -73,7 +73,7 @@ int prompt_tokenizer(struct tokenizer **t, const char *model)
     if (synth_is_made(model))
         return fail(STATUS_USAGE,
                     "%s: expected a model with a tokenizer, found one made of shapes, which has "
-                    "none: run takes --tokens 1,2,3 with --ids, logits --tokens",
+                    "none: run takes --tokens 1,2,3 with --ids, logits and perplexity --tokens",
                     model);
     int status = hub_resolve(&dir, model);
     if (status)

@@ -53,8 +53,11 @@ static bool ask_for_most(struct dev *d, shared_grant *g, const launch_shape &sha
     return true;
 }
 
+enum { SHARED_WITHOUT_ASKING = 48 << 10 }; // static and dynamic shared memory together
+
 /* Ask CUDA for a kernel's static and allowed dynamic shared memory, and remember both. NULL after
- * an error. */
+ * an error. CUDA's text does not say whether what it calls allowed counts the static memory: the
+ * smaller number is right in both cases, as more can be asked for. */
 static shared_grant *new_grant(struct dev *d, const void *function, const launch_shape &shape)
 {
     struct cuda *c = d->cuda;
@@ -65,7 +68,9 @@ static shared_grant *new_grant(struct dev *d, const void *function, const launch
         return NULL;
     CHECK(c->n_grants < MOST_GRANTS, "%d kernels with dynamic shared memory", c->n_grants);
     shared_grant *g = &c->grants[c->n_grants++];
-    *g = {function, (int)own.sharedSizeBytes, own.maxDynamicSharedSizeBytes};
+    int fixed = (int)own.sharedSizeBytes, left = SHARED_WITHOUT_ASKING - fixed;
+    int allowed = own.maxDynamicSharedSizeBytes;
+    *g = {function, fixed, allowed < left ? allowed : left};
     return g;
 }
 
