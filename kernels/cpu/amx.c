@@ -4,7 +4,7 @@
  * pairs of inputs of 16 outputs each (isa.h). One product instruction adds to a tile of sums, 16
  * rows x 16 outputs in f32, a tile of 16 rows x 32 inputs times a tile of weights. An element's
  * terms are added in order of k, 32 at a time, whatever the number of rows, and rows that a tile
- * does not have are not computed.
+ * does not have are not computed. A single row goes through vectors (amx_row.c).
  *
  * Registers: 0 to 3 are sums, 4 and 5 inputs, 6 and 7 weights. Up to 16 rows are worked on as 1 x 4
  * tiles. More are worked on as 2 x 2, so that four loads serve four products. These take two loads
@@ -16,6 +16,12 @@
  * Tile loads are not followed by the hardware's prefetcher, so weights are prefetched here. */
 #include "kernels/cpu/amx_tiles.h"
 #include "kernels/cpu/isa.h"
+
+#ifdef EPMOE_TILES_GIVEN // tests/rig/tiles_in_c.c adds in another order, and needs no AVX-512
+enum { ROW_BY_VECTORS = 0 };
+#else
+enum { ROW_BY_VECTORS = 1 };
+#endif
 
 enum {
     TILE_INPUTS = 32,
@@ -296,7 +302,9 @@ void amx_tile_bf16(float *c, int ldc, const void *x, size_t ldx, const void *w, 
                      .steps = k / TILE_INPUTS,
                      .add = add};
     memory_is_used();
-    if (rows <= TILE_ROWS)
+    if (rows == 1 && ROW_BY_VECTORS)
+        amx_row_bf16(c, x, w, panels, k, add);
+    else if (rows <= TILE_ROWS)
         few_rows(s, panels, rows);
     else if (rows <= PAIR_ROWS && s.steps <= MOST_STEPS)
         small(s, panels, rows);

@@ -89,6 +89,8 @@ extern const struct cpu_isa isa_plain, isa_avx2, isa_avx512;
 extern const struct cpu_isa isa_avx_vnni; // isa_avx2 with quantised products by VNNI
 extern const struct cpu_isa isa_amx;      // isa_avx512 with bf16 products by tiles
 tile_fn amx_tile_bf16;
+/* The same of one row, by vectors: c [panels][PANEL], the same bits. */
+void amx_row_bf16(float *c, const void *x, const void *w, int panels, int k, bool add);
 /* 192 rows of 2048 inputs take 768 KB of L2's 2 MB, and stay there while an item's panels pass */
 #define AMX_BLOCKING       .rows = 192, .row_step = 32, .panels = 2, .item_rows = 192, .item_panels = 32
 #define AMX_QUANT_BLOCKING .rows = 96, .row_step = 16, .panels = GROUP, .item_panels = GROUP

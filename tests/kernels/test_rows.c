@@ -1,5 +1,6 @@
 /* Primitives that go row by row, and the plan: on every instruction set of this machine and for
- * every type, against the formula in double, and bit for bit against themselves. */
+ * every type, against the formula in double, and bit for bit against themselves; and products of
+ * tiny numbers. */
 #include "tests/rig/kernel_rig.h"
 
 /* From a table of every type and odd alignment. */
@@ -361,13 +362,42 @@ static void test_gather(void **state)
     everywhere(gather_body);
 }
 
+/* Weights and inputs down to subnormal numbers, whose products are smaller still: a row's bits are
+ * the same alone and beside others. */
+static void tiny_body(void)
+{
+    enum { ROWS = 3, N = 83, K = 96 };
+    float *source = scratch(sizeof(float[N * K])), *y = buffer(sizeof(float[ROWS * N]));
+    float *again = buffer(sizeof(float[ROWS * N]));
+    struct matrix m = new_matrix(N, K);
+    void *x = typed_rows(ROWS, K, 1);
+    for (int i = 0; i < N * K; i++)
+        source[i] = ldexpf(uniform(), -(i * 7919 % 140));
+    for (int i = 0; i < ROWS * K; i++)
+        dtype_store(type, row_of(x, type, K, i / K), (size_t)(i % K),
+                    ldexpf(uniform(), -(i / K * 45 + i * 31 % 50)));
+    matrix_pack(&dev, &m, 0, &(struct values){.type = DTYPE_F32, .data = source}, N);
+    matmul(&dev, y, N, x, &m, ROWS);
+    for (int r = 0; r < ROWS; r++)
+        matmul(&dev, again + r * N, N, row_of(x, type, K, r), &m, 1);
+    to_host();
+    same(again, y, sizeof(float[ROWS * N]), "tiny numbers row by row");
+}
+
+static void test_tiny(void **state)
+{
+    (void)state;
+    on_every_cpu(tiny_body);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_embed),  cmocka_unit_test(test_rmsnorm),
-        cmocka_unit_test(test_exp),    cmocka_unit_test(test_route),
-        cmocka_unit_test(test_plan),   cmocka_unit_test(test_sort_rows),
-        cmocka_unit_test(test_gather), cmocka_unit_test(test_add_norm),
+        cmocka_unit_test(test_tiny),      cmocka_unit_test(test_embed),
+        cmocka_unit_test(test_rmsnorm),   cmocka_unit_test(test_exp),
+        cmocka_unit_test(test_route),     cmocka_unit_test(test_plan),
+        cmocka_unit_test(test_sort_rows), cmocka_unit_test(test_gather),
+        cmocka_unit_test(test_add_norm),
     };
     check_only();
     return cmocka_run_group_tests(tests, NULL, NULL);
