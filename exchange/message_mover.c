@@ -53,8 +53,8 @@ static int send_round(struct root_end *x, int rank, int round)
 static int send(struct root_end *x)
 {
     struct exchange_end *e = &x->end;
-    int status = 0,
-        rounds = message_is_cut(&e->form) ? e->rounds : 0; // uncut ones were sent before
+    int status = 0;
+    int rounds = message_is_cut(&e->form) ? e->rounds : 0; // uncut ones were sent before
     for (int round = 0; round < rounds; round++)
         EACH_WORKER (e, rank)
             if (!status)

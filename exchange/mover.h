@@ -13,24 +13,27 @@ struct mover {
     /* How many bytes beyond the end of a worker's results may be read, to pad a round. */
     size_t (*slack)(const struct exchange_end *e);
 
-    /* Root, in this order.
-     *   send_all  before the messages: send the n rows that every worker gets (STRATEGY_ALLGATHER)
-     *   expect    before any message: start to receive a round of the experts' results into
-     * x->back, and with the first round the pieces' results into x->pieces_back send      after the
-     * messages: send each worker's own rows, in e->rounds rounds take      wait until the round's
-     * results are there For each later round expect and take follow again. */
+    /* The root calls these in their order; for each later round expect and take follow again. */
+
+    /* Before the messages: send the n rows that every worker gets (STRATEGY_ALLGATHER). */
     int (*send_all)(struct root_end *x, int n);
+    /* Before any message: start to receive a round of the experts' results into x->back, and with
+     * the first round the pieces' results into x->pieces_back. */
     int (*expect)(struct root_end *x, int round);
+    /* After the messages: send each worker's own rows, in e->rounds rounds. */
     int (*send)(struct root_end *x);
+    /* Wait until the round's results are there. */
     int (*take)(struct root_end *x, int round);
 
-    /* Worker, in this order.
-     *   start      start to receive n rows of the dispatch, from row `first` on
-     *   finish     wait until they are there; x->dispatch.rows and source then point to
-     * x->end.dev's memory give_back  start to send x->dispatch.n_piece_rows rows of pieces and
-     * n_back rows of experts, the latter in e->rounds_back rounds */
+    /* A worker calls these in their order. */
+
+    /* Start to receive n rows of the dispatch, from row `first` on. */
     int (*start)(struct worker_end *x, int first, int n);
+    /* Wait until they are there; x->dispatch.rows and source then point to the memory of
+     * x->end.dev. */
     int (*finish)(struct worker_end *x);
+    /* Start to send x->dispatch.n_piece_rows rows of pieces and n_back rows of experts, the latter
+     * in e->rounds_back rounds. */
     int (*give_back)(struct worker_end *x, const void *rows, const void *pieces);
 };
 
