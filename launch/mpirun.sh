@@ -315,7 +315,7 @@ while :; do
         break
     fi
 done
-[ -z "$partial" ] || take_line "$partial"
+[ -z "${partial//-/}" ] || take_line "$partial" # dashes: mpirun was killed as it began a message
 [ -z "$in_block" ] || take_block
 wait "$job" 2>/dev/null
 code=$?

@@ -89,6 +89,14 @@ SH
 chmod +x "$work/path/mpirun"
 PATH=$work/path:$PATH told 4 'lost rank 4 on b: killed by signal 9 (Killed)' "messages in turn" \
     launch/mpirun.sh -n 5 run
+# The script may kill it when it has printed the first dash of one.
+cat >"$work/path/mpirun" <<'SH'
+#!/bin/sh
+echo 'epmoe: lost rank 4 on b: no sign of life' >&2
+printf - >&2
+exec sleep 60
+SH
+PATH=$work/path:$PATH told 4 'lost rank 4 on b: no sign of life' "a message that is cut" launch/mpirun.sh -n 5 run
 
 # ---- launchers ----
 
