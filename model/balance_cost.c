@@ -18,8 +18,7 @@ const struct rank_speed *balance_speed(const struct balance *b, int rank)
 double balance_seconds(const struct balance *b, int rank, struct cost c)
 {
     const struct rank_speed *s = balance_speed(b, rank);
-    double compute = c.flops / s->flops, read = c.bytes / s->bytes;
-    return compute > read ? compute : read;
+    return longer(c.flops / s->flops, c.bytes / s->bytes);
 }
 
 double balance_weight_bytes(const struct balance *b, enum quant quant, double n)

@@ -53,10 +53,8 @@ static double least_time(const struct balance *b, struct cost own, struct cost s
     }
     double compute = (shared.flops + wait * balance_speed(b, 0)->flops) / flops;
     double read = (shared.bytes + wait * balance_speed(b, 0)->bytes) / bytes;
-    double together = compute > read ? compute : read;
-    if (!overlapped)
-        return alone + together;
-    return together > alone ? together : alone;
+    double together = longer(compute, read);
+    return overlapped ? longer(together, alone) : alone + together;
 }
 
 /* So many rows of the output matrix, for a row of each sequence. */
